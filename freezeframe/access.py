@@ -1,0 +1,43 @@
+"""Opening the repository that the settings name, with the secret that they name: how services come to it.
+
+Only paths of secrets are in settings. A secret is read when a repository turns out to be encrypted, and is in no argument, no
+environment variable and no log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from freezeframe.repository import Repository
+from freezeframe.repository.crypto import Secret
+from freezeframe.repository.store.address import open_store
+from freezeframe.settings import RepositorySettings, S3Settings, load
+
+
+@dataclass(frozen=True)
+class ConfiguredKey:
+    """The key file or the passphrase file of the settings, or neither."""
+
+    key_file: Path | None = None
+    passphrase_file: Path | None = None
+
+    @classmethod
+    def of(cls, settings: RepositorySettings) -> ConfiguredKey:
+        return cls(settings.key_file, settings.passphrase_file)
+
+    @property
+    def expected(self) -> bool:
+        return self.key_file is not None or self.passphrase_file is not None
+
+    def secret(self) -> Secret | None:
+        """Raises SecretUnusable."""
+        if self.key_file is not None:
+            return Secret.key_file(self.key_file)
+        return None if self.passphrase_file is None else Secret.passphrase_file(self.passphrase_file)
+
+
+def open_repository(s3: S3Settings | None = None) -> Repository:
+    """`s3` in place of the settings, for object storage. Raises SettingsError, and what `Repository.open` raises."""
+    settings = load(RepositorySettings)
+    return Repository.open_in(open_store(settings.repository, s3), ConfiguredKey.of(settings))

@@ -1,0 +1,141 @@
+"""A gate as one of its members sees it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import redis
+
+from freezeframe.contract import names
+from freezeframe.contract.proof import Arrival
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freezeframe.settings import BusSettings
+
+_SCRIPT = resources.files(__package__).joinpath("gate.lua").read_text(encoding="utf-8")
+_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()  # EVALSHA's own name for a script
+
+#: Seconds for connecting, and for an answer that is not waited for with guests held.
+EXCHANGE_S = 1.0
+#: Seconds that a gate's keys outlive it: long enough to be looked at, short enough not to pile up.
+KEEP_S = 3600
+#: Seconds between two tries while Redis refuses connections.
+RETRY_PAUSE_S = 0.02
+
+State = Literal["open", "released", "broken"]
+
+
+class GateBrokenError(Exception):
+    """A member gave up, so nobody is released. `look` tells why."""
+
+
+class GateUnreachableError(Exception):
+    """The deadline passed before this member was told anything."""
+
+
+@dataclass(frozen=True)
+class GateReply:
+    """A gate as Redis has it; `arrivals` only from `look`."""
+
+    state: State
+    at_us: int
+    why: str
+    arrivals: tuple[Arrival, ...]
+
+
+def gate_client(settings: BusSettings) -> redis.Redis:
+    """A connection fit for a gate: every exchange bounded, no retry of its own (the deadline is the gate's).
+
+    A connection that was lost without a word is found out by TCP's keepalive, which redis-py turns on.
+    """
+    return redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        decode_responses=True,
+        socket_timeout=EXCHANGE_S,
+        socket_connect_timeout=EXCHANGE_S,
+        retry=None,
+    )
+
+
+class Gate:
+    """One gate of one run. Deadlines are of `time.monotonic()`."""
+
+    def __init__(
+        self, client: redis.Redis, capture_id: str, epoch: int, name: str, member: str, members: Sequence[str]
+    ) -> None:
+        if member not in members:
+            raise ValueError(f"{member} is no member of this gate")
+        self._pool = client.connection_pool
+        self._member = member
+        self._members = len(set(members))
+        self._key = names.gate_key(capture_id, epoch, name)
+
+    def meet(self, deadline: float) -> None:
+        """Arrive, and wait until every member has.
+
+        Raises GateBrokenError if a member gave up, GateUnreachableError if the deadline passed first. In the second
+        case this member must let its guests go and then `break_up`; others may have been released all the same.
+        """
+        while True:
+            if time.monotonic() >= deadline:
+                raise GateUnreachableError("the deadline passed before every host had reported")
+            try:
+                state = self._arrive_and_wait(deadline)
+            except (redis.ConnectionError, redis.TimeoutError):
+                time.sleep(RETRY_PAUSE_S)  # then it arrives again: a wake-up may have been lost with the connection
+                continue
+            if state == "released":
+                return
+            if state == "broken":
+                raise GateBrokenError("a host gave up")  # asking why would be one more exchange with guests held
+
+    def break_up(self, why: str) -> GateReply:
+        """Give up for all members, unless the gate has been released already. One exchange; may raise redis errors."""
+        return self._call("break", time.monotonic() + EXCHANGE_S, why)
+
+    def look(self) -> GateReply:
+        """The gate as it is. One exchange; may raise redis errors."""
+        return self._call("look", time.monotonic() + EXCHANGE_S)
+
+    def _arrive_and_wait(self, deadline: float) -> State:
+        """`open` if nobody decided by the deadline. May be repeated."""
+        state = self._call("arrive", deadline).state
+        if state != "open":
+            return state
+        left_s = max(deadline - time.monotonic(), 0.01)
+        wake = f"{self._key}:wake:{self._member}"
+        # moved to where it was: a wake-up that is read twice is there twice
+        woken = self._exchange(deadline, "BLMOVE", wake, wake, "LEFT", "LEFT", f"{left_s:.3f}")
+        return cast("State", woken) if woken else "open"
+
+    def _call(self, verb: str, deadline: float, why: str = "") -> GateReply:
+        words = (2, self._key, f"{self._key}:arrived", verb, self._member, self._members, KEEP_S, why)
+        try:
+            reply = cast("list[str]", self._exchange(deadline, "EVALSHA", _SHA, *words))
+        except redis.exceptions.NoScriptError:
+            reply = cast("list[str]", self._exchange(deadline, "EVAL", _SCRIPT, *words))
+        state, at_us, reason, *pairs = reply
+        arrivals = tuple(
+            Arrival(host_id=member, redis_us=int(at)) for member, at in zip(pairs[::2], pairs[1::2], strict=True)
+        )
+        return GateReply(cast("State", state), int(at_us), reason, arrivals)
+
+    def _exchange(self, deadline: float, *words: str | int) -> str | list[str] | None:
+        """One command and its answer, which is waited for until the deadline and no longer.
+
+        On a connection taken in hand, because the client's own calls have one time-out for all commands. One whose answer
+        did not come is closed: what comes late must not be taken for the answer to the next.
+        """
+        connection: Any = self._pool.get_connection()  # untyped in redis-py
+        try:
+            connection.send_command(*words)
+            answer: str | list[str] | None = connection.read_response(timeout=max(deadline - time.monotonic(), 0.01))
+            return answer
+        finally:
+            self._pool.release(connection)

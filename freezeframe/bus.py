@@ -1,0 +1,117 @@
+"""How both sides set up Celery and Redis: the same rules for every app on the bus.
+
+JSON only. No gossip and no mingle (gossip runs signatures that it receives). Tasks are acknowledged early: a task that was
+begun is never delivered a second time by the broker, because a repeated hold helps nobody; what got lost is found by the
+orchestrator's reconciler. Each app keeps what it has not acknowledged under a key of its own, so that one host never
+restores another's messages.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from celery import Celery
+from celery.backends.redis import RedisBackend
+from kombu.transport import redis as redis_transport
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from freezeframe.contract import names
+from freezeframe.settings import BusSettings
+
+#: Seconds after which the broker hands out again what nobody acknowledged. The shortest among all apps on one broker wins
+#: (celery #5935), hence one value for all; with early acknowledgement only prefetched messages are concerned.
+VISIBILITY_TIMEOUT_S = 24 * 3600
+
+#: Seconds that chord results stay in Redis. They are acknowledgements; the results proper are in the run's record.
+RESULT_EXPIRES_S = 24 * 3600
+
+
+class ChordBackend(RedisBackend):  # type: ignore[misc]  # celery has no types
+    """Redis as a result backend for chords only: nobody waits for a result here.
+
+    Celery's own subscribes to the result of every task that is sent, over a connection which a restart of Redis leaves
+    beyond repair ("The Celery application must be restarted"). [celery/backends/redis.py on_task_call; asynchronous.py]
+    """
+
+    def on_task_call(self, producer: object, task_id: str) -> None:
+        """Do not subscribe."""
+
+    def on_result_fulfilled(self, result: object) -> None:
+        """Nothing to unsubscribe."""
+
+
+class QoS(redis_transport.QoS):
+    """What a channel has not acknowledged.
+
+    A worker whose connection breaks takes the connection from its transport first and closes its channels then; a channel that
+    has a message in hand wants to give it back, finds no connection, and the whole worker ends for it ("Unrecoverable
+    error … has no attribute 'hostname'"). Met with celery and kombu 5.7 when Redis dies between a message and its
+    acknowledgement. The message is lost to the queue either way, which is the reconciler's to find. [celery
+    worker/consumer/consumer.py on_connection_error_after_connected; kombu connection.py collect]
+    """
+
+    def restore_unacked(self, client: redis.Redis | None = None) -> None:
+        if self.channel.connection.client is None:
+            self._delivered.clear()
+        else:
+            super().restore_unacked(client)  # type: ignore[no-untyped-call]
+
+
+redis_transport.Channel.QoS = QoS  # where kombu looks for it; there is no option to name another channel with a URL
+
+
+def celery_app(name: str, settings: BusSettings) -> Celery:
+    """A Celery app named `name`, which is also the owner of its unacknowledged messages."""
+    url = settings.redis_url.get_secret_value()
+    # for a Unix socket redis-py says unix://, kombu redis+socket:// and Celery's backend socket://
+    broker = url.replace("unix://", "redis+socket://", 1)
+    backend = url.replace("unix://", "socket://", 1)
+    app = Celery(name, broker=broker, backend=f"{__name__}:{ChordBackend.__name__}+{backend}", set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        task_acks_late=False,
+        task_create_missing_queues=True,
+        task_default_queue=names.ORCHESTRATOR_QUEUE,
+        task_send_sent_event=True,
+        worker_send_task_events=True,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=True,
+        # kills late-acknowledged tasks at a blip of Redis, which must never happen to a hold
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options=_transport_options(name, settings),
+        result_expires=RESULT_EXPIRES_S,
+        result_backend_transport_options={"socket_timeout": settings.redis_timeout_s},
+        redis_socket_timeout=settings.redis_timeout_s,
+        redis_socket_connect_timeout=settings.redis_timeout_s,
+        redis_retry_on_timeout=True,
+        enable_utc=True,
+    )
+    return app
+
+
+def _transport_options(name: str, settings: BusSettings) -> dict[str, Any]:
+    return {
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "socket_connect_timeout": settings.redis_timeout_s,
+        "unacked_key": f"unacked.{name}",
+        "unacked_index_key": f"unacked_index.{name}",
+        "unacked_mutex_key": f"unacked_mutex.{name}",
+    }
+
+
+def connect(settings: BusSettings, *, retries: int = 3) -> redis.Redis:
+    """A client for Freezeframe's own keys; text in, text out. No call blocks for longer than the time-out."""
+    return redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        decode_responses=True,
+        socket_timeout=settings.redis_timeout_s,
+        socket_connect_timeout=settings.redis_timeout_s,
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries),
+        health_check_interval=30,
+    )

@@ -1,0 +1,105 @@
+"""Following a run, and the receipt that it ends with, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from rich.text import Text
+
+from freezeframe.cli.failure import show_fault
+from freezeframe.cli.output import bytes_text, duration_text, err, fields, ms_text, out, table
+from freezeframe.cli.progress import Shown
+from freezeframe.client import AnyEvent
+from freezeframe.contract.event import EndEvent, ProgressEvent, StateEvent
+from freezeframe.contract.request import Receipt
+from freezeframe.contract.words import Consistency, RunState
+from freezeframe.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTIAL, FreezeframeError
+
+#: What each state means, to somebody who has not read the design.
+_SAID: Final = {
+    RunState.PREPARING: "preparing: hosts check guests, disks and the repository",
+    RunState.HOLDING: "holding: all guests are kept still for one instant",
+    RunState.TRANSFERRING: "transferring: guests run on while their disks are read",
+    RunState.SEALING: "sealing: the manifest is written",
+    RunState.RELEASING: "releasing: hosts clean up",
+    RunState.DONE: "done",
+    RunState.FAILED: "failed",
+}
+
+STYLES: Final = {Consistency.GROUP: "green", Consistency.GUEST: "yellow", Consistency.CRASH: "red"}
+
+
+class StoppedFollowingError(FreezeframeError):
+    """Somebody pressed Ctrl-C."""
+
+    code = "interrupted"
+    exit_code = EXIT_INTERRUPTED
+
+
+def follow(events: Iterable[AnyEvent], progress: Shown, capture_id: str) -> Receipt:
+    """Show a run until its end; its receipt. Raises StoppedFollowingError at Ctrl-C; the run goes on."""
+    try:
+        for event in events:
+            match event:
+                case StateEvent():
+                    progress.say(_SAID[event.state])
+                case ProgressEvent():
+                    label = f"{event.guest}:{event.target}  {event.host_id}"
+                    progress.move(label, event.bytes_done, event.bytes_total)
+                case EndEvent():
+                    progress.say(_SAID[event.receipt.state])
+                    return event.receipt
+    except KeyboardInterrupt:
+        raise StoppedFollowingError(
+            f"Stopped following; capture {capture_id} goes on.",
+            advice=f"`freezeframe captures` shows how it stands, `freezeframe captures show {capture_id}` what came of it.",
+        ) from None
+    raise RuntimeError("the events of a run ended without an end")
+
+
+def exit_code(receipt: Receipt) -> int:
+    """0 if all is well; that of the first fault if it failed; EXIT_PARTIAL if it did without something."""
+    if receipt.state is RunState.DONE:
+        return EXIT_PARTIAL if receipt.faults else 0
+    return (receipt.faults[0].exit_code or EXIT_FAILED) if receipt.faults else EXIT_FAILED
+
+
+def show_receipt(receipt: Receipt) -> None:
+    """The receipt on stdout; faults, warnings and skipped disks on stderr, where nobody overlooks them."""
+    console = out()
+    console.print()  # apart from the progress above
+    if receipt.guests:
+        rows = [
+            (one.guest, one.host, ms_text(one.hold_ms), consistency_text(one.consistency)) for one in receipt.guests
+        ]
+        console.print(table(["guest", "host", "held", "consistency"], rows, right=["held"]))
+        console.print()
+    console.print(fields(_summary(receipt)))
+    for disk in receipt.skipped_disks:
+        said = f"{disk.guest}, disk {disk.target}: {disk.reason}"
+        err().print(Text.assemble(("skipped: ", "bold yellow"), said), soft_wrap=True)
+    for warning in receipt.warnings:
+        err().print(Text.assemble(("warning: ", "bold yellow"), warning), soft_wrap=True)
+    for fault in receipt.faults:
+        show_fault(fault)
+
+
+def consistency_text(consistency: Consistency | None) -> Text:
+    return Text(str(consistency), style=STYLES[consistency]) if consistency else Text("–")
+
+
+def _summary(receipt: Receipt) -> list[tuple[str, str | Text]]:
+    pairs: list[tuple[str, str | Text]] = [("capture", receipt.capture_id), ("state", _state_text(receipt))]
+    if receipt.consistency:
+        pairs.append(("consistency", consistency_text(receipt.consistency)))
+    pairs += [("read", bytes_text(receipt.bytes_read)), ("stored", bytes_text(receipt.bytes_stored))]
+    if receipt.ended_at:
+        pairs.append(("took", duration_text((receipt.ended_at - receipt.asked_at).total_seconds())))
+    return pairs
+
+
+def _state_text(receipt: Receipt) -> Text:
+    if receipt.state is RunState.DONE:
+        return Text("done, but with less than was asked for", "yellow") if receipt.faults else Text("done", "green")
+    return Text("failed; nothing was kept", "red")

@@ -1,0 +1,117 @@
+"""Carrying out `freezeframe forget`: decide, show, then delete."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.text import Text
+
+from freezeframe.cli.output import err, out, print_json
+from freezeframe.cli.verdicts import candidate_document, plan_document, show_named, show_plan, show_warnings
+from freezeframe.contract.retention import Retention, Selection
+from freezeframe.repository import Repository
+from freezeframe.repository.candidate import Candidate
+from freezeframe.repository.errors import ManifestDamaged, WouldForgetAll
+from freezeframe.repository.retention import Rule
+from freezeframe.repository.series import Plan, guests_without, plan
+
+_SPACE: Final = "`freezeframe gc` frees what only they needed."
+
+
+class Decided:
+    """What rules make of the captures there are; decided when this is made, so that it can be shown before it is done."""
+
+    def __init__(self, repository: Repository, retention: Retention, selection: Selection) -> None:
+        self._repository, self._retention = repository, retention
+        self._damaged: list[str] = []
+        known = [Candidate.of(one) for one in repository.each_manifest(self._note)]
+        self._plan = plan([one for one in known if one.selected_by(selection)], retention, datetime.now(UTC))
+        self._warnings = _warnings(self._plan, known)
+
+    def _note(self, error: ManifestDamaged) -> None:
+        self._damaged.append(error.message)
+
+    def carry_out(self, *, allow_none_left: bool, dry_run: bool, as_json: bool) -> None:
+        """Raises WouldForgetAll, before anything is deleted."""
+        if not as_json:
+            self._show()
+        if self._plan.emptied and not allow_none_left:
+            names = "; ".join(one.name for one in self._plan.emptied)
+            raise WouldForgetAll(f"These rules would keep nothing at all of: {names}. Nothing is forgotten.")
+        if not dry_run:
+            self._repository.forget_all(self._plan.forgotten)
+        if as_json:
+            print_json(self._document(dry_run=dry_run))
+        elif self._plan.series:
+            _show_end(len(self._plan.forgotten), len(self._plan.kept), dry_run=dry_run)
+
+    def _show(self) -> None:
+        show_plan(self._plan, utc=self._retention.utc)
+        if not self._plan.series:
+            out().print("No captures to decide about.")
+        for message in self._damaged:
+            err().print(Text.assemble(("damaged, left alone: ", "bold red"), message), soft_wrap=True)
+        show_warnings(self._warnings)
+
+    def _document(self, *, dry_run: bool) -> dict[str, object]:
+        return {
+            "dry_run": dry_run,
+            "retention": self._retention,
+            "series": plan_document(self._plan),
+            "forgotten": self._plan.forgotten,
+            "kept": self._plan.kept,
+            "damaged": self._damaged,
+            "warnings": self._warnings,
+        }
+
+
+def _warnings(made: Plan, known: list[Candidate]) -> list[str]:
+    lost = guests_without(known, set(made.forgotten))
+    ahead = [
+        one.capture.capture_id
+        for series in made.series
+        for one in series.verdicts
+        if any(reason.rule is Rule.AHEAD for reason in one.reasons)
+    ]
+    return [
+        *(f"guest {name} ({uuid}) is in no capture that is kept." for uuid, name in lost.items()),
+        *(
+            f"of {one.name} no capture is kept that proves as much as the best that is forgotten ({one.label_lost}); "
+            "--min-consistency counts only such ones."
+            for one in made.series
+            if one.label_lost
+        ),
+        *(f"capture {one} is dated later than now; it is kept, and not counted." for one in ahead),
+    ]
+
+
+def forget_named(repository: Repository, wanted: list[str], *, dry_run: bool, as_json: bool) -> None:
+    """Delete captures by ids, beginnings of ids or `latest`. Raises CaptureNotFound, before anything is deleted."""
+    ids = list(dict.fromkeys(map(repository.capture_id, wanted)))
+    found, damaged = [], []
+    for capture_id in ids:
+        try:
+            found.append(Candidate.of(repository.manifest(capture_id)))
+        except ManifestDamaged:
+            damaged.append(capture_id)
+    if not as_json:
+        show_named(found, damaged)
+    if not dry_run:
+        repository.forget_all(ids)
+    if as_json:
+        named = [candidate_document(one) for one in found]
+        print_json({"dry_run": dry_run, "named": named, "forgotten": ids, "damaged": damaged})
+    else:
+        _show_end(len(ids), None, dry_run=dry_run)
+
+
+def _show_end(forgotten: int, kept: int | None, *, dry_run: bool) -> None:
+    """`12 captures are forgotten, 5 kept.`"""
+    rest = "" if kept is None else f", {kept} kept"
+    captures = f"{forgotten} capture{'' if forgotten == 1 else 's'}"
+    if dry_run:
+        out().print(f"{captures} would be forgotten{rest}. Nothing was changed.", soft_wrap=True)
+    else:
+        verb = "is" if forgotten == 1 else "are"
+        out().print(f"{captures} {verb} forgotten{rest}." + (f" {_SPACE}" if forgotten else ""), soft_wrap=True)

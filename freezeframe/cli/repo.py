@@ -1,0 +1,154 @@
+"""`freezeframe repo`: make a repository, or look at the one there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from freezeframe.access import ConfiguredKey
+from freezeframe.cli.check import check
+from freezeframe.cli.key import checked_label, show_damaged, slot_document
+from freezeframe.cli.output import AsJson, bytes_text, fields, out, print_json, when_text
+from freezeframe.cli.secret import new_secret, open_repository
+from freezeframe.cli.verify_status import age_text, status_document
+from freezeframe.repository import Repository, Tier
+from freezeframe.repository.config import DEFAULT_CHUNK_BYTES
+from freezeframe.repository.crypto import Secret, SlotInfo
+from freezeframe.repository.verify.record import read_records
+from freezeframe.settings import RepositorySettings, load
+
+repo = typer.Typer(add_completion=False, help="Make a repository, or look at the one there is.", no_args_is_help=True)
+repo.command("check")(check)
+
+_SIZE = re.compile(r"(\d+)\s*(?:([kKmM])(?:i?[bB])?)?")
+_FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20}
+DEFAULT_CHUNK_SIZE = f"{DEFAULT_CHUNK_BYTES >> 20}M"
+
+
+def _chunk_bytes(text: str) -> int:
+    """`1M`, `256K`, `1048576`."""
+    match = _SIZE.fullmatch(text.strip())
+    size = int(match[1]) * _FACTORS[(match[2] or "").lower()] if match else 0
+    if not (4 << 10) <= size <= (16 << 20) or size.bit_count() != 1:
+        raise typer.BadParameter("a chunk size is a power of two from 4K to 16M, as in 256K or 1M")
+    return size
+
+
+@repo.command("init")
+def init(
+    address: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ADDRESS",
+            help="An empty directory, or one to be made, or s3://bucket/prefix; without it, where FREEZEFRAME_REPOSITORY says.",
+            show_default=False,
+        ),
+    ] = None,
+    chunk_size: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="How large its chunks are, a power of two from 4K to 16M. Smaller ones find more that is equal, and are "
+            "more files.",
+        ),
+    ] = DEFAULT_CHUNK_SIZE,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(help="With --encrypt: a file of 32 random bytes or more that opens it.", show_default=False),
+    ] = None,
+    label: Annotated[
+        str, typer.Option(help="With --encrypt: what to call its first key slot.", callback=checked_label)
+    ] = "first",
+    *,
+    encrypt: Annotated[
+        bool, typer.Option("--encrypt", help="Encrypt all that will be in it. Without its key nothing but sizes shows.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new, empty repository. The directory above it must exist: one that does not may be a mount that is missing.
+
+    In object storage the bucket must exist, and the server must have what docs/repository.md asks of it; that is tried out.
+
+    With --encrypt it opens with the key file that is named here, else with what FREEZEFRAME_KEY_FILE or
+    FREEZEFRAME_PASSPHRASE_FILE name, else with a passphrase that is asked for. **Who loses all of its keys loses it.**
+    """
+    settings = load(RepositorySettings)
+    chunk_bytes = _chunk_bytes(chunk_size)
+    secret = _secret(settings, key_file, encrypt=encrypt)
+    made = Repository.init(address or settings.repository, chunk_bytes=chunk_bytes, secret=secret, label=label)
+    if as_json:
+        print_json(_config(made))
+    else:
+        how = ", encrypted" if made.config.encrypted else ""
+        out().print(f"Repository {made.config.id} is at {made.address}{how}.", soft_wrap=True)
+
+
+def _secret(settings: RepositorySettings, key_file: Path | None, *, encrypt: bool) -> Secret | None:
+    """What the new repository is to open with; None if it is not to be encrypted."""
+    configured = ConfiguredKey.of(settings)
+    if encrypt:
+        return new_secret(key_file) if key_file or not configured.expected else configured.secret()
+    if key_file is not None:
+        raise typer.BadParameter("--key-file is for a repository that is encrypted: say --encrypt too")
+    if configured.expected:
+        raise typer.BadParameter("a key is configured, with which only an encrypted one can be used: say --encrypt")
+    return None
+
+
+@repo.command("info")
+def info(*, as_json: AsJson = False) -> None:
+    """Show the repository: where it is, how it stores, how much is in it."""
+    opened = open_repository()
+    damaged: list[str] = []
+    manifests = opened.manifests(on_damaged=lambda error: damaged.append(error.message))
+    stored = sum(disk.bytes_stored for manifest in manifests for _, disk in manifest.disks())
+    shown = sum(disk.size_bytes for manifest in manifests for _, disk in manifest.disks())
+    free = opened.store.free_bytes()
+    if as_json:
+        counts = {"captures": len(manifests), "bytes_stored": stored, "bytes_of_disks": shown, "free_bytes": free}
+        verified = status_document(read_records(opened.objects))
+        print_json({**_config(opened), **counts, **_slots(opened), **verified, "damaged": damaged})
+        return
+    pairs = [
+        ("repository", opened.address),
+        ("id", str(opened.config.id)),
+        ("chunk size", bytes_text(opened.config.chunk_bytes)),
+        ("captures", str(len(manifests))),
+        ("newest", f"{when_text(manifests[0].instant.at)} UTC" if manifests else "–"),
+        ("disks shown", f"{bytes_text(shown)} in all captures"),
+        ("stored", f"{bytes_text(stored)} written by these captures"),
+        ("free", bytes_text(free) if free is not None else "not known"),
+        ("encryption", _encryption(opened)),
+        ("verified", age_text(read_records(opened.objects), Tier.REHASHED)),
+    ]
+    out().print(fields([*pairs, *(("damaged", one) for one in damaged)]))
+
+
+def _config(opened: Repository) -> dict[str, object]:
+    shown = opened.config.model_dump(mode="json", exclude={"mac"})
+    return {"address": opened.address, **shown, "encrypted": opened.config.encrypted}
+
+
+def _slots(opened: Repository) -> dict[str, object]:
+    if not opened.config.encrypted:
+        return {"key_slots": [], "damaged_key_slots": []}
+    slots, keys = opened.encryption
+    infos, damaged = slots.list(keys)
+    return {"key_slots": [slot_document(info) for info in infos], "damaged_key_slots": damaged}
+
+
+def _encryption(opened: Repository) -> str:
+    """`AES-256-GCM; opens with: first (passphrase), host-a (key file)`"""
+    if not opened.config.encrypted:
+        return "none"
+    slots, keys = opened.encryption
+    infos, damaged = slots.list(keys)
+    show_damaged(damaged)
+    return "AES-256-GCM; opens with: " + ", ".join(map(_slot_text, infos))
+
+
+def _slot_text(info: SlotInfo) -> str:
+    return f"{info.label} ({info.sort.replace('-', ' ')})"

@@ -1,0 +1,206 @@
+"""`freezeframe up`: the whole system on one machine, or one machine's share of it, in one terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import shutil
+import signal
+import sys
+import threading
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from freezeframe.access import ConfiguredKey
+from freezeframe.cli import parts
+from freezeframe.cli.private_redis import PrivateRedis, free_port, private_redis
+from freezeframe.errors import EXIT_REFUSED, FreezeframeError
+from freezeframe.repository import Repository
+from freezeframe.repository.errors import RepositoryNotFound
+from freezeframe.settings import BusSettings, HostSettings, RepositorySettings, load
+from freezeframe.supervise import Part, Supervisor
+
+_STYLES = {
+    "redis": "red",
+    "guard": "cyan",
+    "control": "green",
+    "data": "blue",
+    "orchestrator": "magenta",
+    "flower": "yellow",
+}
+
+
+class Share(StrEnum):
+    """What of the system runs here."""
+
+    HOST = "host"
+    ORCHESTRATOR = "orchestrator"
+
+
+class CannotStartError(FreezeframeError):
+    """Something that must be there to begin is not."""
+
+    code = "cannot-start"
+    exit_code = EXIT_REFUSED
+
+
+def up(
+    only: Annotated[
+        Share | None,
+        typer.Option(
+            help="Only one share of the system. host: guard, control and data worker. orchestrator: orchestrator and "
+            "Flower. Both use the Redis of the settings.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    redis_from_settings: Annotated[
+        bool,
+        typer.Option(
+            "--redis-url-from-settings",
+            help="Start no Redis; use the one of the settings even if they only have their default for it.",
+        ),
+    ] = False,
+    flower_port: Annotated[
+        int, typer.Option(min=1, max=65535, metavar="PORT", help="Where Flower listens, on loopback.")
+    ] = 5555,
+    flower: Annotated[bool, typer.Option("--flower/--no-flower", help="Whether to run Flower.")] = True,
+) -> None:
+    """Start everything on this machine, and keep it running until Ctrl-C.
+
+    A private Redis (unless FREEZEFRAME_REDIS_URL names one), the orchestrator, this host's thaw guard and workers, and
+    Flower. A repository is made if there is none. A part that dies is started again. The first Ctrl-C ends all in good
+    order, a second one hurries; guests that are held are let go in either case.
+    """
+    host = load(HostSettings)
+    with contextlib.ExitStack() as stack:
+        _lock(stack, host, only)
+        own = None
+        if only is None and not redis_from_settings and "redis_url" not in load(BusSettings).model_fields_set:
+            own = _own_redis(stack, host)
+        wanted = _parts(host, own, only, flower_port if flower else None)
+        console = _Lines([part.name for part in wanted])
+        if only is not Share.HOST:
+            _ensure_repository(console)
+        _run(wanted, console)
+
+
+def _run(wanted: list[Part], console: _Lines) -> None:
+    supervisor = Supervisor(wanted, tell=console.tell, announce=console.announce)
+    handlers = {
+        number: signal.signal(number, lambda *_: supervisor.stop()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        supervisor.run()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _parts(host: HostSettings, own: PrivateRedis | None, only: Share | None, flower_port: int | None) -> list[Part]:
+    settings = load(BusSettings)
+    env: dict[str, str] = {}
+    found: list[Part] = []
+    if own is not None:
+        settings = BusSettings.model_validate({**settings.model_dump(), "redis_url": own.url})
+        env = {"FREEZEFRAME_REDIS_URL": own.url}
+        found.append(parts.redis_part(own, settings))
+    if only is not Share.ORCHESTRATOR:
+        _expect_module("libvirt", "host")
+        found += [
+            parts.guard_part(host),
+            parts.control_part(host, settings, env),
+            parts.data_part(host, settings, env),
+        ]
+    if only is not Share.HOST:
+        _expect_module("prometheus_client", "control")
+        found.append(parts.orchestrator_part(host, settings, env))
+        if flower_port is not None:
+            found.append(_flower(flower_port, env))
+    return found
+
+
+def _flower(port: int, env: dict[str, str]) -> Part:
+    _expect_module("flower", "control", " Or say --no-flower.")
+    try:
+        free_port(port)
+    except OSError as error:
+        raise CannotStartError(
+            f"Flower cannot listen on 127.0.0.1:{port}: {error.strerror}.",
+            advice="Give it another port with --flower-port, or leave it out with --no-flower.",
+        ) from error
+    return parts.flower_part(port, env)
+
+
+def _own_redis(stack: contextlib.ExitStack, host: HostSettings) -> PrivateRedis:
+    if shutil.which("redis-server") is None:
+        raise CannotStartError(
+            "There is no redis-server on this machine.",
+            advice="Install it (Debian: apt install redis-server), or let FREEZEFRAME_REDIS_URL name a Redis.",
+        )
+    return stack.enter_context(private_redis(host))
+
+
+def _expect_module(name: str, extra: str, besides: str = "") -> None:
+    if importlib.util.find_spec(name) is None:
+        raise CannotStartError(
+            f"The Python module {name} is not installed.",
+            advice=f"This verb needs the {extra} extra: pip install 'freezeframe[{extra}]'.{besides}",
+        )
+
+
+def _ensure_repository(console: _Lines) -> None:
+    settings = load(RepositorySettings)
+    address = settings.repository
+    configured = ConfiguredKey.of(settings)
+    try:
+        found = Repository.open(address, configured)
+    except RepositoryNotFound:
+        if (
+            "repository" not in settings.model_fields_set
+        ):  # where somebody chose a place, a missing parent is a missing mount
+            Path(address).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = Repository.init(address, secret=configured.secret(), label="first")
+        console.announce("repository", f"made at {found.address}")
+    else:
+        console.announce("repository", f"is at {found.address}")
+
+
+def _lock(stack: contextlib.ExitStack, host: HostSettings, only: Share | None) -> None:
+    """Two of a kind on one state directory would answer each other's orders."""
+    host.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for share in [only] if only else Share:
+        lock = stack.enter_context((host.run_dir / f"up-{share}.lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CannotStartError(
+                f"`freezeframe up` is running already with {host.run_dir}.",
+                advice="Use that one, or give this one directories of its own (FREEZEFRAME_RUN_DIR, FREEZEFRAME_STATE_DIR).",
+            ) from error
+
+
+class _Lines:
+    """The parts' lines, each under its name. Parts' threads tell; one line is written at a time."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._width = max(len(name) for name in [*names, "repository"])
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._lock = threading.Lock()
+
+    def tell(self, name: str, line: str) -> None:
+        self._write(name, Text(line))
+
+    def announce(self, name: str, line: str) -> None:
+        self._write(name, Text(line, "bold"))
+
+    def _write(self, name: str, line: Text) -> None:
+        with self._lock:
+            self._console.print(Text.assemble((f"{name:<{self._width}}", _STYLES.get(name, "")), " │ ", line))
+            sys.stdout.flush()

@@ -1,0 +1,194 @@
+"""The client: ask for captures and follow them, over Redis.
+
+    request ─▶ intake task on the orchestrator's queue        run's stream of events ─▶ caller
+
+What is asked for carries an id that the caller drew, so nothing is lost if the caller goes away: the capture goes on, and
+whoever knows the id can follow it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+import kombu.exceptions
+import redis
+from pydantic import ValidationError
+
+from freezeframe import bus, presence
+from freezeframe.contract import names
+from freezeframe.contract.event import EndEvent, Event, ProgressEvent, StateEvent
+from freezeframe.contract.request import CaptureRequest
+from freezeframe.contract.words import RunState
+from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
+from freezeframe.settings import BusSettings
+
+#: Seconds that a request stays valid in its queue, and that we wait for the first event: one number, so that a request
+#: that was given up is never begun later.
+PICK_UP_S = 30
+#: Milliseconds that one look at a run's stream may block; well below the time-out of the connection.
+BLOCK_MS = 1000
+#: Seconds that Redis may be away while a run is followed, before the caller is told.
+AWAY_S = 30.0
+
+AnyEvent = StateEvent | ProgressEvent | EndEvent
+
+
+class UnreachableError(FreezeframeError):
+    """A service does not answer."""
+
+    code = "unreachable"
+    exit_code = EXIT_UNREACHABLE
+
+
+class RunLostError(FreezeframeError):
+    """What was kept of a run is gone."""
+
+    code = "run-lost"
+    advice = (
+        "Redis was emptied or lost its data. Guests are let go all the same and hosts clean up; `freezeframe captures` "
+        "shows whether the capture was sealed."
+    )
+
+
+@dataclass(frozen=True)
+class ActiveRun:
+    """A run that has not ended, as its record tells."""
+
+    capture_id: str
+    state: RunState
+    asked_at: datetime
+    guests: tuple[str, ...]
+    every_guest: bool
+    group: str | None
+    tags: tuple[str, ...]
+
+
+class Client:
+    """What callers outside the orchestrator and the hosts may ask. Every call may raise UnreachableError."""
+
+    def __init__(self, settings: BusSettings) -> None:
+        self._settings = settings
+        self._redis = bus.connect(settings, retries=0)
+
+    def ask(self, request: CaptureRequest) -> None:
+        """Put a request on the orchestrator's queue. Asking twice with one id is asking once."""
+        with _reaching_redis():
+            self._redis.ping()
+            app = bus.celery_app("client", self._settings)
+            with app.connection_for_write() as connection:
+                app.send_task(
+                    names.INTAKE_TASK,
+                    args=[request.model_dump(mode="json")],
+                    queue=names.ORCHESTRATOR_QUEUE,
+                    expires=PICK_UP_S,
+                    ignore_result=True,
+                    connection=connection,
+                )
+
+    def follow(self, capture_id: str, *, pick_up_s: float = PICK_UP_S, away_s: float = AWAY_S) -> Iterator[AnyEvent]:
+        """The run's events from its first to its end. Raises RunLostError, and UnreachableError if nobody begins the run
+        or Redis stays away.
+        """
+        deadline = time.monotonic() + pick_up_s
+        last = "0"
+        while True:
+            entries = self._entries(capture_id, last, away_s)
+            for entry_id, event in entries:
+                last = entry_id
+                if event is None:
+                    continue
+                yield event
+                if isinstance(event, EndEvent):
+                    return
+            if entries:
+                continue
+            if last != "0":
+                self._expect_run(capture_id)
+            elif time.monotonic() > deadline:
+                raise UnreachableError(
+                    "The orchestrator has not picked up the request.",
+                    advice="Start it (`freezeframe up`, or `freezeframe orchestrator`) or look into its log. The request has "
+                    "expired: nothing will be captured.",
+                )
+
+    def _entries(self, capture_id: str, last: str, away_s: float) -> list[tuple[str, AnyEvent | None]]:
+        """New entries of the run's stream, none if none came in time. An event that we cannot read is None."""
+        key = names.events_key(capture_id)
+        answer = self._patiently(lambda: self._redis.xread({key: last}, block=BLOCK_MS), away_s)
+        streams = cast("list[tuple[str, list[tuple[str, dict[str, str]]]]]", answer or [])
+        return [(entry_id, _parse(fields)) for _, entries in streams for entry_id, fields in entries]
+
+    def _expect_run(self, capture_id: str) -> None:
+        if not self._patiently(lambda: self._redis.exists(names.run_key(capture_id)), AWAY_S):
+            raise RunLostError(f"What was kept of capture {capture_id} is gone from Redis.")
+
+    def _patiently(self, call: Callable[[], Any], away_s: float) -> Any:
+        """Ask Redis, again and again for a while if it is away: a restart of it ends no capture by itself."""
+        deadline = time.monotonic() + away_s
+        while True:
+            try:
+                with _reaching_redis():
+                    return call()
+            except UnreachableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+    def active_runs(self) -> list[ActiveRun]:
+        """Runs that have not ended, newest first. A record that cannot be read is passed over."""
+        with _reaching_redis():
+            ids = cast("set[str]", self._redis.smembers(names.ACTIVE_RUNS_KEY))
+            records = [(one, self._redis.hget(names.run_key(one), "record")) for one in sorted(ids, reverse=True)]
+        runs = (_active_run(one, cast("str | None", record)) for one, record in records)
+        return [run for run in runs if run is not None]
+
+    def hosts(self) -> list[presence.KnownHost]:
+        """All hosts that were heard of."""
+        with _reaching_redis():
+            return presence.known_hosts(self._redis)
+
+
+def _parse(fields: dict[str, str]) -> AnyEvent | None:
+    try:
+        return Event.model_validate_json(fields.get("event", "")).root
+    except ValidationError:
+        return None
+
+
+def _active_run(capture_id: str, record: str | None) -> ActiveRun | None:
+    """From a run's record. Its model is the orchestrator's; these few keys are what is told to others."""
+    try:
+        kept = json.loads(record or "")
+        request = CaptureRequest.model_validate(kept["request"])
+        return ActiveRun(
+            capture_id=capture_id,
+            state=RunState(kept["state"]),
+            asked_at=datetime.fromisoformat(kept["asked_at"]),
+            guests=request.guests,
+            every_guest=request.every_guest,
+            group=request.group,
+            tags=request.tags,
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def _reaching_redis() -> Iterator[None]:
+    try:
+        yield
+    except redis.AuthenticationError as error:
+        raise UnreachableError(
+            "Redis refuses our password.", advice="Check the password in FREEZEFRAME_REDIS_URL."
+        ) from error
+    except (redis.RedisError, kombu.exceptions.OperationalError) as error:
+        raise UnreachableError(
+            f"Redis does not answer: {str(error).rstrip('.')}.",
+            advice="Start the system (`freezeframe up`), or let FREEZEFRAME_REDIS_URL name the Redis that it uses.",
+        ) from error

@@ -1,0 +1,48 @@
+"""What is told of a run while it runs: one event an entry of the run's stream."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, RootModel
+
+from freezeframe.contract.message import CaptureId, DiskTarget, HostId, Message
+from freezeframe.contract.request import Receipt
+from freezeframe.contract.words import RunState
+
+
+class StateEvent(Message):
+    """The run has come to a new state."""
+
+    type: Literal["state"] = "state"
+    capture_id: CaptureId
+    at: datetime
+    state: RunState
+
+
+class ProgressEvent(Message):
+    """How far one disk's transfer has come. `bytes_done` counts what was read and what could be skipped."""
+
+    type: Literal["progress"] = "progress"
+    capture_id: CaptureId
+    at: datetime
+    host_id: HostId
+    guest: str
+    target: DiskTarget
+    bytes_done: int
+    bytes_total: int
+    bytes_read: int
+
+
+class EndEvent(Message):
+    """The run has ended; the last event of a stream."""
+
+    type: Literal["end"] = "end"
+    capture_id: CaptureId
+    at: datetime
+    receipt: Receipt
+
+
+class Event(RootModel[Annotated[StateEvent | ProgressEvent | EndEvent, Field(discriminator="type")]]):
+    """Any of them."""

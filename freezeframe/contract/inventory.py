@@ -1,0 +1,24 @@
+"""What a host publishes of itself and its guests, every few seconds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from freezeframe.contract.message import GuestUuid, HostId, Message, Shape
+
+
+class GuestEntry(Shape):
+    guest_uuid: GuestUuid
+    name: str
+    state: str  # running, paused, shut off, …: virsh's words
+    captured_by: str | None = None  # the capture that has this guest in hand
+
+
+class HostEntry(Message):
+    host_id: HostId
+    at: datetime
+    freezeframe_version: str
+    libvirt_version: str
+    qemu_version: str
+    guests: tuple[GuestEntry, ...]
+    open_captures: tuple[str, ...] = ()  # captures in this host's journal that are not undone or done yet

@@ -1,0 +1,85 @@
+"""Names that both sides must agree on: Celery tasks, queues, Redis keys. Nothing else in the code spells one out."""
+
+from __future__ import annotations
+
+from freezeframe.contract.words import Step
+
+#: All keys in Redis that are ours and not Celery's start with this.
+PREFIX = "freezeframe"
+
+ORCHESTRATOR_QUEUE = "orchestrator"
+
+# Tasks, named as in the drawing of the path.
+INTAKE_TASK = "orchestrator.intake"
+LOOK_TASK = "orchestrator.look"
+STEP_TASKS = {
+    Step.PREPARE: "host.prepare",
+    Step.HOLD: "host.hold",
+    Step.TRANSFER: "host.transfer",
+    Step.RELEASE: "host.release",
+}
+
+#: Runs that have not ended, a set of capture ids.
+ACTIVE_RUNS_KEY = f"{PREFIX}:runs:active"
+#: The last epoch given out.
+EPOCH_KEY = f"{PREFIX}:epoch"
+
+
+def control_queue(host_id: str) -> str:
+    """Short tasks of a host: prepare, hold, release. Never behind a transfer."""
+    return f"host.{host_id}.control"
+
+
+def data_queue(host_id: str) -> str:
+    """The long tasks of a host: transfers."""
+    return f"host.{host_id}.data"
+
+
+def step_queue(step: Step, host_id: str) -> str:
+    return data_queue(host_id) if step is Step.TRANSFER else control_queue(host_id)
+
+
+def host_key(host_id: str) -> str:
+    """A host's inventory entry, JSON."""
+    return f"{PREFIX}:host:{host_id}"
+
+
+def alive_key(host_id: str) -> str:
+    """There while the host has been heard of lately."""
+    return f"{PREFIX}:alive:{host_id}"
+
+
+HOSTS_PATTERN = host_key("*")
+
+
+def run_key(capture_id: str) -> str:
+    """A run's record: a hash of `state`, `record` and `version`."""
+    return f"{PREFIX}:run:{capture_id}"
+
+
+def results_key(capture_id: str) -> str:
+    """The results of a run's steps: a hash of `step/host/part` to the first result that came."""
+    return f"{PREFIX}:run:{capture_id}:results"
+
+
+def result_field(step: Step, host_id: str, part: str = "") -> str:
+    return f"{step}/{host_id}/{part}"
+
+
+def events_key(capture_id: str) -> str:
+    """A run's events, a stream."""
+    return f"{PREFIX}:run:{capture_id}:events"
+
+
+def pulse_key(capture_id: str) -> str:
+    """How far each transfer of a run has come: a hash of pulse_field to bytes. It changes while the transfer lives."""
+    return f"{PREFIX}:run:{capture_id}:pulse"
+
+
+def pulse_field(host_id: str, part: str) -> str:
+    return f"{host_id}/{part}"
+
+
+def gate_key(capture_id: str, epoch: int, gate: str) -> str:
+    """One gate of the barrier; see freezeframe.barrier."""
+    return f"{PREFIX}:barrier:{{{capture_id}}}:{epoch}:{gate}"

@@ -1,0 +1,113 @@
+"""What a caller asks for, and what it gets back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.message import CaptureId, DiskTarget, Label, Message, Mountpoint, Shape
+from freezeframe.contract.result import SkippedDisk
+from freezeframe.contract.words import Consistency, HoldKind, Method, Policy, RunState, WantedKind
+
+#: How a caller names a guest: its UUID, or its name, or `name@host` where a name is on more than one host.
+GuestName = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\s/,:]+$")]
+
+
+class DiskChoice(Shape):
+    """One disk of one guest, as `guest:target`."""
+
+    guest: GuestName
+    target: DiskTarget
+
+    @classmethod
+    def parse(cls, text: str) -> DiskChoice:
+        guest, _, target = text.rpartition(":")
+        return cls(guest=guest, target=target)
+
+    def __str__(self) -> str:
+        return f"{self.guest}:{self.target}"
+
+
+class HoldChoice(Shape):
+    """How one guest is held, where that is not how the others are."""
+
+    guest: GuestName
+    kind: HoldKind | None = None  # None: as the others
+    mountpoints: tuple[Mountpoint, ...] = ()  # the only filesystems to freeze; none named means all
+
+
+class CaptureRequest(Message):
+    """Ask for one capture. The caller draws `capture_id`, so asking twice with one id is asking once."""
+
+    capture_id: CaptureId
+    guests: tuple[GuestName, ...] = ()
+    every_guest: bool = False  # all running guests of all hosts, instead of `guests`
+    skip_disks: tuple[DiskChoice, ...] = ()  # disks that the caller agrees to leave out
+    group: Label | None = None
+    tags: tuple[Label, ...] = ()
+    hold: HoldKind = HoldKind.FREEZE
+    guest_holds: tuple[HoldChoice, ...] = ()  # at most one a guest
+    method: Method = Method.BACKUP_PULL
+    policy: Policy = Policy.ALL
+    kind: WantedKind = WantedKind.AUTO
+    #: Seconds from a host's first freeze until it lets its guests go, released or not. 10 is what Windows VSS bears.
+    hold_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    #: Seconds that the hosts wait for each other before any guest is held.
+    muster_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    #: Bytes a second that each disk is read with at most, within what its host's settings allow. Below 1 MiB a transfer would
+    #: look as if it had stalled.
+    limit_bytes_s: Annotated[int, Field(ge=1 << 20)] | None = None
+
+    @model_validator(mode="after")
+    def _names_guests(self) -> Self:
+        if self.every_guest == bool(self.guests):
+            raise ValueError("name the guests to capture, or ask for every guest, and not both")
+        return self
+
+    @model_validator(mode="after")
+    def _mountpoints_are_frozen(self) -> Self:
+        for choice in self.guest_holds:
+            if choice.mountpoints and not (choice.kind or self.hold).freezes:
+                raise ValueError(f"mount points of {choice.guest} are named, and its hold freezes none")
+        return self
+
+    def hold_of(self, choice: HoldChoice | None) -> GuestHold:
+        """How a guest is held for which this was chosen."""
+        if choice is None:
+            return GuestHold(kind=self.hold)
+        return GuestHold(kind=choice.kind or self.hold, mountpoints=choice.mountpoints)
+
+
+class HeldGuest(Shape):
+    """How long one guest was held, for the receipt."""
+
+    guest: str
+    host: str
+    hold_ms: float | None
+    consistency: Consistency
+
+
+class SkippedGuestDisk(SkippedDisk):
+    """A disk of one guest that the capture does not have."""
+
+    guest: str
+
+
+class Receipt(Message):
+    """How a capture stands, or how it ended. Kept in Redis for a while; the manifest is what lasts."""
+
+    capture_id: CaptureId
+    state: RunState
+    asked_at: datetime
+    ended_at: datetime | None = None
+    consistency: Consistency | None = None
+    guests: tuple[HeldGuest, ...] = ()
+    skipped_disks: tuple[SkippedGuestDisk, ...] = ()
+    bytes_read: int = 0
+    bytes_stored: int = 0
+    faults: tuple[Fault, ...] = ()  # what made it fail, or what it did without
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,94 @@
+"""Results: what a host answers to an order. Failures are in them; none is ever raised across the wire."""
+
+from __future__ import annotations
+
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Message, Shape
+from freezeframe.contract.proof import Arrival, HostProof
+from freezeframe.contract.words import CaptureKind, Step
+
+#: Codes of faults that say: the guest does not run on the host that was asked to prepare it. It may run on another.
+NOT_HERE = frozenset({"guest-gone", "guest-not-running"})
+
+
+class Result(Message):
+    """What all results carry. `fault` is set when the whole step failed on this host."""
+
+    capture_id: CaptureId
+    host_id: HostId
+    fault: Fault | None = None
+
+
+class PreparedDisk(Shape):
+    target: DiskTarget
+    source: str
+    source_format: str
+    size_bytes: int
+    kind: CaptureKind
+    full_reason: str | None = None  # why it is full although an incremental was wished for
+    parent_capture_id: CaptureId | None = None
+    parent_index: Digest | None = None
+    parent_checkpoint: str | None = None
+    checkpoint: str | None = None  # the checkpoint that begins with this capture; None where a disk cannot carry one
+
+
+class SkippedDisk(Shape):
+    target: DiskTarget
+    reason: str
+
+
+class PreparedGuest(Shape):
+    guest_uuid: GuestUuid
+    name: str
+    fault: Fault | None = None
+    expected_hold_ms: float | None = None  # how long it will take to be held, as far as its past tells
+    domain_xml: str = ""
+    disks: tuple[PreparedDisk, ...] = ()
+    skipped: tuple[SkippedDisk, ...] = ()
+    moving_disks: tuple[DiskTarget, ...] = ()  # which the hold does not keep still, as its mount points leave them out
+
+
+class PrepareResult(Result):
+    guests: tuple[PreparedGuest, ...] = ()
+    round: int = 0  # the order's
+
+
+class HeldGuestFault(Shape):
+    guest_uuid: GuestUuid
+    fault: Fault
+
+
+class HoldResult(Result):
+    """`proof` is None only if the host did not get as far as holding a guest."""
+
+    proof: HostProof | None = None
+    arrivals: tuple[Arrival, ...] = ()  # as the release told them
+    release_us: int | None = None
+    guest_faults: tuple[HeldGuestFault, ...] = ()
+
+
+class TransferResult(Result):
+    guest_uuid: GuestUuid
+    target: DiskTarget
+    index: Digest | None = None
+    full_reason: str | None = None  # why it was read in full although its chain was proven
+    bytes_read: int = 0
+    bytes_stored: int = 0
+    dirty_bytes: int | None = None
+    chunks_new: int = 0
+    chunks_known: int = 0
+    seconds: float = 0.0
+
+
+class ReleaseResult(Result):
+    warnings: tuple[str, ...] = ()
+
+
+class Acknowledgement(Message):
+    """What a header task returns to its chord. The result itself is in the run's record, so that chords stay small."""
+
+    capture_id: CaptureId
+    step: Step
+    host_id: HostId
+    part: str = ""
+    ok: bool

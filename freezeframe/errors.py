@@ -1,0 +1,38 @@
+"""Every error a user can meet: what happened, to which guest, host or disk, and what to do about it.
+
+An error is a class. The class owns its `code` (a stable word for programs), its `exit_code` (for scripts) and its usual
+`advice`; the instance owns the sentence. Errors cross the wire as `freezeframe.contract.fault.Fault`, never as pickles.
+
+Exit codes: 0 done · 1 failed · 2 wrong usage (the CLI library's) · 3 refused, nothing was touched · 4 not found ·
+5 repository · 6 a host or service does not answer · 7 the data is damaged · 10 done, but with less than was asked for ·
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+EXIT_FAILED = 1
+EXIT_REFUSED = 3
+EXIT_NOT_FOUND = 4
+EXIT_REPOSITORY = 5
+EXIT_UNREACHABLE = 6
+EXIT_DAMAGED = 7
+EXIT_PARTIAL = 10
+EXIT_INTERRUPTED = 130
+
+
+class FreezeframeError(Exception):
+    """The capture failed."""
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[int] = EXIT_FAILED
+    advice: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, advice: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.advice if advice is None else advice
+
+    def __str__(self) -> str:
+        return self.message

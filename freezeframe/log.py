@@ -1,0 +1,77 @@
+"""Logs: one line an event on stderr, `key=value` for people and journald, or JSON with FREEZEFRAME_LOG_JSON=1.
+
+Our own lines come through structlog, Celery's and other libraries' through `logging`; both leave by the same handler and
+look the same. Passwords in addresses are starred out on the way, whoever wrote the line.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+
+import structlog
+from structlog.types import Processor, WrappedLogger
+
+JSON_ENV = "FREEZEFRAME_LOG_JSON"
+LEVEL_ENV = "FREEZEFRAME_LOG_LEVEL"
+
+#: `redis://user:password@host`: Celery stars these out itself, an exception's text does not.
+_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]+@")
+
+
+def configure(level: int = logging.INFO) -> None:
+    """Set up logging for this process; again to change the level. FREEZEFRAME_LOG_LEVEL, if set, has the last word."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    handler = _ToStderr()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(), _without_passwords],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [*(one for one in root.handlers if not isinstance(one, _ToStderr)), handler]
+    root.setLevel(_wanted_level(level))
+
+
+class _ToStderr(logging.Handler):
+    """Writes to what stderr is at the time of the line, not at the time of the set-up."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+        except Exception:  # noqa: BLE001  as all handlers of `logging` do
+            self.handleError(record)
+
+
+def _wanted_level(usual: int) -> int:
+    wanted = logging.getLevelNamesMapping().get(os.environ.get(LEVEL_ENV, "").upper())
+    return usual if wanted is None else wanted
+
+
+def _renderer() -> Processor:
+    if os.environ.get(JSON_ENV, "") not in {"", "0"}:
+        return structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
+    return structlog.processors.LogfmtRenderer(key_order=["time", "level", "logger", "event"], drop_missing=True)
+
+
+def _without_passwords(_logger: WrappedLogger, _method: str, line: object) -> str:
+    return _PASSWORD.sub(r"\1:***@", str(line))

@@ -1,0 +1,58 @@
+"""Presence: hosts publish what they are and have; a host that stops doing so is down, and is not forgotten for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import redis
+from pydantic import ValidationError
+
+from freezeframe.contract import names
+from freezeframe.contract.inventory import GuestEntry, HostEntry
+
+#: Seconds of silence after which a host counts as down: several inventory intervals, so that one lost is no alarm.
+ALIVE_S = 10
+#: Seconds after which a silent host is forgotten altogether.
+REMEMBERED_S = 30 * 86400
+
+
+@dataclass(frozen=True)
+class KnownHost:
+    """A host as it last published itself."""
+
+    entry: HostEntry
+    alive: bool
+
+
+@dataclass(frozen=True)
+class Place:
+    """A guest where it was last seen."""
+
+    host: KnownHost
+    guest: GuestEntry
+
+
+def publish(client: redis.Redis, entry: HostEntry) -> None:
+    """Put a host's entry into the inventory. Raises redis errors."""
+    pipeline = client.pipeline()
+    pipeline.set(names.host_key(entry.host_id), entry.model_dump_json(), ex=REMEMBERED_S)
+    pipeline.set(names.alive_key(entry.host_id), "1", ex=ALIVE_S)
+    pipeline.execute()
+
+
+def known_hosts(client: redis.Redis) -> list[KnownHost]:
+    """All hosts that were heard of, by their ids. Raises redis errors. An entry that cannot be read is passed over."""
+    found = []
+    for key in client.scan_iter(match=names.HOSTS_PATTERN, count=1000):
+        text = cast("str | None", client.get(key))
+        try:
+            entry = HostEntry.model_validate_json(text or "")
+        except ValidationError:
+            continue
+        found.append(KnownHost(entry, alive=bool(client.exists(names.alive_key(entry.host_id)))))
+    return sorted(found, key=lambda host: host.entry.host_id)
+
+
+def places(hosts: list[KnownHost]) -> list[Place]:
+    return [Place(host, guest) for host in hosts for guest in host.entry.guests]

@@ -1,0 +1,196 @@
+"""Setting aside: a damaged chunk or index is moved out of writers' sight, so that the next capture writes it anew.
+
+    create damaged/x.json ─▶ move chunks/ab/x to damaged/x ─▶ look at it there ─▶ damaged: stays   sound: back, and forgotten
+    (whoever creates it, moves it)
+
+`verify/review.py` is the way out again. What two who verify do to each other, and what is left by one who dies, stands in
+docs/repository.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from io import BytesIO
+from typing import TYPE_CHECKING, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from freezeframe.contract.message import Digest
+from freezeframe.repository.chunk import unseal
+from freezeframe.repository.document import checked, read_content
+from freezeframe.repository.errors import (
+    AlreadyExists,
+    ChunkDamaged,
+    IndexDamaged,
+    ObjectDamaged,
+    ObjectNotFound,
+    RepositoryNotReadable,
+)
+from freezeframe.repository.index import read_index
+from freezeframe.repository.layout import DAMAGED, damaged_document, damaged_name, digest_of, folder_of, set_aside_stem
+
+if TYPE_CHECKING:
+    from freezeframe.repository.objects import Objects
+
+#: Age of a claim after which whoever made it counts as dead. A move takes seconds; a request to object storage that is
+#: answered after an hour is not.
+_CLAIM: Final = timedelta(hours=1)
+
+
+class Kind(StrEnum):
+    CHUNK = "chunk"
+    INDEX = "index"
+
+
+class AsideDocument(BaseModel):
+    """What is set aside, when, why."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format: Literal[1] = 1
+    kind: Kind
+    digest: Digest
+    found_at: AwareDatetime
+    reason: str
+
+    @property
+    def age(self) -> timedelta:
+        return now() - self.found_at
+
+    def to_json(self) -> bytes:
+        return checked(self.model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
+class Aside:
+    """Something in `damaged/`, by the last part of its first name. `document` is None if it cannot be read or is not there."""
+
+    stem: str
+    document: AsideDocument | None
+    has_object: bool
+
+    @property
+    def object_name(self) -> str:
+        return f"{DAMAGED}/{self.stem}"
+
+    @property
+    def document_name(self) -> str:
+        return f"{DAMAGED}/{self.stem}.json"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def first_name(objects: Objects, kind: Kind, digest: bytes) -> str:
+    return objects.protection.locate(digest) if kind is Kind.CHUNK else objects.protection.index_name(digest)
+
+
+def set_aside(objects: Objects, kind: Kind, digest: bytes, reason: str) -> bool:
+    """Move a damaged object to `damaged/`; whether it is there now.
+
+    False: somebody else is at it, it is gone, or it was sound after all. Raises RepositoryNotWritable and RepositoryFull.
+    """
+    name = first_name(objects, kind, digest)
+    if not _claim(objects, name, AsideDocument(kind=kind, digest=digest.hex(), found_at=now(), reason=reason)):
+        return False
+    try:
+        _move(objects, name, damaged_name(name))
+    except ObjectNotFound:
+        return False
+    if sound_aside(objects, kind, digest):
+        put_back(objects, kind, digest)
+        return False
+    return True
+
+
+def _claim(objects: Objects, name: str, document: AsideDocument) -> bool:
+    place = damaged_document(name)
+    stored = bytes(objects.protection.protect(place, document.to_json()))
+    try:
+        objects.store.put_if_absent(place, stored)
+    except AlreadyExists:
+        previous = read_document(objects, place)
+        if previous is not None and previous.age < _CLAIM:
+            return False
+        objects.store.put(place, BytesIO(stored))
+    return True
+
+
+def sound_aside(objects: Objects, kind: Kind, digest: bytes) -> bool:
+    """Whether what is set aside under that name is what was written. Raises RepositoryNotReadable if the store is away."""
+    name = first_name(objects, kind, digest)
+    place = damaged_name(name)
+    objects.store.drop_cached(place)
+    try:
+        if kind is Kind.CHUNK:
+            unseal(objects.protection.reveal(name, objects.store.get(place)), digest)
+        else:
+            with objects.store.open(place) as source, objects.protection.reveal_stream(name, source) as plain:
+                read_index(plain, digest).close()
+    except (ObjectNotFound, ObjectDamaged, ChunkDamaged, IndexDamaged):
+        return False
+    except RepositoryNotReadable as error:
+        if error.transient:
+            raise
+        return False
+    return True
+
+
+def put_back(objects: Objects, kind: Kind, digest: bytes) -> None:
+    """Give what is set aside its first name again. If it has been written anew since, that is the same bytes."""
+    name = first_name(objects, kind, digest)
+    try:
+        _move(objects, damaged_name(name), name)
+    except ObjectNotFound:
+        return  # another was faster
+    objects.store.delete(damaged_document(name))
+
+
+def _move(objects: Objects, name: str, to: str) -> None:
+    """Durably: nothing that is done next may outlive the move."""
+    objects.store.move(name, to)
+    objects.store.settle([folder_of(to), folder_of(name)])
+
+
+def clear(objects: Objects, aside: Aside) -> None:
+    """Take away an object that was set aside, for good, then its document: an object never lies there without one."""
+    objects.store.delete(aside.object_name)
+    objects.store.settle([DAMAGED])
+    objects.store.delete(aside.document_name)
+
+
+def read_document(objects: Objects, place: str) -> AsideDocument | None:
+    try:
+        content = read_content(objects.protection.reveal(place, objects.store.get(place)))
+        return None if content is None else AsideDocument.model_validate_json(content)
+    except (ObjectNotFound, ObjectDamaged, ValidationError):
+        return None
+
+
+def stems_aside(objects: Objects) -> dict[str, set[str]]:
+    """What `damaged/` has of each: the names of the object and the document, by the last part of the first name."""
+    found: dict[str, set[str]] = {}
+    for name in objects.store.names(DAMAGED):
+        if (stem := set_aside_stem(name)) is not None:
+            found.setdefault(stem, set()).add(name)
+    return found
+
+
+def list_aside(objects: Objects) -> list[Aside]:
+    """All that is set aside, in order of their names. Raises RepositoryNotReadable."""
+    return [
+        Aside(stem, _checked(objects, stem, f"{DAMAGED}/{stem}.json"), f"{DAMAGED}/{stem}" in names)
+        for stem, names in sorted(stems_aside(objects).items())
+    ]
+
+
+def _checked(objects: Objects, stem: str, place: str) -> AsideDocument | None:
+    """The document, if it is of an object of that name: nobody can have another chunk touched by renaming a document."""
+    document = read_document(objects, place)
+    if document is None:
+        return None
+    name = first_name(objects, document.kind, digest_of(document.digest))
+    return document if name.endswith(f"/{stem}") else None

@@ -1,0 +1,44 @@
+"""What a decision about a capture needs of its manifest, without its guests' XML and its proof: a few hundred bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from freezeframe.contract.retention import Selection
+    from freezeframe.contract.words import Consistency
+    from freezeframe.repository.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A capture that may be kept or forgotten. `at` is its instant; `guests` are names by UUID, in order of names."""
+
+    capture_id: str
+    at: datetime
+    guests: tuple[tuple[str, str], ...]
+    group: str | None
+    tags: tuple[str, ...]
+    consistency: Consistency
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Candidate:
+        guests = sorted((guest.name, guest.guest_uuid) for guest in manifest.guests)
+        return cls(
+            capture_id=manifest.capture_id,
+            at=manifest.instant.at,
+            guests=tuple((uuid, name) for name, uuid in guests),
+            group=manifest.group,
+            tags=tuple(sorted(set(manifest.tags))),
+            consistency=manifest.consistency,
+        )
+
+    @property
+    def guest_names(self) -> list[str]:
+        return [name for _, name in self.guests]
+
+    def selected_by(self, selection: Selection) -> bool:
+        return selection.has({word for guest in self.guests for word in guest}, self.group, self.tags)

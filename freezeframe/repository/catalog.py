@@ -1,0 +1,137 @@
+"""The captures of a repository: found by listing manifests, since a manifest is what makes a capture exist."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from freezeframe.repository.errors import (
+    AlreadyExists,
+    CaptureNotFound,
+    IndexDamaged,
+    ManifestDamaged,
+    ObjectDamaged,
+    ObjectNotFound,
+    RepositoryNotWritable,
+)
+from freezeframe.repository.header import IndexHeader, read_header
+from freezeframe.repository.layout import FORGOTTEN, MANIFESTS, OBJECT_BYTES_MAX, digest_of, folder_of, forgotten_name
+from freezeframe.repository.manifest import Manifest, parse_manifest
+from freezeframe.repository.objects import unreadable_index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from freezeframe.repository.manifest import DiskCapture
+    from freezeframe.repository.objects import Objects
+
+LATEST: Final = "latest"
+
+
+class Catalog:
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._store = objects.store
+
+    def capture_ids(self) -> list[str]:
+        """Newest first. What is no manifest by its name is passed over."""
+        found = (self._objects.protection.capture_id_of(name) for name in self._store.names(MANIFESTS))
+        return sorted((one for one in found if one is not None), reverse=True)
+
+    def load(self, capture_id: str) -> Manifest:
+        """Raises CaptureNotFound and ManifestDamaged."""
+        try:
+            data = self._objects.manifest(capture_id)
+        except ObjectNotFound as error:
+            raise CaptureNotFound(f"There is no capture {capture_id} in {self._store.address}.") from error
+        place = f"{self._store.address}/{self._objects.protection.manifest_name(capture_id)}"
+        return parse_manifest(data, capture_id, place)
+
+    def each(self, on_damaged: Callable[[ManifestDamaged], None] | None = None) -> Iterator[Manifest]:
+        """Every capture, newest first, one in memory at a time: a manifest carries its guests' XML and its proof.
+
+        One that cannot be read is given to `on_damaged`, or raised without it. One that is deleted while this reads is
+        passed over.
+        """
+        for capture_id in self.capture_ids():
+            try:
+                manifest = self.load(capture_id)
+            except CaptureNotFound:
+                continue
+            except ManifestDamaged as error:
+                if on_damaged is None:
+                    raise
+                on_damaged(error)
+            else:
+                yield manifest
+
+    def resolve(self, wanted: str) -> str:
+        """The id that `wanted` means: an id, the beginning of one id only, or `latest`. Raises CaptureNotFound."""
+        ids = self.capture_ids()
+        if wanted == LATEST and ids:
+            return ids[0]
+        found = [one for one in ids if wanted and one.startswith(wanted.upper())]
+        if len(found) > 1:
+            raise CaptureNotFound(
+                f"{len(found)} captures begin with {wanted!r}, among them {found[0]} and {found[-1]}.",
+                advice="Give more of the id.",
+            )
+        if not found:
+            raise CaptureNotFound(f"There is no capture {wanted!r} in {self._store.address}.")
+        return found[0]
+
+    def delete(self, *capture_ids: str) -> None:
+        """Take manifests away, oldest first, for good when this returns. One that is gone already is no error.
+
+        They are moved, not deleted: an incremental may have been begun upon them, and garbage collection must know.
+        """
+        for capture_id in sorted(capture_ids):
+            name = self._objects.protection.manifest_name(capture_id)
+            with suppress(ObjectNotFound):
+                self._store.move(name, forgotten_name(name))
+        self._store.settle([MANIFESTS, FORGOTTEN])
+
+    def write(self, manifest: Manifest) -> bool:
+        """Seal a capture; whether this call did. The same manifest again changes nothing; another raises AlreadyExists.
+
+        Every index must be there and be of the disk that the manifest says; else IndexDamaged, and nothing is sealed.
+        """
+        protection = self._objects.protection
+        for _, disk in manifest.disks():
+            self._check_index(disk)
+        self._store.settle({folder_of(protection.index_name(digest_of(disk.index))) for _, disk in manifest.disks()})
+        name, data = protection.manifest_name(manifest.capture_id), manifest.to_json()
+        _check_readable(manifest, protection.stored_bytes(len(data)))
+        try:
+            self._store.put_if_absent(name, protection.protect(name, data))
+        except AlreadyExists:
+            with suppress(ObjectNotFound):  # another has sealed it, and it was forgotten or taken back since
+                if self._objects.manifest(manifest.capture_id) != data:
+                    raise
+            # another may have died before it settled what it linked
+            self._store.settle([MANIFESTS])
+            return False
+        return True
+
+    def _check_index(self, disk: DiskCapture) -> None:
+        header = self._header(disk.index)
+        if (header.size_bytes, header.chunk_bytes) != (disk.size_bytes, disk.chunk_bytes):
+            raise IndexDamaged(
+                f"Index {disk.index} is of another disk than {disk.target} with {disk.size_bytes} bytes."
+            )
+
+    def _header(self, digest: str) -> IndexHeader:
+        try:
+            with self._objects.open_index(digest_of(digest)) as source:
+                return read_header(source, digest)
+        except ObjectDamaged as error:
+            raise unreadable_index(digest, error) from error
+
+
+def _check_readable(manifest: Manifest, stored_bytes: int) -> None:
+    if stored_bytes > OBJECT_BYTES_MAX:
+        raise RepositoryNotWritable(
+            f"The manifest of {manifest.capture_id} would have {stored_bytes >> 20} MiB, and {OBJECT_BYTES_MAX >> 20} are the "
+            f"most that is read again.",
+            advice="Capture fewer guests at once.",
+        )

@@ -1,0 +1,181 @@
+"""The check of a repository's structure: is everything there that captures refer to, and what is there besides?
+
+    config, key slots ─▶ manifests ─▶ indexes, read in whole ─▶ 256 folders of chunks, listed: missing? without a reference?
+    (opening did)
+
+No chunk is read, so what a chunk has become is `verify`'s to find. Nothing is changed. *Garbage* is what nothing refers to:
+left by writers that died, or of a capture that is under way at this moment. It is told, and is no damage.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from freezeframe.repository.aside import list_aside
+from freezeframe.repository.errors import ObjectNotFound
+from freezeframe.repository.layout import CHUNKS, FAN_OUT, INDEXES, KEYS, MANIFESTS, TMP, digest_of, key_slot_id_of
+from freezeframe.repository.referenced import chunks_by_folder
+from freezeframe.repository.verify.looking import Fault, look_at_index
+from freezeframe.repository.verify.report import Damage
+from freezeframe.repository.whereabouts import places_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from freezeframe.repository.repository import Repository
+
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass
+class Garbage:
+    """What nothing refers to, by names. `certain`: no manifest and no index is damaged, so that really nothing does."""
+
+    chunks: list[str] = field(default_factory=list)
+    indexes: list[str] = field(default_factory=list)
+    tmp: list[str] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
+    strange: list[str] = field(default_factory=list)  # no names of this format's
+    certain: bool = True
+
+    @property
+    def count(self) -> int:
+        return sum(len(one) for one in (self.chunks, self.indexes, self.tmp, self.set_aside, self.strange))
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found. Manifests and key slots that are damaged are told in sentences."""
+
+    captures: tuple[str, ...]
+    indexes_read: int
+    chunks_found: int  # different ones that captures refer to, and that are there
+    manifests: tuple[str, ...]
+    key_slots: tuple[str, ...]
+    indexes: tuple[Damage, ...]
+    chunks: tuple[Damage, ...]
+    garbage: Garbage
+
+    @property
+    def sound(self) -> bool:
+        return not (self.manifests or self.key_slots or self.indexes or self.chunks)
+
+    @property
+    def damaged_captures(self) -> list[str]:
+        """Newest first."""
+        return sorted({place.capture_id for one in self.indexes + self.chunks for place in one.places}, reverse=True)
+
+
+def check(repository: Repository, on_folder: Callable[[int], None] = lambda _: None) -> CheckReport:
+    """Look at everything but the bytes of chunks. `on_folder` is told how many of the 256 folders are done.
+
+    Memory: about 100 bytes for each of half a million chunks, and of the names of garbage. Raises RepositoryNotReadable.
+    """
+    return _Check(repository, on_folder).check()
+
+
+class _Check:
+    def __init__(self, repository: Repository, on_folder: Callable[[int], None]) -> None:
+        self._repository = repository
+        self._objects = repository.objects
+        self._on_folder = on_folder
+        self._garbage = Garbage()
+        self._indexes: dict[str, str] = {}  # reasons by digest
+        self._missing: set[bytes] = set()
+        self._found = 0
+
+    def check(self) -> CheckReport:
+        key_slots = self._check_key_slots()
+        damaged: list[str] = []
+        captures = self._repository.manifests(on_damaged=lambda error: damaged.append(error.message))
+        digests = list(dict.fromkeys(disk.index for manifest in captures for _, disk in manifest.disks()))
+        self._check_chunks(digests)
+        self._check_names(digests)
+        indexes, chunks = self._damage()
+        self._garbage.certain = not damaged and not indexes
+        return CheckReport(
+            captures=tuple(one.capture_id for one in captures),
+            indexes_read=len(digests),
+            chunks_found=self._found,
+            manifests=tuple(damaged),
+            key_slots=tuple(key_slots),
+            indexes=indexes,
+            chunks=chunks,
+            garbage=self._garbage,
+        )
+
+    def _check_key_slots(self) -> list[str]:
+        if not self._repository.config.encrypted:
+            return []
+        slots, keys = self._repository.encryption
+        self._garbage.strange += [name for name in self._objects.store.names(KEYS) if key_slot_id_of(name) is None]
+        return slots.list(keys)[1]
+
+    def _used_chunks(self, digests: list[str]) -> Iterator[bytes]:
+        for digest in digests:
+            if digest in self._indexes:
+                continue
+            index = look_at_index(self._objects, digest_of(digest))
+            if isinstance(index, Fault):
+                self._indexes[digest] = index.reason
+                continue
+            with index:
+                for _, chunk in index.used_slots():
+                    yield chunk
+
+    def _check_chunks(self, digests: list[str]) -> None:
+        """Listed after the manifests: what they refer to was settled before they were."""
+        locate = self._objects.protection.locate
+        referred = chunks_by_folder(self._objects, FAN_OUT, lambda: self._used_chunks(digests))
+        for done, (folder, chunks) in enumerate(referred, start=1):
+            there = self._listed(f"{CHUNKS}/{folder}")
+            wanted = {locate(chunk): chunk for chunk in chunks}
+            self._missing |= {chunk for name, chunk in wanted.items() if name not in there}
+            self._found += len(there & wanted.keys())
+            self._garbage.chunks += sorted(there - wanted.keys())
+            self._on_folder(done)
+
+    def _check_names(self, digests: list[str]) -> None:
+        store, protection = self._objects.store, self._objects.protection
+        wanted = {protection.index_name(digest_of(digest)) for digest in digests}
+        for folder in FAN_OUT:
+            self._garbage.indexes += sorted(self._listed(f"{INDEXES}/{folder}") - wanted)
+        self._garbage.tmp += sorted(store.names(TMP))
+        self._garbage.set_aside += [one.object_name for one in list_aside(self._objects)]
+        self._garbage.strange += [name for name in store.names(MANIFESTS) if protection.capture_id_of(name) is None]
+
+    def _listed(self, folder: str) -> set[str]:
+        """The names in a folder that can be a chunk's or an index's there; others are strange."""
+        found: set[str] = set()
+        for name in self._objects.store.names(folder):
+            last = name.rpartition("/")[2]
+            if _HEX.fullmatch(last) and last.startswith(folder[-2:]):
+                found.add(name)
+            else:
+                self._garbage.strange.append(name)
+        return found
+
+    def _damage(self) -> tuple[tuple[Damage, ...], tuple[Damage, ...]]:
+        """Damage with its places as they are now: a capture that was forgotten meanwhile takes what it had with it."""
+        missing = {chunk for chunk in self._missing if not self._is_there(chunk)}
+        if not missing and not self._indexes:
+            return (), ()
+        places = places_of(self._repository, set(self._indexes), missing)
+        aside = {one.document.digest for one in list_aside(self._objects) if one.document is not None}
+        indexes = [Damage(one, why, places[one], one in aside) for one, why in self._indexes.items() if places[one]]
+        chunks = [
+            Damage(one.hex(), f"Chunk {one.hex()} is missing.", places[one.hex()], one.hex() in aside)
+            for one in sorted(missing)
+            if places[one.hex()]
+        ]
+        return tuple(indexes), tuple(chunks)
+
+    def _is_there(self, chunk: bytes) -> bool:
+        """Wherever a reader would find it, which a listing of one folder may not show."""
+        try:
+            self._objects.chunk_size(chunk)
+        except ObjectNotFound:
+            return False
+        return True

@@ -1,0 +1,113 @@
+"""A repository's config: its version, what one must know to use it, and its defaults.
+
+Its checksum tells damage; in an encrypted repository its MAC tells, beyond that, what somebody without the keys has changed.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, field_validator, model_validator
+
+from freezeframe.repository.document import checked, content_of
+from freezeframe.repository.errors import ConfigDamaged, RepositoryUnsupported
+from freezeframe.repository.layout import is_chunk_size
+
+if TYPE_CHECKING:
+    from freezeframe.repository.crypto.keys import Keys
+
+FORMAT: Final = 1
+
+ENCRYPTION: Final = "encryption"
+
+#: What this program knows beyond format 1. A feature is something that a reader or a writer must know of to be right.
+FEATURES: Final[frozenset[str]] = frozenset({ENCRYPTION})
+
+#: Between what incrementals read for a scattered write (14.8 bytes for one; 3.9 at 256 KiB, 47.6 at 4 MiB) and the number of
+#: objects (105 million at 100 TiB; 419 and 26). docs/repository.md, Choices.
+DEFAULT_CHUNK_BYTES: Final = 1 << 20
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = FORMAT
+    features: tuple[str, ...] = ()
+    id: UUID
+    chunk_bytes: int = DEFAULT_CHUNK_BYTES
+    digest: Literal["sha256"] = "sha256"
+    mac: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @field_validator("chunk_bytes")
+    @classmethod
+    def _power_of_two(cls, chunk_bytes: int) -> int:
+        if not is_chunk_size(chunk_bytes):
+            raise ValueError("a chunk size is a power of two from 4 KiB to 16 MiB")
+        return chunk_bytes
+
+    @model_validator(mode="after")
+    def _authenticated_if_encrypted(self) -> Self:
+        if self.encrypted != (self.mac is not None):
+            raise ValueError("an encrypted repository's config has a mac, and no other has one")
+        return self
+
+    @property
+    def encrypted(self) -> bool:
+        return ENCRYPTION in self.features
+
+    def authentic(self, keys: Keys) -> bool:
+        """Whether somebody with the repository's keys has written it so."""
+        return self.mac is not None and hmac.compare_digest(self.mac, _mac(self.model_dump(mode="json"), keys))
+
+    def to_json(self) -> bytes:
+        """As it is stored, with its checksum."""
+        return checked(self.model_dump(mode="json", exclude_none=True))
+
+
+def encrypted_config(repository: UUID, chunk_bytes: int, keys: Keys) -> Config:
+    """Raises ValueError for a chunk size that cannot be."""
+    content = {**Config(id=repository, chunk_bytes=chunk_bytes).model_dump(mode="json"), "features": [ENCRYPTION]}
+    return Config.model_validate({**content, "mac": _mac(content, keys)})
+
+
+def _mac(content: dict[str, Any], keys: Keys) -> str:
+    bare = {key: value for key, value in content.items() if key != "mac"}
+    return keys.config_mac(json.dumps(bare, sort_keys=True, separators=(",", ":")).encode()).hex()
+
+
+def read_config(data: bytes, address: str) -> Config:
+    """The config in `data`, which was found at `address`.
+
+    The version and the features are looked at before anything else, the checksum too, since a newer format may change all
+    the rest.
+    Raises RepositoryUnsupported for one that this program does not know, and ConfigDamaged.
+    """
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ConfigDamaged(f"The config of {address} is not JSON.") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("format"), int):
+        raise ConfigDamaged(f"The config of {address} has no format version.")
+    _refuse_unknown(raw, address)
+    content = content_of(raw)
+    if content is None:
+        raise ConfigDamaged(f"The config of {address} has other bytes than were written.")
+    try:
+        return Config.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigDamaged(f"The config of {address} is wrong at {first['loc']}: {first['msg']}.") from error
+
+
+def _refuse_unknown(raw: dict[str, Any], address: str) -> None:
+    if raw["format"] != FORMAT:
+        raise RepositoryUnsupported(
+            f"The repository at {address} has format {raw['format']}; this program knows {FORMAT}."
+        )
+    features = raw.get("features", [])
+    unknown = sorted({str(one) for one in features} - FEATURES) if isinstance(features, list) else []
+    if unknown:
+        raise RepositoryUnsupported(f"The repository at {address} needs what this program does not know: {unknown}.")

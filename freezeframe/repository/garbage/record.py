@@ -1,0 +1,61 @@
+"""The records of runs: which there are, and which have finished moving."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import AwareDatetime
+
+from freezeframe.contract.message import CaptureId
+from freezeframe.repository.errors import ObjectNotFound, SessionDamaged
+from freezeframe.repository.layout import run_name
+from freezeframe.repository.notice import Notice, read_notice
+
+if TYPE_CHECKING:
+    from freezeframe.repository.objects import Objects
+
+
+class RunRecord(Notice):
+    """As it stands in the repository. `finished_at`: after the last move into the run; None while it is at work, or died."""
+
+    format: Literal[1] = 1
+    run_id: CaptureId
+    begun_at: AwareDatetime
+    finished_at: AwareDatetime | None = None
+
+
+class Records:
+    """The records in a repository."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def put(self, record: RunRecord) -> None:
+        """Settled when this returns."""
+        name = run_name(record.run_id)
+        self._objects.store.put_many([(name, record.stored(self._objects, name))])
+
+    def all(self) -> list[RunRecord]:
+        """Oldest first. One that is deleted while this reads is not in the answer. Raises SessionDamaged."""
+        found = []
+        for run_id in self._objects.condemned.runs():
+            with suppress(ObjectNotFound):
+                found.append(self._load(run_id))
+        return found
+
+    def delete(self, run_id: str) -> None:
+        self._objects.store.delete(run_name(run_id))
+
+    def _load(self, run_id: str) -> RunRecord:
+        name = run_name(run_id)
+        record = read_notice(self._objects, name, RunRecord)
+        if record is None:
+            raise SessionDamaged(
+                f"The record of a garbage collection, {self._objects.store.address}/{name}, has other bytes than were "
+                "written.",
+                advice="Move what is in the folder of the same name beside it back to its own names; then delete the record.",
+            )
+        if record.run_id != run_id:
+            raise SessionDamaged(f"The record {self._objects.store.address}/{name} is of another run, {record.run_id}.")
+        return record

@@ -1,0 +1,108 @@
+"""Indexes: one disk at one instant, a digest for every slot. Always complete; an incremental starts from its parent's.
+
+         parent   │ a │ b │ c │ 0 │        dirty: slots 1 and 3
+         capture  │ a │ B │ c │ D │        reads alone, whatever becomes of the parent
+
+An index file is a header (`header.py`) and the slot table as one zstd frame, and is known by the SHA-256 of all of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
+
+from freezeframe.repository import zstd
+from freezeframe.repository.errors import IndexDamaged, ObjectDamaged
+from freezeframe.repository.header import IndexHeader, read_header
+from freezeframe.repository.layout import DIGEST_BYTES, ZERO_DIGEST
+from freezeframe.repository.objects import unreadable_index
+from freezeframe.repository.table import SlotTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from freezeframe.repository.objects import Objects
+
+_PIECE_BYTES: Final = 1 << 20
+
+
+@dataclass
+class Index:
+    """A disk's index, verified. A context manager: closing it frees its table's temporary file."""
+
+    digest: bytes
+    header: IndexHeader
+    table: SlotTable
+
+    def digest_at(self, slot: int) -> bytes | None:
+        """The digest of a slot's chunk; None for a hole. Raises IndexError beyond the disk."""
+        digest = self.table.get(slot)
+        return None if digest == ZERO_DIGEST else digest
+
+    def used_slots(self) -> Iterator[tuple[int, bytes]]:
+        """Every slot that has a chunk, with the chunk's digest, in order."""
+        return self.table.used()
+
+    def close(self) -> None:
+        self.table.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load_index(objects: Objects, digest: bytes) -> Index:
+    """The index of that digest, its bytes, header and table verified. Raises IndexDamaged if it is missing or wrong."""
+    try:
+        with objects.open_index(digest) as source:
+            return read_index(source, digest)
+    except ObjectDamaged as error:
+        raise unreadable_index(digest.hex(), error) from error
+
+
+def read_index(source: BinaryIO, digest: bytes) -> Index:
+    """The index in `source`, which is seekable, verified. Raises IndexDamaged and, from `source`, ObjectDamaged."""
+    name = digest.hex()
+    # the name first: until the bytes are known to be the writer's, nothing they say about sizes is believed
+    if hashlib.file_digest(source, "sha256").digest() != digest:  # type: ignore[arg-type]  # a BinaryIO is enough
+        raise IndexDamaged(f"Index {name} has other bytes than were written.")
+    source.seek(0)
+    header = read_header(source, name)
+    return Index(digest, header, _decoded(header, source, name))
+
+
+def _decoded(header: IndexHeader, source: BinaryIO, name: str) -> SlotTable:
+    table = SlotTable(header.slots)
+    try:
+        _decode(table, source)
+        _check_content(table, header)
+    except (zstd.ZstdError, EOFError, ValueError) as error:
+        table.close()
+        raise IndexDamaged(f"Index {name} does not decode: {error}.") from error
+    except BaseException:
+        table.close()
+        raise
+    return table
+
+
+def _check_content(table: SlotTable, header: IndexHeader) -> None:
+    if table.sha256() != header.content:
+        raise ValueError("the slot table is another than the header says")
+
+
+def _decode(table: SlotTable, source: BinaryIO) -> None:
+    """Fill the table in pieces of bounded size. Raises ZstdError, EOFError or ValueError for what is not one table."""
+    unpacking = zstd.ZstdDecompressor(options=zstd.BOUNDED)
+    offset = 0
+    while not unpacking.eof:
+        packed = source.read(_PIECE_BYTES) if unpacking.needs_input else b""
+        if unpacking.needs_input and not packed:
+            raise EOFError("the slot table is cut short")
+        piece = unpacking.decompress(packed, _PIECE_BYTES)
+        table.fill(offset, piece)
+        offset += len(piece)
+    if unpacking.unused_data or source.read(1) or offset != table.slots * DIGEST_BYTES:
+        raise ValueError("the slot table does not end where it should")

@@ -1,0 +1,103 @@
+"""What an incremental inherits from its parent: is it there at all? A safety net in bounded time and memory.
+
+    used slots a folder ─▶ whole folders, from one by chance on, of 65,536 chunks at most ─┬▶ list them, if that pays ─▶ missing
+                                                                                           └▶ else ask for 1,024 ────▶ missing
+
+Measured on ext4 (65,536 names in 16 folders, warm, 2 busy cores): 1.0 to 1.7 µs a name listed, 16 to 20 µs a name asked for. In
+object storage a page lists 1,000 names in the time of one question.
+"""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+from freezeframe.repository.layout import CHUNKS, FAN_OUT
+
+if TYPE_CHECKING:
+    from freezeframe.repository.index import Index
+    from freezeframe.repository.objects import Objects
+
+#: Chunks that are looked for, for one disk: 64 GiB of it at 1 MiB, and 10 MiB of memory.
+CHUNKS_MOST: Final = 1 << 16
+
+#: Names that a folder may have for each chunk that is looked for in it, before asking is cheaper.
+_NAMES_A_CHUNK: Final = 16
+
+#: Chunks that are asked for one by one: 20 ms locally, some seconds in object storage.
+_ASKED_MOST: Final = 1024
+_ASK_THREADS: Final = 8
+
+
+def missing_chunks(objects: Objects, parent: Index, first_folder: int | None = None) -> frozenset[bytes]:
+    """Digests of chunks that the parent refers to and that are not there, as far as was looked.
+
+    `first_folder`: 0 to 255; by chance, so that each comes up in turn. Raises RepositoryNotReadable.
+    """
+    first = random.randrange(len(FAN_OUT)) if first_folder is None else first_folder  # noqa: S311  no secret
+    chosen = _choose(_count(objects, parent), first)
+    wanted = _chunks_in(objects, parent, chosen)
+    missing: set[bytes] = set()
+    for number in chosen:
+        names = wanted.pop(number)
+        if not names:
+            continue
+        listed = _listed(objects, FAN_OUT[number], names)
+        if listed is None:
+            return frozenset(missing | _asked(objects, [names, *wanted.values()]))
+        missing |= listed
+    return frozenset(missing)
+
+
+def _count(objects: Objects, parent: Index) -> list[int]:
+    """Used slots by folder."""
+    counts = [0] * len(FAN_OUT)
+    key = objects.protection.key
+    for _, digest in parent.used_slots():
+        counts[key(CHUNKS, digest)[0]] += 1
+    return counts
+
+
+def _choose(counts: list[int], first: int) -> list[int]:
+    """Folders from `first` on, around, at least one that has any, for as long as their slots are few enough. Pure."""
+    chosen: list[int] = []
+    total = 0
+    for step in range(len(counts)):
+        number = (first + step) % len(counts)
+        if chosen and total and total + counts[number] > CHUNKS_MOST:
+            break
+        chosen.append(number)
+        total += counts[number]
+    return chosen
+
+
+def _chunks_in(objects: Objects, parent: Index, chosen: list[int]) -> dict[int, dict[str, bytes]]:
+    """Digests by the names of their objects, by folder; at most CHUNKS_MOST."""
+    found: dict[int, dict[str, bytes]] = {number: {} for number in chosen}
+    key, locate = objects.protection.key, objects.protection.locate
+    left = CHUNKS_MOST
+    for _, digest in parent.used_slots():
+        names = found.get(key(CHUNKS, digest)[0])
+        if names is not None and left:
+            left -= 1
+            names[locate(digest)] = digest
+    return found
+
+
+def _listed(objects: Objects, folder: str, names: dict[str, bytes]) -> set[bytes] | None:
+    """Which of a folder's chunks its listing lacks; None if it is so long that it does not pay."""
+    most = _NAMES_A_CHUNK * len(names)
+    missing = dict(names)
+    for count, name in enumerate(objects.store.names(f"{CHUNKS}/{folder}")):
+        if count >= most:
+            return None
+        missing.pop(name, None)
+    return set(missing.values())
+
+
+def _asked(objects: Objects, groups: list[dict[str, bytes]]) -> set[bytes]:
+    pairs = [pair for names in groups for pair in names.items()][:_ASKED_MOST]
+    with ThreadPoolExecutor(_ASK_THREADS, thread_name_prefix="ask") as pool:
+        there = list(pool.map(objects.has_chunk, [name for name, _ in pairs]))
+    return {digest for (_, digest), is_there in zip(pairs, there, strict=True) if not is_there}

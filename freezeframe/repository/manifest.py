@@ -1,0 +1,123 @@
+"""Manifests: the one document that makes a capture exist. Written last; enough to restore without anything but the
+repository.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, NonNegativeInt, PositiveInt, StringConstraints, ValidationError
+
+from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Label, Shape
+from freezeframe.contract.proof import Proof
+from freezeframe.contract.result import SkippedDisk
+from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy
+from freezeframe.repository.document import checked, content_of
+from freezeframe.repository.errors import ManifestDamaged
+
+__all__ = ["DiskCapture", "GuestCapture", "Imported", "Instant", "Manifest", "SkippedDisk", "parse_manifest"]
+
+#: A guest's name, only a label: libvirt refuses `/` and newlines in it, and so do we.
+GuestName = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^/\n]+$")]
+
+
+class DiskCapture(Shape):
+    """One disk of a guest: where its bytes are, and how they were read."""
+
+    target: DiskTarget
+    source: str  # the file or device that the guest used
+    source_format: str
+    size_bytes: PositiveInt
+    chunk_bytes: PositiveInt
+    kind: CaptureKind
+    full_reason: str | None = None  # why it is full although an incremental was wished for
+    parent_capture_id: CaptureId | None = None
+    parent_index: Digest | None = None
+    checkpoint: str | None = None  # the checkpoint that begins with this capture; None where a disk cannot carry one
+    index: Digest
+    bytes_read: NonNegativeInt
+    bytes_stored: NonNegativeInt  # what the repository grew by, in envelopes and the index
+    chunks_new: NonNegativeInt
+    chunks_known: NonNegativeInt
+    dirty_bytes: NonNegativeInt | None = None  # what the checkpoint's bitmap said; None for a full
+
+
+class GuestCapture(Shape):
+    """One guest's part of a capture."""
+
+    guest_uuid: GuestUuid
+    name: GuestName
+    host_id: HostId
+    domain_xml: str
+    consistency: Consistency
+    hold_ms: float | None
+    disks: tuple[DiskCapture, ...]
+    skipped: tuple[SkippedDisk, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Instant(Shape):
+    """When the capture's instant was. For people: what is proven is in the proof, which compares no two clocks."""
+
+    at: AwareDatetime
+
+
+class Imported(Shape):
+    """Where a capture comes from that no host of ours has made. What was claimed of it there is kept, not believed."""
+
+    source: Literal["export", "images"]
+    capture_id: CaptureId | None = None  # what it was when it was exported
+    consistency: Consistency | None = None
+    program: str | None = None
+
+
+class Manifest(Shape):
+    """A sealed capture."""
+
+    format: Literal[1] = 1
+    capture_id: CaptureId
+    created_at: AwareDatetime
+    group: Label | None = None
+    tags: tuple[Label, ...] = ()
+    instant: Instant
+    hold: HoldKind
+    policy: Policy
+    consistency: Consistency
+    kind: CaptureKind
+    guests: tuple[GuestCapture, ...]
+    proof: Proof | None
+    imported: Imported | None = None
+
+    def to_json(self) -> bytes:
+        """As it is stored. One manifest has one form, so that sealing twice can be told from sealing differently."""
+        return checked(self.model_dump(mode="json", exclude=None if self.imported else {"imported"}))
+
+    def disks(self) -> list[tuple[GuestCapture, DiskCapture]]:
+        return [(guest, disk) for guest in self.guests for disk in guest.disks]
+
+
+def parse_manifest(data: bytes, capture_id: str, place: str) -> Manifest:
+    """The manifest of `capture_id` in `data`, which was found at `place`. Raises ManifestDamaged, naming the place."""
+    content = _content(data, place)
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its beginning"
+        raise ManifestDamaged(f"Manifest {place} cannot be read at {where}: {first['msg']}.") from error
+    if manifest.capture_id != capture_id:
+        raise ManifestDamaged(f"Manifest {place} is of another capture, {manifest.capture_id}.")
+    return manifest
+
+
+def _content(data: bytes, place: str) -> bytes:
+    """What the manifest says, once it is known to be what was written. Raises ManifestDamaged."""
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ManifestDamaged(f"Manifest {place} is not JSON.") from error
+    content = content_of(raw) if isinstance(raw, dict) else None
+    if content is None:
+        raise ManifestDamaged(f"Manifest {place} has other bytes than were written.")
+    return content

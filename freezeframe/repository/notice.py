@@ -1,0 +1,39 @@
+"""Notices: the documents by which writers and garbage collectors tell of each other, sessions and records of runs.
+
+A flipped bit in a time could let something go too early, so they carry a checksum as all documents do.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+
+from freezeframe.contract.message import Shape
+from freezeframe.repository.document import checked, content_of
+from freezeframe.repository.errors import ObjectDamaged
+
+if TYPE_CHECKING:
+    from freezeframe.repository.objects import Objects
+
+NoticeT = TypeVar("NoticeT", bound="Notice")
+
+
+class Notice(Shape):
+    """What is in one."""
+
+    def stored(self, objects: Objects, name: str) -> bytes | bytearray:
+        """Its stored form under that name."""
+        return objects.protection.protect(name, checked(self.model_dump(mode="json")))
+
+
+def read_notice(objects: Objects, name: str, kind: type[NoticeT]) -> NoticeT | None:
+    """The notice of that name; None if it is not what was written. Raises ObjectNotFound, RepositoryNotReadable."""
+    stored = objects.store.get(name)
+    try:
+        raw = json.loads(objects.protection.reveal(name, stored))
+        content = content_of(raw) if isinstance(raw, dict) else None
+        return None if content is None else kind.model_validate_json(content)
+    except (ObjectDamaged, ValidationError, ValueError, RecursionError):
+        return None

@@ -1,0 +1,37 @@
+"""Which capture of each disk an incremental may start from: a pure choice among manifests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from freezeframe.repository.manifest import DiskCapture, Manifest
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A sealed capture of a disk that began a checkpoint."""
+
+    capture_id: str
+    disk: DiskCapture
+
+    @property
+    def checkpoint(self) -> str:
+        return self.disk.checkpoint or ""
+
+
+def find_parents(manifests: Iterable[Manifest], guest_uuid: str) -> dict[str, Parent]:
+    """For each disk of a guest, by target: the newest sealed capture of it that has a checkpoint, if there is one.
+
+    A later capture without one (a disk that was raw for a while, say) does not hide it: the checkpoint's bitmap went on
+    recording. Whether the checkpoint is still sound is for the host to prove.
+    """
+    newest: dict[str, Parent] = {}
+    for manifest in sorted(manifests, key=lambda manifest: manifest.capture_id):
+        for guest, disk in manifest.disks():
+            if guest.guest_uuid == guest_uuid and disk.checkpoint is not None:
+                newest[disk.target] = Parent(manifest.capture_id, disk)
+    return newest

@@ -1,0 +1,288 @@
+"""A repository: its store, its config, its keys if it is encrypted, and the doors to what is in it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+from uuid import uuid4
+
+from ulid import ULID
+
+from freezeframe.repository.builder import IndexBuilder
+from freezeframe.repository.catalog import Catalog
+from freezeframe.repository.config import DEFAULT_CHUNK_BYTES, Config, encrypted_config, read_config
+from freezeframe.repository.crypto import NO_KEY, KeySlots, new_master
+from freezeframe.repository.crypto.keys import Keys
+from freezeframe.repository.errors import (
+    AlreadyExists,
+    CaptureNotFound,
+    ConfigChanged,
+    KeyNotConfigured,
+    ManifestDamaged,
+    NotEncrypted,
+    ObjectNotFound,
+    ParentUnfit,
+    RepositoryExists,
+    RepositoryFull,
+    RepositoryNotFound,
+    RepositoryNotReadable,
+    SealedTooLate,
+)
+from freezeframe.repository.index import load_index
+from freezeframe.repository.inherited import missing_chunks
+from freezeframe.repository.layout import CONFIG, digest_of
+from freezeframe.repository.objects import Objects
+from freezeframe.repository.protection import PLAIN, Encrypted
+from freezeframe.repository.reader import DiskReader
+from freezeframe.repository.session import MARGIN, Sessions
+from freezeframe.repository.store.address import create_store, open_store
+from freezeframe.repository.writer import DiskWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from freezeframe.repository.crypto import KeySource, Secret
+    from freezeframe.repository.crypto.kdf import Kdf
+    from freezeframe.repository.effort import Effort
+    from freezeframe.repository.index import Index
+    from freezeframe.repository.manifest import Manifest
+    from freezeframe.repository.store.backend import Store
+
+
+class Repository:
+    """Many processes on many hosts may have one repository open, and write to it, at once. Any thread may call."""
+
+    def __init__(
+        self, store: Store, config: Config, keys: Keys | None = None, clock: Callable[[], datetime] | None = None
+    ) -> None:
+        self.store = store
+        self.config = config
+        self.objects = Objects(store, PLAIN if keys is None else Encrypted(keys))
+        self.sessions = Sessions(self.objects, clock)
+        self._keys = keys
+        self._catalog = Catalog(self.objects)
+
+    @classmethod
+    def open(cls, address: str | Path, keys: KeySource = NO_KEY) -> Self:
+        """The repository at a path, a `file://` URL or `s3://bucket/prefix`. `keys` is asked for its secret only if that is
+        encrypted.
+
+        Raises RepositoryNotFound, RepositoryUnsupported (a version or feature that this program does not know) and
+        ConfigDamaged; if it is encrypted KeyNotConfigured, SecretUnusable, WrongKey, KeySlotDamaged and ConfigChanged; if it
+        is not, and should be, NotEncrypted or ConfigChanged.
+        """
+        return cls.open_in(open_store(address), keys)
+
+    @classmethod
+    def open_in(cls, store: Store, keys: KeySource = NO_KEY) -> Self:
+        try:
+            data = store.get(CONFIG)
+        except ObjectNotFound as error:
+            raise RepositoryNotFound(f"There is no repository at {store.address}.") from error
+        config = read_config(data, store.address)
+        if config.encrypted:
+            return cls(store, config, _unlock(store, config, keys))
+        _check_meant_plain(store, config, keys)
+        return cls(store, config)
+
+    @classmethod
+    def init(
+        cls,
+        address: str | Path,
+        *,
+        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        secret: Secret | None = None,
+        label: str = "",
+    ) -> Self:
+        """A new repository at a path or `file://` URL that is an empty directory or is not there; its parent must be.
+
+        Or at `s3://bucket/prefix` with nothing under the prefix; the bucket must be there.
+
+        `chunk_bytes`: the default for its disks, a power of two from 4 KiB to 16 MiB. With a `secret` it is encrypted, and
+        its first key slot, with that label, opens with it. Raises RepositoryExists, RepositoryNotWritable, ValueError.
+        """
+        store = create_store(address, encrypted=secret is not None)
+        return cls.init_in(store, chunk_bytes=chunk_bytes, secret=secret, label=label)
+
+    @classmethod
+    def init_in(
+        cls,
+        store: Store,
+        *,
+        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        secret: Secret | None = None,
+        label: str = "",
+        kdf: Kdf | None = None,
+    ) -> Self:
+        if secret is None:
+            config, keys = Config(id=uuid4(), chunk_bytes=chunk_bytes), None
+        else:
+            keys = Keys.of(new_master())
+            config = encrypted_config(uuid4(), chunk_bytes, keys)
+            # before the config: a repository that exists can be opened
+            KeySlots(store, config.id).add(keys, secret, label, kdf)
+        try:
+            store.put_if_absent(CONFIG, config.to_json())
+        except AlreadyExists as error:
+            raise RepositoryExists(f"There is a repository at {store.address}.") from error
+        return cls(store, config, keys)
+
+    @property
+    def encryption(self) -> tuple[KeySlots, Keys]:
+        """The key slots, and the keys that they are changed with. Raises NotEncrypted."""
+        if self._keys is None:
+            raise NotEncrypted(f"The repository at {self.address} is not encrypted, and has no key slots.", advice="")
+        return KeySlots(self.store, self.config.id), self._keys
+
+    @property
+    def address(self) -> str:
+        return self.store.address
+
+    def disk_writer(
+        self,
+        size_bytes: int,
+        chunk_bytes: int | None = None,
+        *,
+        parent_index_digest: str | None = None,
+        parent_checkpoint: str | None = None,
+        checkpoint: str | None = None,
+        effort: Effort | None = None,
+    ) -> DiskWriter:
+        """A writer for a disk: all holes, or a copy of the parent's index (its digest in hex) for an incremental.
+
+        `parent_checkpoint`, if it is known, is the one since which changes are told; the parent's index must have begun it.
+        It compresses as hard as `effort` says, by default as the processors can afford.
+
+        Raises IndexDamaged and ParentUnfit for the parent: then capture in full.
+        """
+        size = chunk_bytes or self.config.chunk_bytes
+        if parent_index_digest is None:
+            return DiskWriter(self.objects, IndexBuilder(size_bytes, size, checkpoint=checkpoint), effort)
+        with self.index(parent_index_digest) as parent:
+            if parent_checkpoint is not None and parent.header.checkpoint != parent_checkpoint:
+                raise ParentUnfit(
+                    f"The parent's index began checkpoint {parent.header.checkpoint}, and changes are known since "
+                    f"{parent_checkpoint}."
+                )
+            builder = IndexBuilder(size_bytes, size, parent=parent, checkpoint=checkpoint)
+            try:
+                return DiskWriter(self.objects, builder, effort, missing_chunks(self.objects, parent))
+            except BaseException:
+                builder.close()
+                raise
+
+    def index(self, digest: str) -> Index:
+        """A disk's index by its digest in hex, verified; close it after use. Raises IndexDamaged."""
+        return load_index(self.objects, digest_of(digest))
+
+    def disk_reader(self, index_digest: str) -> DiskReader:
+        """A reader for the disk with that index. Raises IndexDamaged."""
+        return DiskReader(self.objects, digest_of(index_digest))
+
+    def manifests(self, on_damaged: Callable[[ManifestDamaged], None] | None = None) -> list[Manifest]:
+        """Every capture, newest first. Raises ManifestDamaged at the first, or gives each of them to `on_damaged`."""
+        return list(self._catalog.each(on_damaged))
+
+    def each_manifest(self, on_damaged: Callable[[ManifestDamaged], None] | None = None) -> Iterator[Manifest]:
+        """As `manifests`, with one in memory at a time."""
+        return self._catalog.each(on_damaged)
+
+    def capture_ids(self) -> list[str]:
+        """The ids of all captures, newest first; reads no manifest."""
+        return self._catalog.capture_ids()
+
+    def capture_id(self, wanted: str) -> str:
+        """The id of the capture that `manifest` would read, which need not be readable. Raises CaptureNotFound."""
+        return self._catalog.resolve(wanted)
+
+    def manifest(self, wanted: str) -> Manifest:
+        """The capture with that id, the only one that begins so, or `latest`. Raises CaptureNotFound, ManifestDamaged."""
+        return self._catalog.load(self._catalog.resolve(wanted))
+
+    @contextmanager
+    def session(self, program: str, session_id: str | None = None) -> Iterator[str]:
+        """A session for as long as the block lasts, for a writer without an orchestrator; its id, which is to be the capture's.
+
+        Begin it before anything is looked for, and seal in it.
+        """
+        begun = self.sessions.begin(session_id or str(ULID()), program).session_id
+        try:
+            yield begun
+        finally:
+            self.sessions.end(begun, sealed=self.is_sealed(begun))
+
+    def seal(self, manifest: Manifest) -> None:
+        """Seal a capture that has a session of its id: when this returns it exists, durably. The same manifest twice is once.
+
+        Raises SessionLost if what it refers to may have been collected meanwhile; then it does not exist. Else as
+        `write_manifest`.
+        """
+        looked_at = self.sessions.now()
+        session = self.sessions.check(manifest.capture_id, MARGIN)
+        made = self._catalog.write(manifest)
+        try:
+            self.sessions.check_sealed(session, looked_at, visible_at=self.sessions.now())
+        except SealedTooLate:
+            if made:
+                self._catalog.delete(manifest.capture_id)
+            raise
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Seal a capture in a repository in which nobody collects garbage meanwhile. The same manifest twice is once.
+
+        Raises IndexDamaged if an index is missing or of another disk, AlreadyExists for a different manifest of that id.
+        """
+        self._catalog.write(manifest)
+
+    def forget(self, capture_id: str) -> None:
+        """Delete a capture's manifest, for good when this returns; garbage collection frees what it alone referred to.
+
+        Raises CaptureNotFound.
+        """
+        if not self.is_sealed(capture_id):
+            raise CaptureNotFound(f"There is no capture {capture_id} in {self.address}.")
+        self._catalog.delete(capture_id)
+
+    def forget_all(self, capture_ids: Iterable[str]) -> None:
+        """As `forget` for each, oldest first, made to last together. One that is not there, or no more, is no error."""
+        self._catalog.delete(*capture_ids)
+
+    def is_sealed(self, capture_id: str) -> bool:
+        """Whether its manifest is visible."""
+        return self.store.exists(self.objects.protection.manifest_name(capture_id))
+
+    def check_writable(self) -> None:
+        """Raises RepositoryNotWritable or RepositoryFull."""
+        self.store.check_writable()
+
+    def check_space(self, wanted_bytes: int) -> None:
+        """Raises RepositoryFull if the store knows that there is less room than `wanted_bytes`."""
+        free_bytes = self.store.free_bytes()
+        if free_bytes is not None and free_bytes < wanted_bytes:
+            raise RepositoryFull(
+                f"The repository at {self.address} has {free_bytes >> 20} MiB free; {wanted_bytes >> 20} MiB are wanted."
+            )
+
+
+def _unlock(store: Store, config: Config, source: KeySource) -> Keys:
+    secret = source.secret()
+    if secret is None:
+        raise KeyNotConfigured(f"The repository at {store.address} is encrypted, and no key is configured.")
+    keys = KeySlots(store, config.id).open(secret)
+    if not config.authentic(keys):
+        raise ConfigChanged(f"The config of {store.address} was changed by somebody without the repository's key.")
+    return keys
+
+
+def _check_meant_plain(store: Store, config: Config, source: KeySource) -> None:
+    """Refuse a config from which somebody may have taken the encryption away: captures would be written in the clear."""
+    if source.expected:
+        raise NotEncrypted(f"A key is configured, and the repository at {store.address} is not encrypted.")
+    try:
+        has_slots = KeySlots(store, config.id).exist()
+    except RepositoryNotReadable:  # as usual: there is no such folder
+        return
+    if has_slots:
+        raise ConfigChanged(f"The config of {store.address} says that it is not encrypted, but it has key slots.")

@@ -1,0 +1,164 @@
+"""Sessions: somebody is at work on a capture, and may rely on anything that was in the repository when they began.
+
+    open ──▶ sealed      its manifest is visible
+      └────▶ failed      it will never be
+
+A session is visible before its writer's first look at anything else, and is ended, not deleted, when its manifest is visible or
+will never be. It is *live* until grace is over after its end, or after it expired. Garbage collection deletes nothing that a
+live session may rely on (docs/repository.md).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Literal
+
+from pydantic import AwareDatetime
+
+from freezeframe.contract.message import CaptureId
+from freezeframe.repository.errors import (
+    AlreadyExists,
+    ObjectNotFound,
+    SealedTooLate,
+    SessionDamaged,
+    SessionLost,
+)
+from freezeframe.repository.layout import SESSIONS, session_id_of, session_name
+from freezeframe.repository.notice import Notice, read_notice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from freezeframe.repository.objects import Objects
+
+#: The longest capture: 100 TiB at 200 MB/s, which is a busy link's, take six days. It is not renewed, so that a writer that
+#: nobody hears of any more cannot keep garbage for ever.
+TERM: Final = timedelta(days=7)
+
+#: What must be left of a session when its manifest is put: longer than that takes, with all tries again, by a hundred times.
+MARGIN: Final = timedelta(hours=1)
+
+
+class SessionState(StrEnum):
+    OPEN = "open"
+    SEALED = "sealed"
+    FAILED = "failed"
+
+
+class Session(Notice):
+    """As it stands in the repository."""
+
+    format: Literal[1] = 1
+    session_id: CaptureId
+    begun_at: AwareDatetime
+    expires_at: AwareDatetime
+    host: str
+    pid: int
+    program: str
+    state: SessionState = SessionState.OPEN
+    ended_at: AwareDatetime | None = None
+
+    def is_live(self, now: datetime, grace: timedelta) -> bool:
+        return now <= (self.ended_at or self.expires_at) + grace
+
+
+class Sessions:
+    """The sessions of a repository. `clock` is this machine's, in UTC."""
+
+    def __init__(self, objects: Objects, clock: Callable[[], datetime] | None = None) -> None:
+        self._objects = objects
+        self._clock = clock or (lambda: datetime.now(UTC))
+
+    def begin(self, session_id: str, program: str) -> Session:
+        """Begin the session of that capture; visible, and settled, when this returns. Twice is once."""
+        now = self._clock()
+        session = Session(
+            session_id=session_id,
+            begun_at=now,
+            expires_at=now + TERM,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            program=program,
+        )
+        name = session_name(session_id)
+        try:
+            self._objects.store.put_if_absent(name, session.stored(self._objects, name))
+        except AlreadyExists:
+            self._objects.store.settle([SESSIONS])  # another may have died before it did
+            return self.load(session_id)
+        return session
+
+    def load(self, session_id: str) -> Session:
+        """Raises SessionLost if it is not there, SessionDamaged."""
+        name = session_name(session_id)
+        place = f"{self._objects.store.address}/{name}"
+        try:
+            session = read_notice(self._objects, name, Session)
+        except ObjectNotFound as error:
+            raise SessionLost(f"The session of capture {session_id} is gone.") from error
+        if session is None:
+            raise SessionDamaged(f"Session {place} has other bytes than were written.")
+        if session.session_id != session_id:
+            raise SessionDamaged(f"Session {place} is of another capture, {session.session_id}.")
+        return session
+
+    def check(self, session_id: str, margin: timedelta = timedelta(0)) -> Session:
+        """Raises SessionLost unless it is open and has `margin` left; the time is taken first."""
+        now = self._clock()
+        session = self.load(session_id)
+        if session.ended_at is not None:
+            raise SessionLost(f"The session of capture {session_id} was ended at {session.ended_at:%Y-%m-%d %H:%M:%S}.")
+        if now + margin >= session.expires_at:
+            raise SessionLost(f"The session of capture {session_id} expires at {session.expires_at:%Y-%m-%d %H:%M:%S}.")
+        return session
+
+    def now(self) -> datetime:
+        return self._clock()
+
+    def check_sealed(self, session: Session, looked_at: datetime, visible_at: datetime) -> None:
+        """Whether a manifest may stay that is visible since `visible_at`, or before; `session` was looked at at `looked_at`.
+
+        Raises SealedTooLate if it may not: what it refers to may be gone. Raises SessionLost if the session is gone although it
+        was in time: another has ended it, perhaps because it has sealed the same, so the manifest is not ours to take back.
+        """
+        if visible_at >= session.expires_at:
+            raise SealedTooLate(f"Capture {session.session_id} was sealed after its session had expired.")
+        try:
+            state = self.load(session.session_id).state
+        except SessionLost as error:
+            if visible_at - looked_at > MARGIN:
+                raise SealedTooLate(error.message) from error
+            raise
+        if state is SessionState.FAILED:
+            raise SealedTooLate(f"The session of capture {session.session_id} was ended while it was sealed.")
+
+    def end(self, session_id: str, *, sealed: bool) -> None:
+        """Say that the manifest is visible, or will never be. Twice is once, and one that is gone is ended."""
+        with suppress(SessionLost):
+            session = self.load(session_id)
+            if session.ended_at is None:
+                state = SessionState.SEALED if sealed else SessionState.FAILED
+                ended = session.model_copy(update={"state": state, "ended_at": self._clock()})
+                name = session_name(session_id)
+                self._objects.store.put_many([(name, ended.stored(self._objects, name))])
+
+    def all(self) -> list[Session]:
+        """Every session that is there, oldest first. One that is deleted while this reads is not in the answer.
+
+        Raises SessionDamaged, RepositoryNotReadable.
+        """
+        found = []
+        for name in list(self._objects.store.names(SESSIONS)):
+            session_id = session_id_of(name)
+            if session_id is not None:
+                with suppress(SessionLost):
+                    found.append(self.load(session_id))
+        return sorted(found, key=lambda one: (one.begun_at, one.session_id))
+
+    def delete(self, session_id: str) -> None:
+        """For garbage collection only, of one that is not live."""
+        self._objects.store.delete(session_name(session_id))

@@ -1,0 +1,111 @@
+"""From an address, as a user writes it, to a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from freezeframe.repository.errors import RepositoryExists, RepositoryNotFound, RepositoryUnsupported
+from freezeframe.repository.layout import folder_of, folders
+from freezeframe.repository.store.directory import DirectoryStore
+from freezeframe.repository.store.fault import reading, writing
+from freezeframe.repository.store.filesystem import Filesystem
+from freezeframe.repository.store.retrying import Retrying
+from freezeframe.settings import S3Settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from freezeframe.repository.store.backend import Store
+    from freezeframe.repository.store.s3 import S3Store
+
+
+def open_store(address: str | Path, s3: S3Settings | None = None) -> Store:
+    """The store at a path, a `file://` URL or `s3://bucket/prefix`, of which nothing is asked yet.
+
+    `s3`: how to reach object storage, if not as the settings say. Raises RepositoryNotFound, RepositoryUnsupported and
+    SettingsError.
+    """
+    if _is_s3(address):
+        return _bucket(str(address), s3 or load(S3Settings))[1]
+    root = _directory(address)
+    if not root.is_dir():
+        raise RepositoryNotFound(f"There is no directory {root}.")
+    return DirectoryStore(root)
+
+
+def create_store(
+    address: str | Path,
+    filesystem: Filesystem | None = None,
+    *,
+    encrypted: bool = False,
+    s3: S3Settings | None = None,
+) -> Store:
+    """An empty store with all its folders, durable; `encrypted` adds the one for key slots. `s3` as for `open_store`.
+
+    Its parent must exist: one that does not is a mount that is missing. In object storage there are no folders to make; that
+    the server has what writing needs is found out. May be called again after a crash. Raises RepositoryExists if something
+    else is there, RepositoryNotWritable, RepositoryUnsupported.
+    """
+    if _is_s3(address):
+        return _create_in_bucket(str(address), s3 or load(S3Settings))
+    root = _directory(address)
+    with reading(root):
+        _expect_empty(str(root), [entry.name for entry in root.iterdir()] if root.is_dir() else [])
+    fs = filesystem or Filesystem()
+    with writing(root):
+        fs.make_folder(root)
+        names = folders(encrypted=encrypted)
+        for name in names:
+            fs.make_folder(root / name)
+        for parent in [root.parent, root, *sorted({root / folder_of(name) for name in names if "/" in name})]:
+            fs.fsync_folder(parent)
+    return DirectoryStore(root, fs)
+
+
+def _create_in_bucket(address: str, settings: S3Settings) -> Store:
+    store, tried = _bucket(address, settings)
+    _expect_empty(store.address, store.top())
+    tried.check_writable()
+    return tried
+
+
+def _expect_empty(place: str, found: Iterable[str]) -> None:
+    """Raises RepositoryExists for anything but the folders that `init` makes, and makes again after a crash."""
+    strange = sorted(set(found) - {name for name in folders(encrypted=True) if "/" not in name})
+    if strange:
+        raise RepositoryExists(f"{place} is not empty: {strange[0]} is there.")
+
+
+def _is_s3(address: str | Path) -> bool:
+    return isinstance(address, str) and address.startswith("s3://")
+
+
+def _bucket(address: str, settings: S3Settings) -> tuple[S3Store, Store]:
+    """The store in a bucket, bare and with patience. The library is an extra, so it is imported only for this."""
+    try:
+        from freezeframe.repository.store.s3 import S3Store  # noqa: PLC0415
+        from freezeframe.repository.store.s3_client import S3Address, connect  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise RepositoryUnsupported(
+            f"The Python module {error.name} is not installed.",
+            advice="A repository in object storage needs the s3 extra: pip install 'freezeframe[s3]'.",
+        ) from error
+    parsed = S3Address.parse(address)
+    store = S3Store(connect(parsed, settings), str(parsed))
+    return store, Retrying(store, settings.s3_patience_s)
+
+
+def _directory(address: str | Path) -> Path:
+    if isinstance(address, Path):
+        return address.absolute()
+    parts = urlsplit(address)
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"}:
+        return Path(unquote(parts.path))
+    if "://" in address:
+        raise RepositoryUnsupported(
+            f"{address} is no address that this program knows.",
+            advice="Give a path, a file:// URL or s3://bucket/prefix.",
+        )
+    return Path(address).absolute()

@@ -1,0 +1,238 @@
+"""A store in a directory, local or NFS.
+
+    create tmp/x ─ write ─ start writeback      for each of a batch
+    fsync tmp/x                                 for each
+    rename tmp/x ─▶ chunks/ab/…                 for each
+    fsync chunks/ab                             once for each folder touched
+
+A file is renamed only after its bytes are durable, so what is visible is complete. A crash before the rename leaves a file
+in `tmp/`; a crash between the rename and the folder's fsync leaves an object that is whole and whose *name* a power cut may
+still take away. Nobody has been told of it by then, and a writer who finds it by itself settles the folder first.
+
+Why batches, and several `put_many` at once: one's fsyncs overlap with another's writes. Measured with 2,200 files of
+450 KiB (1 GB) on ext4 on a virtual disk whose flush is cheap, 2 cores, guests running beside it; four interleaved rounds in
+changing order, seconds, the middle two:
+
+    4 threads, no fsync at all                      2.1 – 2.3
+    the same, then one sync()                       2.2 – 2.4
+    batches of 8 MiB, 4 at once                     2.0 – 2.3     16 MiB, 4 at once                  2.1 – 2.3
+    fsync of file and folder per file, 8 threads    2.2 – 2.2     4 threads 2.6 – 3.0       1 thread 4.3 – 4.5
+    batches of 32 MiB, 1 at once                    2.8 – 3.6     without writeback started early    4.5 – 5.4
+    batches of 32 MiB, syncfs() for each step       2.7 – 4.9     and it waits for everybody else's data too
+
+Files fsynced one by one by many threads come near; batches commit the journal and fsync the folders less often, which
+counts where a flush is not cheap.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from freezeframe.repository.errors import AlreadyExists, ObjectNotFound
+from freezeframe.repository.layout import (
+    CONDEMNED,
+    LATE_FOLDERS,
+    TMP,
+    checked_name,
+    condemned_folder,
+    folder_of,
+    is_condemned_folder,
+    run_id_of,
+)
+from freezeframe.repository.store.backend import Entry
+from freezeframe.repository.store.fault import check_length, reading, writing
+from freezeframe.repository.store.filesystem import Filesystem
+from freezeframe.repository.store.opened import opened
+from freezeframe.repository.store.staging import staging
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+#: Files open at once in one batch. Four batches of 64 are well below the usual limit of 1,024 descriptors.
+_BATCH_FILES: Final = 64
+_PIECE_BYTES: Final = 1 << 20
+
+_FOLDER_TRIES: Final = 5
+
+
+class DirectoryStore:
+    """A store in the directory `root`, which exists."""
+
+    def __init__(self, root: Path, filesystem: Filesystem | None = None) -> None:
+        self._root = root
+        self._fs = filesystem or Filesystem()
+
+    @property
+    def address(self) -> str:
+        return str(self._root)
+
+    def put(self, name: str, source: BinaryIO) -> None:
+        self._target(name)
+        with staging(self._root, self._fs) as batch:
+            batch.write(name, iter(lambda: source.read(_PIECE_BYTES), b""))
+            batch.show()
+
+    def put_many(self, objects: Sequence[tuple[str, bytes | bytearray]]) -> None:
+        for name, _ in objects:
+            self._path(name)
+        for first in range(0, len(objects), _BATCH_FILES):
+            with staging(self._root, self._fs) as batch:
+                for name, data in objects[first : first + _BATCH_FILES]:
+                    batch.write(name, [data])
+                batch.show()
+
+    def put_if_absent(self, name: str, data: bytes | bytearray) -> None:
+        target = self._target(name)
+        with staging(self._root, self._fs) as batch:
+            temporary = batch.write(name, [data])
+            batch.make_durable()
+            try:
+                self._fs.link(temporary, target)
+            except FileExistsError as error:
+                raise AlreadyExists(f"{target} exists.") from error
+            self._fs.fsync_folder(target.parent)
+            with suppress(OSError):  # it is settled: who was told that this failed would undo what stays
+                self._fs.unlink(temporary)
+
+    def settle(self, folders: Iterable[str]) -> None:
+        with writing(self._root):
+            for folder in sorted(folders):
+                self._fs.fsync_folder(self._folder(folder))
+
+    def get(self, name: str) -> bytes:
+        with self.open(name) as source:
+            check_length(name, source.seek(0, os.SEEK_END), str(self._path(name)))
+            source.seek(0)
+            return source.read()
+
+    def open(self, name: str) -> BinaryIO:
+        path = self._path(name)
+        with reading(path):
+            try:
+                return opened(self._fs.open(path), path)
+            except FileNotFoundError as error:
+                raise ObjectNotFound(f"{path} is not there.") from error
+
+    def exists(self, name: str) -> bool:
+        with reading(self._path(name)):
+            try:
+                self._path(name).stat()
+            except FileNotFoundError:
+                return False
+            return True
+
+    def size(self, name: str) -> int:
+        path = self._path(name)
+        with reading(path):
+            try:
+                return path.stat().st_size
+            except FileNotFoundError as error:
+                raise ObjectNotFound(f"{path} is not there.") from error
+
+    def names(self, folder: str) -> Iterator[str]:
+        path = self._folder(folder)
+        if folder in LATE_FOLDERS and not path.exists() and self._root.is_dir():
+            return
+        with reading(path), os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    yield f"{folder}/{entry.name}" if folder else entry.name
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        path = self._folder(folder)
+        with reading(path):
+            try:
+                found = os.scandir(path)
+            except FileNotFoundError:
+                if is_condemned_folder(folder):
+                    return
+                raise
+            with found:
+                for entry in found:
+                    with suppress(FileNotFoundError):  # gone since
+                        status = entry.stat(follow_symlinks=False)
+                        if entry.is_file(follow_symlinks=False):
+                            modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                            yield Entry(f"{folder}/{entry.name}", status.st_size, modified)
+
+    def move(self, name: str, to: str) -> None:
+        source, target = self._path(name), self._target(to)
+        with writing(self._root):
+            try:
+                self._rename(source, target)
+            except FileNotFoundError as error:
+                raise ObjectNotFound(f"{source} is not there.") from error
+            self._prune(name)
+
+    def delete(self, name: str) -> None:
+        with writing(self._root):
+            if (run := run_id_of(name)) is not None:
+                self._remove_empty(self._path(condemned_folder(run)))
+            with suppress(FileNotFoundError):
+                self._fs.unlink(self._path(name))
+            self._prune(name)
+
+    def drop_cached(self, name: str) -> None:
+        """What a device read wrongly once stays in the page cache, and would be read wrongly from there for ever."""
+        with suppress(OSError), self._path(name).open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def check_writable(self) -> None:
+        """Beside space and permission this tries hard links, which some network file systems lack."""
+        with staging(self._root, self._fs) as batch:
+            temporary, second = batch.write(TMP, [bytes(4096)]), batch.temporary()
+            batch.make_durable()
+            self._fs.link(temporary, second)
+            self._fs.unlink(second)
+            self._fs.unlink(temporary)
+
+    def free_bytes(self) -> int:
+        with reading(self._root):
+            status = os.statvfs(self._root)
+            return status.f_bavail * status.f_frsize
+
+    def _rename(self, source: Path, target: Path) -> None:
+        """Make the target's folder if it is not there. Raises FileNotFoundError if the source is not."""
+        for _ in range(_FOLDER_TRIES):  # another run may take an empty folder away again
+            with suppress(FileNotFoundError):
+                self._fs.rename(source, target)
+                return
+            source.stat()
+            for parent in reversed(target.relative_to(self._root).parents[:-1]):
+                self._fs.make_folder(self._root / parent)
+                self._fs.fsync_folder((self._root / parent).parent)
+        self._fs.rename(source, target)
+
+    def _prune(self, name: str) -> None:
+        """Take away the folders of a run that its last object has left."""
+        if is_condemned_folder(folder_of(name)):
+            folder = self._path(name).parent
+            with suppress(OSError):  # as usual: there is more in it
+                while folder != self._root / CONDEMNED:
+                    self._fs.remove_folder(folder)
+                    folder = folder.parent
+
+    def _remove_empty(self, folder: Path) -> None:
+        """Take away what a crash has left of a run's folders, before its record goes."""
+        for path in sorted(folder.glob("**/"), reverse=True):
+            with suppress(OSError):
+                self._fs.remove_folder(path)
+
+    def _path(self, name: str) -> Path:
+        return self._root / checked_name(name)
+
+    def _target(self, name: str) -> Path:
+        """Where an object is to be, in a folder that is there."""
+        path = self._path(name)
+        if folder_of(name) in LATE_FOLDERS and not path.parent.is_dir():
+            with writing(self._root):
+                self._fs.make_folder(path.parent)
+                self._fs.fsync_folder(self._root)
+        return path
+
+    def _folder(self, folder: str) -> Path:
+        return self._path(folder) if folder else self._root

@@ -1,0 +1,43 @@
+"""From what the operating system says to what a user can act on."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from freezeframe.repository.errors import ObjectDamaged, RepositoryFull, RepositoryNotReadable, RepositoryNotWritable
+from freezeframe.repository.layout import object_bytes_max
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Turn an OSError into RepositoryFull or RepositoryNotWritable, naming the file where the error does."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or root
+        if error.errno in _FULL:
+            raise RepositoryFull(f"The repository at {root} is full: {error.strerror}.") from error
+        raise RepositoryNotWritable(f"Writing to {place} failed: {error.strerror or error}.") from error
+
+
+def check_length(name: str, stored_bytes: int, place: str) -> None:
+    """Before an object is read in one piece. Raises ObjectDamaged for one that is longer than any of its kind."""
+    if stored_bytes > object_bytes_max(name):
+        raise ObjectDamaged(f"Object {place} has {stored_bytes} bytes, and none like it may have so many.")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an OSError into RepositoryNotReadable."""
+    try:
+        yield
+    except OSError as error:
+        raise RepositoryNotReadable(f"Reading {path} failed: {error.strerror or error}.") from error

@@ -1,0 +1,145 @@
+"""How object storage is reached: the address, the settings, the credentials."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from obstore.store import S3Store as Bucket
+
+from freezeframe.repository.errors import RepositoryUnsupported
+from freezeframe.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from obstore.store import S3Credential
+    from pydantic import SecretStr
+
+    from freezeframe.settings import S3Settings
+
+#: Names that every server takes, and that need no quoting in a URL.
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+
+#: Seconds to connect. Packets that nobody answers must not use up the whole time of a request.
+_CONNECT_TIMEOUT_S: Final = 5
+
+#: What the library finds in the environment by itself, and then needs nothing of ours.
+_FOUND_BY_OBSTORE: Final = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+
+
+@dataclass(frozen=True)
+class S3Address:
+    """`s3://bucket/prefix`. The prefix may be empty."""
+
+    bucket: str
+    prefix: str
+
+    @classmethod
+    def parse(cls, address: str) -> S3Address:
+        """Raises RepositoryUnsupported, which repeats nothing of an address that may hold a password."""
+        parts = urlsplit(address)
+        if "@" in address or parts.query or parts.fragment:
+            raise RepositoryUnsupported(
+                "An address in object storage is a bucket and a prefix, and nothing else.",
+                advice="Give s3://bucket/prefix; credentials belong into the settings (docs/repository.md).",
+            )
+        bucket, prefix = parts.netloc, parts.path.strip("/")
+        if not _BUCKET.fullmatch(bucket) or not (_PREFIX.fullmatch(prefix) or not prefix):
+            raise RepositoryUnsupported(
+                f"{address} is no address in object storage.",
+                advice="Give s3://bucket/prefix: letters, digits, '-', '_' and '.' in both.",
+            )
+        return cls(bucket, prefix)
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+def connect(address: S3Address, settings: S3Settings) -> Bucket:
+    """The bucket, seen from the prefix. Nothing is asked of the server yet. Raises SettingsError."""
+    endpoint = settings.s3_endpoint or _environment("AWS_ENDPOINT_URL_S3") or _environment("AWS_ENDPOINT_URL")
+    if endpoint and urlsplit(endpoint).scheme not in {"http", "https"}:
+        raise SettingsError("The setting s3_endpoint cannot be used: it must begin with http:// or https://.")
+    region = settings.s3_region or _environment("AWS_REGION") or _environment("AWS_DEFAULT_REGION") or "us-east-1"
+    return Bucket(
+        address.bucket,
+        prefix=address.prefix or None,
+        config={
+            "region": region,
+            "disable_bulk_delete": True,  # not every server has the bulk call
+            "conditional_put": "etag",  # If-None-Match, whatever AWS_CONDITIONAL_PUT says
+            **({"endpoint": endpoint.rstrip("/")} if endpoint else {}),
+        },
+        client_options={
+            "allow_http": bool(endpoint and endpoint.startswith("http://")),
+            "connect_timeout": f"{_CONNECT_TIMEOUT_S}s",
+            "timeout": f"{round(settings.s3_timeout_s * 1000)}ms",
+        },
+        # retrying.py does that: the library's own tries would report a create that succeeded as one that was refused
+        retry_config={"max_retries": 0},
+        credential_provider=_credentials(settings, own_server=endpoint is not None),
+    )
+
+
+def _credentials(settings: S3Settings, *, own_server: bool) -> Callable[[], S3Credential] | None:
+    """Where the library gets credentials; None where it finds them itself. Never in its configuration, which it shows."""
+    if settings.s3_access_key_id is not None or settings.s3_secret_access_key is not None:
+        if settings.s3_access_key_id is None or settings.s3_secret_access_key is None:
+            raise SettingsError("Of s3_access_key_id and s3_secret_access_key only one is set.")
+        return _fixed(settings.s3_access_key_id, settings.s3_secret_access_key, settings.s3_session_token)
+    if any(_environment(name) for name in _FOUND_BY_OBSTORE):
+        return None
+    if (found := _shared_credentials()) is not None:
+        return lambda: found
+    if own_server:  # else the library would ask Amazon's address for machines, and wait for it
+        raise SettingsError(
+            "There are no credentials for object storage.",
+            advice="Set FREEZEFRAME_S3_ACCESS_KEY_ID and FREEZEFRAME_S3_SECRET_ACCESS_KEY, or Amazon's names for them.",
+        )
+    return None
+
+
+def _fixed(key: SecretStr, secret: SecretStr, token: SecretStr | None) -> Callable[[], S3Credential]:
+    def credentials() -> S3Credential:
+        return {
+            "access_key_id": key.get_secret_value(),
+            "secret_access_key": secret.get_secret_value(),
+            "token": token.get_secret_value() if token else None,
+            "expires_at": None,
+        }
+
+    return credentials
+
+
+def _shared_credentials() -> S3Credential | None:
+    """The profile's keys in Amazon's shared credentials file, if both are there. Raises SettingsError."""
+    path = Path(_environment("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+    profile = _environment("AWS_PROFILE") or "default"
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read(path)
+    except (configparser.Error, OSError, ValueError):
+        # not chained: it quotes lines of the file
+        raise SettingsError(f"The credentials file {path} cannot be read.") from None
+    key = parser.get(profile, "aws_access_key_id", fallback=None)
+    secret = parser.get(profile, "aws_secret_access_key", fallback=None)
+    if not key or not secret:
+        return None
+    token = parser.get(profile, "aws_session_token", fallback=None)
+    return {"access_key_id": key, "secret_access_key": secret, "token": token, "expires_at": None}
+
+
+def _environment(name: str) -> str | None:
+    return os.environ.get(name) or None

@@ -1,0 +1,155 @@
+"""From what an object storage says to what a user can act on.
+
+The library's exceptions carry the server's whole answer, in which credentials' names and signatures may stand. So nothing of
+it is repeated but the HTTP status and the error's code, and the exception itself is not chained.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+from freezeframe.repository.errors import (
+    AlreadyExists,
+    ObjectNotFound,
+    RepositoryError,
+    RepositoryFull,
+    RepositoryNotFound,
+    RepositoryNotReadable,
+    RepositoryNotWritable,
+    RepositoryUnsupported,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# obstore 0.12 tells these only in its text: "Server returned non-2xx status code: 503 Slow Down: <?xml …", "kind: Connect"
+_STATUS: Final = re.compile(r"status code: (\d{3})\b")
+_CODE: Final = re.compile(r"<Code>(\w{1,64})</Code>")
+_KIND: Final = re.compile(r"\bkind: (Connect|Timeout)\b")
+_NO_HTTP: Final = re.compile(r"HTTP error|HttpError|reqwest")
+
+#: Codes for "no room": Ceph's, MinIO's and RFC 4918's.
+_FULL: Final = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "InsufficientCapacity"})
+
+#: "Later": request timeout, conflict with another request, too many requests. With every 5xx but 501 and 507.
+_LATER: Final = frozenset({408, 409, 429})
+
+_ADVICE_ACCESS: Final = (
+    "Check the credentials (FREEZEFRAME_S3_ACCESS_KEY_ID or Amazon's names for them), their rights on the bucket "
+    "(docs/repository.md), and that this machine's clock is right."
+)
+_ADVICE_SERVER: Final = "Check FREEZEFRAME_S3_ENDPOINT, the network and the server; what is sealed is not affected."
+_ADVICE_FULL: Final = (
+    "Raise the bucket's quota or extend the storage, and capture again; what is sealed is not affected."
+)
+_ADVICE_BUCKET: Final = "Check the bucket's name and FREEZEFRAME_S3_ENDPOINT; a bucket is never made by this program."
+_ADVICE_SETTINGS: Final = "Check FREEZEFRAME_S3_REGION, FREEZEFRAME_S3_ENDPOINT and the credentials."
+_ADVICE_LACKS: Final = (
+    "Use an S3 server that has conditional PUT (If-None-Match); docs/repository.md says what is needed."
+)
+
+
+#: The library's threads are those of the process that loaded it. In a forked child every request would wait for ever (seen with
+#: 0.12.1, whatever the timeouts), so there each is refused instead.
+_process = os.getpid()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known of a request that failed. `status` None: there was no answer, and `kind` may say why."""
+
+    status: int | None = None
+    code: str | None = None
+    kind: str | None = None
+    no_http: bool = False  # the exchange itself failed, before or in the middle of an answer
+
+    @classmethod
+    def of(cls, text: str) -> Answer:
+        status, code, kind = _STATUS.search(text), _CODE.search(text), _KIND.search(text)
+        return cls(
+            status=int(status[1]) if status else None,
+            code=code[1] if code else None,
+            kind=kind[1] if kind else None,
+            no_http=bool(_NO_HTTP.search(text)),
+        )
+
+    @property
+    def transient(self) -> bool:
+        if self.status is None:
+            return self.no_http
+        return self.status in _LATER or (self.status >= 500 and self.status not in {501, 507})
+
+    @property
+    def reason(self) -> str:
+        if self.status is not None:
+            return f"the server said {self.status}{f' {self.code}' if self.code else ''}"
+        if self.kind == "Connect":
+            return "the server cannot be reached"
+        if self.kind == "Timeout":
+            return "the server did not answer in time"
+        return "the exchange with the server failed"
+
+
+@contextmanager
+def reading(place: str) -> Iterator[None]:
+    """Turn obstore's errors into RepositoryNotReadable, ObjectNotFound or RepositoryNotFound, naming the place."""
+    with _asking(f"Reading {place}", place, RepositoryNotReadable):
+        yield
+
+
+@contextmanager
+def writing(place: str) -> Iterator[None]:
+    """Turn obstore's errors into RepositoryNotWritable, RepositoryFull, RepositoryUnsupported or RepositoryNotFound."""
+    with _asking(f"Writing {place}", place, RepositoryNotWritable):
+        yield
+
+
+@contextmanager
+def creating(place: str) -> Iterator[None]:
+    """As `writing`, but AlreadyExists where the server refuses for the sake of another object: 412, and 409 too."""
+    with writing(place):
+        try:
+            yield
+        except (AlreadyExistsError, PreconditionError):
+            raise AlreadyExists(f"{place} exists.") from None
+
+
+@contextmanager
+def _asking(doing: str, place: str, failed: type[RepositoryNotReadable | RepositoryNotWritable]) -> Iterator[None]:
+    if os.getpid() != _process:
+        raise RepositoryError(
+            f"{doing} failed: this process was forked from one that had object storage open.",
+            advice="This is a mistake in the program: open the repository after the fork, and only there.",
+        )
+    try:
+        yield
+    except (BaseError, OSError) as error:  # what is not found is a FileNotFoundError
+        raise error_of(Answer.of(str(error)), doing, place, failed) from None
+
+
+def error_of(
+    answer: Answer, doing: str, place: str, failed: type[RepositoryNotReadable | RepositoryNotWritable]
+) -> RepositoryError:
+    """The error for a request that failed: `failed`, or a class that says more."""
+    sentence = f"{doing} failed: {answer.reason}."
+    if answer.code == "NoSuchBucket":
+        return RepositoryNotFound(f"There is no bucket for {place}.", advice=_ADVICE_BUCKET)
+    if answer.status == 404:
+        return ObjectNotFound(f"{place} is not there.")
+    if answer.status == 507 or answer.code in _FULL:
+        return RepositoryFull(sentence, advice=_ADVICE_FULL)
+    if answer.status == 501:
+        return RepositoryUnsupported(sentence, advice=_ADVICE_LACKS)
+    return failed(sentence, advice=_advice(answer), transient=answer.transient)
+
+
+def _advice(answer: Answer) -> str:
+    if answer.transient:
+        return _ADVICE_SERVER
+    return _ADVICE_ACCESS if answer.status in {401, 403} else _ADVICE_SETTINGS

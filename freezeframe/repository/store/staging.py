@@ -1,0 +1,88 @@
+"""Objects on their way into a directory: written to `tmp/`, made durable, then shown under their names."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from freezeframe.repository.layout import TMP, folder_of
+from freezeframe.repository.store.fault import writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from freezeframe.repository.store.filesystem import Filesystem
+
+
+@dataclass
+class _Staged:
+    """An object that is not visible yet."""
+
+    name: str
+    path: Path
+    fd: int | None  # None once it is durable, and closed
+
+
+class Staging:
+    """One batch. Made by `staging`, which takes away again what is left of it after an error."""
+
+    def __init__(self, root: Path, filesystem: Filesystem) -> None:
+        self._root = root
+        self._fs = filesystem
+        self._staged: list[_Staged] = []
+
+    def write(self, name: str, pieces: Iterable[bytes | bytearray]) -> Path:
+        """Write an object to `tmp/`, and let the device begin with it; where it is."""
+        path = self.temporary()
+        fd = self._fs.create(path)
+        self._staged.append(_Staged(name, path, fd))
+        for piece in pieces:
+            self._fs.write(fd, piece)
+        self._fs.start_writeback(fd)
+        return path
+
+    def make_durable(self) -> None:
+        for one in self._staged:
+            if one.fd is not None:
+                self._fs.fsync(one.fd)
+            self._close(one)
+
+    def show(self) -> None:
+        """Give all of them their names, once all are durable, and settle them."""
+        self.make_durable()
+        for one in self._staged:
+            self._fs.rename(one.path, self._root / one.name)
+        for folder in sorted({folder_of(one.name) for one in self._staged}):
+            self._fs.fsync_folder(self._root / folder)
+
+    def temporary(self) -> Path:
+        """A new path in `tmp/`, unique over all hosts without asking any."""
+        return self._root / TMP / secrets.token_hex(16)
+
+    def discard(self) -> None:
+        """Take away what is in `tmp/`, as far as the file system lets us."""
+        for one in self._staged:
+            with suppress(OSError):
+                self._close(one)
+            with suppress(OSError):
+                self._fs.unlink(one.path)
+
+    def _close(self, one: _Staged) -> None:
+        if one.fd is not None:
+            fd, one.fd = one.fd, None
+            self._fs.close(fd)
+
+
+@contextmanager
+def staging(root: Path, filesystem: Filesystem) -> Iterator[Staging]:
+    """A batch of objects for the store in `root`. Raises RepositoryFull and RepositoryNotWritable."""
+    batch = Staging(root, filesystem)
+    try:
+        with writing(root):
+            yield batch
+    except Exception:
+        batch.discard()
+        raise

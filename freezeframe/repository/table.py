@@ -1,0 +1,115 @@
+"""A slot table: one digest for every slot of a disk, in a sparse temporary file.
+
+        file   │ 32 bytes │          │ 32 bytes │ …        1 TiB at 1 MiB a chunk: 32 MiB long, and as large on disk
+        slot        0      1 (hole)       2                as what was set, in file system blocks
+
+Read and written by pread and pwrite rather than through a mapping: a mapped page that finds no space kills the process
+(SIGBUS) where a write gives an error, and at one call per chunk the call costs nothing. No page of it belongs to the
+process, so its memory is bounded whatever the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from freezeframe.repository.errors import TemporaryStorageFailed
+from freezeframe.repository.layout import DIGEST_BYTES, ZERO_DIGEST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PIECE_SLOTS: Final = 1 << 15  # 1 MiB at a time
+_BLOCK_BYTES: Final = 4096  # what a file system keeps or leaves out
+_ZEROS: Final = bytes(_PIECE_SLOTS * DIGEST_BYTES)
+
+
+@contextmanager
+def temporary() -> Iterator[None]:
+    """Turn an OSError of a temporary file into TemporaryStorageFailed."""
+    try:
+        yield
+    except OSError as error:
+        raise TemporaryStorageFailed(f"A file in {tempfile.gettempdir()} failed: {error.strerror}.") from error
+
+
+class SlotTable:
+    """`slots` digests, all zero at first. Threads may set and get different slots at once.
+
+    Raises TemporaryStorageFailed.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        with temporary():
+            # closed by close(); the cast leaves out what only the stubs know
+            self._file = cast("BinaryIO", tempfile.TemporaryFile(prefix="freezeframe-"))  # noqa: SIM115
+            self._file.truncate(slots * DIGEST_BYTES)
+
+    def get(self, slot: int) -> bytes:
+        self._check(slot, 1)
+        return self._read(DIGEST_BYTES, slot * DIGEST_BYTES)
+
+    def set(self, slot: int, digest: bytes) -> None:
+        self._check(slot, 1)
+        if len(digest) != DIGEST_BYTES:
+            raise ValueError(f"a digest of {len(digest)} bytes")
+        self._write(slot * DIGEST_BYTES, digest)
+
+    def clear(self, slot: int, count: int = 1) -> None:
+        """Make `count` slots holes. What is one already is not touched, so that the file stays sparse."""
+        self._check(slot, count)
+        for first in range(slot, slot + count, _PIECE_SLOTS):
+            length = min(_PIECE_SLOTS, slot + count - first) * DIGEST_BYTES
+            if self._read(length, first * DIGEST_BYTES) != _ZEROS[:length]:
+                self._write(first * DIGEST_BYTES, _ZEROS[:length])
+
+    def fill(self, offset: int, data: bytes) -> None:
+        """Write a part of a new table as bytes, zero blocks left out. Raises ValueError beyond its end."""
+        if offset + len(data) > self.slots * DIGEST_BYTES:
+            raise ValueError("more digests than slots")
+        for at in range(0, len(data), _BLOCK_BYTES):
+            block = data[at : at + _BLOCK_BYTES]
+            if block != _ZEROS[: len(block)]:
+                self._write(offset + at, block)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The whole table, in order, in pieces of at most 1 MiB, each of whole digests."""
+        end = self.slots * DIGEST_BYTES
+        for offset in range(0, end, len(_ZEROS)):
+            yield self._read(min(len(_ZEROS), end - offset), offset)
+
+    def used(self) -> Iterator[tuple[int, bytes]]:
+        """Every slot that is not a hole, with its digest, in order."""
+        first = 0
+        for piece in self.pieces():
+            if piece != _ZEROS[: len(piece)]:
+                for at in range(0, len(piece), DIGEST_BYTES):
+                    digest = piece[at : at + DIGEST_BYTES]
+                    if digest != ZERO_DIGEST:
+                        yield first + at // DIGEST_BYTES, digest
+            first += len(piece) // DIGEST_BYTES
+
+    def sha256(self) -> bytes:
+        state = hashlib.sha256()
+        for piece in self.pieces():
+            state.update(piece)
+        return state.digest()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read(self, length: int, offset: int) -> bytes:
+        with temporary():
+            return os.pread(self._file.fileno(), length, offset)
+
+    def _write(self, offset: int, data: bytes) -> None:
+        with temporary():
+            os.pwrite(self._file.fileno(), data, offset)
+
+    def _check(self, slot: int, count: int) -> None:
+        if slot < 0 or count < 0 or slot + count > self.slots:
+            raise IndexError(f"slot {slot} of {self.slots}")

@@ -1,0 +1,144 @@
+"""Looking at chunks and indexes: once, and what is wrong once more, past this machine's cache.
+
+first look   second look    then
+sound                       sound
+wrong        sound          sound: the read was bad, not the object
+wrong        wrong          a fault
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from freezeframe.repository.chunk import HEADER_BYTES, unpack, unseal
+from freezeframe.repository.errors import ChunkDamaged, IndexDamaged, ObjectNotFound, RepositoryNotReadable
+from freezeframe.repository.index import load_index
+from freezeframe.repository.verify.report import Tier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+    from freezeframe.repository.index import Index
+    from freezeframe.repository.objects import Objects
+
+_THREADS: Final = 4
+_WINDOW: Final = 64  # chunks on their way at once
+
+#: What a file system says of bytes that its device cannot give back. Anything else (permission, a stale mount) is no word about
+#: the object.
+_MEDIUM: Final = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EREMOTEIO})
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with an object. `in_bytes`: it is there and its bytes are wrong, so it may be set aside; `missing`: it is
+    not there; neither: nobody can say, because it cannot be read.
+    """
+
+    reason: str
+    in_bytes: bool = False
+    missing: bool = False
+
+    @property
+    def certain(self) -> bool:
+        return self.in_bytes or self.missing
+
+
+@dataclass(frozen=True)
+class Look:
+    digest: bytes
+    stored_bytes: int = 0  # read
+    fault: Fault | None = None
+    bad_read: bool = False
+
+
+def look_at_all(objects: Objects, tier: Tier, digests: Iterable[bytes]) -> Iterator[Look]:
+    """Look at chunks in parallel, `_WINDOW` of them at once, and give the results in order.
+
+    Raises RepositoryNotReadable if the store is away.
+    """
+    window: deque[Future[Look]] = deque()
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="verify") as pool:
+        try:
+            for digest in digests:
+                if len(window) == _WINDOW:
+                    yield window.popleft().result()
+                window.append(pool.submit(look, objects, tier, digest))
+            while window:
+                yield window.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def look(objects: Objects, tier: Tier, digest: bytes) -> Look:
+    """One chunk, twice if need be. Raises RepositoryNotReadable if the store is away."""
+    first = _look_once(objects, tier, digest)
+    if first.fault is None:
+        return first
+    objects.store.drop_cached(objects.protection.locate(digest))
+    again = _look_once(objects, tier, digest)
+    stored_bytes = first.stored_bytes + again.stored_bytes
+    return Look(digest, stored_bytes, again.fault, bad_read=again.fault is None)
+
+
+def _look_once(objects: Objects, tier: Tier, digest: bytes) -> Look:
+    stored_bytes = 0
+
+    def read() -> None:
+        nonlocal stored_bytes
+        if tier is Tier.PRESENT:
+            _check_length(objects, digest)
+            return
+        envelope = objects.envelope(digest)
+        stored_bytes = objects.protection.stored_bytes(len(envelope))
+        if tier is Tier.DECODABLE:
+            unpack(envelope, digest.hex())
+        else:
+            unseal(envelope, digest)
+
+    fault = _fault_of(read)
+    return Look(digest, stored_bytes, fault)
+
+
+def _check_length(objects: Objects, digest: bytes) -> None:
+    try:
+        stored_bytes = objects.chunk_size(digest)
+    except ObjectNotFound as error:
+        raise ChunkDamaged(f"Chunk {digest.hex()} is missing.") from error
+    if stored_bytes <= objects.protection.stored_bytes(HEADER_BYTES):
+        raise ChunkDamaged(f"Chunk {digest.hex()} is cut short.")
+
+
+def look_at_index(objects: Objects, digest: bytes) -> Index | Fault:
+    """An index, to be closed after use, or what is wrong with it both times. Raises RepositoryNotReadable."""
+    loaded: list[Index] = []
+    for _ in range(2):
+        fault = _fault_of(lambda: loaded.append(load_index(objects, digest)))
+        if fault is None:
+            return loaded[0]
+        objects.store.drop_cached(objects.protection.index_name(digest))
+    assert fault is not None  # noqa: S101  it has been looked at
+    return fault
+
+
+def _fault_of(read: Callable[[], None]) -> Fault | None:
+    """What reading finds wrong. Raises RepositoryNotReadable if the store is away: that is no word about any object."""
+    try:
+        read()
+    except (ChunkDamaged, IndexDamaged) as error:
+        missing = isinstance(error.__cause__, ObjectNotFound)
+        return Fault(error.message, in_bytes=not missing, missing=missing)
+    except RepositoryNotReadable as error:
+        if error.transient:
+            raise
+        return Fault(error.message, in_bytes=_of_the_medium(error))
+    return None
+
+
+def _of_the_medium(error: RepositoryNotReadable) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _MEDIUM

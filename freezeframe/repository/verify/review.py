@@ -1,0 +1,133 @@
+"""A review of what is set aside, which every verification begins with: the way out of `damaged/`.
+
+at its first name    set aside       then
+sound                anything        repaired: taken away
+nothing              sound           put back
+nothing              anything else   stays, and is damage for as long as a capture refers to it
+damaged              anything        left to whoever finds it there
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from freezeframe.repository.aside import (
+    Aside,
+    AsideDocument,
+    Kind,
+    clear,
+    first_name,
+    list_aside,
+    put_back,
+    sound_aside,
+)
+from freezeframe.repository.errors import RepositoryFull, RepositoryNotWritable
+from freezeframe.repository.layout import digest_of
+from freezeframe.repository.verify.looking import Fault, look, look_at_index
+from freezeframe.repository.verify.report import Tier
+from freezeframe.repository.whereabouts import places_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from freezeframe.errors import FreezeframeError
+    from freezeframe.repository.objects import Objects
+    from freezeframe.repository.repository import Repository
+    from freezeframe.repository.whereabouts import Place
+
+#: How long something stays set aside that no capture refers to: far longer than a transfer may take, since a writer that began
+#: before the last such capture was forgotten may still inherit it, and looks here.
+_UNREFERENCED: Final = timedelta(days=7)
+
+
+@dataclass
+class Review:
+    """What became of all that had been set aside; documents by their digests in hex."""
+
+    places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    repaired: list[str] = field(default_factory=list)
+    put_back: list[str] = field(default_factory=list)
+    still: dict[str, AsideDocument] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def reason(self, digest: str, otherwise: str) -> str:
+        """Why something is missing, if it was set aside."""
+        document = self.still.get(digest)
+        if document is None:
+            return otherwise
+        word = document.kind.value.capitalize()
+        return f"{word} {digest} was set aside at {document.found_at:%Y-%m-%d %H:%M:%S} UTC: {document.reason}"
+
+    def whole_again(self, damaged: Iterable[str]) -> tuple[str, ...]:
+        """The captures of what was repaired, but for those of which damage is known; newest first."""
+        known = {place.capture_id for digest in self.still for place in self.places.get(digest, ())} | set(damaged)
+        repaired = {place.capture_id for digest in self.repaired for place in self.places.get(digest, ())}
+        return tuple(sorted(repaired - known, reverse=True))
+
+
+def review(repository: Repository, *, change: bool) -> Review:
+    """Look at everything that is set aside; with `change` put back and take away what can be.
+
+    Reads every index if there is anything. Raises RepositoryNotReadable.
+    """
+    found = Review()
+    known = {one.document.digest: (one, one.document) for one in list_aside(repository.objects) if one.document}
+    if not known:
+        return found
+    unreadable: list[FreezeframeError] = []
+    found.places = places_of(
+        repository,
+        {digest for digest, (_, document) in known.items() if document.kind is Kind.INDEX},
+        {digest_of(digest) for digest, (_, document) in known.items() if document.kind is Kind.CHUNK},
+        unreadable.append,
+    )
+    for digest, (aside, document) in known.items():
+        needed = bool(found.places[digest]) or bool(unreadable) or document.age < _UNREFERENCED
+        try:
+            _review_one(repository.objects, aside, document, found, needed=needed, change=change)
+        except (RepositoryNotWritable, RepositoryFull) as error:
+            found.notes.append(f"What is set aside could not be changed: {error.message}")
+            return _looked_at(found, known)
+    return found
+
+
+def _looked_at(found: Review, known: dict[str, tuple[Aside, AsideDocument]]) -> Review:
+    """What was not come to stays."""
+    done = {*found.repaired, *found.put_back, *found.still}
+    found.still.update({digest: document for digest, (_, document) in known.items() if digest not in done})
+    return found
+
+
+def _review_one(
+    objects: Objects, aside: Aside, document: AsideDocument, found: Review, *, needed: bool, change: bool
+) -> None:
+    digest = digest_of(document.digest)
+    if _is_sound(objects, document.kind, digest):
+        _do(change, lambda: clear(objects, aside))
+        found.repaired.append(document.digest)
+    elif objects.store.exists(first_name(objects, document.kind, digest)):
+        return  # damaged, and whoever verifies it finds out
+    elif aside.has_object and sound_aside(objects, document.kind, digest):
+        _do(change, lambda: put_back(objects, document.kind, digest))
+        found.put_back.append(document.digest)
+    elif needed:
+        found.still[document.digest] = document
+    else:
+        _do(change, lambda: clear(objects, aside))
+
+
+def _do(change: bool, action: Callable[[], None]) -> None:  # noqa: FBT001  a word at the call
+    if change:
+        action()
+
+
+def _is_sound(objects: Objects, kind: Kind, digest: bytes) -> bool:
+    if kind is Kind.CHUNK:
+        return look(objects, Tier.REHASHED, digest).fault is None
+    index = look_at_index(objects, digest)
+    if isinstance(index, Fault):
+        return False
+    index.close()
+    return True

@@ -1,0 +1,116 @@
+"""What every verification does: review what is set aside, look at chunks and indexes, set aside what is damaged, report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freezeframe.repository.aside import Kind, set_aside
+from freezeframe.repository.errors import RepositoryFull, RepositoryNotWritable
+from freezeframe.repository.layout import digest_of
+from freezeframe.repository.verify.looking import Fault, look_at_all, look_at_index
+from freezeframe.repository.verify.report import Damage, Findings, OnProgress, Progress, VerifyReport
+from freezeframe.repository.verify.review import review
+from freezeframe.repository.whereabouts import places_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from freezeframe.repository.manifest import Manifest
+    from freezeframe.repository.repository import Repository
+    from freezeframe.repository.verify.report import Tier
+
+
+class Run:
+    """One verification. `aside`: damaged objects are set aside, and what was is reviewed; without it nothing is changed."""
+
+    def __init__(self, repository: Repository, tier: Tier, on_progress: OnProgress | None, *, aside: bool) -> None:
+        self.repository = repository
+        self.objects = repository.objects
+        self.tier = tier
+        self.found = Findings()
+        self.folders: list[str] = []
+        self._on_progress = on_progress
+        self._aside = aside
+        self.review = review(repository, change=aside)
+
+    def used_chunks(self, index_digests: Iterable[str]) -> Iterator[bytes]:
+        """Every chunk that these indexes refer to, as often as they do. What cannot be read of them is found damaged, once."""
+        for digest in dict.fromkeys(index_digests):
+            if digest in self.found.indexes:
+                continue
+            index = look_at_index(self.objects, digest_of(digest))
+            if isinstance(index, Fault):
+                self.found.indexes[digest] = self.review.reason(digest, index.reason)
+                self._set_aside(Kind.INDEX, digest_of(digest), index)
+                continue
+            with index:
+                for _, chunk in index.used_slots():
+                    yield chunk
+
+    def look_at(self, chunks: Iterable[bytes]) -> bool:
+        """Look at each chunk; whether the store could say something of all of them. Raises RepositoryNotReadable."""
+        readable = True
+        for look in look_at_all(self.objects, self.tier, chunks):
+            self.found.chunks_checked += 1
+            self.found.bytes_read += look.stored_bytes
+            self.found.bad_reads += look.bad_read
+            if look.fault is not None:
+                self.found.chunks[look.digest] = self.review.reason(look.digest.hex(), look.fault.reason)
+                self._set_aside(Kind.CHUNK, look.digest, look.fault)
+                readable = readable and look.fault.certain
+            self.tell()
+        return readable
+
+    def tell(self) -> None:
+        if self._on_progress is not None:
+            now = Progress(self.found.chunks_checked, self.found.bytes_read, len(self.folders))
+            self._on_progress(now)
+
+    def _set_aside(self, kind: Kind, digest: bytes, fault: Fault) -> None:
+        """At once, so that a run that is interrupted has done it."""
+        if digest.hex() in self.review.still:
+            self.found.aside.add(digest.hex())
+        if not self._aside or not fault.in_bytes:
+            return
+        try:
+            if set_aside(self.objects, kind, digest, fault.reason):
+                self.found.aside.add(digest.hex())
+        except (RepositoryNotWritable, RepositoryFull) as error:
+            self.found.note(f"What is damaged could not be set aside: {error.message}")
+
+    def report(self, captures: Sequence[Manifest], *, restores: Sequence[Damage] = ()) -> VerifyReport:
+        """What was found, with what had been set aside before and belongs to these captures."""
+        wanted = {one.capture_id for one in captures}
+        indexes, chunks = dict(self.found.indexes), {one.hex(): why for one, why in self.found.chunks.items()}
+        for digest, document in self.review.still.items():
+            if any(place.capture_id in wanted for place in self.review.places[digest]):
+                into = chunks if document.kind is Kind.CHUNK else indexes
+                into.setdefault(digest, self.review.reason(digest, ""))
+                self.found.aside.add(digest)
+        places = (
+            places_of(self.repository, set(indexes), {digest_of(one) for one in chunks}) if indexes or chunks else {}
+        )
+
+        def damages(reasons: dict[str, str]) -> tuple[Damage, ...]:
+            return tuple(
+                Damage(one, why, places[one], set_aside=one in self.found.aside)
+                for one, why in reasons.items()
+                if places[one]  # else the last capture of it was forgotten meanwhile
+            )
+
+        damaged = (*damages(indexes), *damages(chunks), *restores)
+        return VerifyReport(
+            tier=self.tier,
+            captures=tuple(one.capture_id for one in captures),
+            chunks_checked=self.found.chunks_checked,
+            bytes_read=self.found.bytes_read,
+            indexes=damages(indexes),
+            chunks=damages(chunks),
+            folders=tuple(self.folders),
+            restores=tuple(restores),
+            repaired=tuple(self.review.repaired),
+            put_back=tuple(self.review.put_back),
+            whole_again=self.review.whole_again(place.capture_id for one in damaged for place in one.places),
+            bad_reads=self.found.bad_reads,
+            notes=(*self.review.notes, *self.found.notes),
+        )

@@ -1,0 +1,221 @@
+"""Disk writers: the way of one disk's bytes into the repository.
+
+        data ─▶ zeros? ─▶ SHA-256 ─▶ known? ─▶ seal, protect ─▶ queue ─▶ settled ┐
+                  │                    │                                         ├─▶ finish: settle what was known,
+                  └─ hole              └─ nothing to store ──────────────────────┘   then store the index
+
+A chunk counts as known if this writer has met it already, or if the store shows it. What this writer has queued is settled
+by `finish` before the index is; what the store shows may be another writer's that has not come to its own fsync yet, so
+`finish` settles its folder. No writer remembers what an earlier one saw: a chunk that has been set aside as damaged since
+must be written anew.
+
+A chunk may be set aside, too, while this writer works, or before, and a clean slot of an incremental refer to it. So when
+all has been read the writer says which slots it must be given again, clean or not (`slots_to_read_again`), and only then may
+it finish.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Self
+
+from freezeframe.repository.aside import stems_aside
+from freezeframe.repository.chunk import digest_of_chunk, seal
+from freezeframe.repository.commit import CommitQueue
+from freezeframe.repository.effort import Effort
+from freezeframe.repository.errors import RepositoryError
+from freezeframe.repository.layout import folder_of
+from freezeframe.repository.pressure import Pressure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from freezeframe.repository.builder import IndexBuilder
+    from freezeframe.repository.objects import Objects
+
+#: Digests that a writer remembers, about 10 MiB of them. Then it forgets all: the store knows most of them by then, and a
+#: chunk that is stored twice is the same chunk.
+_REMEMBERED: Final = 1 << 16
+
+
+class ChunkOutcome(Enum):
+    """What became of a chunk."""
+
+    HOLE = "hole"  # all zeros: nothing is stored for it
+    KNOWN = "known"  # in the repository already, or on its way
+    NEW = "new"
+
+
+@dataclass(frozen=True)
+class IndexReceipt:
+    """A disk's index, settled, and what it took."""
+
+    digest: str
+    size_bytes: int
+    chunk_bytes: int
+    chunks_new: int
+    chunks_known: int
+    bytes_read: int  # given to write_chunk
+    bytes_stored: int  # new chunks and the index, as they are stored
+
+
+class DiskWriter:
+    """Writes one disk. A context manager: leaving it without `finish` aborts.
+
+    `write_chunk` and `set_zero` may be called by many threads, for different slots; `finish` once they are done. Each of
+    the three raises RepositoryFull, RepositoryNotWritable, RepositoryNotReadable or TemporaryStorageFailed, the first two
+    also for chunks of earlier calls. After one of these only `abort` is left, and no index will be stored.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        builder: IndexBuilder,
+        effort: Effort | None = None,
+        missing: frozenset[bytes] = frozenset(),
+    ) -> None:
+        """`missing`: chunks that the parent refers to and that the store lacks."""
+        self._objects = objects
+        self._pressure = Pressure(effort or Effort())
+        self._builder = builder
+        self._queue = CommitQueue(objects.store)
+        self._zeros = bytes(builder.header.chunk_bytes)
+        self._lock = threading.Lock()
+        self._met: set[bytes] = set()
+        self._missing = missing
+        self._folders_to_settle: set[str] = set()
+        self._chunks = dict.fromkeys(ChunkOutcome, 0)
+        self._bytes_read = 0
+        self._bytes_stored = 0
+        self._ended = False
+
+    def write_chunk(self, slot: int, data: bytes | bytearray | memoryview) -> ChunkOutcome:
+        """Write the chunk of a slot: `chunk_bytes` of data, less only in the disk's last slot.
+
+        The buffer is the caller's again when this returns. Waits while the commit queue is full.
+        """
+        plain = data if isinstance(data, (bytes, bytearray)) else bytes(data)
+        self._check_slot(slot, len(plain))
+        try:
+            with self._pressure.chunk():
+                outcome = self._write(slot, plain)
+        except BaseException as error:
+            # another thread may count on this chunk already, so nothing this writer did may be referred to
+            self._queue.fail(error)
+            raise
+        with self._lock:
+            self._chunks[outcome] += 1
+            self._bytes_read += len(plain)
+        return outcome
+
+    def set_zero(self, slot: int, count: int = 1) -> None:
+        """Make `count` slots from `slot` on holes. Only an incremental needs to: all slots of a full begin as holes."""
+        try:
+            self._builder.set_zero(slot, count)
+        except RepositoryError as error:
+            self._queue.fail(error)
+            raise
+
+    def slots_to_read_again(self) -> Iterator[int]:
+        """Slots whose chunk is set aside or missing, and not written anew; to be given to `write_chunk` before `finish`.
+
+        To be asked for when all other slots are written. Later slots of the same chunk are left out once it is written.
+        Raises RepositoryNotReadable.
+        """
+        aside = stems_aside(self._objects)
+        if not aside and not self._missing:
+            return
+        locate = self._objects.protection.locate
+        there: dict[bytes, bool] = {}
+        for slot, digest in self._builder.used_slots():
+            name = locate(digest)
+            if digest not in self._missing and name.rpartition("/")[2] not in aside:
+                continue
+            if digest not in there:
+                there[digest] = self._is_there(name, digest)
+            elif not there[digest]:
+                with self._lock:
+                    there[digest] = digest in self._met
+            if not there[digest]:
+                yield slot
+
+    def finish(self) -> IndexReceipt:
+        """Settle all chunks, then the index. Only then may anybody be told of it."""
+        self._queue.flush()
+        self._objects.store.settle(self._folders_to_settle)
+        digest, index_bytes = self._builder.store(self._objects)
+        self.abort()
+        return IndexReceipt(
+            digest=digest.hex(),
+            size_bytes=self._builder.header.size_bytes,
+            chunk_bytes=self._builder.header.chunk_bytes,
+            chunks_new=self._chunks[ChunkOutcome.NEW],
+            chunks_known=self._chunks[ChunkOutcome.KNOWN],
+            bytes_read=self._bytes_read,
+            bytes_stored=self._bytes_stored + index_bytes,
+        )
+
+    def abort(self) -> None:
+        """End without an index; chunks that are stored stay, for the next capture. Nothing after `finish` or itself."""
+        if not self._ended:
+            self._ended = True
+            self._queue.abandon()
+            self._builder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abort()
+
+    def _check_slot(self, slot: int, length: int) -> None:
+        header = self._builder.header
+        if not 0 <= slot < header.slots or length != header.slot_bytes(slot):
+            raise ValueError(f"{length} bytes for slot {slot} of {header.slots}, {header.chunk_bytes} bytes each")
+
+    def _write(self, slot: int, plain: bytes | bytearray) -> ChunkOutcome:
+        # bytes against bytes compare at 22 GB/s, through a memoryview at 0.3
+        if plain == (self._zeros if len(plain) == len(self._zeros) else self._zeros[: len(plain)]):
+            self._builder.set_zero(slot)
+            return ChunkOutcome.HOLE
+        digest = digest_of_chunk(plain)
+        outcome = (
+            ChunkOutcome.NEW if self._is_first(digest) and self._store_chunk(digest, plain) else ChunkOutcome.KNOWN
+        )
+        self._builder.set(slot, digest)
+        return outcome
+
+    def _is_first(self, digest: bytes) -> bool:
+        with self._lock:
+            if digest in self._met:
+                return False
+            if len(self._met) >= _REMEMBERED:
+                self._met.clear()
+            self._met.add(digest)
+            return True
+
+    def _is_there(self, name: str, digest: bytes) -> bool:
+        """Whether the store shows the chunk now; if not, it is written when it is met again."""
+        is_there = self._objects.has_chunk(name)
+        with self._lock:
+            if is_there:
+                self._folders_to_settle.add(folder_of(name))
+            else:
+                self._met.discard(digest)
+        return is_there
+
+    def _store_chunk(self, digest: bytes, plain: bytes | bytearray) -> bool:
+        """Queue the chunk, unless the store shows it already; whether it did."""
+        name = self._objects.protection.locate(digest)
+        if self._objects.has_chunk(name):
+            with self._lock:
+                self._folders_to_settle.add(folder_of(name))
+            return False
+        stored = self._objects.protection.protect(name, seal(plain, self._pressure.level))
+        with self._pressure.waiting():
+            self._queue.add(name, stored)
+        with self._lock:
+            self._bytes_stored += len(stored)
+        return True

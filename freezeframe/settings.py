@@ -1,0 +1,175 @@
+"""Settings: one typed class a part, each default with its reason.
+
+Read from the environment (`FREEZEFRAME_…`, first) and from a TOML file (`FREEZEFRAME_CONFIG`, else
+/etc/freezeframe/freezeframe.toml). Secrets live in Redis's URL and the S3 settings, which print as stars, and in files whose
+paths are settings; they are never arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from freezeframe.contract.message import HostId
+from freezeframe.errors import EXIT_FAILED, FreezeframeError
+
+PartT = TypeVar("PartT", bound="_Part")
+
+CONFIG_ENV = "FREEZEFRAME_CONFIG"
+DEFAULT_CONFIG = Path("/etc/freezeframe/freezeframe.toml")
+
+
+class SettingsError(FreezeframeError):
+    """A setting cannot be used."""
+
+    code = "settings"
+    exit_code = EXIT_FAILED
+    advice = f"Correct the environment variable or the line in the file that {CONFIG_ENV} names."
+
+
+class _Part(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="FREEZEFRAME_", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  a .env in the working directory is a surprise
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        config = Path(os.environ.get(CONFIG_ENV, DEFAULT_CONFIG))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config)
+
+
+class BusSettings(_Part):
+    """How to reach Redis, which carries orders, results and the barrier."""
+
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    #: Seconds for any one exchange with Redis. Celery's own default of 120 s would keep a guest held far too long.
+    redis_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+
+
+class RepositorySettings(_Part):
+    """Where captures are kept."""
+
+    #: A path, a `file://` URL or `s3://bucket/prefix`. Never a Path: that would make one slash of two.
+    repository: str = "/var/lib/freezeframe/repository"
+    #: Where the secret of an encrypted repository is: a key file, or a file with a passphrase, which takes 128 MiB and
+    #: half a second of CPU to try. Paths, because an environment can be read by others. With either, a repository that is not
+    #: encrypted is refused.
+    key_file: Path | None = None
+    passphrase_file: Path | None = None
+
+    @field_validator("passphrase_file")
+    @classmethod
+    def _one_of_them(cls, passphrase_file: Path | None, info: ValidationInfo) -> Path | None:
+        if passphrase_file is not None and info.data.get("key_file") is not None:
+            raise ValueError("a key file is set too, and only one of them may be")
+        return passphrase_file
+
+
+class S3Settings(_Part):
+    """How to reach object storage, if the repository is there. What is not set is looked for under Amazon's names (`AWS_…`)."""
+
+    #: Of a server that is not Amazon's, with its scheme: `https://s3.example.org`.
+    s3_endpoint: str | None = None
+    s3_region: str | None = None
+    s3_access_key_id: SecretStr | None = None
+    s3_secret_access_key: SecretStr | None = None
+    s3_session_token: SecretStr | None = None
+    #: Seconds for one request, its body included: 16 MiB at 280 kB/s.
+    s3_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    #: Seconds after which a request that did not go through is not tried again. With one last request that is less than
+    #: `prepare_timeout_s`, so that a capture that is refused for it says so.
+    s3_patience_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+
+
+def _processors() -> int:
+    """How many this process may use: a container or an affinity may leave it fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+class HostSettings(_Part):
+    """What a hypervisor host's workers and its thaw guard need."""
+
+    #: Also the name of the host's queues, so two hosts must not share one.
+    host_id: HostId = Field(default_factory=socket.getfqdn)
+    libvirt_uri: str = "qemu:///system"
+    #: Journal, claims, leases. Must survive a reboot.
+    state_dir: Path = Path("/var/lib/freezeframe/host")
+    #: Scratch files: what guests overwrite while a transfer runs. Needs room, and speed like the guests' own disks.
+    scratch_dir: Path = Path("/var/lib/freezeframe/scratch")
+    #: Sockets. Short, because a Unix socket's path ends at 107 bytes.
+    run_dir: Path = Path("/run/freezeframe")
+    #: Seconds an agent may take to answer; libvirt's default is to wait for ever (FACTS: vdsm #160).
+    agent_timeout_s: Annotated[int, Field(ge=1, le=60)] = 5
+    #: Seconds that the guard grants on top of the hold's own deadline, for the host to thaw by itself first.
+    guard_grace_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    #: A transfer's threads, each with an NBD connection of its own, two chunks on their way and one in hand. As many as there
+    #: are processors, so that a single disk can use them all; no more than 8 unasked: memory is two
+    #: chunks a thread. Measured on two processors only.
+    transfer_threads: Annotated[int, Field(ge=1, le=64)] = Field(default_factory=lambda: min(_processors(), 8))
+    #: Transfers that run side by side on a host; two keep two disks busy while one of them flushes. With `transfer_threads` the
+    #: thread budget of the host: never more than the product of the two.
+    transfers: Annotated[int, Field(ge=1, le=64)] = 2
+    #: Processors that all transfers of the host may use together; the highest-numbered, because what is not pinned tends to
+    #: gather on the lowest. None: all. QEMU's part, reading the guest's disk, is not counted.
+    transfer_processors: Annotated[int, Field(ge=1)] | None = None
+    #: nice(2) of the transfers. 0, because scratch files grow while a transfer starves; more where guests come first.
+    transfer_nice: Annotated[int, Field(ge=0, le=19)] = 0
+    #: How chunks are compressed: `auto` (as hard as idle processors allow), `off`, or a level of zstd, 1 to 19, come what may.
+    compression: Annotated[str, Field(pattern=r"^(auto|off|[1-9]|1[0-9])$")] = "auto"
+    #: MiB a second that one transfer, and all of the host together, may read from guests' disks; None: no limit. At least 1,
+    #: so that every chunk moves well before a transfer counts as stalled.
+    transfer_limit_mib_s: Annotated[float, Field(ge=1)] | None = None
+    host_limit_mib_s: Annotated[float, Field(ge=1)] | None = None
+    #: Share of a disk's size that must be free for its scratch file; a guest that rewrites more while it is read ends
+    #: the capture, before its own writes would fail.
+    scratch_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    #: Seconds between two entries of this host in the inventory.
+    inventory_interval_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+
+    @property
+    def guard_socket(self) -> Path:
+        return self.run_dir / "guard.sock"
+
+
+class OrchestratorSettings(_Part):
+    """How patient the orchestrator is."""
+
+    #: Seconds for every host to prepare. Scratch files and agents' answers take a few, a queue behind others more.
+    prepare_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    #: Seconds without any progress after which a transfer counts as dead.
+    transfer_stall_s: Annotated[float, Field(gt=0)] = 90.0
+    #: Seconds for all transfers of a capture; an order that still waits in its queue after that is not begun any more.
+    #: At most six days: a capture's session in the repository lasts seven (repository/session.py).
+    transfer_timeout_s: Annotated[float, Field(gt=0, le=6 * 86400)] = 24 * 3600.0
+    #: Seconds for every host to release.
+    release_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    #: Seconds that a release order stays valid: a host that was away for a weekend still cleans up when it returns.
+    release_validity_s: Annotated[float, Field(gt=0)] = 3 * 86400.0
+    #: Seconds between two looks of the reconciler.
+    reconcile_interval_s: Annotated[float, Field(gt=0)] = 2.0
+    #: Where Prometheus may ask, on loopback; 0 for nowhere.
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    #: Seconds that a run's record stays in Redis after its end.
+    run_retention_s: Annotated[int, Field(gt=0)] = 7 * 86400
+
+
+def load(part: type[PartT]) -> PartT:
+    """One part's settings. Raises SettingsError that names the setting."""
+    try:
+        return part()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(piece) for piece in first["loc"])
+        raise SettingsError(f"The setting {name} cannot be used: {first['msg']}.") from error
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"The settings cannot be read: {error}.") from error

@@ -1,0 +1,132 @@
+"""`ops/bench`: one verb a bench."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ops.measure import barrier, compression, garbage, hold, incremental, memory, restore, throughput
+
+#: A disk, where /tmp may be memory.
+_PLACE = Path("/var/tmp")  # noqa: S108  each bench makes a new directory in it
+
+app = typer.Typer(help="Benches: ours beside peers and floors, from one run.", no_args_is_help=True)
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Only the JSON object, as the last line; the course goes to stderr.")
+]
+Rounds = Annotated[int, typer.Option(min=1, help="Rounds; the best of each contestant counts.")]
+
+
+@app.callback()
+def benches() -> None:
+    """Typer makes sub-verbs only of more than one command, or with a callback."""
+
+
+@app.command("throughput")
+def throughput_verb(rounds: Rounds = 3, as_json: AsJson = False) -> None:
+    """A full capture beside virtnbdbackup, qemu-img, the simple loop and the roofline."""
+    with _directory() as directory:
+        _show(throughput.run(directory, rounds, _teller(as_json=as_json)))
+
+
+@app.command("restore")
+def restore_verb(rounds: Rounds = 5, as_json: AsJson = False) -> None:
+    """A restore from a local repository beside qemu-img convert from a local qcow2, both durable at the end."""
+    with _directory() as directory:
+        _show(restore.run(directory, rounds, _teller(as_json=as_json)))
+
+
+@app.command("incremental")
+def incremental_verb(
+    chunk_kib: Annotated[list[int] | None, typer.Option(help="Chunk sizes in KiB; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A full and an incremental capture with 1 % of scattered 64 KiB blocks dirty, for each chunk size."""
+    with _directory() as directory:
+        _show(incremental.run(directory, chunk_kib or incremental.CHUNKS_KIB, _teller(as_json=as_json)))
+
+
+@app.command("compression")
+def compression_verb(
+    sample_mib: Annotated[int, typer.Option(min=1, help="MiB of each kind of data.")] = 24, as_json: AsJson = False
+) -> None:
+    """What each level of zstd costs and saves, by kind of data and chunk size, in one thread."""
+    _show(compression.run(sample_mib, _teller(as_json=as_json)))
+
+
+@app.command("hold")
+def hold_verb(
+    rounds: Annotated[int, typer.Option(min=2, help="Captures of each size.")] = 12,
+    size: Annotated[list[int] | None, typer.Option(help="Guests captured together; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold windows beside the floor: the same bare libvirt calls with a barrier within one process."""
+    with _directory() as directory:
+        _show(hold.run(directory, rounds, size or hold.SIZES, _teller(as_json=as_json)))
+
+
+@app.command("barrier")
+def barrier_verb(
+    rounds: Annotated[int, typer.Option(min=2, max=250, help="Meetings of each size.")] = 50, as_json: AsJson = False
+) -> None:
+    """From the last host's arrival to the last wake-up: 10, 100 and 1,000 hosts on one Redis."""
+    _show(barrier.run(rounds, _teller(as_json=as_json)))
+
+
+@app.command("gc")
+def gc_verb(
+    chunks: Annotated[list[int] | None, typer.Option(help="Chunks in the repository; may be repeated.")] = None,
+    place: Annotated[Path, typer.Option(help="Where to make it; a file for each chunk.")] = _PLACE,
+    as_json: AsJson = False,
+) -> None:
+    """Forget and garbage collection: seconds, seconds a chunk and peak of memory, for 10 thousand to a million chunks."""
+    with _directory(place) as directory:
+        _show(garbage.run(directory, chunks or garbage.SIZES, _teller(as_json=as_json)))
+
+
+@app.command("memory")
+def memory_verb(
+    rounds: Rounds = 2,
+    size_gib: Annotated[list[int] | None, typer.Option(help="A disk's size in GiB; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The peak memory of a transfer and the time to open a capture, from 1 GiB to 1 TiB, plain and encrypted."""
+    with _directory() as directory:
+        _show(memory.run(directory, rounds, tuple(size_gib or memory.SIZES_GIB), _teller(as_json=as_json)))
+
+
+def _teller(*, as_json: bool) -> Callable[[str], None]:
+    """Tells the course; on stderr if only the JSON object is wanted on stdout."""
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - began:6.1f} s  {line}", file=sys.stderr if as_json else sys.stdout, flush=True)
+
+    return say
+
+
+@contextmanager
+def _directory(place: Path = _PLACE) -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="ff-bench-", dir=place))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+def _show(result: dict[str, Any]) -> None:
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,32 @@
+"""A backup job that is not ours: begun and ended by bare libvirt calls, for peers and floors to read from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lxml import etree
+
+from ops.lab.guest import Guest
+
+
+@contextmanager
+def exported(guest: Guest, target: str) -> Iterator[Path]:
+    """The guest's disk served over NBD for as long as the block lasts; the socket, as seen from outside the host."""
+    inside = f"/run/bench-{target}.sock"
+    backup = etree.Element("domainbackup", mode="pull")
+    etree.SubElement(backup, "server", transport="unix", socket=inside)
+    disks = etree.SubElement(backup, "disks")
+    for disk in etree.fromstring(guest.domain.XMLDesc()).iterfind("devices/disk/target"):
+        name = disk.get("dev", "")
+        if name != target:
+            etree.SubElement(disks, "disk", name=name, backup="no")
+            continue
+        element = etree.SubElement(disks, "disk", name=name, backup="yes", type="file", exportname=name)
+        etree.SubElement(element, "scratch", file=str(guest.folder / "bench-scratch.qcow2"))
+    guest.domain.backupBegin(etree.tostring(backup, encoding="unicode"), None)
+    try:
+        yield guest.host.root / inside.removeprefix("/")
+    finally:
+        guest.domain.abortJob()

@@ -1,0 +1,107 @@
+"""`ops/bench incremental`: a full capture and an incremental after 1 % of a disk's blocks were rewritten, for each chunk size.
+
+    written   │     ▓                    ▓            │   scattered blocks of 64 KiB, by the guest itself
+    read      │ ░░░░▓░░░           ░░░░░░▓░           │   whole chunks with a dirty byte: read amplification
+    stored    │ ░░░░▓░░░           ░░░░░░▓░           │   the same, compressed: store amplification
+
+Both are bytes for each byte that was written. The blocks are the same for every chunk size, are of random bytes, and lie where
+the disk has data. Seconds are of the whole command, from the request to the receipt.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from freezeframe.contract.words import CaptureKind
+from freezeframe.repository import Repository
+from freezeframe.repository.config import DEFAULT_CHUNK_BYTES
+from ops.lab import Lab
+from ops.lab.guest import Guest
+from ops.measure import material
+from ops.measure.throughput import GUEST, TARGET, captured, lab_spec
+from ops.system import System, system_on
+
+KIB = 1 << 10
+CHUNKS_KIB = (256, 1024, 4096)
+#: Twice the disk of the throughput bench: a full is to take so long that an incremental's fixed cost is not what is measured.
+THIRD_MIB = 2 * material.THIRD_MIB
+DISK_MIB = 2 * material.DISK_MIB
+BLOCK_BYTES = 64 * KIB
+DIRTY_SHARE = 0.01
+#: Seconds for the guest to write; a process a block, emulated.
+WRITE_S = 300.0
+
+
+def run(directory: Path, chunks_kib: Sequence[int], say: Callable[[str], None]) -> dict[str, Any]:
+    image = directory / "disk.qcow2"
+    material.make(image, THIRD_MIB, DISK_MIB)
+    say(f"made a disk of {DISK_MIB} MiB, {image.stat().st_blocks * 512 / 1e9:.2f} GB allocated")
+    blocks = _blocks()
+    with Lab.up(lab_spec(image), directory / "lab") as lab:
+        rows = [_row(lab, directory, kib, blocks, say) for kib in chunks_kib]
+    usual = next((row for row in rows if row["chunk_kib"] * KIB == DEFAULT_CHUNK_BYTES), rows[0])
+    return {
+        "bench": "incremental",
+        "full_s": usual["full_s"],
+        "incremental_s": usual["incremental_s"],
+        "incremental_over_full": round(usual["incremental_s"] / usual["full_s"], 3),
+        "rows": rows,
+        "written_bytes": len(blocks) * BLOCK_BYTES,
+        "cores": os.cpu_count(),
+    }
+
+
+def _blocks() -> list[int]:
+    """One in a hundred of the blocks that hold data, by number."""
+    blocks = 3 * THIRD_MIB * material.MIB // BLOCK_BYTES
+    return sorted(random.Random(blocks).sample(range(blocks), round(blocks * DIRTY_SHARE)))
+
+
+def _row(lab: Lab, directory: Path, chunk_kib: int, blocks: list[int], say: Callable[[str], None]) -> dict[str, Any]:
+    repository = directory / f"repository-{chunk_kib}"
+    Repository.init(repository, chunk_bytes=chunk_kib * KIB)
+    with system_on(lab, directory / f"system-{chunk_kib}", FREEZEFRAME_REPOSITORY=str(repository)) as system:
+        full_s = captured(system, "--full")
+        chunks = _last_disk(system, CaptureKind.FULL).chunks_new
+        say(f"chunks of {chunk_kib} KiB: the full took {full_s:.1f} s")
+        _rewrite(lab.guest(GUEST), blocks)
+        incremental_s = captured(system)
+        disk = _last_disk(system, CaptureKind.INCREMENTAL)
+        say(
+            f"chunks of {chunk_kib} KiB: the incremental took {incremental_s:.1f} s and read {disk.bytes_read / 1e6:.0f} MB"
+        )
+        for checkpoint in lab.guest(GUEST).domain.listAllCheckpoints():
+            checkpoint.delete()  # the next repository knows nothing of them
+    written = len(blocks) * BLOCK_BYTES
+    return {
+        "chunk_kib": chunk_kib,
+        "read_amplification": round(disk.bytes_read / written, 2),
+        "store_amplification": round(disk.bytes_stored / written, 2),
+        "full_s": round(full_s, 2),
+        "incremental_s": round(incremental_s, 2),
+        "incremental_over_full": round(incremental_s / full_s, 3),
+        "chunks_full": chunks,
+        "chunks_at_100_tib": (100 << 40) // (chunk_kib * KIB),
+    }
+
+
+def _rewrite(guest: Guest, blocks: list[int]) -> None:
+    """By the guest, so that QEMU's bitmap sees it as any other write."""
+    numbers = " ".join(map(str, blocks))
+    guest.shell(
+        f"for n in {numbers}; do dd if=/dev/urandom of=/dev/{TARGET} bs={BLOCK_BYTES} count=1 seek=$n conv=notrunc 2>/dev/null"
+        " || exit 1; done; sync",
+        timeout_s=WRITE_S,
+    )
+
+
+def _last_disk(system: System, kind: CaptureKind) -> Any:
+    """The disk in the newest capture, which must be of that kind."""
+    disk = system.repository.manifest("latest").guests[0].disks[0]
+    if disk.kind is not kind:
+        raise RuntimeError(f"the capture is {disk.kind}, not {kind}: {disk.full_reason}")
+    return disk

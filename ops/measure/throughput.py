@@ -1,0 +1,148 @@
+"""`ops/bench throughput`: a full capture of one disk, beside peers, the simple loop and the roofline.
+
+MB are 10^6 bytes of guest data read, the same number for all: what the disk has allocated, in chunks. Seconds are of the whole
+command, for ours from the request to the receipt: planning, preparing, the hold, the transfer with every byte durable,
+the manifest, and the release.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ops.lab import DiskSpec, Lab, LabSpec, WorkloadSpec
+from ops.lab.spec import GuestSpec, Placement
+from ops.measure import loop, material, peers, roofline
+from ops.measure.export import exported
+from ops.measure.peers import Contestant, Round
+from ops.measure.roofline import Roofline
+from ops.system import System
+
+GUEST, TARGET = "bench", "vdb"
+
+
+def run(directory: Path, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """All contestants, `rounds` times, interleaved."""
+    image = directory / "disk.qcow2"
+    material.make(image)
+    say(f"made a disk of {material.DISK_MIB} MiB, {image.stat().st_blocks * 512 / 1e9:.2f} GB allocated")
+    with Lab.up(lab_spec(image), directory / "lab") as lab, System(lab, directory / "system") as system:
+        say(f"guest {GUEST} runs, by {lab.accelerator}")
+        contestants = _contestants(system)
+        best: dict[str, Round] = {}
+        limits: list[Roofline] = []
+        for number in range(rounds):
+            for name, contestant in contestants.items():
+                # what earlier rounds stored stays until the end, see `empty`
+                seconds, stored = contestant(directory / f"{name}-{number}")
+                say(f"round {number + 1}: {name} took {seconds:.1f} s and stored {stored / 1e6:.0f} MB")
+                best[name] = min(best.get(name, (seconds, stored)), (seconds, stored))
+            limits.append(_limit(system, directory / f"roofline-{number}"))
+            say(f"round {number + 1}: the roofline is {limits[-1].mb_per_s:.0f} MB/s")
+        return _report(system, best, max(limits, key=lambda limit: limit.mb_per_s))
+
+
+def lab_spec(image: Path) -> LabSpec:
+    disks = (DiskSpec(target="vda", size_mib=64), DiskSpec(target=TARGET, source=image))
+    guest = GuestSpec(name=GUEST, disks=disks, workload=WorkloadSpec(running=False, fill_mib=0))
+    return LabSpec(hosts=("host-a",), guests=(Placement(host="host-a", guest=guest),))
+
+
+def _contestants(system: System) -> dict[str, Contestant]:
+    guest = system.lab.guest(GUEST)
+    return {
+        "freezeframe": lambda _out: _freezeframe(system),
+        "loop": lambda out: _loop(system, out),
+        "virtnbdbackup": peers.virtnbdbackup(guest, TARGET),
+        "qemu-img": peers.qemu_img(guest, TARGET),
+    }
+
+
+def _freezeframe(system: System) -> Round:
+    """A full capture into an empty repository: nothing is known, everything must be stored."""
+    empty(system.repository_path)
+    seconds = captured(system, "--full")
+    for checkpoint in system.lab.guest(GUEST).domain.listAllCheckpoints():
+        checkpoint.delete()  # virtnbdbackup refuses a guest that has anybody else's
+    return seconds, peers.folder_bytes(system.repository_path)
+
+
+def captured(system: System, *options: str) -> float:
+    """Capture the bench's disk; seconds of the whole command."""
+    command = system.command_line("capture", GUEST, *options, "--skip-disk", f"{GUEST}:vda", "--json")
+    began = time.monotonic()
+    done = subprocess.run(command, env={**os.environ, **system.settings()}, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - began
+    if done.returncode:
+        raise RuntimeError(f"the capture ended with {done.returncode}: {done.stdout}{done.stderr}")
+    return seconds
+
+
+def empty(repository: Path) -> None:
+    """Put what is in a repository aside, so that it is as after `init`.
+
+    Not deleted: for a minute after a file was deleted ext4 looks at its inode again and again before it makes a new one
+    (fs/ext4/ialloc.c, recently_deleted), which took a seventh of the CPU of whoever made many files.
+    """
+    aside = repository.with_name(f"{repository.name}-{secrets.token_hex(4)}")
+    repository.rename(aside)
+    for folder in (path for path in aside.rglob("*") if path.is_dir()):
+        (repository / folder.relative_to(aside)).mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(aside / "config", repository / "config")
+
+
+def _loop(system: System, out: Path) -> Round:
+    with exported(system.lab.guest(GUEST), TARGET) as socket:
+        seconds, _, _ = loop.run(socket, TARGET, out)
+    return seconds, peers.folder_bytes(out)
+
+
+def _limit(system: System, scratch: Path) -> Roofline:
+    guest = system.lab.guest(GUEST)
+    with exported(guest, TARGET) as socket:
+        return roofline.measure(socket, TARGET, _qemu_pid(guest.uuid), scratch)
+
+
+def _report(system: System, best: dict[str, Round], limit: Roofline) -> dict[str, Any]:
+    """Of the roofline, too, the best round counts: the one least disturbed, and the hardest to reach."""
+    manifest = system.repository.manifest("latest")
+    read = manifest.guests[0].disks[0].bytes_read
+
+    def figures(name: str) -> dict[str, Any]:
+        seconds, stored = best[name]
+        return {"mb_per_s": round(read / seconds / 1e6, 1), "stored_bytes": stored, "seconds": round(seconds, 2)}
+
+    own, simple = figures("freezeframe"), figures("loop")
+    return {
+        "bench": "throughput",
+        **own,
+        "read_bytes": read,
+        "roofline_mb_per_s": round(limit.mb_per_s, 1),
+        "roofline_cpu_s": {part: round(value * read, 2) for part, value in asdict(limit).items()},
+        "over_roofline": round(read / best["freezeframe"][0] / 1e6 / limit.mb_per_s, 2),
+        "stored_over_virtnbdbackup": round(best["freezeframe"][1] / best["virtnbdbackup"][1], 3),
+        "loop": simple,
+        "seconds_over_loop": round(best["freezeframe"][0] / best["loop"][0], 2),
+        "peers": {name: figures(name) for name in ("virtnbdbackup", "qemu-img")},
+        "cores": os.cpu_count(),
+    }
+
+
+def _qemu_pid(uuid: str) -> int:
+    """The guest's QEMU, by the UUID in its command line."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                command = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if uuid.encode() in command:
+                return int(folder.name)
+    raise RuntimeError(f"no process runs guest {uuid}")

@@ -1,0 +1,212 @@
+"""What the results of a step call for. Pure functions of a run and what its hosts have answered.
+
+Each returns the run as it should be next, or None if it has to wait. Policy `all`: one failed part and nothing is kept. Policy
+`degrade`: the rest goes on, and the label says what is proven of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.proof import GuestProof, HostProof, Proof, failures
+from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, Result, TransferResult
+from freezeframe.contract.words import Policy, RunState, Step
+from freezeframe.presence import KnownHost
+from freezeframe.settings import OrchestratorSettings
+from orchestrator import search
+from orchestrator.errors import HostSilentError, NotProvenError
+from orchestrator.run import Run
+
+#: Seconds beyond muster and hold until a host counts as silent: letting go, verifying, and the way through the queue.
+HOLD_SLACK_S = 30.0
+
+
+def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettings, **changes: object) -> Run:
+    """The run, come to a new state."""
+    seconds = {
+        RunState.PREPARING: settings.prepare_timeout_s,
+        RunState.HOLDING: run.request.muster_timeout_s + run.request.hold_timeout_s + HOLD_SLACK_S,
+        RunState.TRANSFERRING: settings.transfer_timeout_s,
+        RunState.SEALING: settings.release_timeout_s,
+        RunState.RELEASING: settings.release_timeout_s,
+    }.get(state, 0.0)
+    update = {
+        "state": state,
+        "entered_at": now,
+        "due_at": now + timedelta(seconds=seconds),
+        "dispatched": False,
+        "search": None,
+        **changes,
+    }
+    return run.model_copy(update=update)
+
+
+def missing(
+    run: Run, step: Step, host_ids: Sequence[str], results: Sequence[Result], now: datetime
+) -> list[Fault] | None:
+    """None: wait for the hosts that have not answered. Past the deadline: a fault for each of them."""
+    silent = sorted(set(host_ids) - {result.host_id for result in results})
+    if silent and now < run.due_at:
+        return None
+    return [
+        Fault.of(HostSilentError(f"Host {host_id} has not answered the order to {step} in time."), host=host_id)
+        for host_id in silent
+    ]
+
+
+def after_prepare(
+    run: Run,
+    results: Sequence[PrepareResult],
+    now: datetime,
+    settings: OrchestratorSettings,
+    hosts: Sequence[KnownHost] = (),
+) -> Run | None:
+    """Go on to hold the guests that are ready, or release what is prepared.
+
+    `hosts` is the inventory of now, in which guests are looked for that are not where they were planned.
+    """
+    answers = [result for result in results if result.round == run.round]
+    silent = missing(run, Step.PREPARE, [host.host_id for host in run.to_prepare], answers, now)
+    if silent is None:
+        return None
+    lost = search.lost_guests(run, results)
+    looked_for = {one.guest_uuid for one in lost}
+    faults = [*silent, *(result.fault for result in answers if result.fault)]
+    faults += [
+        guest.fault
+        for result in answers
+        for guest in result.guests
+        if guest.fault and guest.guest_uuid not in looked_for
+    ]
+    if faults and run.request.policy is Policy.ALL:  # it ends without them in any case
+        return _end_prepare(run, results, [*faults, *(one.fault for one in lost)], now, settings)
+    found = search.found_guests(lost, hosts)
+    if len(found) < len(lost) and not search.is_over(run, lost, hosts, now):
+        return search.begin(run, hosts, now)
+    faults += [search.standing_fault(one, hosts) for one in lost if one.guest_uuid not in found]
+    if not found or (faults and run.request.policy is Policy.ALL):
+        return _end_prepare(run, results, faults, now, settings)
+    return _next_round(run, found, faults, now, settings)
+
+
+def _next_round(
+    run: Run, found: Mapping[str, str], faults: Sequence[Fault], now: datetime, settings: OrchestratorSettings
+) -> Run:
+    """Have the found guests prepared where they run, in the same run and epoch."""
+    assert run.plan is not None  # noqa: S101  a run is planned before it is prepared
+    plan, moved = search.moved_plan(run.plan, found)
+    faults_so_far = (*run.faults, *faults)
+    changes = {"plan": plan, "moved": moved, "round": run.round + 1, "faults": faults_so_far}
+    return enter(run, RunState.PREPARING, now, settings, **changes)
+
+
+def _end_prepare(
+    run: Run, results: Sequence[PrepareResult], faults: Sequence[Fault], now: datetime, settings: OrchestratorSettings
+) -> Run:
+    """Hold what is ready by any round, or release."""
+    ready = {
+        guest.guest_uuid: result.host_id
+        for result in results
+        if not result.fault
+        for guest in result.guests
+        if not guest.fault
+    }
+    faults_so_far = (*run.faults, *faults)
+    if not ready or (faults and run.request.policy is Policy.ALL):
+        return enter(run, RunState.RELEASING, now, settings, faults=faults_so_far, kept=())
+    return enter(
+        run,
+        RunState.HOLDING,
+        now,
+        settings,
+        faults=faults_so_far,
+        kept=tuple(ready),
+        members=tuple(sorted(set(ready.values()))),
+    )
+
+
+def after_hold(run: Run, results: Sequence[HoldResult], now: datetime, settings: OrchestratorSettings) -> Run | None:
+    """Go on to transfer what is held and proven enough for the policy, or release."""
+    silent = missing(run, Step.HOLD, run.members, results, now)
+    if silent is None:
+        return None
+    faults = [*silent, *(result.fault for result in results if result.fault)]
+    faults += [guest.fault for result in results for guest in result.guest_faults]
+    begun = [guest.guest_uuid for guest in _guests(results) if guest.begun_ns is not None]
+    kept = tuple(guest for guest in run.kept if guest in begun)
+    if run.request.policy is Policy.ALL and not faults:
+        lacking = failures(proof_of(run, results))
+        faults += [Fault.of(NotProvenError(f"One instant is not proven: {reason}.")) for reason in lacking]
+    faults_so_far = (*run.faults, *faults)
+    if not kept or (faults and run.request.policy is Policy.ALL):
+        return enter(run, RunState.RELEASING, now, settings, faults=faults_so_far, kept=())
+    return enter(run, RunState.TRANSFERRING, now, settings, faults=faults_so_far, kept=kept)
+
+
+def _guests(results: Sequence[HoldResult]) -> list[GuestProof]:
+    return [guest for result in results if result.proof for guest in result.proof.guests]
+
+
+def proof_of(run: Run, results: Sequence[HoldResult]) -> Proof:
+    """All that the hosts saw, of the guests that began. A host that says nothing leaves a member without a record."""
+    told = [result for result in results if result.arrivals]
+    arrivals = max((result.arrivals for result in told), key=len, default=())
+    hosts = [
+        HostProof.model_validate(
+            {
+                **dict(result.proof),
+                "guests": tuple(guest for guest in result.proof.guests if guest.begun_ns is not None),
+            }
+        )
+        for result in results
+        if result.proof
+    ]
+    return Proof(
+        epoch=run.plan.epoch if run.plan else 0,
+        members=run.members,
+        arrivals=arrivals,
+        release_us=next((result.release_us for result in results if result.release_us is not None), None),
+        hosts=tuple(sorted(hosts, key=lambda host: host.host_id)),
+    )
+
+
+def after_transfer(
+    run: Run,
+    results: Sequence[TransferResult],
+    expected: Sequence[tuple[str, str]],
+    now: datetime,
+    settings: OrchestratorSettings,
+    stalled: Sequence[Fault] = (),
+) -> Run | None:
+    """Go on to seal the guests whose disks are all stored, or release. `expected` are (guest, target) pairs.
+
+    With policy `all` the first fault is enough: the guests need not wait for transfers that will not be kept.
+    """
+    faults = [*stalled, *(result.fault for result in results if result.fault)]
+    if faults and run.request.policy is Policy.ALL:
+        return enter(run, RunState.RELEASING, now, settings, faults=(*run.faults, *faults), kept=())
+    stored = {(result.guest_uuid, result.target) for result in results if result.index}
+    answered = {(result.guest_uuid, result.target) for result in results}
+    if set(expected) - answered and not stalled:
+        return None
+    lost = {guest for guest, target in expected if (guest, target) not in stored}
+    kept = tuple(guest for guest in run.kept if guest not in lost)
+    state = RunState.SEALING if kept else RunState.RELEASING
+    return enter(run, state, now, settings, faults=(*run.faults, *faults), kept=kept)
+
+
+def after_release(
+    run: Run, results: Sequence[ReleaseResult], now: datetime, settings: OrchestratorSettings
+) -> Run | None:
+    """The end: done if the capture is sealed. Hosts that could not clean up are warned of; their recovery will."""
+    assert run.plan is not None  # noqa: S101  a run is planned before it is released
+    silent = missing(run, Step.RELEASE, [host.host_id for host in run.plan.hosts], results, now)
+    if silent is None:
+        return None
+    unclean = [*silent, *(result.fault for result in results if result.fault)]
+    warnings = [f"{fault.message} {fault.advice}" for fault in unclean]
+    warnings += [f"Not undone on host {result.host_id}: {text}." for result in results for text in result.warnings]
+    state = RunState.DONE if run.sealed else RunState.FAILED
+    return enter(run, state, now, settings, warnings=(*run.warnings, *warnings))

@@ -1,0 +1,70 @@
+"""Why a request cannot become a capture, or why a capture failed, as the orchestrator sees it."""
+
+from __future__ import annotations
+
+from freezeframe.errors import EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_UNREACHABLE, FreezeframeError
+
+
+class UnknownGuestError(FreezeframeError):
+    """No host has a guest of this name or UUID."""
+
+    code = "unknown-guest"
+    exit_code = EXIT_NOT_FOUND
+    advice = "`freezeframe guests` lists those that are known."
+
+
+class AmbiguousGuestError(FreezeframeError):
+    """More than one host has a guest of this name."""
+
+    code = "ambiguous-guest"
+    exit_code = EXIT_REFUSED
+
+
+class HeldTwiceError(FreezeframeError):
+    """A request says in two ways how one guest is to be held."""
+
+    code = "held-twice"
+    exit_code = EXIT_REFUSED
+    advice = "Name the guest once, with all its mount points."
+
+
+class NoGuestsError(FreezeframeError):
+    """Nothing to capture."""
+
+    code = "no-guests"
+    exit_code = EXIT_NOT_FOUND
+    advice = "Start guests, or name the ones to capture; `freezeframe guests` lists them."
+
+
+class HostDownError(FreezeframeError):
+    """A host has not been heard of."""
+
+    code = "host-down"
+    exit_code = EXIT_UNREACHABLE
+    advice = "Look whether the host is up and its control worker runs (`freezeframe hosts`)."
+
+
+class HostSilentError(FreezeframeError):
+    """A host has not answered an order in time."""
+
+    code = "host-silent"
+    exit_code = EXIT_UNREACHABLE
+    advice = "Look into the log of the host's workers; what the capture left there is undone when they come back."
+
+
+class TransferStalledError(FreezeframeError):
+    """A transfer has made no progress."""
+
+    code = "transfer-stalled"
+    exit_code = EXIT_UNREACHABLE
+    advice = (
+        "Look into the log of the host's data worker, and whether the host reaches the repository: a network file system whose "
+        "server is away makes every process wait that touches it, until the server is back."
+    )
+
+
+class NotProvenError(FreezeframeError):
+    """The guests were held, but one instant is not proven."""
+
+    code = "not-proven"
+    advice = "Nothing was kept. Capture again; with --policy degrade it would be kept under a lesser label."

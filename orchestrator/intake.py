@@ -1,0 +1,69 @@
+"""Intake: from a request to a run, once; asking again with the same id changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import structlog
+
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.plan import DiskPlan, Plan
+from freezeframe.contract.request import CaptureRequest
+from freezeframe.contract.words import RunState, WantedKind
+from freezeframe.errors import FreezeframeError
+from freezeframe.presence import known_hosts
+from orchestrator import decision, metrics, sessions
+from orchestrator.look import Orchestrator
+from orchestrator.planner import parent_disks, plan_hosts
+from orchestrator.receipt import receipt_of
+from orchestrator.run import Run
+
+log = structlog.get_logger("intake")
+
+
+def take_in(orchestrator: Orchestrator, request: CaptureRequest) -> None:
+    """Plan a request and begin its run. A request that cannot be planned ends at once, with the reason in its receipt."""
+    now = datetime.now(UTC)
+    blank = Run(
+        capture_id=request.capture_id,
+        request=request,
+        asked_at=now,
+        state=RunState.PREPARING,
+        entered_at=now,
+        due_at=now,
+    )
+    try:
+        # before anything is looked for that garbage collection might take away: the parents' manifests to begin with
+        orchestrator.repository.sessions.begin(request.capture_id, sessions.PROGRAM)
+        plan = _plan(orchestrator, request)
+    except FreezeframeError as error:
+        log.info("request refused", capture=request.capture_id, code=error.code)
+        run = blank.model_copy(update={"state": RunState.FAILED, "faults": (Fault.of(error),)})
+        run = run.model_copy(update={"receipt": receipt_of(run, now, None, ())})
+        if orchestrator.runs.create(run):
+            metrics.ended(run)
+            sessions.end(orchestrator.repository, run)
+        return
+    run = decision.enter(blank, RunState.PREPARING, now, orchestrator.settings, plan=plan)
+    if orchestrator.runs.create(run):
+        log.info("run begins", capture=request.capture_id, hosts=len(plan.hosts))
+        orchestrator.dispatch(run)
+
+
+def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> Plan:
+    repository = orchestrator.repository
+    manifests = repository.manifests() if request.kind is WantedKind.AUTO else []
+
+    def parents_of(guest_uuid: str) -> Sequence[DiskPlan]:
+        return parent_disks(manifests, guest_uuid)
+
+    hosts = plan_hosts(request, known_hosts(orchestrator.redis), parents_of)
+    return Plan(
+        capture_id=request.capture_id,
+        epoch=orchestrator.runs.next_epoch(),
+        method=request.method,
+        chunk_bytes=repository.config.chunk_bytes,
+        repository_id=str(repository.config.id),
+        hosts=hosts,
+    )

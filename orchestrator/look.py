@@ -1,0 +1,164 @@
+"""Look at a run: read its record and the results that have come, do what they call for, until there is nothing to do.
+
+Called by the body of every chord and by the reconciler, any number of times and from anywhere: each change of state is a
+compare-and-set, and whoever wins it sends the orders of the new state. That they were sent is a second change; a run that
+stays without it is found by the reconciler, which sends them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import redis
+import structlog
+from celery import Celery
+from pydantic import ValidationError
+
+from freezeframe.contract import names
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.order import Order
+from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, Result, TransferResult
+from freezeframe.contract.words import RunState, Step
+from freezeframe.errors import FreezeframeError
+from freezeframe.presence import known_hosts
+from freezeframe.repository import Manifest, Repository
+from freezeframe.settings import OrchestratorSettings
+from orchestrator import decision, metrics, sessions
+from orchestrator.path import STEP_OF, orders_of, send
+from orchestrator.receipt import receipt_of
+from orchestrator.run import Run, Runs
+from orchestrator.seal import manifest_of
+from orchestrator.search import lost_guests
+
+ResultT = TypeVar("ResultT", bound=Result)
+
+log = structlog.get_logger("look")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The results that have come for a run, by step."""
+
+    prepared: tuple[PrepareResult, ...]
+    held: tuple[HoldResult, ...]
+    transferred: tuple[TransferResult, ...]
+    released: tuple[ReleaseResult, ...]
+
+    @classmethod
+    def read(cls, raw: dict[str, str]) -> Answers:
+        return cls(
+            prepared=_of(raw, Step.PREPARE, PrepareResult),
+            held=_of(raw, Step.HOLD, HoldResult),
+            transferred=_of(raw, Step.TRANSFER, TransferResult),
+            released=_of(raw, Step.RELEASE, ReleaseResult),
+        )
+
+
+def _of(raw: dict[str, str], step: Step, kind: type[ResultT]) -> tuple[ResultT, ...]:
+    """Results in a fixed order. One that cannot be read counts as not come: its host will be called silent."""
+    found = []
+    for field, text in sorted(raw.items()):
+        if field.startswith(f"{step}/"):
+            try:
+                found.append(kind.model_validate_json(text))
+            except ValidationError as error:
+                log.warning("a result cannot be read", field=field, faults=error.error_count())
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Orchestrator:
+    """What looking takes."""
+
+    app: Celery
+    redis: redis.Redis
+    runs: Runs
+    settings: OrchestratorSettings
+    repository: Repository
+
+    def look(self, capture_id: str, stalled: Sequence[Fault] = ()) -> Run | None:
+        """Bring a run as far as it can go now; the run as it then is, None if there is none."""
+        while (loaded := self.runs.load(capture_id)) is not None:
+            run, version = loaded
+            answers = Answers.read(self.runs.results(capture_id))
+            following = None if run.state.ended else self._next(run, answers, stalled)
+            if following is None:
+                return run
+            if self.runs.change(following, version, tell=following.state is not run.state):
+                log.info("run goes on", capture=capture_id, state=str(following.state), round=following.round)
+                if following.state.ended:
+                    metrics.ended(following)
+                if not following.dispatched:
+                    self.dispatch(following, answers)
+        return None
+
+    def dispatch(self, run: Run, answers: Answers | None = None) -> None:
+        """Send the orders of the state that the run is in, and note that they were sent."""
+        answers = answers or Answers.read(self.runs.results(run.capture_id))
+        orders = self._orders(run, answers)
+        if not orders:
+            return
+        send(self.app, STEP_OF[run.state], orders)
+        loaded = self.runs.load(run.capture_id)
+        if loaded is not None and loaded[0] == run:
+            self.runs.change(run.model_copy(update={"dispatched": True}), loaded[1], tell=False)
+
+    def expected_transfers(self, run: Run, raw: dict[str, str]) -> list[tuple[str, str]]:
+        """The transfers of a run, as pairs of host and the field in which its result is due."""
+        orders = orders_of(run, Answers.read(raw).prepared, run.due_at)
+        return [(order.host_id, names.result_field(Step.TRANSFER, order.host_id, order.part)) for order in orders]
+
+    def _orders(self, run: Run, answers: Answers) -> list[Order]:
+        release_until = run.entered_at + timedelta(seconds=self.settings.release_validity_s)
+        return orders_of(run, answers.prepared, release_until)
+
+    def _next(self, run: Run, answers: Answers, stalled: Sequence[Fault]) -> Run | None:
+        """The run as it should be next, or None if it has to wait."""
+        now = datetime.now(UTC)
+        match run.state:
+            case RunState.PREPARING:
+                # the inventory is read only if somebody has to be looked for in it
+                hosts = known_hosts(self.redis) if lost_guests(run, answers.prepared) else ()
+                following = decision.after_prepare(run, answers.prepared, now, self.settings, hosts)
+            case RunState.HOLDING:
+                following = decision.after_hold(run, answers.held, now, self.settings)
+            case RunState.TRANSFERRING:
+                expected = _expected(run, answers.prepared)
+                following = decision.after_transfer(run, answers.transferred, expected, now, self.settings, stalled)
+            case RunState.SEALING:
+                following = self._seal(run, answers, now)
+            case RunState.RELEASING:
+                following = decision.after_release(run, answers.released, now, self.settings)
+            case _:
+                following = None
+        return self._ended(following, answers, now) if following and following.state.ended else following
+
+    def _seal(self, run: Run, answers: Answers, now: datetime) -> Run:
+        """Write the manifest: the commit. If that fails nothing is kept."""
+        try:
+            self.repository.seal(self._manifest(run, answers))
+        except FreezeframeError as error:
+            faults = (*run.faults, Fault.of(error))
+            return decision.enter(run, RunState.RELEASING, now, self.settings, faults=faults, kept=())
+        return decision.enter(run, RunState.RELEASING, now, self.settings, sealed=True)
+
+    def _manifest(self, run: Run, answers: Answers) -> Manifest:
+        return manifest_of(run, answers.prepared, answers.held, answers.transferred)
+
+    def _ended(self, run: Run, answers: Answers, now: datetime) -> Run:
+        sessions.end(self.repository, run)
+        manifest = self.repository.manifest(run.capture_id) if run.sealed else None
+        return run.model_copy(update={"receipt": receipt_of(run, now, manifest, answers.transferred)})
+
+
+def _expected(run: Run, prepared: Sequence[PrepareResult]) -> list[tuple[str, str]]:
+    return [
+        (guest.guest_uuid, disk.target)
+        for result in prepared
+        for guest in result.guests
+        if guest.guest_uuid in run.kept
+        for disk in guest.disks
+    ]

@@ -1,0 +1,140 @@
+"""The path of a capture: which orders each step sends, and how they go out, as one flat chord.
+
+    ║ prepare ║ ─▶ ║ hold ║ ─▶ ║ transfer ║ ─▶ seal ─▶ ║ release ║
+      per host      per host     per disk                per host
+
+A chord's header has one task per order, on the queue of the host it is for; its body is the same for all, and says no more
+than "look at run X", because every header message carries the body with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from celery import Celery, chord
+
+from freezeframe.contract import names
+from freezeframe.contract.order import GuestToHold, HoldOrder, Order, PrepareOrder, ReleaseOrder, TransferOrder
+from freezeframe.contract.plan import Plan
+from freezeframe.contract.result import PrepareResult
+from freezeframe.contract.words import Policy, RunState, Step
+from orchestrator.run import Run
+
+#: The step that a run in this state waits for.
+STEP_OF = {
+    RunState.PREPARING: Step.PREPARE,
+    RunState.HOLDING: Step.HOLD,
+    RunState.TRANSFERRING: Step.TRANSFER,
+    RunState.RELEASING: Step.RELEASE,
+}
+
+
+def orders_of(run: Run, prepared: Sequence[PrepareResult], release_until: datetime) -> list[Order]:
+    """The orders of the state that the run is in. Pure."""
+    plan = run.plan
+    if plan is None:
+        return []
+    match run.state:
+        case RunState.PREPARING:
+            return [
+                PrepareOrder(
+                    capture_id=plan.capture_id,
+                    epoch=plan.epoch,
+                    host_id=host.host_id,
+                    not_after=run.due_at,
+                    method=plan.method,
+                    repository_id=plan.repository_id,
+                    chunk_bytes=plan.chunk_bytes,
+                    guests=host.guests,
+                    round=run.round,
+                )
+                for host in run.to_prepare
+            ]
+        case RunState.HOLDING:
+            return [_hold_order(run, plan, host_id, _slowest_ms(run, prepared)) for host_id in run.members]
+        case RunState.TRANSFERRING:
+            return _transfer_orders(run, plan, prepared)
+        case RunState.RELEASING:
+            return [
+                ReleaseOrder(
+                    capture_id=plan.capture_id,
+                    epoch=plan.epoch,
+                    host_id=host.host_id,
+                    not_after=release_until,
+                    sealed_guests=run.kept if run.sealed else (),
+                )
+                for host in plan.hosts
+            ]
+        case _:
+            return []
+
+
+def _hold_order(run: Run, plan: Plan, host_id: str, slowest_ms: float | None) -> HoldOrder:
+    guests = next(host.guests for host in plan.hosts if host.host_id == host_id)
+    return HoldOrder(
+        capture_id=plan.capture_id,
+        epoch=plan.epoch,
+        host_id=host_id,
+        # a host that begins later than this would find nobody at the muster
+        not_after=run.entered_at + timedelta(seconds=run.request.muster_timeout_s),
+        repository_id=plan.repository_id,
+        members=run.members,
+        guests=tuple(
+            GuestToHold(guest_uuid=guest.guest_uuid, hold=guest.hold)
+            for guest in guests
+            if guest.guest_uuid in run.kept
+        ),
+        muster_timeout_s=run.request.muster_timeout_s,
+        hold_timeout_s=run.request.hold_timeout_s,
+        slowest_hold_ms=slowest_ms,
+        all_or_nothing=run.request.policy is Policy.ALL,
+    )
+
+
+def _slowest_ms(run: Run, prepared: Sequence[PrepareResult]) -> float | None:
+    """How long the slowest guest of the capture will take to be held, as far as any is known."""
+    guests = [guest for result in prepared for guest in result.guests if guest.guest_uuid in run.kept]
+    return max((guest.expected_hold_ms for guest in guests if guest.expected_hold_ms is not None), default=None)
+
+
+def _transfer_orders(run: Run, plan: Plan, prepared: Sequence[PrepareResult]) -> list[Order]:
+    return [
+        TransferOrder(
+            capture_id=plan.capture_id,
+            epoch=plan.epoch,
+            host_id=result.host_id,
+            not_after=run.due_at,
+            guest_uuid=guest.guest_uuid,
+            guest_name=guest.name,
+            target=disk.target,
+            size_bytes=disk.size_bytes,
+            chunk_bytes=plan.chunk_bytes,
+            kind=disk.kind,
+            checkpoint=disk.checkpoint,
+            parent_index=disk.parent_index,
+            parent_checkpoint=disk.parent_checkpoint,
+            limit_bytes_s=run.request.limit_bytes_s,
+        )
+        for result in prepared
+        for guest in result.guests
+        if guest.guest_uuid in run.kept
+        for disk in guest.disks
+    ]
+
+
+def send(app: Celery, step: Step, orders: Sequence[Order]) -> None:
+    """Send the orders of a step as one flat chord, whose body looks at the run."""
+    header = [
+        app.signature(
+            names.STEP_TASKS[step],
+            args=[order.model_dump(mode="json")],
+            queue=names.step_queue(step, order.host_id),
+            expires=order.not_after,
+            # what Flower shows instead of a page of JSON
+            argsrepr=f"({order.capture_id}, {order.host_id}{', ' if order.part else ''}{order.part})",
+        )
+        for order in orders
+    ]
+    body = app.signature(names.LOOK_TASK, args=[orders[0].capture_id], queue=names.ORCHESTRATOR_QUEUE, immutable=True)
+    chord(header, app=app)(body)

@@ -1,0 +1,118 @@
+"""The planner: which guests, on which hosts, and what each disk may build upon. Pure: a function of values."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+
+from freezeframe.contract.plan import DiskPlan, GuestPlan, HostPlan, ParentDisk
+from freezeframe.contract.request import CaptureRequest, HoldChoice
+from freezeframe.presence import KnownHost, Place, places
+from freezeframe.repository import Manifest, find_parents
+from orchestrator.errors import AmbiguousGuestError, HeldTwiceError, HostDownError, NoGuestsError, UnknownGuestError
+
+#: States of a guest that a host runs; `every_guest` means these.
+RUNNING = frozenset({"running", "idle", "paused", "pmsuspended"})
+
+
+def plan_hosts(
+    request: CaptureRequest, hosts: Sequence[KnownHost], parents_of: Callable[[str], Sequence[DiskPlan]]
+) -> tuple[HostPlan, ...]:
+    """Who takes part, host by host. Raises the first reason why the request cannot be carried out."""
+    chosen = _chosen(request, places(list(hosts)))
+    skips = _skips(request, chosen)
+    holds = _holds(request, chosen)
+    by_host: dict[str, list[GuestPlan]] = {}
+    for place in chosen:
+        if not place.host.alive:
+            raise HostDownError(
+                f"Guest {place.guest.name} is on host {place.host.entry.host_id}, which has not been heard of since "
+                f"{place.host.entry.at:%Y-%m-%d %H:%M:%S} UTC."
+            )
+        guest_uuid = place.guest.guest_uuid
+        guest = GuestPlan(
+            guest_uuid=guest_uuid,
+            name=place.guest.name,
+            hold=request.hold_of(holds.get(guest_uuid)),
+            parents=tuple(parents_of(guest_uuid)),
+            skip=tuple(skips.get(guest_uuid, ())),
+        )
+        by_host.setdefault(place.host.entry.host_id, []).append(guest)
+    return tuple(HostPlan(host_id=host_id, guests=tuple(guests)) for host_id, guests in sorted(by_host.items()))
+
+
+def _chosen(request: CaptureRequest, known: Sequence[Place]) -> list[Place]:
+    """The guests that are meant, each once: one that was named twice, or that two hosts show, takes part once."""
+    if not request.every_guest:
+        return _one_each([find_guest(wanted, known) for wanted in request.guests])
+    running = _one_each([place for place in known if place.guest.state in RUNNING])
+    if not running:
+        raise NoGuestsError("No host has a running guest.")
+    return running
+
+
+def _one_each(found: Iterable[Place]) -> list[Place]:
+    by_uuid: dict[str, Place] = {}
+    for place in found:
+        seen = by_uuid.setdefault(place.guest.guest_uuid, place)
+        by_uuid[place.guest.guest_uuid] = max(seen, place, key=_likely)
+    return list(by_uuid.values())
+
+
+def _likely(place: Place) -> tuple[bool, bool]:
+    """A guest on two hosts migrates, or was moved while its old host was down: where it runs is where it is."""
+    return place.host.alive, place.guest.state in RUNNING
+
+
+def find_guest(wanted: str, known: Sequence[Place]) -> Place:
+    """The guest that `wanted` names: a UUID, a name, or name@host. Raises UnknownGuestError, AmbiguousGuestError."""
+    name, _, host_id = wanted.partition("@")
+    found = [
+        place
+        for place in known
+        if name in {place.guest.name, place.guest.guest_uuid} and host_id in {"", place.host.entry.host_id}
+    ]
+    if len({place.guest.guest_uuid for place in found}) > 1:
+        hosts = ", ".join(sorted(f"{name}@{place.host.entry.host_id}" for place in found))
+        raise AmbiguousGuestError(f"More than one host has a guest named {name}.", advice=f"Name one of {hosts}.")
+    if not found:
+        near = difflib.get_close_matches(name, {place.guest.name for place in known}, n=1)
+        where = f" on host {host_id}" if host_id else ""
+        advice = f"Did you mean {near[0]}? `freezeframe guests` lists all." if near else None
+        raise UnknownGuestError(f"There is no guest {name}{where}.", advice=advice)
+    return max(found, key=_likely)
+
+
+def _skips(request: CaptureRequest, chosen: Sequence[Place]) -> dict[str, list[str]]:
+    skips: dict[str, list[str]] = {}
+    for choice in request.skip_disks:
+        place = find_guest(choice.guest, chosen)
+        skips.setdefault(place.guest.guest_uuid, []).append(choice.target)
+    return skips
+
+
+def _holds(request: CaptureRequest, chosen: Sequence[Place]) -> dict[str, HoldChoice]:
+    """Raises UnknownGuestError for a guest that is not captured, HeldTwiceError for one that is named twice."""
+    holds: dict[str, HoldChoice] = {}
+    for choice in request.guest_holds:
+        guest = find_guest(choice.guest, chosen).guest
+        if holds.setdefault(guest.guest_uuid, choice) is not choice:
+            raise HeldTwiceError(f"Guest {guest.name} is given a hold of its own twice.")
+    return holds
+
+
+def parent_disks(manifests: Iterable[Manifest], guest_uuid: str) -> list[DiskPlan]:
+    """What each disk of a guest could build upon."""
+    return [
+        DiskPlan(
+            target=target,
+            parent=ParentDisk(
+                capture_id=parent.capture_id,
+                checkpoint=parent.checkpoint,
+                index=parent.disk.index,
+                size_bytes=parent.disk.size_bytes,
+                chunk_bytes=parent.disk.chunk_bytes,
+            ),
+        )
+        for target, parent in sorted(find_parents(manifests, guest_uuid).items())
+    ]

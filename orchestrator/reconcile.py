@@ -1,0 +1,111 @@
+"""The reconciler: looks at every run that has not ended, every few seconds, by the same calls as the chords' bodies.
+
+It finds what chords lose: orders that were never sent, a body that never came, a host that stays silent past its deadline, a
+transfer that no longer moves.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import redis
+import structlog
+
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.words import RunState
+from freezeframe.errors import FreezeframeError
+from orchestrator import sessions
+from orchestrator.errors import TransferStalledError
+from orchestrator.look import Orchestrator
+from orchestrator.run import Run
+
+log = structlog.get_logger("reconcile")
+
+#: Seconds between two looks for sessions that were left: they keep garbage, and do no other harm.
+SESSIONS_S = 600.0
+
+#: Seconds that a run may stay in a state without its orders being noted as sent.
+DISPATCH_GRACE = timedelta(seconds=10)
+
+
+class Reconciler:
+    """Remembers, from look to look, when each host's transfers last moved; no clock but its own is asked."""
+
+    def __init__(self, orchestrator: Orchestrator) -> None:
+        self._orchestrator = orchestrator
+        self._moved: dict[str, tuple[dict[str, str], float]] = {}
+        self._sessions_due = 0.0
+
+    def run_forever(self, stop: threading.Event) -> None:
+        while not stop.wait(self._orchestrator.settings.reconcile_interval_s):
+            try:
+                self.reconcile()
+            except (redis.RedisError, FreezeframeError, OSError) as error:
+                log.warning("reconciling was interrupted", why=str(error))
+            except Exception:
+                log.exception("reconciling failed")  # a defect; the next look may still help other runs
+
+    def reconcile(self) -> None:
+        """Look at every run that has not ended."""
+        active = self._orchestrator.runs.active()
+        runs = {capture_id: self._orchestrator.look(capture_id) for capture_id in active}
+        for capture_id, run in runs.items():
+            if run is None:
+                log.warning("a run's record is gone", capture=capture_id)
+                self._orchestrator.runs.forget_active(capture_id)
+            elif not run.state.ended:
+                self._push(run)
+        self._find_stalled([run for run in runs.values() if run and run.state is RunState.TRANSFERRING])
+        self._end_sessions()
+
+    def _end_sessions(self) -> None:
+        if time.monotonic() >= self._sessions_due:
+            self._sessions_due = time.monotonic() + SESSIONS_S
+            sessions.end_left(self._orchestrator.repository, self._orchestrator.runs)
+
+    def _push(self, run: Run) -> None:
+        if not run.dispatched and datetime.now(UTC) > run.entered_at + DISPATCH_GRACE:
+            log.warning("orders were not sent", capture=run.capture_id, state=str(run.state))
+            self._orchestrator.dispatch(run)
+
+    def _find_stalled(self, runs: list[Run]) -> None:
+        """A transfer may wait long behind others on its host, so what counts is whether anything on the host moves."""
+        pulses = {run.capture_id: self._orchestrator.runs.pulses(run.capture_id) for run in runs}
+        waiting = {host_id: run for run in runs for host_id in run.members}
+        now = time.monotonic()
+        for host_id in waiting:
+            seen = {
+                f"{capture_id} {field}": value
+                for capture_id, fields in pulses.items()
+                for field, value in fields.items()
+                if field.startswith(f"{host_id}/")
+            }
+            last, _ = self._moved.get(host_id, (None, now))
+            if seen != last:
+                self._moved[host_id] = (seen, now)
+        self._moved = {host_id: moved for host_id, moved in self._moved.items() if host_id in waiting}
+        for run in runs:
+            self._end_stalled(run, now)
+
+    def _end_stalled(self, run: Run, now: float) -> None:
+        stall_s = self._orchestrator.settings.transfer_stall_s
+        unanswered = self._unanswered_hosts(run)
+        late = datetime.now(UTC) > run.due_at
+        stalled = [host_id for host_id in unanswered if late or now - self._moved[host_id][1] > stall_s]
+        if stalled:
+            store = self._orchestrator.repository.address
+            faults = [
+                Fault.of(
+                    TransferStalledError(f"The transfers on host {host_id} to {store} do not move any more."),
+                    host=host_id,
+                )
+                for host_id in stalled
+            ]
+            self._orchestrator.look(run.capture_id, faults)
+
+    def _unanswered_hosts(self, run: Run) -> list[str]:
+        results = self._orchestrator.runs.results(run.capture_id)
+        expected = self._orchestrator.expected_transfers(run, results)
+        return sorted({host_id for host_id, field in expected if field not in results})

@@ -1,0 +1,154 @@
+"""Runs: what the orchestrator keeps of a capture until it has ended, changed by compare-and-set only.
+
+preparing ─▶ holding ─▶ transferring ─▶ sealing ─▶ releasing ─▶ done
+    │           │            │             │           └──────▶ failed
+    └───────────┴────────────┴─────────────┴─▶ releasing (with faults)
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import cast
+
+import redis
+from pydantic import ValidationError
+
+from freezeframe.contract import names
+from freezeframe.contract.event import EndEvent, StateEvent
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.message import GuestUuid, HostId, Message, Shape
+from freezeframe.contract.plan import HostPlan, Plan
+from freezeframe.contract.request import CaptureRequest, Receipt
+from freezeframe.contract.words import RunState
+
+#: Events that a run's stream keeps; a caller that comes late sees the newest.
+EVENTS_KEPT = 2000
+
+_SWAP = """
+-- Change a run and tell of it, or do neither.
+-- KEYS     the run, its events, the active runs, then all keys that end with the run
+-- ARGV     the version it must have ("0": it must not exist), the new record, the event, events to keep,
+--          the capture id, "1" if the run has ended, seconds to keep
+-- Returns 1 if the record was set, 0 if somebody else was here first.
+local version = redis.call('HGET', KEYS[1], 'version') or '0'
+if version ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'record', ARGV[2], 'version', version + 1)
+if ARGV[3] ~= '' then redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[3]) end
+if ARGV[6] == '1' then redis.call('SREM', KEYS[3], ARGV[5]) else redis.call('SADD', KEYS[3], ARGV[5]) end
+for i, key in ipairs(KEYS) do if i ~= 3 then redis.call('EXPIRE', key, ARGV[7]) end end
+return 1
+"""
+
+_NEXT_EPOCH = """
+-- KEYS[1] the last epoch. Returns the next one: higher than any before, also after Redis came back empty, since it is at
+-- least the time in µs, and runs are not made that fast.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local last = tonumber(redis.call('GET', KEYS[1]) or '0')
+local epoch = math.max(now, last + 1)
+redis.call('SET', KEYS[1], string.format('%.0f', epoch))
+return epoch
+"""
+
+
+class Search(Shape):
+    """Guests are looked for that do not run where the plan has them."""
+
+    until: datetime
+    seen: dict[HostId, datetime]  # each host's newest entry when the search began; only a newer one says more
+
+
+class Run(Message):
+    """A run's record."""
+
+    capture_id: str
+    request: CaptureRequest
+    asked_at: datetime
+    state: RunState
+    plan: Plan | None = None
+    entered_at: datetime  # when it came to this state
+    due_at: datetime  # when it counts as late
+    dispatched: bool = False  # the orders of this state are on their queues
+    round: int = 0  # of prepare: above 0 for guests that were found on another host than planned
+    moved: tuple[HostPlan, ...] = ()  # these guests, with the hosts that prepare them in this round
+    search: Search | None = None
+    members: tuple[HostId, ...] = ()  # hosts with guests to hold
+    kept: tuple[GuestUuid, ...] = ()  # guests that are still part of the capture
+    sealed: bool = False
+    faults: tuple[Fault, ...] = ()
+    warnings: tuple[str, ...] = ()
+    receipt: Receipt | None = None  # once it has ended
+
+    @property
+    def to_prepare(self) -> tuple[HostPlan, ...]:
+        """Whom the orders to prepare of this round are for."""
+        if self.round:
+            return self.moved
+        return self.plan.hosts if self.plan else ()
+
+
+class Runs:
+    """All runs, in Redis."""
+
+    def __init__(self, client: redis.Redis, retention_s: int) -> None:
+        self._redis = client
+        self._retention_s = retention_s
+        self._swap = client.register_script(_SWAP)
+        self._next_epoch = client.register_script(_NEXT_EPOCH)
+
+    def next_epoch(self) -> int:
+        return int(cast("int", self._next_epoch(keys=[names.EPOCH_KEY])))
+
+    def create(self, run: Run) -> bool:
+        """Whether this made the run; False if there is one of that id already."""
+        return self._set(run, "0", tell=True)
+
+    def load(self, capture_id: str) -> tuple[Run, str] | None:
+        """A run and its version; None if there is none, or none that can be read."""
+        record, version = cast("list[str | None]", self._redis.hmget(names.run_key(capture_id), ["record", "version"]))
+        if record is None or version is None:
+            return None
+        try:
+            return Run.model_validate_json(record), version
+        except ValidationError:
+            return None
+
+    def change(self, run: Run, version: str, *, tell: bool = True) -> bool:
+        """Whether this changed the run; False if somebody else has since it was loaded as `version`."""
+        return self._set(run, version, tell=tell)
+
+    def _set(self, run: Run, version: str, *, tell: bool) -> bool:
+        makers = (names.run_key, names.events_key, lambda _: names.ACTIVE_RUNS_KEY, names.results_key, names.pulse_key)
+        args: list[str | int] = [
+            version,
+            run.model_dump_json(),
+            _event(run) if tell else "",
+            EVENTS_KEPT,
+            run.capture_id,
+            int(run.state.ended),
+            self._retention_s,
+        ]
+        return bool(self._swap(keys=[maker(run.capture_id) for maker in makers], args=args))
+
+    def active(self) -> list[str]:
+        """Runs that have not ended."""
+        return sorted(cast("set[str]", self._redis.smembers(names.ACTIVE_RUNS_KEY)))
+
+    def forget_active(self, capture_id: str) -> None:
+        """A run whose record is gone cannot be looked at any more."""
+        self._redis.srem(names.ACTIVE_RUNS_KEY, capture_id)
+
+    def results(self, capture_id: str) -> dict[str, str]:
+        """All results that have come, by names.result_field."""
+        return cast("dict[str, str]", self._redis.hgetall(names.results_key(capture_id)))
+
+    def pulses(self, capture_id: str) -> dict[str, str]:
+        """What each transfer last said of its progress, by names.pulse_field; what matters is whether it changes."""
+        return cast("dict[str, str]", self._redis.hgetall(names.pulse_key(capture_id)))
+
+
+def _event(run: Run) -> str:
+    now = datetime.now(UTC)
+    if run.receipt is not None:
+        return EndEvent(capture_id=run.capture_id, at=now, receipt=run.receipt).model_dump_json()
+    return StateEvent(capture_id=run.capture_id, at=now, state=run.state).model_dump_json()

@@ -1,0 +1,94 @@
+"""Seal: from what was planned, prepared, held and transferred to the manifest. Writing it is the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from freezeframe.contract.proof import GuestProof, Proof, consistency, guest_consistency
+from freezeframe.contract.result import HoldResult, PreparedDisk, PreparedGuest, PrepareResult, TransferResult
+from freezeframe.contract.words import CaptureKind
+from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest
+from orchestrator.decision import proof_of
+from orchestrator.run import Run
+
+
+def manifest_of(
+    run: Run, prepared: Sequence[PrepareResult], held: Sequence[HoldResult], transferred: Sequence[TransferResult]
+) -> Manifest:
+    """The manifest of a run. Pure, and the same each time: sealing twice is sealing once."""
+    proof = proof_of(run, held)
+    steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
+    disks = {(result.guest_uuid, result.target): result for result in transferred}
+    chunk_bytes = run.plan.chunk_bytes if run.plan else 0
+    guests = tuple(
+        _guest_capture(result.host_id, guest, disks, proof, steps[guest.guest_uuid], chunk_bytes)
+        for result in prepared
+        for guest in result.guests
+        if guest.guest_uuid in run.kept and not guest.fault  # it may have been refused elsewhere before
+    )
+    kinds = {disk.kind for guest in guests for disk in guest.disks}
+    return Manifest(
+        capture_id=run.capture_id,
+        created_at=run.entered_at,
+        group=run.request.group,
+        tags=run.request.tags,
+        instant=Instant(at=_instant(proof, run)),
+        hold=run.request.hold,
+        policy=run.request.policy,
+        consistency=consistency(proof),
+        kind=CaptureKind.INCREMENTAL if kinds == {CaptureKind.INCREMENTAL} else CaptureKind.FULL,
+        guests=guests,
+        proof=proof,
+    )
+
+
+def _instant(proof: Proof, run: Run) -> datetime:
+    """When the instant was, for people: the barrier's release by Redis's clock; without one, when the hold was due."""
+    if proof.release_us is None:
+        return run.entered_at
+    return datetime.fromtimestamp(proof.release_us / 1e6, UTC)
+
+
+def _guest_capture(
+    host_id: str,
+    guest: PreparedGuest,
+    transferred: dict[tuple[str, str], TransferResult],
+    proof: Proof,
+    steps: GuestProof,
+    chunk_bytes: int,
+) -> GuestCapture:
+    return GuestCapture(
+        guest_uuid=guest.guest_uuid,
+        name=guest.name,
+        host_id=host_id,
+        domain_xml=guest.domain_xml,
+        consistency=guest_consistency(proof, steps),
+        hold_ms=steps.hold_ms,
+        disks=tuple(
+            _disk_capture(disk, transferred[guest.guest_uuid, disk.target], chunk_bytes) for disk in guest.disks
+        ),
+        skipped=guest.skipped,
+    )
+
+
+def _disk_capture(disk: PreparedDisk, result: TransferResult, chunk_bytes: int) -> DiskCapture:
+    assert result.index is not None  # noqa: S101  only guests with every index are kept
+    return DiskCapture(
+        target=disk.target,
+        source=disk.source,
+        source_format=disk.source_format,
+        size_bytes=disk.size_bytes,
+        chunk_bytes=chunk_bytes,
+        kind=CaptureKind.FULL if result.full_reason else disk.kind,
+        full_reason=result.full_reason or disk.full_reason,
+        parent_capture_id=None if result.full_reason else disk.parent_capture_id,
+        parent_index=None if result.full_reason else disk.parent_index,
+        checkpoint=disk.checkpoint,
+        index=result.index,
+        bytes_read=result.bytes_read,
+        bytes_stored=result.bytes_stored,
+        chunks_new=result.chunks_new,
+        chunks_known=result.chunks_known,
+        dirty_bytes=result.dirty_bytes,
+    )

@@ -1,0 +1,115 @@
+"""Guests that do not run where the plan has them: looked for in the inventory, and prepared where they run. Pure.
+
+    prepare: not here ─▶ search ─▶ another host shows it running ─▶ prepared there, in the same run and epoch: the next round
+                           │
+                           └─▶ every other host has published since, and none shows it ─▶ the fault stands, and says where
+
+A guest migrates while a capture is planned, and hosts publish every few seconds only, so the plan may be older than the move.
+At the end of a migration the guest runs on its new host before it is gone from the old one: an entry that is newer than the
+fault knows where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.plan import GuestPlan, HostPlan, Plan
+from freezeframe.contract.result import NOT_HERE, PrepareResult
+from freezeframe.presence import ALIVE_S, KnownHost, Place, places
+from orchestrator.planner import RUNNING
+from orchestrator.run import Run, Search
+
+#: Rounds of prepare after the first. A guest that moves more often while one capture prepares is not to be waited for.
+ROUNDS = 2
+#: Seconds to wait for newer entries; a host that publishes none for so long is down.
+SEARCH_S = float(ALIVE_S)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A guest that does not run on the host which was asked to prepare it."""
+
+    guest_uuid: str
+    host_id: str
+    fault: Fault
+
+
+def lost_guests(run: Run, results: Sequence[PrepareResult]) -> tuple[Lost, ...]:
+    """The guests to look for: none after the last round."""
+    if run.round >= ROUNDS:
+        return ()
+    return tuple(
+        Lost(guest.guest_uuid, result.host_id, guest.fault)
+        for result in results
+        if result.round == run.round
+        for guest in result.guests
+        if guest.fault and guest.fault.code in NOT_HERE
+    )
+
+
+def found_guests(lost: Sequence[Lost], hosts: Sequence[KnownHost]) -> dict[str, str]:
+    """Where lost guests run, as far as the inventory shows: guest to host."""
+    found = {}
+    for one in lost:
+        there = [
+            place
+            for place in places(list(_others(one, hosts)))
+            if place.guest.guest_uuid == one.guest_uuid and place.guest.state in RUNNING
+        ]
+        if there:
+            found[one.guest_uuid] = max(there, key=_runs).host.entry.host_id
+    return found
+
+
+def _others(one: Lost, hosts: Sequence[KnownHost]) -> list[KnownHost]:
+    return [host for host in hosts if host.alive and host.entry.host_id != one.host_id]
+
+
+def _runs(place: Place) -> bool:
+    """One that is paused may only be on its way to that host."""
+    return place.guest.state != "paused"
+
+
+def is_over(run: Run, lost: Sequence[Lost], hosts: Sequence[KnownHost], now: datetime) -> bool:
+    """Whether waiting for newer entries would show nothing more."""
+    entries = {host.entry.host_id: host.entry.at for one in lost for host in _others(one, hosts)}
+    if run.search is None:
+        return not entries
+    return now >= run.search.until or all(at != run.search.seen.get(host_id) for host_id, at in entries.items())
+
+
+def begin(run: Run, hosts: Sequence[KnownHost], now: datetime) -> Run | None:
+    """The run, searching; None if it already is. No orders belong to it: the reconciler's next looks go on."""
+    if run.search is not None:
+        return None
+    seen = {host.entry.host_id: host.entry.at for host in hosts}
+    search = Search(until=now + timedelta(seconds=SEARCH_S), seen=seen)
+    return run.model_copy(update={"search": search, "dispatched": True})
+
+
+def moved_plan(plan: Plan, found: Mapping[str, str]) -> tuple[Plan, tuple[HostPlan, ...]]:
+    """The plan with each found guest on its host, and these guests alone, host by host.
+
+    A host that has no guest left stays in the plan: it has a journal of the capture, and must be told to release.
+    """
+    moving = {guest.guest_uuid: guest for host in plan.hosts for guest in host.guests if guest.guest_uuid in found}
+    arrived: dict[str, tuple[GuestPlan, ...]] = {}
+    for guest_uuid, host_id in sorted(found.items()):
+        arrived[host_id] = (*arrived.get(host_id, ()), moving[guest_uuid])
+    stayed = {host.host_id: tuple(one for one in host.guests if one.guest_uuid not in found) for host in plan.hosts}
+    hosts = tuple(
+        HostPlan(host_id=host_id, guests=(*stayed.get(host_id, ()), *arrived.get(host_id, ())))
+        for host_id in sorted({*stayed, *arrived})
+    )
+    moved = tuple(HostPlan(host_id=host_id, guests=guests) for host_id, guests in sorted(arrived.items()))
+    return plan.model_copy(update={"hosts": hosts}), moved
+
+
+def standing_fault(one: Lost, hosts: Sequence[KnownHost]) -> Fault:
+    """The fault of a guest that was not found, with where it was looked for."""
+    names = ", ".join(sorted(host.entry.host_id for host in _others(one, hosts)))
+    where = f"It does not run on {names} either." if names else "No other host is up."
+    return one.fault.model_copy(update={"message": f"{one.fault.message} {where}"})

@@ -1,0 +1,58 @@
+"""What tests of every kind share: a real Redis of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from freezeframe.settings import BusSettings
+
+from .long import LONG, LongAccount
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if LONG:
+        config.pluginmanager.register(LongAccount())
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis on a Unix socket; its URL. It dies with the session."""
+    directory: Path = tmp_path_factory.mktemp("redis")
+    socket = directory / "s"
+    command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        url = f"unix://{socket}"
+        try:
+            _wait_for(redis.Redis.from_url(url), server)
+            yield url
+        finally:
+            server.terminate()
+
+
+def _wait_for(client: redis.Redis, server: subprocess.Popen[bytes]) -> None:
+    while server.poll() is None:
+        try:
+            client.ping()
+        except redis.ConnectionError:
+            time.sleep(0.01)
+            continue
+        return
+    raise RuntimeError("redis-server did not start")
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """An empty Redis."""
+    redis.Redis.from_url(redis_server).flushall()
+    return redis_server
+
+
+@pytest.fixture
+def bus_settings(redis_url: str) -> BusSettings:
+    return BusSettings.model_validate({"redis_url": redis_url})

@@ -1,0 +1,46 @@
+"""How long a guest may be held in each case, and why. All of them are deadlines; none is a speed of this machine."""
+
+from __future__ import annotations
+
+#: The captures' own --hold-timeout: from a host's first freeze until it lets its guests go, released or not.
+HOLD_S = 5.0
+#: --muster-timeout: nobody is held during it.
+MUSTER_S = 12.0
+#: What the guard grants on top of a hold's deadline (FREEZEFRAME_GUARD_GRACE_S, the default).
+GRACE_S = 2.0
+#: A new connection to Redis that was begun just before the deadline: connecting 1 s, its greeting 1 s. On one that stands an
+#: answer is waited for until the deadline and no longer (freezeframe/barrier/gate.py).
+EXCHANGE_S = 2.0
+#: One answer of an agent (FREEZEFRAME_AGENT_TIMEOUT_S and the guard's AGENT_S).
+AGENT_S = 5.0
+#: The longest pause between two tries of the guard (LONGEST_PAUSE_S).
+RETRY_S = 2.0
+#: Seconds after which the supervisor, which is the test, starts a part that has died.
+RESTART_S = 1.0
+#: How coarse the eye is: a guest's writer is seen to be held from one of its acknowledged records to the next, and they are
+#: 0.2 s apart and as much later as two busy cores let them be.
+EYE_S = 2.0
+
+#: The host lets go by itself: its deadline, and an exchange with Redis in hand at that moment.
+BY_HOST_S = HOLD_S + EXCHANGE_S
+#: The guard lets go: the lease's deadline.
+BY_GUARD_S = HOLD_S + GRACE_S
+#: Whoever of the two is left.
+EITHER_S = max(BY_HOST_S, BY_GUARD_S)
+
+
+def by_next_guard(down_s: float) -> float:
+    """Worker and guard are both dead: held until then at the most as long as the hold's deadline; until the supervisor has
+    started the next guard (RESTART_S and what starting takes); and until its first tries have succeeded.
+    """
+    return HOLD_S + down_s + RETRY_S + AGENT_S
+
+
+def by_agent(down_s: float) -> float:
+    """Nobody can thaw a guest whose agent does not run: once it does, the guard's next try, or what waits in its queue."""
+    return EITHER_S + down_s + RETRY_S + AGENT_S
+
+
+def by_libvirt(down_s: float) -> float:
+    """Nobody can thaw without libvirt: the guard's next try after it is back, once libvirt has found the agent again."""
+    return EITHER_S + down_s + RETRY_S + AGENT_S

@@ -1,0 +1,163 @@
+"""The barrier on a real Redis: all are released or none is, whoever comes twice, late or not at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import resources
+
+import pytest
+import redis
+
+from freezeframe.barrier import Gate, GateBrokenError, GateUnreachableError, gate_client
+from freezeframe.contract import names
+from freezeframe.settings import BusSettings
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+LONG_S = 20.0
+SCRIPT = resources.files("freezeframe.barrier").joinpath("gate.lua").read_text(encoding="utf-8")
+
+
+def gate(settings: BusSettings, member: str, members: list[str], *, epoch: int = 1, name: str = "held") -> Gate:
+    return Gate(gate_client(settings), CAPTURE, epoch, name, member, members)
+
+
+def soon(seconds: float = LONG_S) -> float:
+    return time.monotonic() + seconds
+
+
+def meets(one: Gate, seconds: float = LONG_S) -> str:
+    try:
+        one.meet(soon(seconds))
+    except (GateBrokenError, GateUnreachableError) as error:
+        return type(error).__name__
+    return "released"
+
+
+def test_the_last_arrival_releases_all(bus_settings: BusSettings) -> None:
+    members = [f"host-{number}" for number in range(20)]
+    with ThreadPoolExecutor(len(members)) as pool:
+        waiting = [pool.submit(meets, gate(bus_settings, member, members)) for member in members[:-1]]
+        last = gate(bus_settings, members[-1], members)
+        while len(last.look().arrivals) < len(waiting):
+            time.sleep(0.01)
+        assert not any(future.done() for future in waiting)
+        last.meet(soon())
+        assert {future.result() for future in waiting} == {"released"}
+    reply = gate(bus_settings, members[0], members).look()
+    assert reply.state == "released"
+    assert [arrival.host_id for arrival in reply.arrivals][-1] == members[-1]
+    assert max(arrival.redis_us for arrival in reply.arrivals) <= reply.at_us
+
+
+def test_arriving_twice_is_arriving_once(bus_settings: BusSettings) -> None:
+    members = ["a", "b"]
+    assert meets(gate(bus_settings, "a", members), 0.2) == "GateUnreachableError"
+    assert meets(gate(bus_settings, "a", members), 0.2) == "GateUnreachableError"
+    gate(bus_settings, "b", members).meet(soon())
+    gate(bus_settings, "a", members).meet(soon())
+
+
+def test_a_broken_gate_wakes_all_and_is_never_released(bus_settings: BusSettings) -> None:
+    members = ["a", "b", "c"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(meets, gate(bus_settings, "a", members))
+        time.sleep(0.1)
+        gate(bus_settings, "b", members).break_up("b gave up")
+        assert waiting.result() == "GateBrokenError"
+    assert meets(gate(bus_settings, "b", members)) == "GateBrokenError"
+    assert meets(gate(bus_settings, "c", members)) == "GateBrokenError"
+    assert gate(bus_settings, "c", members).look().why == "b gave up"
+
+
+def test_a_released_gate_cannot_be_broken(bus_settings: BusSettings) -> None:
+    members = ["a"]
+    gate(bus_settings, "a", members).meet(soon())
+    assert gate(bus_settings, "a", members).break_up("too late").state == "released"
+
+
+def test_released_or_broken_is_one_answer_for_all(bus_settings: BusSettings) -> None:
+    """One member breaks while the last arrives, many times: nobody is told another thing than the gate says."""
+    members = ["a", "b"]
+    for epoch in range(200):
+        one, other = (gate(bus_settings, member, members, epoch=epoch) for member in members)
+        with ThreadPoolExecutor(2) as pool:
+            waiting = pool.submit(meets, one)
+            pool.submit(other.break_up, "b gave up")
+            arriving = pool.submit(meets, other)
+            told = {waiting.result(), arriving.result()}
+        assert told == {{"released": "released", "broken": "GateBrokenError"}[one.look().state]}
+
+
+def test_another_epoch_is_another_gate(bus_settings: BusSettings) -> None:
+    members = ["a", "b"]
+    assert meets(gate(bus_settings, "a", members, epoch=1), 0.1) == "GateUnreachableError"
+    assert meets(gate(bus_settings, "b", members, epoch=2), 0.1) == "GateUnreachableError"
+
+
+def test_looking_changes_nothing(bus_settings: BusSettings) -> None:
+    assert gate(bus_settings, "a", ["a"]).look().state == "open"
+    assert gate(bus_settings, "a", ["a"]).look().arrivals == ()
+
+
+def test_who_is_no_member_cannot_take_part(bus_settings: BusSettings) -> None:
+    with pytest.raises(ValueError, match="no member"):
+        gate(bus_settings, "c", ["a", "b"])
+
+
+def test_without_redis_a_member_waits_no_longer_than_its_deadline() -> None:
+    nowhere = BusSettings.model_validate({"redis_url": "unix:///nowhere/at/all"})
+    assert meets(gate(nowhere, "a", ["a"]), 0.2) == "GateUnreachableError"
+
+
+def test_a_stalled_redis_costs_a_member_its_deadline_and_little_more(bus_settings: BusSettings, redis_url: str) -> None:
+    """Redis answers nothing until the member has given up: if it waited for Redis, this would never end."""
+    one = gate(bus_settings, "a", ["a"])
+    with stopped(redis_url):
+        assert meets(one, 0.5) == "GateUnreachableError"
+    assert meets(one) == "released"
+
+
+@contextmanager
+def stopped(redis_url: str) -> Iterator[None]:
+    """A Redis that takes connections and answers nobody."""
+    with redis.Redis.from_url(redis_url) as client:
+        pid = client.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_wake_up_that_was_lost_with_its_connection_is_told_again(
+    bus_settings: BusSettings,
+) -> None:
+    """In one transaction: the connection goes, the gate is released, and its wake-up is gone before anybody comes back."""
+    members = ["a", "b"]
+    one = gate(bus_settings, "a", members)
+    key = names.gate_key(CAPTURE, 1, "held")
+    other = gate_client(bus_settings)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(meets, one)
+        sleeper = _sleeper(other)
+        with other.pipeline(transaction=True) as together:
+            together.client_kill_filter(_id=sleeper)
+            together.eval(SCRIPT, 2, key, f"{key}:arrived", "arrive", "b", 2, 60, "")
+            together.lpop(f"{key}:wake:a")
+            assert together.execute()[2] == "released"
+        assert waiting.result() == "released"
+
+
+def _sleeper(client: redis.Redis) -> str:
+    """The connection that is blocked in its list."""
+    deadline = soon()
+    while time.monotonic() < deadline:
+        for one in client.client_list():
+            if one["cmd"] == "blmove" and "b" in one["flags"]:
+                return one["id"]
+    raise AssertionError("nobody waits")

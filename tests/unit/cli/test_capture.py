@@ -1,0 +1,246 @@
+"""`freezeframe capture` against a fake orchestrator on a real Redis."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from freezeframe.client import AnyEvent, Client
+from freezeframe.contract import names
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.request import CaptureRequest, SkippedGuestDisk
+from freezeframe.contract.words import HoldKind, Policy, RunState, WantedKind
+from freezeframe.settings import BusSettings
+
+from .orchestra import Told, end, orchestra, progress, state
+from .run import Run
+
+SILENT = Fault(code="agent", message="No answer.", advice="Start it.", exit_code=6, guest="db1", host="a", disk="vda")
+
+
+def well(request: CaptureRequest) -> list[Told]:
+    return [
+        state(request, RunState.PREPARING),
+        state(request, RunState.HOLDING),
+        state(request, RunState.TRANSFERRING),
+        progress(request, 1000),
+        '{"type": "of a later version"}',
+        progress(request, 1 << 20),
+        end(request, RunState.DONE),
+    ]
+
+
+def test_a_capture_that_is_done(run: Run, bus: BusSettings) -> None:
+    with orchestra(bus, well):
+        ran = run("capture", "db1")
+    assert ran.exit_code == 0
+    assert "db1" in ran.stdout
+    assert "83 ms" in ran.stdout
+    assert "5.0 MiB" in ran.stdout
+    assert [line.split(":")[0] for line in ran.stderr.splitlines()][1:] == [
+        "preparing",
+        "holding",
+        "transferring",
+        "done",
+    ]
+
+
+def test_what_was_asked_is_what_is_on_the_queue(run: Run, bus: BusSettings) -> None:
+    wanted = ["db1", "web@host-b", "--group", "shop", "--tag", "a", "--tag", "b", "--hold", "pause"]
+    wanted += [
+        "--policy",
+        "degrade",
+        "--full",
+        "--hold-timeout",
+        "3",
+        "--muster-timeout",
+        "4",
+        "--skip-disk",
+        "db1:vdb",
+    ]
+    with orchestra(bus, well) as taken:
+        assert run("capture", *wanted).exit_code == 0
+    message = taken.get_nowait()
+    request: CaptureRequest = message["request"]
+    assert message["task"] == names.INTAKE_TASK
+    assert message["expires"] is not None
+    assert (request.guests, request.group, request.tags) == (("db1", "web@host-b"), "shop", ("a", "b"))
+    assert (request.hold, request.policy, request.kind) == (HoldKind.PAUSE, Policy.DEGRADE, WantedKind.FULL)
+    assert (request.hold_timeout_s, request.muster_timeout_s) == (3.0, 4.0)
+    assert [str(disk) for disk in request.skip_disks] == ["db1:vdb"]
+
+
+def test_a_guest_may_have_a_hold_and_mount_points_of_its_own(run: Run, bus: BusSettings) -> None:
+    own = ["--guest-hold", "db1:freeze-pause", "--guest-hold", "old:pause"]
+    own += ["--mountpoint", "db1:/var/lib/mysql", "--mountpoint", "db1:/srv", "--mountpoint", "win:C:\\"]
+    with orchestra(bus, well) as taken:
+        assert run("capture", "db1", "old", "win", *own).exit_code == 0
+    request: CaptureRequest = taken.get_nowait()["request"]
+    assert {one.guest: (one.kind, one.mountpoints) for one in request.guest_holds} == {
+        "db1": (HoldKind.FREEZE_PAUSE, ("/var/lib/mysql", "/srv")),
+        "old": (HoldKind.PAUSE, ()),
+        "win": (None, ("C:\\",)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (["--guest-hold", "db1:sleep"], "GUEST:KIND"),
+        (["--guest-hold", "db1"], "GUEST:KIND"),
+        (["--mountpoint", "db1:srv"], "GUEST:PATH"),
+        (["--guest-hold", "db1:pause", "--guest-hold", "db1:none"], "two holds"),
+        (["--guest-hold", "db1:pause", "--mountpoint", "db1:/srv"], "freezes none"),
+    ],
+)
+def test_a_hold_that_makes_no_sense_is_refused_before_anything_is_asked(
+    run: Run, bus: BusSettings, wrong: list[str], says: str
+) -> None:
+    ran = run("capture", "db1", *wrong)
+    assert ran.exit_code == 2
+    assert says in " ".join(ran.stderr.replace("│", " ").split())
+
+
+def test_json_is_all_there_is_on_stdout(run: Run, bus: BusSettings) -> None:
+    with orchestra(bus, well):
+        ran = run("capture", "--all", "--json")
+    assert ran.exit_code == 0
+    assert ran.document["state"] == "done"
+    assert ran.document["guests"][0]["hold_ms"] == 83.4
+    assert ran.document["exit_code"] == 0
+
+
+def test_a_failed_capture_ends_with_its_first_faults_exit_code(run: Run, bus: BusSettings) -> None:
+    with orchestra(bus, lambda request: [end(request, RunState.FAILED, SILENT)]):
+        ran = run("capture", "db1")
+    assert ran.exit_code == 6
+    assert "guest db1, disk vda, host a: No answer." in ran.stderr
+    assert "Start it." in ran.stderr
+    assert "nothing was kept" in ran.stdout
+
+
+def test_a_failed_capture_in_json_has_its_error(run: Run, bus: BusSettings) -> None:
+    with orchestra(bus, lambda request: [end(request, RunState.FAILED, SILENT)]):
+        ran = run("capture", "db1", "--json")
+    assert ran.exit_code == 6
+    assert ran.document["error"]["code"] == "agent"
+
+
+def test_less_than_asked_for_is_10(run: Run, bus: BusSettings) -> None:
+    with orchestra(bus, lambda request: [end(request, RunState.DONE, SILENT, warnings=("a scratch file is left",))]):
+        ran = run("capture", "db1", "--policy", "degrade")
+    assert ran.exit_code == 10
+    assert "less than was asked for" in ran.stdout
+    assert "a scratch file is left" in ran.stderr
+
+
+def test_skipped_disks_are_named_without_the_repository(run: Run, bus: BusSettings) -> None:
+    skipped = SkippedGuestDisk(guest="db1", target="vdb", reason="it is raw, and the caller agreed")
+    with orchestra(bus, lambda request: [end(request, RunState.DONE, skipped=(skipped,))]):
+        ran = run("capture", "db1")
+    assert "skipped: db1, disk vdb: it is raw" in ran.stderr
+    with orchestra(bus, lambda request: [end(request, RunState.DONE, skipped=(skipped,))]):
+        ran = run("capture", "db1", "--json")
+    assert ran.document["skipped_disks"] == [skipped.model_dump()]
+
+
+def test_detached_it_returns_with_the_id(run: Run, bus: BusSettings) -> None:
+    ran = run("capture", "db1", "--detach", "--json")
+    assert ran.exit_code == 0
+    with orchestra(bus, lambda _: []) as taken:
+        assert taken.get()["request"].capture_id == ran.document["capture_id"]
+
+
+def test_nobody_picks_it_up(run: Run, bus: BusSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    follow = Client.follow
+    monkeypatch.setattr(Client, "follow", lambda one, capture_id: follow(one, capture_id, pick_up_s=0))
+    ran = run("capture", "db1", "--json")
+    assert ran.exit_code == 6
+    assert ran.document["error"]["code"] == "unreachable"
+    assert "has not picked up the request" in ran.stderr
+
+
+def test_redis_does_not_answer(run: Run, no_bus: None) -> None:
+    ran = run("capture", "db1", "--json")
+    assert ran.exit_code == 6
+    assert ran.document["error"]["code"] == "unreachable"
+    assert "freezeframe up" in ran.stderr
+    assert "secret" not in ran.stdout + ran.stderr
+
+
+def test_what_was_kept_of_the_run_is_lost(run: Run, bus: BusSettings) -> None:
+    """Events came, and then the run is gone: Redis was emptied. Nobody waits for ever."""
+    with orchestra(bus, lambda request: [state(request, RunState.PREPARING)]):
+        ran = run("capture", "db1")
+    assert ran.exit_code == 1
+    assert "gone from Redis" in ran.stderr
+
+
+def test_ctrl_c_ends_the_waiting_and_says_so(run: Run, bus: BusSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_client: Client, _capture_id: str) -> Iterator[AnyEvent]:
+        yield state(CaptureRequest(capture_id=_capture_id, every_guest=True), RunState.PREPARING)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "follow", interrupted)
+    ran = run("capture", "db1")
+    assert ran.exit_code == 130
+    assert "goes on" in ran.stderr
+    assert "freezeframe captures" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["db1", "--all"],
+        ["a b"],
+        ["db1", "--tag", "no spaces"],
+        ["db1", "--skip-disk", "vdb"],
+        ["db1", "--hold", "x"],
+    ],
+)
+def test_wrong_usage_is_2(run: Run, bus: BusSettings, arguments: list[str]) -> None:
+    ran = run("capture", *arguments)
+    assert ran.exit_code == 2
+    assert ran.stderr
+
+
+def test_following_bears_a_redis_that_is_away_for_a_moment(bus: BusSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = CaptureRequest(capture_id="01KAAAAAAAAAAAAAAAAAAAAAAA", guests=("db1",))
+    one = Client(bus)
+    broken = [redis.ConnectionError("away")]
+    xread = one._redis.xread
+
+    def flaky(*arguments: Any, **options: Any) -> Any:
+        if broken:
+            raise broken.pop()
+        return xread(*arguments, **options)
+
+    monkeypatch.setattr(one._redis, "xread", flaky)
+    with contextlib.closing(one._redis):
+        one._redis.xadd(names.events_key(request.capture_id), {"event": end(request, RunState.DONE).model_dump_json()})
+        assert [event.type for event in one.follow(request.capture_id)] == ["end"]
+
+
+@pytest.mark.parametrize(("rate", "bytes_s"), [("50M", 50 << 20), ("1.5G", 3 << 29), ("1MiB/s", 1 << 20)])
+def test_a_rate_goes_into_the_request(run: Run, bus: BusSettings, rate: str, bytes_s: int) -> None:
+    asked: list[CaptureRequest] = []
+
+    def told(request: CaptureRequest) -> list[Told]:
+        asked.append(request)
+        return well(request)
+
+    with orchestra(bus, told):
+        assert run("capture", "db1", "--limit-rate", rate).exit_code == 0
+    assert [request.limit_bytes_s for request in asked] == [bytes_s]
+
+
+@pytest.mark.parametrize("rate", ["0.5M", "50", "fast", "-1M", "50K"])
+def test_a_rate_that_cannot_be_used_is_refused_before_anything_is_asked(run: Run, rate: str) -> None:
+    ran = run("capture", "db1", f"--limit-rate={rate}")
+    assert ran.exit_code == 2
+    assert "at least 1M" in " ".join(ran.stderr.split())

@@ -1,0 +1,104 @@
+"""`hosts`, `guests`, and what the shell completes from the same source."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from freezeframe import bus as bus_module
+from freezeframe import presence
+from freezeframe.cli import completion
+from freezeframe.cli.address import address_file, bus_settings
+from freezeframe.contract import names
+from freezeframe.contract.inventory import GuestEntry, HostEntry
+from freezeframe.repository import Repository
+from freezeframe.settings import BusSettings
+
+from .manifests import GUEST, NOW, capture_id, manifest_of
+from .run import Run
+
+
+@pytest.fixture
+def two_hosts(bus: BusSettings) -> Iterator[None]:
+    """One with a guest that runs and one that does not; and one that has been silent."""
+    with contextlib.closing(bus_module.connect(bus)) as client:
+        for host_id in ("host-a.example", "host-b.example"):
+            guests = tuple(
+                GuestEntry(guest_uuid=GUEST, name=f"{name}-{host_id[5]}", state=state)
+                for name, state in (("db", "running"), ("old", "shut off"))
+            )
+            entry = HostEntry(
+                host_id=host_id,
+                at=NOW,
+                freezeframe_version="1",
+                libvirt_version="9.0.0",
+                qemu_version="7.2.0",
+                guests=guests,
+            )
+            presence.publish(client, entry)
+            client.persist(names.alive_key(host_id))  # alive for as long as the test takes
+        client.delete(names.alive_key("host-b.example"))
+        yield
+
+
+def test_hosts_that_are_down_are_shown_since_when(run: Run, two_hosts: None) -> None:
+    ran = run("hosts")
+    assert ran.exit_code == 0
+    assert "up" in next(line for line in ran.stdout.splitlines() if "host-a" in line)
+    assert "down since 2026-03-01 12:00:00 UTC" in next(line for line in ran.stdout.splitlines() if "host-b" in line)
+    assert [host["alive"] for host in run("hosts", "--json").document["hosts"]] == [True, False]
+
+
+def test_guests_of_all_hosts_or_one(run: Run, two_hosts: None) -> None:
+    found = run("guests", "--json").document["guests"]
+    assert [(one["name"], one["host_alive"]) for one in found] == [
+        ("db-a", True),
+        ("old-a", True),
+        ("db-b", False),
+        ("old-b", False),
+    ]
+    assert "db-b" not in run("guests", "--host", "host-a.example").stdout
+    assert "the host is down" in run("guests").stdout
+
+
+@pytest.mark.parametrize("verb", ["hosts", "guests"])
+def test_without_redis(run: Run, no_bus: None, verb: str) -> None:
+    ran = run(verb, "--json")
+    assert ran.exit_code == 6
+    assert ran.document["error"]["code"] == "unreachable"
+
+
+@pytest.mark.parametrize("verb", ["hosts", "guests"])
+def test_of_nobody(run: Run, bus: BusSettings, verb: str) -> None:
+    assert run(verb).exit_code == 0
+    assert run(verb, "--json").document == {verb: []}
+
+
+def test_completion(two_hosts: None, repository: Repository) -> None:
+    repository.write_manifest(manifest_of(repository, capture_id(1)))
+    assert completion.guest_names("d") == ["db-a", "db-b"]
+    assert completion.host_ids("host-b") == ["host-b.example"]
+    assert completion.capture_ids("") == ["latest", capture_id(1)]
+
+
+def test_completion_is_silent_in_trouble(no_bus: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert completion.guest_names("") == []
+    assert completion.capture_ids("x") == []
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_private_redis_of_up_is_found_by_its_file(place: Path) -> None:
+    address_file().parent.mkdir(parents=True)
+    address_file().write_text("redis://:x@127.0.0.1:7/0\n")
+    assert bus_settings().redis_url.get_secret_value() == "redis://:x@127.0.0.1:7/0"
+
+
+def test_an_address_of_the_settings_comes_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREEZEFRAME_REDIS_URL", "redis://127.0.0.1:8/0")
+    address_file().parent.mkdir(parents=True)
+    address_file().write_text("redis://:x@127.0.0.1:7/0\n")
+    assert bus_settings(0.5).redis_url.get_secret_value() == "redis://127.0.0.1:8/0"
+    assert bus_settings(0.5).redis_timeout_s == 0.5

@@ -1,0 +1,145 @@
+"""`freezeframe up`: what it refuses before it starts anything, its parts, and its private Redis."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import socket
+import stat
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from freezeframe.cli import parts, up
+from freezeframe.cli.private_redis import free_port, private_redis
+from freezeframe.settings import BusSettings, HostSettings
+
+from .run import Run
+
+SETTINGS = BusSettings.model_validate({"redis_url": "redis://:secret@127.0.0.1:1/0"})
+
+
+@pytest.fixture
+def host(place: Path) -> HostSettings:
+    return HostSettings()
+
+
+def test_the_password_is_in_private_files_only(host: HostSettings) -> None:
+    with private_redis(host) as own:
+        password = urlsplit(own.url).password
+        assert password is not None
+        files = [path for path in (*host.run_dir.rglob("*"), *host.state_dir.rglob("*")) if path.is_file()]
+        assert len([path for path in files if password in path.read_text()]) == 2
+        assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+        assert password not in " ".join(parts.redis_part(own, SETTINGS).argv)
+        assert "bind 127.0.0.1\n" in own.config.read_text()
+    assert not (host.run_dir / "redis-url").exists()
+
+
+def test_no_part_has_a_secret_on_its_command_line(host: HostSettings) -> None:
+    env = {"FREEZEFRAME_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}
+    found = [
+        parts.guard_part(host),
+        parts.control_part(host, SETTINGS, env),
+        parts.data_part(host, SETTINGS, env),
+        parts.orchestrator_part(host, SETTINGS, env),
+        parts.flower_part(1, env),  # nobody listens there, and on 5555 somebody's Flower might
+    ]
+    assert not any("secret" in word for part in found for word in part.argv)
+    assert not any(part.ready() for part in found)
+
+
+def test_workers_end_before_the_guard_and_redis_last(host: HostSettings) -> None:
+    with private_redis(host) as own:
+        found = [
+            parts.redis_part(own, SETTINGS),
+            parts.guard_part(host),
+            parts.control_part(host, SETTINGS, {}),
+            parts.data_part(host, SETTINGS, {}),
+            parts.orchestrator_part(host, SETTINGS, {}),
+            parts.flower_part(5555, {}),
+        ]
+    ranked = sorted(found, key=lambda part: part.end_rank)
+    assert [part.name for part in ranked] == ["control", "data", "guard", "orchestrator", "flower", "redis"]
+    told = {part.name for part in found if part.orphan_signal is signal.SIGTERM}
+    assert told == {"guard", "redis"}
+
+
+def test_a_second_up_is_refused(run: Run, host: HostSettings) -> None:
+    host.run_dir.mkdir()
+    with (host.run_dir / "up-host.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ran = run("up")
+    assert ran.exit_code == 3
+    assert "running already" in ran.stderr
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_starts(run: Run, place: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ran = run("up", "--flower-port", str(port))
+    assert ran.exit_code == 3
+    assert "--no-flower" in ran.stderr
+    assert not (place / "repository").exists()
+
+
+def test_a_machine_without_redis_server(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(place))
+    ran = run("up", "--no-flower")
+    assert ran.exit_code == 3
+    assert "redis-server" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], ["redis", "guard", "control", "data", "orchestrator"]),
+        (["--only", "host"], ["guard", "control", "data"]),
+        (["--only", "orchestrator"], ["orchestrator"]),
+        (["--redis-url-from-settings"], ["guard", "control", "data", "orchestrator"]),
+    ],
+)
+def test_each_share_has_its_parts(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], names: list[str]
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(up, "_run", lambda wanted, _: started.extend(part.name for part in wanted))
+    assert run("up", "--no-flower", *arguments).exit_code == 0
+    assert started == names
+    assert (place / "repository").exists() is (arguments != ["--only", "host"])
+
+
+def test_a_redis_of_the_settings_is_used(run: Run, no_bus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(up, "_run", lambda wanted, _: started.extend(part.name for part in wanted))
+    assert run("up", "--no-flower").exit_code == 0
+    assert "redis" not in started
+
+
+def test_a_guard_that_answers_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PROBE_S", 60.0)
+    path = tmp_path / "s"
+    assert not parts.guard_answers(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                assert b"ping" in connection.recv(100)
+                connection.sendall(b'{"v": 1, "ok": true, "why": ""}\n')
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert parts.guard_answers(path)
+        thread.join()
+
+
+def test_a_free_port_is_free() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", free_port()))

@@ -1,0 +1,193 @@
+"""What results call for: wait, go on, or let all go; and what the policy makes of a part that failed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.plan import GuestPlan, HostPlan, Plan
+from freezeframe.contract.proof import Arrival, GuestProof, HostProof
+from freezeframe.contract.request import CaptureRequest
+from freezeframe.contract.result import HeldGuestFault, HoldResult, PreparedGuest, PrepareResult, ReleaseResult
+from freezeframe.contract.result import TransferResult as Transferred
+from freezeframe.contract.words import HoldKind, Method, Policy, RunState
+from freezeframe.settings import OrchestratorSettings
+from orchestrator import decision
+from orchestrator.run import Run
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+FREEZE = GuestHold(kind=HoldKind.FREEZE)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SETTINGS = OrchestratorSettings()
+ALPHA, BETA = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
+HOSTS = {"host-a": ALPHA, "host-b": BETA}
+TROUBLE = Fault(code="no-agent", message="The agent does not answer.")
+
+
+def run(state: RunState, policy: Policy = Policy.ALL, **changes: Any) -> Run:
+    plan = Plan(
+        capture_id=CAPTURE,
+        epoch=1,
+        method=Method.BACKUP_PULL,
+        chunk_bytes=1 << 20,
+        repository_id="r",
+        hosts=tuple(
+            HostPlan(host_id=host, guests=(GuestPlan(guest_uuid=guest, name=guest[-1], hold=FREEZE),))
+            for host, guest in HOSTS.items()
+        ),
+    )
+    blank = Run(
+        capture_id=CAPTURE,
+        request=CaptureRequest(capture_id=CAPTURE, every_guest=True, policy=policy),
+        asked_at=NOW,
+        state=state,
+        plan=plan,
+        entered_at=NOW,
+        due_at=NOW + timedelta(seconds=60),
+        members=tuple(HOSTS),
+        kept=tuple(HOSTS.values()),
+    )
+    return blank.model_copy(update=changes)
+
+
+LATE = NOW + timedelta(seconds=61)
+
+
+def prepared(host: str, fault: Fault | None = None) -> PrepareResult:
+    guest = PreparedGuest(guest_uuid=HOSTS[host], name=HOSTS[host][-1], fault=fault)
+    return PrepareResult(capture_id=CAPTURE, host_id=host, guests=(guest,))
+
+
+def held(host: str, *, woken: bool = True, begun: bool = True, fault: Fault | None = None) -> HoldResult:
+    guest = GuestProof(
+        guest_uuid=HOSTS[host],
+        hold=FREEZE,
+        frozen_filesystems=1,
+        hold_start_ns=1,
+        held_ns=2,
+        begun_ns=3 if begun else None,
+        thaw_start_ns=6,
+        thawed_ns=7,
+    )
+    return HoldResult(
+        capture_id=CAPTURE,
+        host_id=host,
+        proof=HostProof(host_id=host, boot_id="b", report_ns=4, woken_ns=5 if woken else None, guests=(guest,)),
+        arrivals=tuple(Arrival(host_id=one, redis_us=number) for number, one in enumerate(HOSTS)),
+        release_us=1 if woken else None,
+        guest_faults=(HeldGuestFault(guest_uuid=HOSTS[host], fault=fault),) if fault else (),
+    )
+
+
+def transferred(host: str, fault: Fault | None = None) -> Transferred:
+    index = None if fault else "0" * 64
+    return Transferred(capture_id=CAPTURE, host_id=host, guest_uuid=HOSTS[host], target="vda", index=index, fault=fault)
+
+
+EXPECTED = [(ALPHA, "vda"), (BETA, "vda")]
+
+
+def test_a_host_that_has_not_answered_is_waited_for_until_the_deadline() -> None:
+    one = [prepared("host-a")]
+    assert decision.after_prepare(run(RunState.PREPARING), one, NOW, SETTINGS) is None
+    late = decision.after_prepare(run(RunState.PREPARING), one, LATE, SETTINGS)
+    assert late is not None
+    assert (late.state, late.faults[0].code, late.faults[0].host) == (RunState.RELEASING, "host-silent", "host-b")
+
+
+def test_all_prepared_means_hold() -> None:
+    following = decision.after_prepare(
+        run(RunState.PREPARING, members=(), kept=()), [prepared("host-a"), prepared("host-b")], NOW, SETTINGS
+    )
+    assert following is not None
+    assert (following.state, following.members, set(following.kept)) == (
+        RunState.HOLDING,
+        ("host-a", "host-b"),
+        {ALPHA, BETA},
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "state", "kept"), [(Policy.ALL, RunState.RELEASING, ()), (Policy.DEGRADE, RunState.HOLDING, (ALPHA,))]
+)
+def test_a_refused_guest_ends_all_or_is_left_out(policy: Policy, state: RunState, kept: tuple[str, ...]) -> None:
+    results = [prepared("host-a"), prepared("host-b", TROUBLE)]
+    following = decision.after_prepare(run(RunState.PREPARING, policy), results, NOW, SETTINGS)
+    assert following is not None
+    assert (following.state, following.kept, following.faults) == (state, kept, (TROUBLE,))
+
+
+def test_proven_holds_go_on_to_their_transfers() -> None:
+    following = decision.after_hold(run(RunState.HOLDING), [held("host-a"), held("host-b")], NOW, SETTINGS)
+    assert following is not None
+    assert (following.state, following.faults) == (RunState.TRANSFERRING, ())
+
+
+def test_without_proof_policy_all_keeps_nothing_and_says_why() -> None:
+    results = [held("host-a"), held("host-b", woken=False)]
+    following = decision.after_hold(run(RunState.HOLDING), results, NOW, SETTINGS)
+    assert following is not None
+    assert (following.state, following.kept) == (RunState.RELEASING, ())
+    assert "host-b was not told of the release" in following.faults[0].message
+
+
+def test_without_proof_policy_degrade_keeps_all_that_began() -> None:
+    results = [held("host-a"), held("host-b", woken=False)]
+    following = decision.after_hold(run(RunState.HOLDING, Policy.DEGRADE), results, NOW, SETTINGS)
+    assert following is not None
+    assert (following.state, following.kept) == (RunState.TRANSFERRING, (ALPHA, BETA))
+
+
+def test_a_guest_that_did_not_begin_is_never_transferred() -> None:
+    results = [held("host-a"), held("host-b", begun=False, fault=TROUBLE)]
+    degraded = decision.after_hold(run(RunState.HOLDING, Policy.DEGRADE), results, NOW, SETTINGS)
+    assert degraded is not None
+    assert (degraded.state, degraded.kept, degraded.faults) == (RunState.TRANSFERRING, (ALPHA,), (TROUBLE,))
+    strict = decision.after_hold(run(RunState.HOLDING), results, NOW, SETTINGS)
+    assert strict is not None
+    assert (strict.state, strict.kept) == (RunState.RELEASING, ())
+
+
+def test_the_first_lost_transfer_ends_a_capture_of_all() -> None:
+    following = decision.after_transfer(
+        run(RunState.TRANSFERRING), [transferred("host-a", TROUBLE)], EXPECTED, NOW, SETTINGS
+    )
+    assert following is not None
+    assert (following.state, following.kept) == (RunState.RELEASING, ())
+
+
+def test_degrade_waits_for_every_transfer_and_seals_what_is_whole() -> None:
+    one = [transferred("host-a", TROUBLE)]
+    state = run(RunState.TRANSFERRING, Policy.DEGRADE)
+    assert decision.after_transfer(state, one, EXPECTED, NOW, SETTINGS) is None
+    following = decision.after_transfer(state, [*one, transferred("host-b")], EXPECTED, NOW, SETTINGS)
+    assert following is not None
+    assert (following.state, following.kept) == (RunState.SEALING, (BETA,))
+
+
+def test_a_stalled_transfer_is_not_waited_for() -> None:
+    state = run(RunState.TRANSFERRING, Policy.DEGRADE)
+    following = decision.after_transfer(state, [transferred("host-a")], EXPECTED, NOW, SETTINGS, [TROUBLE])
+    assert following is not None
+    assert (following.state, following.kept) == (RunState.SEALING, (ALPHA,))
+
+
+@pytest.mark.parametrize(("sealed", "state"), [(True, RunState.DONE), (False, RunState.FAILED)])
+def test_a_capture_is_done_only_if_it_is_sealed(sealed: bool, state: RunState) -> None:  # noqa: FBT001
+    results = [ReleaseResult(capture_id=CAPTURE, host_id=host) for host in HOSTS]
+    following = decision.after_release(run(RunState.RELEASING, sealed=sealed), results, NOW, SETTINGS)
+    assert following is not None
+    assert following.state is state
+
+
+def test_a_host_that_cannot_clean_up_is_warned_of_and_does_not_undo_the_capture() -> None:
+    results = [ReleaseResult(capture_id=CAPTURE, host_id="host-a", warnings=("guest x: libvirt is away",))]
+    following = decision.after_release(run(RunState.RELEASING, sealed=True), results, LATE, SETTINGS)
+    assert following is not None
+    assert following.state is RunState.DONE
+    assert "host-b" in following.warnings[0]
+    assert "libvirt is away" in following.warnings[1]

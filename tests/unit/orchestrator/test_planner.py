@@ -1,0 +1,136 @@
+"""The planner: who takes part, and what cannot be asked for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from freezeframe.contract.inventory import GuestEntry, HostEntry
+from freezeframe.contract.request import CaptureRequest, DiskChoice, HoldChoice
+from freezeframe.contract.words import HoldKind
+from freezeframe.presence import KnownHost
+from orchestrator.errors import AmbiguousGuestError, HeldTwiceError, HostDownError, NoGuestsError, UnknownGuestError
+from orchestrator.planner import plan_hosts
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+
+
+def uuid_of(letter: str) -> str:
+    return f"00000000-0000-4000-8000-00000000000{letter}"
+
+
+def host(host_id: str, *guests: tuple[str, str, str], alive: bool = True) -> KnownHost:
+    entries = tuple(GuestEntry(guest_uuid=uuid_of(letter), name=name, state=state) for letter, name, state in guests)
+    entry = HostEntry(
+        host_id=host_id,
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        freezeframe_version="0",
+        libvirt_version="9.0.0",
+        qemu_version="7.2.0",
+        guests=entries,
+    )
+    return KnownHost(entry, alive)
+
+
+def plan(hosts: list[KnownHost], **request: Any) -> dict[str, list[str]]:
+    asked = CaptureRequest.model_validate({"capture_id": CAPTURE, **request})
+    planned = plan_hosts(asked, hosts, lambda _uuid: [])
+    return {one.host_id: [guest.name for guest in one.guests] for one in planned}
+
+
+HOSTS = [
+    host("host-a", ("a", "alpha", "running"), ("b", "beta", "shut off")),
+    host("host-b", ("c", "gamma", "running"), ("d", "twin", "running")),
+    host("host-c", ("e", "twin", "running"), alive=True),
+    host("host-d", ("f", "delta", "running"), alive=False),
+]
+
+
+def test_guests_are_found_by_name_uuid_and_name_at_host() -> None:
+    assert plan(HOSTS, guests=("alpha", uuid_of("c"), "twin@host-c")) == {
+        "host-a": ["alpha"],
+        "host-b": ["gamma"],
+        "host-c": ["twin"],
+    }
+
+
+def test_a_guest_that_is_named_twice_takes_part_once() -> None:
+    assert plan(HOSTS, guests=("alpha", uuid_of("a"))) == {"host-a": ["alpha"]}
+
+
+def test_every_guest_means_those_that_run() -> None:
+    assert plan(HOSTS[:3], every_guest=True) == {"host-a": ["alpha"], "host-b": ["gamma", "twin"], "host-c": ["twin"]}
+    with pytest.raises(NoGuestsError):
+        plan([host("host-a", ("b", "beta", "shut off"))], every_guest=True)
+
+
+def test_an_unknown_guest_is_named_and_a_near_one_offered() -> None:
+    with pytest.raises(UnknownGuestError, match="alhpa") as caught:
+        plan(HOSTS, guests=("alhpa",))
+    assert "alpha" in caught.value.hint
+
+
+def test_a_name_on_two_hosts_is_ambiguous() -> None:
+    with pytest.raises(AmbiguousGuestError) as caught:
+        plan(HOSTS, guests=("twin",))
+    assert "twin@host-b, twin@host-c" in caught.value.hint
+
+
+def test_a_host_that_is_down_is_named_with_its_guest() -> None:
+    with pytest.raises(HostDownError, match=r"delta is on host host-d.*2026-01-01 00:00:00"):
+        plan(HOSTS, guests=("delta",))
+    with pytest.raises(HostDownError, match="host-d"):
+        plan(HOSTS, every_guest=True)
+
+
+def test_a_guest_that_two_hosts_show_is_where_it_runs() -> None:
+    here, there = host("host-a", ("a", "alpha", "shut off")), host("host-b", ("a", "alpha", "running"))
+    gone = host("host-c", ("a", "alpha", "running"), alive=False)
+    assert plan([here, there, gone], guests=("alpha",)) == {"host-b": ["alpha"]}
+    assert plan([here, there], every_guest=True) == {"host-b": ["alpha"]}
+
+
+def test_a_guest_that_moved_off_a_dead_host_is_captured_where_it_is() -> None:
+    gone, there = host("host-a", ("a", "alpha", "running"), alive=False), host("host-b", ("a", "alpha", "running"))
+    assert plan([gone, there], every_guest=True) == {"host-b": ["alpha"]}
+
+
+def test_disks_to_leave_out_belong_to_a_chosen_guest() -> None:
+    asked = CaptureRequest(capture_id=CAPTURE, guests=("alpha",), skip_disks=(DiskChoice.parse("alpha:vdb"),))
+    assert plan_hosts(asked, HOSTS, lambda _uuid: [])[0].guests[0].skip == ("vdb",)
+    stray = asked.model_copy(update={"skip_disks": (DiskChoice.parse("gamma:vdb"),)})
+    with pytest.raises(UnknownGuestError, match="gamma"):
+        plan_hosts(stray, HOSTS, lambda _uuid: [])
+
+
+def holds(**request: Any) -> dict[str, str]:
+    asked = CaptureRequest.model_validate({"capture_id": CAPTURE, **request})
+    return {guest.name: str(guest.hold) for one in plan_hosts(asked, HOSTS, lambda _uuid: []) for guest in one.guests}
+
+
+def test_a_guest_may_have_a_hold_of_its_own() -> None:
+    own = (HoldChoice(guest="gamma", kind=HoldKind.PAUSE), HoldChoice(guest=uuid_of("a"), mountpoints=("/srv",)))
+    assert holds(guests=("alpha", "gamma", "twin@host-c"), guest_holds=own) == {
+        "alpha": "freeze (/srv)",
+        "gamma": "pause",
+        "twin": "freeze",
+    }
+
+
+def test_a_hold_for_a_guest_that_is_not_captured_is_refused() -> None:
+    with pytest.raises(UnknownGuestError, match="gamma"):
+        holds(guests=("alpha",), guest_holds=(HoldChoice(guest="gamma", kind=HoldKind.PAUSE),))
+
+
+def test_two_holds_for_one_guest_are_refused_however_it_is_called() -> None:
+    twice = (HoldChoice(guest="alpha", kind=HoldKind.PAUSE), HoldChoice(guest=uuid_of("a"), kind=HoldKind.NONE))
+    with pytest.raises(HeldTwiceError, match="alpha"):
+        holds(guests=("alpha",), guest_holds=twice)
+
+
+def test_mount_points_for_a_hold_that_freezes_nothing_are_refused() -> None:
+    with pytest.raises(ValidationError, match="mount points of alpha"):
+        holds(guests=("alpha",), hold="pause", guest_holds=(HoldChoice(guest="alpha", mountpoints=("/srv",)),))

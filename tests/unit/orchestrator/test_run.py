@@ -1,0 +1,284 @@
+"""Runs on a real Redis: made once, changed by one at a time, looked at by anybody any number of times."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+import pytest
+import redis
+
+from freezeframe import bus, presence
+from freezeframe.contract import names
+from freezeframe.contract.event import EndEvent, Event, StateEvent
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.inventory import GuestEntry, HostEntry
+from freezeframe.contract.request import CaptureRequest
+from freezeframe.contract.result import PreparedGuest, PrepareResult, ReleaseResult
+from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy, RunState, Step
+from freezeframe.repository import Instant, Manifest, Repository, Sessions
+from freezeframe.repository.session import SessionState
+from freezeframe.settings import BusSettings, OrchestratorSettings
+from orchestrator.intake import take_in
+from orchestrator.look import Orchestrator
+from orchestrator.reconcile import DISPATCH_GRACE, Reconciler
+from orchestrator.run import Runs
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+ALPHA, BETA = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
+HOSTS = {"host-a": ALPHA, "host-b": BETA}
+
+
+@pytest.fixture
+def orchestrator(bus_settings: BusSettings, tmp_path: Path) -> Orchestrator:
+    client = bus.connect(bus_settings)
+    app = bus.celery_app("orchestrator", bus_settings)
+    for host_id, guest_uuid in HOSTS.items():
+        publish(client, host_id, guest_uuid)
+    return Orchestrator(
+        app=app,
+        redis=client,
+        runs=Runs(client, 3600),
+        settings=OrchestratorSettings(),
+        repository=Repository.init(tmp_path / "repository"),
+    )
+
+
+def publish(client: redis.Redis, host_id: str, *running: str) -> None:
+    entry = HostEntry(
+        host_id=host_id,
+        at=datetime.now(UTC),
+        freezeframe_version="0",
+        libvirt_version="9.0.0",
+        qemu_version="7.2.0",
+        guests=tuple(GuestEntry(guest_uuid=one, name=one[-1], state="running") for one in running),
+    )
+    presence.publish(client, entry)
+    client.persist(names.alive_key(host_id))  # alive for as long as the test takes
+
+
+def ask(orchestrator: Orchestrator, **request: object) -> None:
+    take_in(orchestrator, CaptureRequest.model_validate({"capture_id": CAPTURE, "every_guest": True, **request}))
+
+
+def waiting(orchestrator: Orchestrator, step: Step) -> list[int]:
+    """Messages on each host's queue for this step."""
+    return [orchestrator.redis.llen(names.step_queue(step, host_id)) for host_id in HOSTS]
+
+
+def events(orchestrator: Orchestrator) -> list[StateEvent | EndEvent]:
+    entries = cast("list[tuple[str, dict[str, str]]]", orchestrator.redis.xrange(names.events_key(CAPTURE)))
+    found = [Event.model_validate_json(entry["event"]).root for _, entry in entries]
+    return [event for event in found if isinstance(event, StateEvent | EndEvent)]
+
+
+def answer_prepare(
+    orchestrator: Orchestrator, host_id: str, fault: Fault | None = None, *, guest_uuid: str = "", number: int = 0
+) -> None:
+    wanted = guest_uuid or HOSTS[host_id]
+    guest = PreparedGuest(guest_uuid=wanted, name=wanted[-1], fault=fault)
+    result = PrepareResult(capture_id=CAPTURE, host_id=host_id, guests=(guest,), round=number)
+    field = names.result_field(Step.PREPARE, host_id, f"round{number}" if number else "")
+    orchestrator.redis.hset(names.results_key(CAPTURE), field, result.model_dump_json())
+
+
+def state_of(orchestrator: Orchestrator) -> RunState:
+    loaded = orchestrator.runs.load(CAPTURE)
+    assert loaded is not None
+    return loaded[0].state
+
+
+def test_asking_twice_is_asking_once(orchestrator: Orchestrator) -> None:
+    ask(orchestrator)
+    ask(orchestrator)
+    assert waiting(orchestrator, Step.PREPARE) == [1, 1]
+    assert [event.type for event in events(orchestrator)] == ["state"]
+
+
+def test_many_looks_at_once_go_on_once(orchestrator: Orchestrator) -> None:
+    ask(orchestrator)
+    for host_id in HOSTS:
+        answer_prepare(orchestrator, host_id)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: orchestrator.look(CAPTURE), range(32)))
+    assert state_of(orchestrator) is RunState.HOLDING
+    assert waiting(orchestrator, Step.HOLD) == [2, 2]  # on the control queue lies the prepare order too
+
+
+def test_a_run_waits_until_every_host_has_answered(orchestrator: Orchestrator) -> None:
+    ask(orchestrator)
+    answer_prepare(orchestrator, "host-a")
+    orchestrator.look(CAPTURE)
+    assert state_of(orchestrator) is RunState.PREPARING
+
+
+def test_a_guest_that_has_moved_is_ordered_once_on_its_new_host_by_many_looks(orchestrator: Orchestrator) -> None:
+    ask(orchestrator)
+    gone = Fault(code="guest-gone", message="It is not here.")
+    answer_prepare(orchestrator, "host-a", gone)
+    answer_prepare(orchestrator, "host-b")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: orchestrator.look(CAPTURE), range(16)))
+    assert waiting(orchestrator, Step.PREPARE) == [1, 1]  # it is looked for, and nobody is asked anything
+    publish(orchestrator.redis, "host-b", ALPHA, BETA)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: orchestrator.look(CAPTURE), range(16)))
+    assert waiting(orchestrator, Step.PREPARE) == [1, 2]
+    answer_prepare(orchestrator, "host-b", guest_uuid=ALPHA, number=1)
+    orchestrator.look(CAPTURE)
+    assert state_of(orchestrator) is RunState.HOLDING
+    assert [event.state for event in events(orchestrator) if isinstance(event, StateEvent)] == ["preparing", "holding"]
+
+
+def test_a_request_that_cannot_be_planned_ends_with_its_reason(orchestrator: Orchestrator) -> None:
+    ask(orchestrator, every_guest=False, guests=("nobody",))
+    [event] = events(orchestrator)
+    assert isinstance(event, EndEvent)
+    assert event.receipt.faults[0].code == "unknown-guest"
+    assert orchestrator.runs.active() == []
+    assert waiting(orchestrator, Step.PREPARE) == [0, 0]
+
+
+def test_orders_that_were_never_sent_are_sent_by_the_reconciler(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The orchestrator dies after the run's record is made and before its chord is sent."""
+    monkeypatch.setattr("orchestrator.look.send", lambda *_: (_ for _ in ()).throw(redis.ConnectionError("died")))
+    with pytest.raises(redis.ConnectionError):
+        ask(orchestrator)
+    monkeypatch.undo()
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    assert waiting(orchestrator, Step.PREPARE) == [0, 0]  # it may be about to be sent
+    age(orchestrator, DISPATCH_GRACE + timedelta(seconds=1))
+    reconciler.reconcile()
+    assert waiting(orchestrator, Step.PREPARE) == [1, 1]
+    reconciler.reconcile()
+    assert waiting(orchestrator, Step.PREPARE) == [1, 1]
+
+
+def age(orchestrator: Orchestrator, by: timedelta) -> None:
+    loaded = orchestrator.runs.load(CAPTURE)
+    assert loaded is not None
+    run, version = loaded
+    assert orchestrator.runs.change(run.model_copy(update={"entered_at": run.entered_at - by}), version, tell=False)
+
+
+def test_a_change_upon_an_old_version_is_refused(orchestrator: Orchestrator) -> None:
+    ask(orchestrator)
+    loaded = orchestrator.runs.load(CAPTURE)
+    assert loaded is not None
+    run, version = loaded
+    first = run.model_copy(update={"state": RunState.HOLDING})
+    second = run.model_copy(update={"state": RunState.RELEASING})
+    assert orchestrator.runs.change(first, version)
+    assert not orchestrator.runs.change(second, version)
+    assert state_of(orchestrator) is RunState.HOLDING
+
+
+def test_a_run_whose_record_is_gone_is_forgotten(orchestrator: Orchestrator) -> None:
+    ask(orchestrator)
+    orchestrator.redis.delete(names.run_key(CAPTURE))
+    Reconciler(orchestrator).reconcile()
+    assert orchestrator.runs.active() == []
+
+
+def test_epochs_only_ever_rise_also_when_redis_comes_back_empty(orchestrator: Orchestrator) -> None:
+    runs = orchestrator.runs
+    before = [runs.next_epoch() for _ in range(50)]
+    orchestrator.redis.flushall()
+    after = [runs.next_epoch() for _ in range(50)]
+    assert before + after == sorted(set(before + after))
+
+
+def test_a_record_that_cannot_be_read_is_no_run(orchestrator: Orchestrator) -> None:
+    orchestrator.redis.hset(names.run_key(CAPTURE), mapping={"record": "{}", "version": "1"})
+    assert orchestrator.runs.load(CAPTURE) is None
+
+
+def session_state(orchestrator: Orchestrator) -> SessionState:
+    return orchestrator.repository.sessions.load(CAPTURE).state
+
+
+def test_a_session_is_there_before_anything_is_looked_for(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Garbage collection must know of the run before it chooses a parent."""
+    seen = []
+
+    def manifests(self: Repository) -> list[Manifest]:
+        seen.append(self.sessions.load(CAPTURE).state)
+        return []
+
+    monkeypatch.setattr(Repository, "manifests", manifests)
+    ask(orchestrator)
+    assert seen == [SessionState.OPEN]
+
+
+def test_the_session_of_a_run_ends_with_it(orchestrator: Orchestrator) -> None:
+    ask(orchestrator)
+    for host_id in HOSTS:
+        answer_prepare(orchestrator, host_id, Fault(code="no-agent", message="No agent answers."))
+    orchestrator.look(CAPTURE)
+    assert session_state(orchestrator) is SessionState.OPEN
+    for host_id in HOSTS:
+        result = ReleaseResult(capture_id=CAPTURE, host_id=host_id)
+        field = names.result_field(Step.RELEASE, host_id, "")
+        orchestrator.redis.hset(names.results_key(CAPTURE), field, result.model_dump_json())
+    orchestrator.look(CAPTURE)
+    assert state_of(orchestrator) is RunState.FAILED
+    assert session_state(orchestrator) is SessionState.FAILED
+
+
+def test_the_session_of_a_refused_request_is_ended(orchestrator: Orchestrator) -> None:
+    ask(orchestrator, every_guest=False, guests=("nobody",))
+    assert session_state(orchestrator) is SessionState.FAILED
+
+
+def test_asking_again_does_not_end_the_session(orchestrator: Orchestrator) -> None:
+    ask(orchestrator)
+    ask(orchestrator, every_guest=False, guests=("nobody",))
+    assert session_state(orchestrator) is SessionState.OPEN
+
+
+def test_without_its_session_nothing_is_sealed(orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(orchestrator)
+    loaded = orchestrator.runs.load(CAPTURE)
+    assert loaded is not None
+    run, version = loaded
+    manifest = Manifest(
+        capture_id=CAPTURE,
+        created_at=run.asked_at,
+        instant=Instant(at=run.asked_at),
+        hold=HoldKind.NONE,
+        policy=Policy.ALL,
+        consistency=Consistency.CRASH,
+        kind=CaptureKind.FULL,
+        guests=(),
+        proof=None,
+    )
+    monkeypatch.setattr("orchestrator.look.manifest_of", lambda *_: manifest)
+    orchestrator.repository.sessions.delete(CAPTURE)
+    assert orchestrator.runs.change(run.model_copy(update={"state": RunState.SEALING}), version)
+    followed = orchestrator.look(CAPTURE)
+    assert followed is not None
+    assert [fault.code for fault in followed.faults] == ["session-lost"]
+    assert not followed.sealed
+    assert orchestrator.repository.manifests() == []
+
+
+@pytest.mark.parametrize(("age_", "ended"), [(timedelta(minutes=5), False), (timedelta(hours=2), True)])
+def test_the_reconciler_ends_the_session_of_a_run_that_is_lost(
+    orchestrator: Orchestrator, age_: timedelta, *, ended: bool
+) -> None:
+    """Redis came back empty. One that was begun a moment ago may be of a run that is just being planned."""
+    orchestrator.repository.sessions = Sessions(orchestrator.repository.objects, lambda: datetime.now(UTC) - age_)
+    ask(orchestrator)
+    orchestrator.redis.delete(names.run_key(CAPTURE))
+    other = Sessions(orchestrator.repository.objects, lambda: datetime.now(UTC) - timedelta(days=1))
+    other.begin("01KBBBBBBBBBBBBBBBBBBBBBBB", "another program")
+    Reconciler(orchestrator).reconcile()
+    assert session_state(orchestrator) is (SessionState.FAILED if ended else SessionState.OPEN)
+    assert other.load("01KBBBBBBBBBBBBBBBBBBBBBBB").state is SessionState.OPEN

@@ -1,0 +1,152 @@
+"""Sealed objects: what they promise, byte for byte."""
+
+from __future__ import annotations
+
+import io
+from typing import BinaryIO
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freezeframe.repository.crypto import ObjectCipher, cipher, stream
+from freezeframe.repository.errors import ObjectDamaged
+
+KEY = bytes(range(32))
+NAME = "chunks/ab/abcd"
+SEGMENT = 64
+
+some_data = st.binary(max_size=5 * SEGMENT)
+
+
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a few hundred bytes are several segments."""
+    for module in (cipher, stream):
+        monkeypatch.setattr(module, "SEGMENT_BYTES", SEGMENT)
+        monkeypatch.setattr(module, "STORED_SEGMENT_BYTES", SEGMENT + 16)
+
+
+def sealed(data: bytes) -> bytes:
+    return bytes(ObjectCipher(KEY).seal(NAME, data))
+
+
+def sealed_by_stream(data: bytes) -> bytes:
+    return stream.sealing(ObjectCipher(KEY), NAME, io.BytesIO(data)).read()
+
+
+def unsealed_by_stream(stored: bytes, name: str = NAME, key: bytes = KEY) -> bytes:
+    with stream.unsealing(ObjectCipher(key), name, io.BytesIO(stored)) as source:
+        return source.read()
+
+
+@given(some_data)
+def test_what_is_sealed_is_unsealed_in_memory_and_by_streams(data: bytes) -> None:
+    for stored in (sealed(data), sealed_by_stream(data)):
+        assert ObjectCipher(KEY).unseal(NAME, stored) == data
+        assert unsealed_by_stream(stored) == data
+        assert len(stored) == cipher.sealed_bytes(len(data))
+        assert cipher.plain_bytes_of(len(stored)) == len(data)
+
+
+@given(st.integers(0, 5), st.sampled_from([-1, 0, 1]))
+def test_the_ends_of_segments_are_no_special_places(segments: int, beside: int) -> None:
+    data = bytes(max(0, segments * SEGMENT + beside))
+    assert unsealed_by_stream(sealed_by_stream(data)) == data
+
+
+@given(st.binary(min_size=1, max_size=4 * SEGMENT), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 200))))
+def test_a_stream_is_read_from_any_place(data: bytes, reads: list[tuple[int, int]]) -> None:
+    with stream.unsealing(ObjectCipher(KEY), NAME, io.BytesIO(sealed(data))) as source:
+        for at, length in reads:
+            source.seek(at)
+            assert source.read(length) == data[at : at + length]
+
+
+def test_a_stream_closes_what_it_reads_from() -> None:
+    under: BinaryIO = io.BytesIO(sealed_by_stream(b"x"))
+    stream.unsealing(ObjectCipher(KEY), NAME, under).close()
+    assert under.closed
+
+
+@given(some_data, st.data())
+def test_any_changed_byte_is_damage(data: bytes, choice: st.DataObject) -> None:
+    stored = bytearray(sealed(data))
+    stored[choice.draw(st.integers(0, len(stored) - 1))] ^= choice.draw(st.integers(1, 255))
+    with pytest.raises(ObjectDamaged, match=NAME):
+        ObjectCipher(KEY).unseal(NAME, bytes(stored))
+    with pytest.raises(ObjectDamaged, match=NAME):
+        unsealed_by_stream(bytes(stored))
+
+
+@given(some_data, st.data())
+def test_one_that_is_cut_short_is_damage_wherever_the_cut_is(data: bytes, choice: st.DataObject) -> None:
+    stored = sealed(data)
+    at_segments_end = st.sampled_from(range(40, len(stored), SEGMENT + 16))
+    stored = stored[: choice.draw(st.integers(0, len(stored) - 1) | at_segments_end)]
+    with pytest.raises(ObjectDamaged):
+        ObjectCipher(KEY).unseal(NAME, stored)
+    with pytest.raises(ObjectDamaged):
+        unsealed_by_stream(stored)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_one_that_is_cut_at_a_segments_end_is_damage(kept: int) -> None:
+    """Each segment that is left is as it was written; what is missing is the one that says that it is the last."""
+    stored = sealed(bytes(3 * SEGMENT))[: 40 + kept * (SEGMENT + 16)]
+    with pytest.raises(ObjectDamaged):
+        ObjectCipher(KEY).unseal(NAME, stored)
+    with pytest.raises(ObjectDamaged):
+        unsealed_by_stream(stored)
+
+
+@given(some_data, st.binary(min_size=1, max_size=200))
+def test_one_with_more_behind_it_is_damage(data: bytes, more: bytes) -> None:
+    stored = sealed(data) + more
+    with pytest.raises(ObjectDamaged):
+        ObjectCipher(KEY).unseal(NAME, stored)
+    with pytest.raises(ObjectDamaged):
+        unsealed_by_stream(stored)
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_damage(garbage: bytes) -> None:
+    for data in (garbage, b"FFen\x01\x01\x00\x00" + garbage):
+        with pytest.raises(ObjectDamaged):
+            ObjectCipher(KEY).unseal(NAME, data)
+        with pytest.raises(ObjectDamaged):
+            unsealed_by_stream(data)
+
+
+def test_another_name_or_key_is_damage() -> None:
+    stored = sealed(b"data")
+    for name, key in (("indexes/ab/abcd", KEY), ("chunks/ab/abce", KEY), (NAME, bytes(32))):
+        with pytest.raises(ObjectDamaged):
+            ObjectCipher(key).unseal(name, stored)
+
+
+def test_segments_in_another_order_are_damage() -> None:
+    stored = sealed(bytes(2 * SEGMENT) + b"last")
+    first, second = stored[40:120], stored[120:200]
+    with pytest.raises(ObjectDamaged):
+        ObjectCipher(KEY).unseal(NAME, stored[:40] + second + first + stored[200:])
+
+
+def test_the_same_bytes_are_never_sealed_the_same() -> None:
+    """Each object has a key of its own: else equal nonces would show what two objects differ in."""
+    one, other = (sealed(b"the same")[8:] for _ in range(2))
+    assert one[:32] != other[:32]
+    assert one[32:] != other[32:]
+
+
+def test_a_sealed_object_is_as_documented() -> None:
+    data = b"a" * SEGMENT + b"b"
+    stored = sealed(data)
+    assert stored[:8] == b"FFen" + bytes([1, 1, 0, 0])
+    key = HKDF(hashes.SHA256(), 32, stored[8:40], b"freezeframe object").derive(KEY)
+    bound = stored[:40] + NAME.encode()
+    assert AESGCM(key).decrypt(bytes(12), stored[40 : 40 + SEGMENT + 16], bound) == b"a" * SEGMENT
+    assert AESGCM(key).decrypt(bytes([1] + [0] * 10 + [1]), stored[40 + SEGMENT + 16 :], bound) == b"b"

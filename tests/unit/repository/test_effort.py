@@ -1,0 +1,132 @@
+"""How hard chunks are compressed: never beyond the bounds, harder only when it costs nobody anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freezeframe.repository.effort import (
+    IDLE_TO_FALL,
+    IDLE_TO_RISE,
+    REST_LOOKS,
+    STEPS,
+    WAITING_TO_FALL,
+    WAITING_TO_RISE,
+    Effort,
+    Level,
+    Look,
+    begin,
+    follow,
+)
+from freezeframe.repository.pressure import Pressure
+
+shares = st.floats(0, 1)
+looks = st.builds(Look, waiting=shares, idle=shares)
+FREE = Look(waiting=1.0, idle=1.0)  # all wait, and nothing else is to do
+SHORT_OF_PROCESSORS = Look(waiting=1.0, idle=0.0)
+SHORT_OF_THREADS = Look(waiting=0.0, idle=1.0)
+
+
+@given(st.lists(looks, max_size=60), st.sampled_from(STEPS), st.sampled_from(STEPS))
+def test_the_level_stays_within_its_bounds(seen: list[Look], one: int, other: int) -> None:
+    effort = Effort(min(one, other), max(one, other))
+    level = begin(effort)
+    for look in seen:
+        level = follow(level, look, effort)
+        assert effort.lowest <= level.value <= effort.highest
+
+
+@given(st.lists(looks, max_size=60), looks)
+def test_the_level_rises_only_while_threads_wait_and_processors_are_idle(seen: list[Look], last: Look) -> None:
+    level = begin(Effort())
+    for look in seen:
+        level = follow(level, look, Effort())
+    after = follow(level, last, Effort())
+    if after.value > level.value:
+        assert last.waiting >= WAITING_TO_RISE
+        assert last.idle >= IDLE_TO_RISE
+    if last.waiting < WAITING_TO_FALL or last.idle < IDLE_TO_FALL:
+        assert after.value < level.value or level.value == STEPS[0]
+
+
+def test_the_level_climbs_to_the_highest_while_nothing_is_lost_by_it() -> None:
+    level, climbed = begin(Effort()), []
+    for _ in range(len(STEPS)):
+        climbed.append(level.value)
+        level = follow(level, FREE, Effort())
+    assert climbed == list(STEPS)
+
+
+@pytest.mark.parametrize("short", [SHORT_OF_PROCESSORS, SHORT_OF_THREADS])
+def test_a_step_that_was_too_dear_is_not_tried_again_at_once(short: Look) -> None:
+    level = follow(Level(6), short, Effort())
+    assert level.value == 3
+    for _ in range(REST_LOOKS):
+        level = follow(level, FREE, Effort())
+        assert level.value == 3
+    assert follow(level, FREE, Effort()).value == 6
+
+
+@pytest.mark.parametrize(("text", "effort"), [("auto", Effort()), ("off", Effort(0, 0)), ("19", Effort(19, 19))])
+def test_a_setting_is_read(text: str, effort: Effort) -> None:
+    assert Effort.parse(text) == effort
+
+
+@pytest.mark.parametrize("text", ["", "0", "20", "-1", "best", "3.5", "²"])
+def test_any_other_setting_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="auto, off, or a level"):
+        Effort.parse(text)
+
+
+@dataclass
+class Machine:
+    """A logical clock, and processors of which a share is idle."""
+
+    now: float = 0.0
+    idle_share: float = 0.0
+    idle: float = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def processors(self) -> tuple[float, float]:
+        return self.idle, self.now
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds
+        self.idle += self.idle_share * seconds
+
+
+def run(machine: Machine, *, source_s: float = 0.0, store_s: float = 0.0, work_s: float = 0.0) -> int:
+    """The level after ten chunks of a second or so, of one thread."""
+    pressure = Pressure(Effort(), look_s=1.0, clock=machine.clock, processors=machine.processors)
+    for _ in range(10):
+        machine.spend(source_s)
+        with pressure.chunk():
+            machine.spend(work_s)
+            with pressure.waiting():
+                machine.spend(store_s)
+    return pressure.level
+
+
+def test_a_slow_source_or_store_lets_the_level_rise() -> None:
+    assert run(Machine(idle_share=0.8), source_s=0.9, work_s=0.2) == STEPS[-1]
+    assert run(Machine(idle_share=0.8), store_s=0.9, work_s=0.2) == STEPS[-1]
+
+
+def test_threads_that_do_not_wait_or_guests_that_compute_keep_it_low() -> None:
+    assert run(Machine(idle_share=0.8), work_s=1.0) == STEPS[0]
+    assert run(Machine(idle_share=0.0), source_s=0.9, work_s=0.2) == STEPS[0]
+
+
+def test_a_level_that_was_chosen_is_kept_to() -> None:
+    machine = Machine(idle_share=1.0)
+    pressure = Pressure(Effort.parse("3"), look_s=0.0, clock=machine.clock, processors=machine.processors)
+    for _ in range(5):
+        machine.spend(1.0)
+        with pressure.chunk():
+            machine.spend(0.1)
+    assert pressure.level == 3

@@ -1,0 +1,170 @@
+"""Writers, sealers, forgetters, readers and collectors, interleaved at every operation of the store: nothing is ever lost.
+
+And each of the protocol's parts is needed: without it the same schedules lose something.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from itertools import count
+
+import pytest
+
+from freezeframe.repository.catalog import Catalog
+from freezeframe.repository.errors import ObjectNotFound
+from freezeframe.repository.garbage import collection
+from freezeframe.repository.garbage.decision import Situation
+from freezeframe.repository.garbage.record import Records, RunRecord
+from freezeframe.repository.garbage.references import read_references
+from freezeframe.repository.objects import Objects
+from freezeframe.repository.session import Sessions
+from freezeframe.repository.store import Entry
+
+from .world import LostError, World, drawn_world
+
+SCHEDULES, ACTORS, AT_ONCE = 200, 20, 6
+MANY_SCHEDULES, MANY_ACTORS, MANY_AT_ONCE = 5000, 40, 8
+#: The first schedule that shows a broken part is among so many.
+ENOUGH = 1000
+
+
+@pytest.fixture(autouse=True)
+def _the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids of runs by number: real ones are by time and chance, and would list in another order each time."""
+    numbers = count()
+    monkeypatch.setattr(collection, "ULID", lambda: f"01JZ{next(numbers):022d}")
+
+
+def play(seeds: range, actors: int, at_once: int) -> Counter[str]:
+    """What was done in all of them. Raises LostError with the seed and the last steps."""
+    done: Counter[str] = Counter()
+    for seed in seeds:
+        world = drawn_world(seed)
+        try:
+            world.play(actors, at_once)
+        except AssertionError as error:
+            last = "\n".join(world.schedule.course[-80:])
+            raise LostError(f"seed {seed}, grace {world.grace}: {error}\n{last}") from error
+        done.update(world.counts, steps=world.schedule.steps)
+    return done
+
+
+def test_nothing_is_lost_whoever_does_what_when() -> None:
+    done = play(range(SCHEDULES), ACTORS, AT_ONCE)
+    for what in ("sealed", "forgotten", "read", "condemned", "taken_over", "restored", "deleted"):
+        assert done[what] > 5, what  # each part of the protocol was played
+
+
+@pytest.mark.long
+def test_nothing_is_lost_in_thousands_of_schedules(record_property: Callable[[str, object], None]) -> None:
+    done = play(range(SCHEDULES, SCHEDULES + MANY_SCHEDULES), MANY_ACTORS, MANY_AT_ONCE)
+    record_property("schedules", MANY_SCHEDULES)
+    for what, number in sorted(done.items()):
+        record_property(what.replace("_", " "), number)
+
+
+def ripe_without_sessions(patch: pytest.MonkeyPatch) -> None:
+    """What was condemned is deleted whoever is at work."""
+    patch.setattr(Situation, "hinders", lambda *_: False)
+
+
+def condemned_by_deletion(patch: pytest.MonkeyPatch) -> None:
+    moved = collection._Run._move
+
+    def move(self: collection._Run, moves: list[tuple[Entry, str]]) -> list[Entry]:
+        if all(to.startswith("condemned/") for _, to in moves):
+            self._delete([entry for entry, _ in moves])
+            return [entry for entry, _ in moves]
+        return moved(self, moves)
+
+    patch.setattr(collection._Run, "_move", move)
+
+
+def sessions_after_manifests(patch: pytest.MonkeyPatch) -> None:
+    ran, mine = collection._Run.run, threading.local()
+
+    def run(self: collection._Run) -> object:
+        mine.references = read_references(self.repository, lambda *_: None)
+        return ran(self)
+
+    patch.setattr(collection._Run, "run", run)
+    patch.setattr(collection, "read_references", lambda *_: mine.references)
+
+
+def no_second_look(patch: pytest.MonkeyPatch) -> None:
+    """A seal that came too late is not taken back."""
+    patch.setattr(Sessions, "check_sealed", lambda *_, **__: None)
+
+
+def writers_look_into_what_is_condemned(patch: pytest.MonkeyPatch) -> None:
+    def has_chunk(self: Objects, name: str) -> bool:
+        try:
+            self.condemned.find(name, self.store.size)
+        except ObjectNotFound:
+            return False
+        return True
+
+    patch.setattr(Objects, "has_chunk", has_chunk)
+
+
+def forgotten_without_a_trace(patch: pytest.MonkeyPatch) -> None:
+    """What an incremental was begun upon is deleted as soon as it is condemned and ripe."""
+
+    def delete(self: Catalog, capture: str) -> None:
+        self._store.delete(self._objects.protection.manifest_name(capture))
+
+    patch.setattr(Catalog, "delete", delete)
+
+
+def unfinished_runs_as_finished(patch: pytest.MonkeyPatch) -> None:
+    """Moved back from where another may be between a copy and a delete; deleted before it has finished moving."""
+    records = Records.all
+
+    def all_finished(self: Records) -> list[RunRecord]:
+        return [
+            one if one.finished_at else one.model_copy(update={"finished_at": one.begun_at}) for one in records(self)
+        ]
+
+    patch.setattr(Records, "all", all_finished)
+
+
+@pytest.fixture
+def patch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.mark.parametrize(
+    ("broken", "copies"),
+    [
+        (ripe_without_sessions, False),
+        (condemned_by_deletion, False),
+        (sessions_after_manifests, False),
+        (no_second_look, False),
+        (writers_look_into_what_is_condemned, False),
+        # one schedule in some hundreds shows these; test_garbage.py has the first one's in a straight line
+        pytest.param(forgotten_without_a_trace, False, marks=pytest.mark.long),
+        pytest.param(unfinished_runs_as_finished, True, marks=pytest.mark.long),
+    ],
+)
+def test_without_that_part_something_is_lost(
+    patch: pytest.MonkeyPatch,
+    broken: Callable[[pytest.MonkeyPatch], None],
+    copies: bool,  # noqa: FBT001
+) -> None:
+    broken(patch)
+    assert any(loses(seed, copies=copies) for seed in range(ENOUGH))
+
+
+def loses(seed: int, *, copies: bool) -> bool:
+    world = World(drawn_world(seed).random, timedelta(hours=1) if copies else timedelta(0), copies)
+    try:
+        world.play(MANY_ACTORS, MANY_AT_ONCE)
+    except LostError:
+        return True
+    except AssertionError:
+        return False  # what is left over at the end is no loss
+    return False

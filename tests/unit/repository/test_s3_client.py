@@ -1,0 +1,122 @@
+"""From settings to a bucket: addresses, and where credentials come from and do not show."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from freezeframe.repository.errors import RepositoryUnsupported
+from freezeframe.repository.store.address import open_store
+from freezeframe.repository.store.s3_client import S3Address, connect
+from freezeframe.settings import S3Settings, SettingsError
+
+from .s3 import KEY, SECRET, settings
+
+ADDRESS = S3Address("bucket", "a/b")
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_PROFILE",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_S3",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+
+
+def s3_settings(**values: object) -> S3Settings:
+    return S3Settings.model_validate({"s3_endpoint": "http://127.0.0.1:9", **values})
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("s3://bucket/a/b", ADDRESS),
+        ("s3://bucket/a/b/", ADDRESS),
+        ("s3://bucket", S3Address("bucket", "")),
+        ("s3://my.bucket-1/", S3Address("my.bucket-1", "")),
+    ],
+)
+def test_an_address_is_a_bucket_and_a_prefix(text: str, address: S3Address) -> None:
+    assert S3Address.parse(text) == address
+    assert S3Address.parse(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["s3://", "s3:///a", "s3://B/a", "s3://bucket/../a", "s3://bucket/a//b", "s3://bucket/a b", "s3://bucket/.a"],
+)
+def test_what_is_no_address_is_refused_by_name(text: str) -> None:
+    with pytest.raises(RepositoryUnsupported, match=r"s3://"):
+        open_store(text)
+
+
+@pytest.mark.parametrize("text", [f"s3://{KEY}:{SECRET}@bucket/a", f"s3://bucket/a?secret={SECRET}"])
+def test_a_secret_in_an_address_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(RepositoryUnsupported) as error:
+        open_store(text)
+    assert SECRET not in f"{error.value!r} {error.value.hint}"
+
+
+def test_credentials_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in settings("http://127.0.0.1:9").items():
+        monkeypatch.setenv(name, value)
+    bucket = connect(ADDRESS, S3Settings())
+    assert SECRET not in f"{bucket!r} {bucket.config} {S3Settings()!r} {open_store('s3://bucket/a')!r}"
+
+
+def test_half_of_the_credentials_is_refused() -> None:
+    with pytest.raises(SettingsError, match="only one"):
+        connect(ADDRESS, s3_settings(s3_access_key_id=KEY))
+
+
+def test_a_server_of_ones_own_needs_credentials() -> None:
+    """Else the library would look for a machine's role at an address that only Amazon answers at."""
+    with pytest.raises(SettingsError, match="no credentials"):
+        connect(ADDRESS, s3_settings())
+
+
+def test_amazons_names_in_the_environment_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    assert connect(ADDRESS, s3_settings()).credential_provider is None
+
+
+def test_the_profiles_credentials_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "credentials").write_text(
+        f"[default]\nregion = x\n[backup]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
+    )
+    with pytest.raises(SettingsError, match="no credentials"):
+        connect(ADDRESS, s3_settings())
+    monkeypatch.setenv("AWS_PROFILE", "backup")
+    bucket = connect(ADDRESS, s3_settings())
+    assert bucket.credential_provider is not None
+    assert SECRET not in f"{bucket!r} {bucket.config}"
+
+
+def test_a_credentials_file_that_cannot_be_read_is_not_quoted(tmp_path: Path) -> None:
+    (tmp_path / "credentials").write_text(f"{SECRET}\n")
+    with pytest.raises(SettingsError, match="cannot be read") as error:
+        connect(ADDRESS, s3_settings())
+    assert error.value.__suppress_context__
+    assert SECRET not in str(error.value)
+
+
+def test_an_endpoint_is_a_url() -> None:
+    with pytest.raises(SettingsError, match="s3_endpoint"):
+        connect(ADDRESS, s3_settings(s3_endpoint="s3.example.org", s3_access_key_id=KEY, s3_secret_access_key=SECRET))
+
+
+def test_without_the_library_the_address_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    for name in ("s3", "s3_client", "s3_fault"):
+        monkeypatch.delitem(sys.modules, f"freezeframe.repository.store.{name}", raising=False)
+    with pytest.raises(RepositoryUnsupported, match="obstore is not installed") as error:
+        open_store("s3://bucket/a")
+    assert "freezeframe[s3]" in error.value.hint

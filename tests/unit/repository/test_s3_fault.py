@@ -1,0 +1,210 @@
+"""What an object storage may say, and what a user is told of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import traceback
+from io import BytesIO
+
+import pytest
+
+from freezeframe.repository import Repository, errors
+from freezeframe.repository.layout import CONFIG, locate
+from freezeframe.repository.store import Store, s3_fault
+from freezeframe.repository.store.address import create_store, open_store
+from ops.object_storage import BUCKET
+
+from .s3 import KEY, SECRET, Answering, Asked, Reply
+
+ADDRESS = f"s3://{BUCKET}/a"
+NAME = locate(bytes(32))
+
+
+@pytest.fixture
+def store(answering_server: Answering) -> Store:
+    return open_store(ADDRESS)
+
+
+REFUSALS = [
+    (403, "AccessDenied", errors.RepositoryNotReadable, errors.RepositoryNotWritable, False),
+    (403, "SignatureDoesNotMatch", errors.RepositoryNotReadable, errors.RepositoryNotWritable, False),
+    (401, "Unauthorized", errors.RepositoryNotReadable, errors.RepositoryNotWritable, False),
+    (400, "AuthorizationHeaderMalformed", errors.RepositoryNotReadable, errors.RepositoryNotWritable, False),
+    (301, "PermanentRedirect", errors.RepositoryNotReadable, errors.RepositoryNotWritable, False),
+    (404, "NoSuchBucket", errors.RepositoryNotFound, errors.RepositoryNotFound, False),
+    (404, "NoSuchKey", errors.ObjectNotFound, errors.ObjectNotFound, False),
+    (403, "QuotaExceeded", errors.RepositoryFull, errors.RepositoryFull, False),
+    (507, "XMinioStorageFull", errors.RepositoryFull, errors.RepositoryFull, False),
+    (501, "NotImplemented", errors.RepositoryUnsupported, errors.RepositoryUnsupported, False),
+    (409, "OperationAborted", errors.RepositoryNotReadable, errors.RepositoryNotWritable, True),
+    (429, "TooManyRequests", errors.RepositoryNotReadable, errors.RepositoryNotWritable, True),
+    (500, "InternalError", errors.RepositoryNotReadable, errors.RepositoryNotWritable, True),
+    (503, "SlowDown", errors.RepositoryNotReadable, errors.RepositoryNotWritable, True),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "of_reads", "of_writes", "transient"), REFUSALS)
+def test_each_refusal_has_its_error_which_names_the_object(
+    store: Store,
+    answering_server: Answering,
+    status: int,
+    code: str,
+    of_reads: type[errors.RepositoryError],
+    of_writes: type[errors.RepositoryError],
+    transient: bool,  # noqa: FBT001
+) -> None:
+    answering_server.answer = lambda _: Reply.error(status, code)
+    with pytest.raises(of_reads, match=f"{ADDRESS}/{NAME}") as read:
+        store.get(NAME)
+    with pytest.raises(of_writes, match=f"{ADDRESS}/{NAME}") as written:
+        store.put(NAME, BytesIO(b"x"))
+    assert type(read.value) is of_reads
+    assert type(written.value) is of_writes
+    assert read.value.transient == written.value.transient == transient
+
+
+def test_a_refusal_says_what_the_server_said_and_what_to_do(store: Store, answering_server: Answering) -> None:
+    answering_server.answer = lambda _: Reply.error(403, "SignatureDoesNotMatch")
+    with pytest.raises(errors.RepositoryNotReadable, match="403 SignatureDoesNotMatch") as error:
+        store.get(NAME)
+    assert "credentials" in error.value.hint
+
+
+def test_no_secret_is_told(store: Store, answering_server: Answering) -> None:
+    """The server's answer holds the credentials' name; not even a traceback repeats it."""
+    answering_server.answer = lambda _: Reply.error(403, "InvalidAccessKeyId")
+    with pytest.raises(errors.RepositoryNotReadable) as error:
+        store.get(NAME)
+    told = "".join(traceback.format_exception(error.value)) + repr(error.value) + repr(vars(error.value)) + repr(store)
+    assert "AKIA" not in told
+    assert SECRET not in told
+    assert KEY not in told
+
+
+@pytest.mark.parametrize("ask", ["get", "open"])
+def test_an_answer_that_is_cut_short_is_no_object(store: Store, answering_server: Answering, ask: str) -> None:
+    answering_server.answer = lambda _: Reply(200, "half", length=8)
+    with pytest.raises(errors.RepositoryNotReadable) as error:
+        getattr(store, ask)(NAME)
+    assert error.value.transient
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(
+    answering_server: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel takes the connection, nobody reads it
+        monkeypatch.setenv("FREEZEFRAME_S3_TIMEOUT_S", "0.2")
+        monkeypatch.setenv("FREEZEFRAME_S3_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(errors.RepositoryNotReadable, match="in time") as error:
+            open_store(ADDRESS).get(NAME)
+    assert error.value.transient
+
+
+def test_what_is_transient_is_tried_again(answering_server: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREEZEFRAME_S3_PATIENCE_S", "60")
+    answering_server.answer = lambda _: (
+        Reply(200, "bytes") if len(answering_server.asked) > 1 else Reply.error(503, "SlowDown")
+    )
+    assert open_store(ADDRESS).get(NAME) == b"bytes"
+
+
+def test_the_library_tries_nothing_by_itself(store: Store, answering_server: Answering) -> None:
+    """It would tell a create whose answer was lost as one that was refused."""
+    answering_server.answer = lambda _: Reply.error(503, "SlowDown")
+    with pytest.raises(errors.RepositoryNotWritable):
+        store.put_if_absent(CONFIG, b"{}")
+    assert [(one.method, one.create) for one in answering_server.asked] == [("PUT", True)]
+
+
+def test_a_conflict_is_no_object_until_there_is_one(store: Store, answering_server: Answering) -> None:
+    """409 says that somebody else is at it, not that somebody succeeded."""
+    there = 404
+    answering_server.answer = lambda asked: (
+        Reply.error(409, "ConditionalRequestConflict") if asked.method == "PUT" else Reply(there)
+    )
+    with pytest.raises(errors.RepositoryNotWritable) as error:
+        store.put_if_absent(CONFIG, b"{}")
+    assert error.value.transient
+    there = 200
+    with pytest.raises(errors.AlreadyExists):
+        store.put_if_absent(CONFIG, b"{}")
+
+
+def test_after_an_error_the_rest_of_a_batch_is_not_begun(store: Store, answering_server: Answering) -> None:
+    answering_server.answer = lambda _: Reply.error(403, "AccessDenied")
+    with pytest.raises(errors.RepositoryNotWritable):
+        store.put_many([(locate(bytes([n]) * 32), b"x") for n in range(256)] * 4)
+    assert len(answering_server.asked) < 1024
+
+
+def test_a_listing_that_breaks_on_its_second_page_gives_nothing(store: Store, answering_server: Answering) -> None:
+    def answer(asked: Asked) -> Reply:
+        if "continuation-token" in asked.path:
+            return Reply.error(503, "SlowDown")
+        more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
+        return Reply(200, Reply.listing("a/manifests/01.json").body.replace("</ListBucketResult>", more))
+
+    answering_server.answer = answer
+    with pytest.raises(errors.RepositoryNotReadable):
+        next(store.names("manifests"))
+
+
+def test_what_is_no_object_of_the_folder_is_not_listed(store: Store, answering_server: Answering) -> None:
+    """Some servers and browsers keep an empty object for a folder."""
+    answering_server.answer = lambda _: Reply.listing("a/manifests/", "a/manifests/01.json")
+    assert list(store.names("manifests")) == ["manifests/01.json"]
+
+
+def test_a_forked_process_is_refused_and_does_not_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_fault, "_process", os.getpid() + 1)
+    with pytest.raises(errors.RepositoryError, match="forked"):
+        store.get(NAME)
+    with pytest.raises(errors.RepositoryError, match="forked"):
+        store.put(NAME, BytesIO(b"x"))
+
+
+class Simple:
+    """A server that keeps names; `conditional` and `lists` say what it is good for."""
+
+    def __init__(self, *, conditional: bool = True, lists: bool = True) -> None:
+        self.conditional = conditional
+        self.lists = lists
+        self.keys: set[str] = set()
+
+    def __call__(self, asked: Asked) -> Reply:
+        key = asked.path.split("?")[0].removeprefix(f"/{BUCKET}/")
+        if asked.method == "PUT":
+            if asked.create and self.conditional and key in self.keys:
+                return Reply.error(412, "PreconditionFailed")
+            self.keys.add(key)
+        elif asked.method == "DELETE":
+            self.keys.discard(key)
+            return Reply(204)
+        elif asked.method == "HEAD":
+            return Reply(200 if key in self.keys else 404)
+        elif "list-type=2" in asked.path:
+            return Reply.listing(*self.keys) if self.lists else Reply.listing()
+        return Reply(200)
+
+
+def test_a_server_with_all_that_is_needed_is_taken(answering_server: Answering) -> None:
+    answering_server.answer = kept = Simple()
+    create_store(ADDRESS)
+    assert kept.keys == set()
+
+
+def test_a_server_that_ignores_conditions_is_refused(store: Store, answering_server: Answering) -> None:
+    answering_server.answer = kept = Simple(conditional=False)
+    with pytest.raises(errors.RepositoryUnsupported, match="If-None-Match"):
+        Repository.init(ADDRESS)
+    with pytest.raises(errors.RepositoryUnsupported, match="If-None-Match"):
+        store.check_writable()
+    assert kept.keys == set()
+
+
+def test_a_server_whose_lists_are_late_is_refused(store: Store, answering_server: Answering) -> None:
+    answering_server.answer = kept = Simple(lists=False)
+    with pytest.raises(errors.RepositoryUnsupported, match="list"):
+        store.check_writable()
+    assert kept.keys == set()

@@ -1,0 +1,1 @@
+"""Restore: real repositories, real images, the real qemu-nbd; no hypervisor."""

@@ -1,0 +1,178 @@
+"""A capture comes back whole, or is refused before anything is written. libvirt is its own test driver here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from freezeframe.repository import Manifest, Repository
+from workers.hypervisor.connection import Hypervisor
+from workers.hypervisor.disk import disks_of
+from workers.restore.capture import restore_capture
+from workers.restore.errors import (
+    DefineNameError,
+    DefinitionUnfitError,
+    DiskDamagedError,
+    GuestDefinedError,
+    RestoreError,
+    TargetExistsError,
+    TargetUnfitError,
+)
+from workers.restore.guest import Define
+from workers.restore.image import ImageFormat
+
+from .domains import EXTERNAL_ENTITY, TESTED, UUID
+from .samples import (
+    ALPHA,
+    BETA,
+    CHUNK,
+    content,
+    damage,
+    disk_bytes,
+    disk_capture,
+    guest_capture,
+    manifest_of,
+    noise,
+)
+
+VDA = disk_bytes(3 * CHUNK + 512, (0, CHUNK), (3 * CHUNK, 512))
+VDB = noise(9 * CHUNK, seed=7)
+
+
+@pytest.fixture
+def manifest(repository: Repository) -> Manifest:
+    """Guest alpha with two disks, and beta with one."""
+    disks = disk_capture(repository, VDA), disk_capture(repository, VDB, "vdb")
+    return manifest_of(
+        guest_capture(*disks, uuid=ALPHA, domain_xml=TESTED),
+        guest_capture(disks[0], name="beta", uuid=BETA, domain_xml=TESTED.replace("alpha", "beta").replace(UUID, BETA)),
+    )
+
+
+@pytest.fixture
+def hypervisor() -> Iterator[Hypervisor]:
+    """The test driver of libvirt: its guests live as long as the connection."""
+    made = Hypervisor("test:///default")
+    yield made
+    made.close()
+
+
+def names(hypervisor: Hypervisor) -> set[str]:
+    return {domain.name for domain in hypervisor.domains()}
+
+
+@pytest.mark.parametrize("image_format", list(ImageFormat))
+def test_all_guests_and_disks_come_back(
+    repository: Repository, manifest: Manifest, target: Path, image_format: ImageFormat
+) -> None:
+    report = restore_capture(repository, manifest, target / "new" / "place", image_format=image_format)
+    where = target / "new" / "place"
+    end = image_format.value
+    assert {path.name for path in where.iterdir()} == {
+        f"alpha-vda.{end}",
+        f"alpha-vdb.{end}",
+        "alpha.xml",
+        f"beta-vda.{end}",
+        "beta.xml",
+    }
+    assert content(where / f"alpha-vda.{end}", image_format) == VDA
+    assert content(where / f"alpha-vdb.{end}", image_format) == VDB
+    assert (where / "alpha.xml").read_text() == TESTED
+    assert [[disk.target for disk in guest.disks] for guest in report.guests] == [["vda", "vdb"], ["vda"]]
+    assert type(report).model_validate_json(report.model_dump_json()) == report
+
+
+def test_anything_that_exists_refuses_everything(repository: Repository, manifest: Manifest, target: Path) -> None:
+    (target / "beta.xml").write_text("precious")
+    with pytest.raises(TargetExistsError, match=r"beta\.xml"):
+        restore_capture(repository, manifest, target)
+    assert [path.name for path in target.iterdir()] == ["beta.xml"]
+    restore_capture(repository, manifest, target, overwrite=True)
+    assert len(list(target.iterdir())) == 5
+
+
+def test_a_place_that_is_no_directory_is_refused(repository: Repository, manifest: Manifest, target: Path) -> None:
+    (target / "file").touch()
+    for place in (target / "file", target / "file" / "below"):
+        with pytest.raises(TargetUnfitError):
+            restore_capture(repository, manifest, place)
+
+
+def test_damage_keeps_what_is_whole_and_says_so(
+    repository: Repository, manifest: Manifest, root: Path, target: Path
+) -> None:
+    damage(repository, root, manifest.guests[0].disks[1].index, 5)
+    with pytest.raises(DiskDamagedError, match="disk vdb of guest alpha") as caught:
+        restore_capture(repository, manifest, target)
+    left = {path.name for path in target.iterdir()}
+    assert "alpha-vda.qcow2" in left
+    assert left <= {
+        "alpha-vda.qcow2",
+        "beta-vda.qcow2",
+    }  # which of two at work comes first is not told; no guest is whole
+    assert all(str(target / name) in caught.value.hint for name in left)
+
+
+def test_a_guest_is_defined_beside_the_one_it_was_captured_from(
+    repository: Repository, manifest: Manifest, target: Path, hypervisor: Hypervisor
+) -> None:
+    define = Define(hypervisor, "{guest}-restored", start=True)
+    report = restore_capture(repository, manifest, target, define=define)
+    assert {"alpha-restored", "beta-restored"} <= names(hypervisor)
+    defined = report.guests[0].defined
+    assert defined is not None
+    assert defined.uuid != UUID
+    domain = hypervisor.domain(defined.uuid)
+    assert domain.active()
+    sources = [(disk.target, disk.source_type, disk.source) for disk in disks_of(domain.stored_xml())]
+    assert sources == [
+        ("vda", "file", str(target / "alpha-vda.qcow2")),
+        ("vdb", "file", str(target / "alpha-vdb.qcow2")),
+    ]
+    assert any("vdb" in warning for warning in report.guests[1].warnings)
+
+
+def test_as_captured_keeps_name_and_uuid(
+    repository: Repository, manifest: Manifest, target: Path, hypervisor: Hypervisor
+) -> None:
+    report = restore_capture(repository, manifest, target, guests=["alpha"], define=Define(hypervisor))
+    assert report.guests[0].defined is not None
+    assert (report.guests[0].defined.name, report.guests[0].defined.uuid) == ("alpha", UUID)
+
+
+def test_a_guest_that_is_there_is_not_replaced(
+    repository: Repository, manifest: Manifest, target: Path, hypervisor: Hypervisor
+) -> None:
+    hypervisor.define(TESTED)
+    for define in (Define(hypervisor), Define(hypervisor, "alpha")):
+        with pytest.raises(GuestDefinedError):
+            restore_capture(repository, manifest, target, guests=["alpha"], define=define)
+    assert list(target.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["one", "a/{guest}", "\n{guest}", ""])
+def test_names_to_define_by_are_checked(
+    repository: Repository, manifest: Manifest, target: Path, hypervisor: Hypervisor, name: str
+) -> None:
+    with pytest.raises(DefineNameError):
+        restore_capture(repository, manifest, target, define=Define(hypervisor, name))
+    assert list(target.iterdir()) == []
+
+
+def test_malicious_xml_is_refused_before_anything_is_written(
+    repository: Repository, manifest: Manifest, target: Path, hypervisor: Hypervisor
+) -> None:
+    guest = manifest.guests[0].model_copy(update={"domain_xml": EXTERNAL_ENTITY})
+    with pytest.raises(DefinitionUnfitError):
+        restore_capture(repository, manifest_of(guest), target, define=Define(hypervisor))
+    assert list(target.iterdir()) == []
+
+
+def test_no_guest_name_leaves_the_directory(repository: Repository, manifest: Manifest, target: Path) -> None:
+    for name in ("../escaped", "/tmp/escaped", ".."):  # noqa: S108  nothing is written there
+        guest = manifest.guests[0].model_copy(update={"name": name})
+        with pytest.raises(RestoreError):
+            restore_capture(repository, manifest_of(guest), target)
+    assert list(target.iterdir()) == []

@@ -1,0 +1,112 @@
+"""Which files a restore makes: never one outside the directory, never one twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freezeframe.contract.words import CaptureKind
+from freezeframe.repository import DiskCapture, GuestCapture, Manifest
+from workers.restore.errors import NotInCaptureError, RestoreError, UnsafeNameError
+from workers.restore.image import ImageFormat
+from workers.restore.plan import plan
+
+from .samples import ALPHA, BETA, CAPTURE, guest_capture, manifest_of
+
+TO = Path("/to")
+DISK = DiskCapture(
+    target="vda",
+    source="/images/disk.qcow2",
+    source_format="qcow2",
+    size_bytes=512,
+    chunk_bytes=4096,
+    kind=CaptureKind.FULL,
+    index="0" * 64,
+    bytes_read=512,
+    bytes_stored=512,
+    chunks_new=1,
+    chunks_known=0,
+)
+
+
+def disk(target: str) -> DiskCapture:
+    return DISK.model_copy(update={"target": target})
+
+
+def guest(name: str, uuid: str, *targets: str) -> GuestCapture:
+    """Unchecked, as from a manifest that somebody else's program wrote."""
+    return guest_capture().model_copy(
+        update={"name": name, "guest_uuid": uuid, "disks": tuple(disk(target) for target in targets)}
+    )
+
+
+def paths(manifest: Manifest, guests: list[str] | None = None, disks: list[str] | None = None) -> list[str]:
+    return [str(path) for part in plan(manifest, TO, ImageFormat.RAW, guests, disks) for path in part.paths]
+
+
+TWO = manifest_of(guest("alpha", ALPHA, "vda", "vdb"), guest("beta", BETA, "vda"))
+
+
+def test_everything_is_restored_unless_told_otherwise() -> None:
+    assert paths(TWO) == [
+        "/to/alpha-vda.raw",
+        "/to/alpha-vdb.raw",
+        "/to/alpha.xml",
+        "/to/beta-vda.raw",
+        "/to/beta.xml",
+    ]
+
+
+def test_guests_are_picked_by_name_or_uuid_and_disks_by_target() -> None:
+    assert paths(TWO, guests=["beta"]) == ["/to/beta-vda.raw", "/to/beta.xml"]
+    assert paths(TWO, guests=[ALPHA], disks=["vdb"]) == ["/to/alpha-vdb.raw", "/to/alpha.xml"]
+    assert paths(TWO, disks=["vdb"]) == ["/to/alpha-vdb.raw", "/to/alpha.xml"]
+
+
+@pytest.mark.parametrize(("guests", "disks"), [(["gamma"], None), (["beta"], ["vdb"]), (None, ["vda", "vdz"])])
+def test_what_the_capture_does_not_have_is_an_error(guests: list[str] | None, disks: list[str] | None) -> None:
+    with pytest.raises(NotInCaptureError):
+        paths(TWO, guests, disks)
+
+
+def test_guests_of_one_name_are_told_apart_by_uuid() -> None:
+    both = manifest_of(guest("alpha", ALPHA, "vda"), guest("alpha", BETA, "vda"))
+    assert paths(both) == [
+        f"/to/alpha-{ALPHA}-vda.raw",
+        f"/to/alpha-{ALPHA}.xml",
+        f"/to/alpha-{BETA}-vda.raw",
+        f"/to/alpha-{BETA}.xml",
+    ]
+
+
+def test_two_files_of_one_name_are_refused() -> None:
+    sly = manifest_of(guest("a", ALPHA, "vda"), guest("a", BETA, "vda"), guest(f"a-{BETA}", CAPTURE, "vda"))
+    with pytest.raises(UnsafeNameError):
+        paths(sly)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/cron.d/x", "/etc/x", "a/b", "..", ".", ".hidden", "-rf", "", "a\nb", "a\0b", "a\x1b[2J", "x" * 250],
+)
+def test_names_that_would_escape_or_mislead_are_refused(name: str) -> None:
+    with pytest.raises(UnsafeNameError):
+        paths(manifest_of(guest(name, ALPHA, "vda")))
+
+
+@pytest.mark.parametrize("target", ["../x", "vda/../../x", "", "VDA", "vda\n"])
+def test_targets_that_would_escape_are_refused(target: str) -> None:
+    with pytest.raises(UnsafeNameError):
+        paths(manifest_of(guest("alpha", ALPHA, target)))
+
+
+@given(st.text(), st.text())
+def test_no_name_leaves_the_directory(name: str, target: str) -> None:
+    try:
+        made = paths(manifest_of(guest(name, ALPHA, target)))
+    except RestoreError:
+        return
+    assert all(Path(path).parent == TO for path in made)

@@ -1,0 +1,31 @@
+"""A host with directories of its own, libvirt's test driver and a real Redis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from freezeframe import bus
+from freezeframe.settings import BusSettings, HostSettings
+from workers import durable
+from workers.claims import Claims
+from workers.host import Host
+from workers.hypervisor.connection import Hypervisor
+from workers.journal import Journal
+from workers.pace import Paces
+
+
+@pytest.fixture
+def host(tmp_path: Path, bus_settings: BusSettings) -> Host:
+    durable.make_directory(tmp_path)
+    return Host(
+        settings=HostSettings(host_id="host-a", state_dir=tmp_path, run_dir=tmp_path, scratch_dir=tmp_path / "scratch"),
+        bus=bus_settings,
+        repository=str(tmp_path / "repository"),
+        hypervisor=Hypervisor("test:///default"),
+        redis=bus.connect(bus_settings),
+        journal=Journal(tmp_path),
+        claims=Claims(tmp_path),
+        paces=Paces(tmp_path),
+    )

@@ -1,0 +1,103 @@
+"""Which disks can be captured; no disk with data of the guest's own is ever left out without the caller's word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from freezeframe.errors import EXIT_REFUSED
+from workers.hypervisor.backup import BackupDisk, backup_xml
+from workers.hypervisor.checkpoint import checkpoint_name, checkpoint_xml
+from workers.hypervisor.disk import disks_of, parse
+from workers.steps.prepare import choose_disks
+from workers.steps.refusal import DiskNotCapturableError, NoDiskError
+
+DOMAIN = """
+<domain type='kvm'>
+  <name>db1</name>
+  <devices>
+    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/images/a'/><target dev='vda'/></disk>
+    <disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/vg/b'/><target dev='vdb'/></disk>
+    <disk type='network' device='disk'><driver type='raw'/><source protocol='rbd' name='pool/c'/><target dev='vdc'/></disk>
+    <disk type='file' device='cdrom'><target dev='sda'/><readonly/></disk>
+    <disk type='file' device='floppy'><source file='/images/f'/><target dev='fda'/></disk>
+    {}
+  </devices>
+</domain>
+"""
+TRANSIENT = "<disk type='file' device='disk'><source file='/images/t'/><target dev='vdt'/><transient/></disk>"
+VHOST_USER = "<disk type='vhostuser' device='disk'><source type='unix' path='/run/v.sock'/><target dev='vdu'/></disk>"
+PASSED_THROUGH = "<disk type='block' device='lun'><source dev='/dev/sdx'/><target dev='sdl'/></disk>"
+
+
+def test_disks_are_taken_and_drives_left_out_with_a_reason() -> None:
+    taken, skipped = choose_disks("db1", disks_of(DOMAIN.format("")), [])
+    assert [(disk.target, disk.source, disk.carries_bitmaps) for disk in taken] == [
+        ("vda", "/images/a", True),
+        ("vdb", "/dev/vg/b", False),
+        ("vdc", "rbd:pool/c", False),
+    ]
+    assert {disk.target: disk.reason for disk in skipped} == {
+        "sda": "it is a CD-ROM drive, whose medium is not the guest's own",
+        "fda": "it is a floppy drive, whose medium is not the guest's own",
+    }
+
+
+@pytest.mark.parametrize(
+    ("disk", "target", "reason"),
+    [(TRANSIENT, "vdt", "transient"), (VHOST_USER, "vdu", "vhostuser"), (PASSED_THROUGH, "sdl", "passed through")],
+)
+def test_a_disk_with_data_that_cannot_be_captured_is_refused_unless_the_caller_leaves_it_out(
+    disk: str, target: str, reason: str
+) -> None:
+    disks = disks_of(DOMAIN.format(disk))
+    with pytest.raises(DiskNotCapturableError, match=f"Disk {target} of guest db1.*{reason}") as caught:
+        choose_disks("db1", disks, [])
+    assert f"--skip-disk db1:{target}" in caught.value.hint
+    assert caught.value.exit_code == EXIT_REFUSED
+    _, skipped = choose_disks("db1", disks, [target])
+    assert target in {one.target for one in skipped}
+
+
+def test_a_guest_without_any_disk_to_capture_is_refused() -> None:
+    with pytest.raises(NoDiskError, match="db1"):
+        choose_disks("db1", disks_of(DOMAIN.format("")), ["vda", "vdb", "vdc"])
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "<domain>",
+        "<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><domain><name>&x;</name></domain>",
+        "<!DOCTYPE d [<!ENTITY a 'aa'><!ENTITY b '&a;&a;'>]><domain>&b;</domain>",
+    ],
+)
+def test_xml_that_libvirt_would_never_write_is_refused(xml: str) -> None:
+    with pytest.raises(ValueError, match=r"not well-formed|document type"):
+        parse(xml)
+
+
+def test_every_disk_is_listed_in_a_backup_and_in_a_checkpoint() -> None:
+    """Libvirt leaves out of a backup, and takes into a checkpoint, what is not listed; neither may happen unsaid."""
+    xml = backup_xml(
+        Path("/run/x&y.sock"),
+        [BackupDisk("vda", Path("/s/a"), "cp0"), BackupDisk("vdb", Path("/s/b"))],
+        ["sda"],
+    )
+    root = parse(xml)
+    assert root.find("server").get("socket") == "/run/x&y.sock"  # type: ignore[union-attr]
+    disks = {disk.get("name"): dict(disk.attrib) for disk in root.iterfind("disks/disk")}
+    assert disks["vda"]["incremental"] == "cp0"
+    assert disks["vda"]["exportbitmap"] == "changed-vda"
+    assert disks["vdb"]["backupmode"] == "full"
+    assert disks["sda"]["backup"] == "no"
+    checkpoint = parse(checkpoint_xml("cp1", ["vda"], ["vdb", "sda"]))
+    modes = {disk.get("name"): disk.get("checkpoint") for disk in checkpoint.iterfind("disks/disk")}
+    assert modes == {"vda": "bitmap", "vdb": "no", "sda": "no"}
+
+
+def test_two_repositories_keep_two_lines_of_checkpoints() -> None:
+    one = checkpoint_name("12345678-1234-4000-8000-000000000000", "01KAAAAAAAAAAAAAAAAAAAAAAA")
+    other = checkpoint_name("87654321-1234-4000-8000-000000000000", "01KAAAAAAAAAAAAAAAAAAAAAAA")
+    assert one != other

@@ -1,0 +1,209 @@
+"""Around every step: an order is answered once, whatever dies in the middle (invariant 6: twice is once)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+
+from freezeframe.contract import names
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.order import HoldOrder, ReleaseOrder
+from freezeframe.contract.result import HoldResult, ReleaseResult
+from freezeframe.contract.words import Step
+from workers.host import Host
+from workers.steps.frame import StepCode, run_step, settle_interrupted
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+
+
+class Died(BaseException):
+    """Stands for SIGKILL: nothing catches it, and nothing after it runs."""
+
+
+class Counted:
+    """A step that counts how often it was done, and may die in the middle."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.dies = False
+
+    def hold(self, host: Host, order: HoldOrder) -> HoldResult:
+        self._do()
+        return HoldResult(capture_id=order.capture_id, host_id=host.host_id)
+
+    def release(self, host: Host, order: ReleaseOrder) -> ReleaseResult:
+        self._do()
+        return ReleaseResult(capture_id=order.capture_id, host_id=host.host_id)
+
+    def _do(self) -> None:
+        self.times += 1
+        if self.dies:
+            raise Died
+
+
+@pytest.fixture
+def counted() -> Counted:
+    return Counted()
+
+
+@pytest.fixture
+def hold_code(counted: Counted) -> StepCode[HoldOrder, HoldResult]:
+    def failed(order: HoldOrder, fault: Fault) -> HoldResult:
+        return HoldResult(capture_id=order.capture_id, host_id=order.host_id, fault=fault)
+
+    return StepCode(Step.HOLD, HoldOrder, counted.hold, failed)
+
+
+@pytest.fixture
+def release_code(counted: Counted) -> StepCode[ReleaseOrder, ReleaseResult]:
+    def failed(order: ReleaseOrder, fault: Fault) -> ReleaseResult:
+        return ReleaseResult(capture_id=order.capture_id, host_id=order.host_id, fault=fault)
+
+    return StepCode(Step.RELEASE, ReleaseOrder, counted.release, failed)
+
+
+def hold_order(**changes: Any) -> dict[str, Any]:
+    order = HoldOrder(
+        capture_id=CAPTURE,
+        epoch=1,
+        host_id="host-a",
+        not_after=datetime.now(UTC) + timedelta(minutes=1),
+        repository_id="r",
+        members=("host-a",),
+        guests=(),
+        muster_timeout_s=1,
+        hold_timeout_s=1,
+        all_or_nothing=True,
+    )
+    return order.model_copy(update=changes).model_dump(mode="json")
+
+
+def release_order() -> dict[str, Any]:
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    return ReleaseOrder(capture_id=CAPTURE, epoch=1, host_id="host-a", not_after=later).model_dump(mode="json")
+
+
+def published(host: Host, step: Step) -> HoldResult | None:
+    text = host.redis.hget(names.results_key(CAPTURE), names.result_field(step, "host-a"))
+    return HoldResult.model_validate_json(str(text)) if text else None
+
+
+def test_an_order_delivered_twice_is_done_once_and_answered_alike(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult]
+) -> None:
+    assert run_step(host, hold_code, hold_order()) == run_step(host, hold_code, hold_order())
+    assert counted.times == 1
+
+
+def test_a_result_that_redis_has_lost_is_published_again_from_the_journal(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult]
+) -> None:
+    run_step(host, hold_code, hold_order())
+    host.redis.flushall()
+    run_step(host, hold_code, hold_order())
+    assert counted.times == 1
+    assert published(host, Step.HOLD) is not None
+
+
+def test_an_interrupted_hold_is_answered_when_the_worker_is_back_and_never_done_again(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult]
+) -> None:
+    counted.dies = True
+    with pytest.raises(Died):
+        run_step(host, hold_code, hold_order())
+    settle_interrupted(host, [hold_code])
+    result = published(host, Step.HOLD)
+    assert result is not None
+    assert result.fault is not None
+    assert result.fault.code == "interrupted"
+    counted.dies = False
+    assert run_step(host, hold_code, hold_order())["ok"] is False
+    assert counted.times == 1
+
+
+def test_a_hold_delivered_again_after_its_worker_died_is_refused_even_before_it_was_settled(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult]
+) -> None:
+    counted.dies = True
+    with pytest.raises(Died):
+        run_step(host, hold_code, hold_order())
+    counted.dies = False
+    assert run_step(host, hold_code, hold_order())["ok"] is False
+    assert counted.times == 1
+
+
+def test_an_interrupted_release_is_done_again(
+    host: Host, counted: Counted, release_code: StepCode[ReleaseOrder, ReleaseResult]
+) -> None:
+    counted.dies = True
+    with pytest.raises(Died):
+        run_step(host, release_code, release_order())
+    counted.dies = False
+    settle_interrupted(host, [release_code])
+    assert counted.times == 2
+    assert host.redis.hexists(names.results_key(CAPTURE), names.result_field(Step.RELEASE, "host-a"))
+
+
+def test_what_another_process_is_at_work_on_is_not_settled(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult]
+) -> None:
+    journal = host.journal.of(CAPTURE)
+    journal.record_begun(Step.HOLD, "", HoldOrder.model_validate(hold_order()).model_dump_json())
+    with journal.lock(Step.HOLD, ""):
+        settle_interrupted(host, [hold_code])
+    assert published(host, Step.HOLD) is None
+    assert counted.times == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"host_id": "host-b"}, "foreign-order"), ({"not_after": datetime(2020, 1, 1, tzinfo=UTC)}, "late-order")],
+)
+def test_an_order_for_another_or_from_the_past_is_answered_and_not_done(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult], changes: dict[str, Any], code: str
+) -> None:
+    assert run_step(host, hold_code, hold_order(**changes))["ok"] is False
+    result = published(host, Step.HOLD)
+    assert result is not None
+    assert result.fault is not None
+    assert (result.fault.code, counted.times) == (code, 0)
+
+
+def test_an_order_after_the_capture_was_released_is_refused_and_a_release_is_not(
+    host: Host,
+    counted: Counted,
+    hold_code: StepCode[HoldOrder, HoldResult],
+    release_code: StepCode[ReleaseOrder, ReleaseResult],
+) -> None:
+    """What it changed would be undone by nobody: this host has nothing more to do for the capture."""
+    host.journal.of(CAPTURE).end()
+    assert run_step(host, hold_code, hold_order())["ok"] is False
+    result = published(host, Step.HOLD)
+    assert result is not None
+    assert result.fault is not None
+    assert (result.fault.code, counted.times) == ("late-order", 0)
+    assert run_step(host, release_code, release_order())["ok"] is True
+    assert counted.times == 1
+
+
+def test_an_order_that_cannot_be_read_is_an_answer_and_no_crash(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult]
+) -> None:
+    assert run_step(host, hold_code, {"v": 1, "shell": "rm"})["ok"] is False
+    assert counted.times == 0
+
+
+def test_without_redis_the_result_stays_in_the_journal(
+    host: Host, hold_code: StepCode[HoldOrder, HoldResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.steps.frame.PUBLISH_PAUSE_S", 0)
+
+    def away(*_: object) -> None:
+        raise redis.ConnectionError("away")
+
+    monkeypatch.setattr(host.redis, "hsetnx", away)
+    assert run_step(host, hold_code, hold_order())["ok"] is True
+    assert host.journal.of(CAPTURE).result(Step.HOLD, "") is not None

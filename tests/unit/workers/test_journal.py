@@ -1,0 +1,83 @@
+"""The journal, the claims and the fence: durable, idempotent, and unmoved by a crash in the middle of a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from freezeframe.contract.words import HoldKind, Step
+from workers.claims import Claims, GuestClaimedError, StaleOrderError
+from workers.journal import AnyChange, BackupChange, ClaimChange, HoldChange, Journal, LetGoChange, ScratchChange
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+OTHER = "01KBBBBBBBBBBBBBBBBBBBBBBB"
+GUEST = "00000000-0000-4000-8000-00000000000a"
+
+
+def test_changes_come_back_in_order(tmp_path: Path) -> None:
+    changes: list[AnyChange] = [
+        ClaimChange(guest_uuid=GUEST),
+        ScratchChange(guest_uuid=GUEST, path=Path("/scratch/file")),
+        BackupChange(guest_uuid=GUEST, socket=Path("/run/s"), checkpoint="c", repository_id="r"),
+        HoldChange(guest_uuid=GUEST, hold=HoldKind.FREEZE),
+        LetGoChange(guest_uuid=GUEST),
+    ]
+    for change in changes:
+        Journal(tmp_path).of(CAPTURE).record(change)
+    assert Journal(tmp_path).of(CAPTURE).changes() == changes
+
+
+def test_a_line_that_a_crash_cut_off_is_passed_over(tmp_path: Path) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    journal.record(ClaimChange(guest_uuid=GUEST))
+    with (tmp_path / "captures" / CAPTURE / "changes").open("a") as file:
+        file.write('{"change":"scratch","guest_uu')
+    assert journal.changes() == [ClaimChange(guest_uuid=GUEST)]
+
+
+def test_a_line_after_one_that_was_cut_off_is_not_lost(tmp_path: Path) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    with_half = tmp_path / "captures" / CAPTURE
+    with_half.mkdir(parents=True)
+    (with_half / "changes").write_text('{"change":"scratch","guest_uu')
+    journal.record(ClaimChange(guest_uuid=GUEST))
+    assert journal.changes() == [ClaimChange(guest_uuid=GUEST)]
+
+
+def test_what_has_not_ended_is_listed_until_it_has(tmp_path: Path) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    journal.record(ClaimChange(guest_uuid=GUEST))
+    assert [one.capture_id for one in Journal(tmp_path).unended()] == [CAPTURE]
+    journal.end()
+    assert Journal(tmp_path).unended() == []
+
+
+def test_a_result_is_kept_by_step_and_part(tmp_path: Path) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    journal.store_result(Step.TRANSFER, f"{GUEST}.vda", "{}")
+    assert journal.result(Step.TRANSFER, f"{GUEST}.vda") == "{}"
+    assert journal.result(Step.TRANSFER, f"{GUEST}.vdb") is None
+    assert journal.result(Step.HOLD, "") is None
+
+
+def test_a_guest_is_in_one_hand_at_a_time(tmp_path: Path) -> None:
+    claims = Claims(tmp_path)
+    claims.take(GUEST, CAPTURE)
+    claims.take(GUEST, CAPTURE)
+    with pytest.raises(GuestClaimedError, match=CAPTURE):
+        claims.take(GUEST, OTHER)
+    claims.drop(GUEST, OTHER)
+    assert claims.holder(GUEST) == CAPTURE
+    claims.drop(GUEST, CAPTURE)
+    claims.take(GUEST, OTHER)
+    assert claims.holder(GUEST) == OTHER
+
+
+def test_an_order_from_the_past_is_refused_for_that_guest_only(tmp_path: Path) -> None:
+    claims = Claims(tmp_path)
+    claims.fence(GUEST, 7)
+    claims.fence(GUEST, 7)
+    with pytest.raises(StaleOrderError):
+        Claims(tmp_path).fence(GUEST, 6)
+    Claims(tmp_path).fence(GUEST.replace("a", "b"), 6)

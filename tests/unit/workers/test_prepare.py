@@ -1,0 +1,103 @@
+"""Prepare: what a host says of guests that are not there or on their way, and more than one order for one capture."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import libvirt
+import pytest
+
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.order import GuestToHold, HoldOrder, PrepareOrder
+from freezeframe.contract.plan import GuestPlan
+from freezeframe.contract.result import NOT_HERE, PreparedGuest, PrepareResult
+from freezeframe.contract.words import HoldKind, Method, Step
+from workers.host import Host
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import GuestGoneError
+from workers.steps import refusal
+from workers.steps.frame import run_step
+from workers.steps.hold import hold
+from workers.steps.prepare import prepared_guests
+from workers.steps.table import PREPARE
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+ALPHA, BETA = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
+FREEZE = GuestHold(kind=HoldKind.FREEZE)
+GONE = Fault(code="guest-gone", message="It is not here.")
+
+
+def store(host: Host, part: str, *guests: PreparedGuest) -> None:
+    result = PrepareResult(capture_id=CAPTURE, host_id="host-a", guests=guests)
+    host.journal.of(CAPTURE).store_result(Step.PREPARE, part, result.model_dump_json())
+
+
+def test_what_makes_the_orchestrator_look_elsewhere_is_what_the_host_says() -> None:
+    assert {GuestGoneError.code, refusal.GuestNotRunningError.code} == NOT_HERE
+
+
+def test_guests_of_every_order_are_prepared_and_a_later_one_makes_good_an_earlier_fault(host: Host) -> None:
+    store(host, "", PreparedGuest(guest_uuid=ALPHA, name="alpha"), PreparedGuest(guest_uuid=BETA, name="b", fault=GONE))
+    assert set(prepared_guests(host.journal.of(CAPTURE))) == {ALPHA}
+    store(host, "round2", PreparedGuest(guest_uuid=BETA, name="beta"))
+    assert {one.name for one in prepared_guests(host.journal.of(CAPTURE)).values()} == {"alpha", "beta"}
+
+
+def test_a_hold_asks_for_the_guests_of_every_order(host: Host) -> None:
+    """It gets as far as asking libvirt for the guest, which the test driver does not have."""
+    store(host, "", PreparedGuest(guest_uuid=ALPHA, name="alpha", fault=GONE))
+    store(host, "round1", PreparedGuest(guest_uuid=BETA, name="beta"))
+    host.claims.take(BETA, CAPTURE)
+    order = HoldOrder(
+        capture_id=CAPTURE,
+        epoch=1,
+        host_id="host-a",
+        not_after=datetime.now(UTC),
+        repository_id="6f1c2f6e-0f5b-4a3e-9d0e-2f6b8a1c3d4e",
+        members=("host-a",),
+        guests=(GuestToHold(guest_uuid=BETA, hold=FREEZE),),
+        muster_timeout_s=1,
+        hold_timeout_s=1,
+        all_or_nothing=True,
+    )
+    with pytest.raises(GuestGoneError):
+        hold(host, order)
+
+
+def test_two_orders_to_prepare_on_one_host_are_two_answers_of_their_rounds(host: Host) -> None:
+    """There is no repository here, so the whole of each fails; what matters is which order each answer is to."""
+    for number in (0, 1):
+        order = PrepareOrder(
+            capture_id=CAPTURE,
+            epoch=1,
+            host_id="host-a",
+            not_after=datetime.now(UTC) + timedelta(minutes=1),
+            method=Method.BACKUP_PULL,
+            repository_id="r",
+            chunk_bytes=4096,
+            guests=(GuestPlan(guest_uuid=ALPHA, name="alpha", hold=FREEZE),),
+            round=number,
+        )
+        assert run_step(host, PREPARE, order.model_dump(mode="json"))["part"] == order.part
+    answers = [PrepareResult.model_validate_json(text) for _, _, text in host.journal.of(CAPTURE).results()]
+    assert sorted(answer.round for answer in answers) == [0, 1]
+
+
+class _Arriving:
+    """What libvirt says of a guest that is on its way to this host. Seen with libvirt 9.0."""
+
+    def UUIDString(self) -> str:  # noqa: N802  libvirt's name
+        return ALPHA
+
+    def name(self) -> str:
+        return "alpha"
+
+    def jobStats(self) -> dict[str, int]:  # noqa: N802  libvirt's name
+        error = libvirt.libvirtError("migration statistics are available only on the source host")
+        error.err = (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_FROM_QEMU, str(error), 2, "", None, None, 0, 0)
+        raise error
+
+
+def test_a_guest_that_arrives_has_a_job_although_libvirt_tells_nothing_of_it() -> None:
+    assert Domain(_Arriving()).job() == "migration from another host"

@@ -1,0 +1,144 @@
+"""Reading an export through the threads of a transfer, served by a real qemu-nbd."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from freezeframe.contract.order import TransferOrder
+from freezeframe.contract.words import CaptureKind
+from freezeframe.repository import Repository
+from workers import bandwidth
+from workers.export import Export, ExportError
+from workers.host import Host
+from workers.steps import reading
+from workers.steps.transfer import transfer
+
+GUEST = "00000000-0000-4000-8000-00000000000a"
+CHUNK = 64 << 10
+SIZE = 40 * CHUNK + 512  # the last chunk is a short one
+
+
+def order(**changes: object) -> TransferOrder:
+    usual = TransferOrder(
+        capture_id="01KAAAAAAAAAAAAAAAAAAAAAAA",
+        epoch=1,
+        host_id="host-a",
+        not_after=datetime.now(UTC) + timedelta(hours=1),
+        guest_uuid=GUEST,
+        guest_name="alpha",
+        target="vda",
+        size_bytes=SIZE,
+        chunk_bytes=CHUNK,
+        kind=CaptureKind.FULL,
+        checkpoint=None,
+        parent_index=None,
+    )
+    return usual.model_copy(update=changes)
+
+
+@contextmanager
+def served(host: Host, content: bytes) -> Iterator[subprocess.Popen[bytes]]:
+    disk, wanted = host.settings.run_dir / "disk", order()
+    disk.write_bytes(content)
+    socket = host.export_socket(wanted.capture_id, wanted.guest_uuid)
+    command = ["qemu-nbd", "--read-only", "--persistent", "--shared=16", "--format=raw", "--export-name=vda"]
+    with subprocess.Popen([*command, f"--socket={socket}", str(disk)]) as server:
+        try:
+            while not socket.exists():
+                assert server.poll() is None
+                time.sleep(0.01)
+            yield server
+        finally:
+            server.terminate()
+
+
+@pytest.fixture
+def host(host: Host) -> Host:
+    Repository.init(host.repository).sessions.begin(order().capture_id, "test")
+    host.settings.scratch_dir.mkdir(exist_ok=True)
+    return host
+
+
+def with_settings(host: Host, **settings: object) -> Host:
+    return replace(host, settings=host.settings.model_copy(update=settings))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_every_byte_arrives_in_its_place_whoever_reads_it(host: Host, threads: int) -> None:
+    content = os.urandom(SIZE)
+    with served(host, content):
+        result = transfer(with_settings(host, transfer_threads=threads), order())
+    with Repository.open(host.repository).disk_reader(result.index or "") as reader:
+        assert b"".join(extent.data or b"" for extent in reader) == content
+    assert result.bytes_read == SIZE
+
+
+def test_an_export_that_ends_in_the_middle_is_told_as_such(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(host, os.urandom(SIZE)) as server:
+        written: list[int] = []
+
+        def die(_self: object, done: int, _read: int) -> None:
+            written.append(done)
+            server.kill()
+            server.wait()
+
+        monkeypatch.setattr(reading.Progress, "add", die)
+        with pytest.raises(ExportError, match="Reading the export of disk vda"):
+            transfer(with_settings(host, transfer_threads=1), order())
+    assert written
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit_bytes_s"),
+    [({"transfer_limit_mib_s": 1.0}, None), ({"host_limit_mib_s": 1.0}, None), ({}, 1 << 20)],
+    ids=["transfer", "host", "capture"],
+)
+def test_a_limit_is_kept(
+    host: Host, monkeypatch: pytest.MonkeyPatch, settings: dict[str, float], limit_bytes_s: int | None
+) -> None:
+    """Every read is allowed by a bucket before it is asked for: by a clock that only waiting for limits moves."""
+    clock = Clock()
+    monkeypatch.setattr(bandwidth, "time", clock)
+    monkeypatch.setattr(reading, "time", clock)
+    asked: list[tuple[float, int]] = []
+    begin = Export.begin
+
+    def noted(export: Export, start: int, buffer: bytearray) -> int:
+        asked.append((clock.now, len(buffer)))
+        return begin(export, start, buffer)
+
+    monkeypatch.setattr(Export, "begin", noted)
+    monkeypatch.setattr(reading.Reading, "_wait_for", clock.wait_for)
+    with served(host, os.urandom(SIZE)):
+        transfer(with_settings(host, transfer_threads=2, **settings), order(limit_bytes_s=limit_bytes_s))
+    assert sum(count for _, count in asked) == SIZE
+    passed = 0
+    for at, count in sorted(asked):
+        passed += count
+        assert passed <= (at + bandwidth.BURST_S) * (1 << 20) * (1 + 1e-6)
+    assert clock.now > 2.0
+
+
+class Clock:
+    """In place of the module `time`: stands still but for those who wait, and never goes back."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._lock = threading.Lock()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait_for(self, coming: reading._Coming) -> bool:
+        with self._lock:
+            self.now = max(self.now, coming.not_before)
+        return True

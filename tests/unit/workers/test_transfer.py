@@ -1,0 +1,278 @@
+"""Transfers from a real export with a real bitmap: what is read, stored and repaired, and when it is read in full."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from freezeframe.contract.order import TransferOrder
+from freezeframe.contract.result import TransferResult
+from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy
+from freezeframe.repository import DiskCapture, DiskWriter, GuestCapture, Instant, Manifest, Repository, verify
+from freezeframe.repository.errors import ChunkDamaged
+from freezeframe.repository.layout import index_name, locate
+from workers.host import Host
+from workers.hypervisor.backup import bitmap_name
+from workers.steps.transfer import transfer
+
+TARGET = "vda"
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+GUEST = "00000000-0000-4000-8000-00000000000a"
+CHUNK = 64 << 10
+SLOTS = 8
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+FIRST, SECOND = "freezeframe.test.1", "freezeframe.test.2"
+
+
+def noise(length: int, seed: int) -> bytes:
+    return Random(seed).randbytes(length)  # noqa: S311  the same noise each time
+
+
+CONTENT = noise(SLOTS * CHUNK, 1)
+
+
+class ExportedDisk:
+    """As QEMU exports it in a backup, from a qcow2 with a bitmap of what has changed.
+
+    `content` at first; `write` changes it, and sets bits in the bitmap; `checkpoint` begins a new, clean one.
+    """
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        self.path = path
+        raw = path.with_suffix(".raw")
+        raw.write_bytes(content)
+        _run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(path))
+        raw.unlink()
+        self._bitmap("--add")
+
+    def checkpoint(self) -> None:
+        self._bitmap("--clear")
+
+    def write(self, offset: int, data: bytes) -> None:
+        source = self.path.with_suffix(".data")
+        source.write_bytes(data)
+        _run("qemu-io", "-f", "qcow2", "-c", f"write -s {source} {offset} {len(data)}", str(self.path))
+        source.unlink()
+
+    @contextmanager
+    def served(self, path: Path) -> Iterator[None]:
+        command = ["qemu-nbd", "--read-only", "--persistent", "--shared=8", "--format=qcow2"]
+        command += [f"--export-name={TARGET}", f"--bitmap={bitmap_name(TARGET)}", f"--socket={path}", str(self.path)]
+        with subprocess.Popen(command) as server:
+            try:
+                while not listens(path):
+                    assert server.poll() is None
+                    time.sleep(0.01)
+                yield
+            finally:
+                server.kill()  # it only reads, and a SIGTERM while it starts is lost
+
+    def _bitmap(self, action: str) -> None:
+        _run("qemu-img", "bitmap", "-f", "qcow2", action, str(self.path), bitmap_name(TARGET))
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def listens(path: Path) -> bool:
+    """A socket is there a moment before anybody listens at it."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+class Guest:
+    """One disk, its repository, and transfers of it."""
+
+    def __init__(self, host: Host, place: Path) -> None:
+        self.host = host
+        self.root = Path(host.repository)
+        self.repository = Repository.init(self.root, chunk_bytes=CHUNK)
+        self.repository.sessions.begin(CAPTURE, "test")
+        self.disk = ExportedDisk(place / "disk.qcow2", CONTENT)
+        self._count = 0
+
+    def full(self, checkpoint: str | None = FIRST) -> TransferResult:
+        return self._transfer(kind=CaptureKind.FULL, parent_index=None, checkpoint=checkpoint)
+
+    def incremental(self, parent: TransferResult, **changes: Any) -> TransferResult:
+        wanted = {"parent_index": parent.index, "parent_checkpoint": FIRST, "checkpoint": SECOND, **changes}
+        return self._transfer(kind=CaptureKind.INCREMENTAL, **wanted)
+
+    def _transfer(self, **changes: Any) -> TransferResult:
+        order = TransferOrder(
+            capture_id=CAPTURE,
+            epoch=1,
+            host_id="host-a",
+            not_after=datetime.now(UTC) + timedelta(hours=1),
+            guest_uuid=GUEST,
+            guest_name="alpha",
+            target=TARGET,
+            size_bytes=len(CONTENT),
+            chunk_bytes=CHUNK,
+            **changes,
+        )
+        path = self.host.export_socket(CAPTURE, GUEST)
+        with self.disk.served(path):
+            result = transfer(self.host, order)
+        path.unlink(missing_ok=True)
+        return result
+
+    def read(self, result: TransferResult) -> bytes:
+        with self.repository.disk_reader(result.index or "") as reader:
+            return b"".join(extent.data or bytes(extent.length) for extent in reader)
+
+    def seal(self, result: TransferResult) -> Manifest:
+        disk = DiskCapture(
+            target=TARGET,
+            source="/images/disk.qcow2",
+            source_format="qcow2",
+            size_bytes=len(CONTENT),
+            chunk_bytes=CHUNK,
+            kind=CaptureKind.FULL,
+            index=result.index or "",
+            bytes_read=result.bytes_read,
+            bytes_stored=result.bytes_stored,
+            chunks_new=result.chunks_new,
+            chunks_known=result.chunks_known,
+        )
+        guest = GuestCapture(
+            guest_uuid=GUEST,
+            name="alpha",
+            host_id="host-a",
+            domain_xml="<domain/>",
+            consistency=Consistency.CRASH,
+            hold_ms=None,
+            disks=(disk,),
+        )
+        manifest = Manifest(
+            capture_id=CAPTURE,
+            created_at=NOW,
+            instant=Instant(at=NOW),
+            hold=HoldKind.NONE,
+            policy=Policy.ALL,
+            consistency=Consistency.CRASH,
+            kind=CaptureKind.FULL,
+            guests=(guest,),
+            proof=None,
+        )
+        self.repository.write_manifest(manifest)
+        return manifest
+
+    def chunk_file(self, result: TransferResult, slot: int) -> Path:
+        with self.repository.index(result.index or "") as index:
+            return self.root / locate(index.digest_at(slot) or b"")
+
+
+@pytest.fixture
+def guest(host: Host, tmp_path: Path) -> Guest:
+    return Guest(host, tmp_path)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_an_incremental_reads_what_is_dirty_and_no_more(guest: Guest) -> None:
+    full = guest.full()
+    guest.disk.checkpoint()
+    guest.disk.write(2 * CHUNK, changed := noise(CHUNK, 2))
+    result = guest.incremental(full)
+    assert result.full_reason is None
+    assert (result.bytes_read, result.dirty_bytes, result.chunks_new) == (CHUNK, CHUNK, 1)
+    assert guest.read(result) == CONTENT[: 2 * CHUNK] + changed + CONTENT[3 * CHUNK :]
+
+
+def test_a_clean_chunk_that_was_set_aside_is_read_again_and_both_captures_are_whole(guest: Guest) -> None:
+    full = guest.full()
+    manifest = guest.seal(full)
+    flip(guest.chunk_file(full, 5))
+    assert len(verify(guest.repository, [manifest], set_aside=True).chunks) == 1
+    guest.disk.checkpoint()
+    guest.disk.write(2 * CHUNK, changed := noise(CHUNK, 2))
+    result = guest.incremental(full)
+    assert result.full_reason is None
+    assert (result.bytes_read, result.dirty_bytes, result.chunks_new) == (2 * CHUNK, CHUNK, 2)
+    assert guest.read(full) == CONTENT
+    assert guest.read(result) == CONTENT[: 2 * CHUNK] + changed + CONTENT[3 * CHUNK :]
+    assert verify(guest.repository, [manifest], set_aside=True).whole_again == (manifest.capture_id,)
+
+
+def test_a_clean_chunk_that_is_missing_is_read_again(guest: Guest) -> None:
+    full = guest.full()
+    guest.chunk_file(full, 5).unlink()
+    guest.disk.checkpoint()
+    result = guest.incremental(full)
+    assert (result.bytes_read, result.dirty_bytes, result.chunks_new) == (CHUNK, 0, 1)
+    assert guest.read(full) == guest.read(result) == CONTENT
+
+
+def test_without_the_second_reading_it_would_stay_lost(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DiskWriter, "slots_to_read_again", lambda _: iter(()))
+    full = guest.full()
+    guest.chunk_file(full, 5).unlink()
+    guest.disk.checkpoint()
+    with pytest.raises(ChunkDamaged, match="missing"):
+        guest.read(guest.incremental(full))
+
+
+def missing(guest: Guest, full: TransferResult) -> dict[str, Any]:
+    (guest.root / index_name(bytes.fromhex(full.index or ""))).unlink()
+    return {}
+
+
+def damaged(guest: Guest, full: TransferResult) -> dict[str, Any]:
+    flip(guest.root / index_name(bytes.fromhex(full.index or "")))
+    return {}
+
+
+def other(guest: Guest, full: TransferResult) -> dict[str, Any]:
+    return {"parent_index": "ab" * 32}
+
+
+def resized(guest: Guest, full: TransferResult) -> dict[str, Any]:
+    with guest.repository.disk_writer(CHUNK, CHUNK, checkpoint=FIRST) as writer:
+        return {"parent_index": writer.finish().digest}
+
+
+def cut_otherwise(guest: Guest, full: TransferResult) -> dict[str, Any]:
+    with guest.repository.disk_writer(len(CONTENT), 2 * CHUNK, checkpoint=FIRST) as writer:
+        return {"parent_index": writer.finish().digest}
+
+
+def of_another_checkpoint(guest: Guest, full: TransferResult) -> dict[str, Any]:
+    return {"parent_checkpoint": "freezeframe.test.0"}
+
+
+@pytest.mark.parametrize(
+    ("lose", "reason"),
+    [
+        (missing, "is missing"),
+        (damaged, "has other bytes than were written"),
+        (other, "is missing"),
+        (resized, f"has {CHUNK} bytes in chunks of {CHUNK}"),
+        (cut_otherwise, f"in chunks of {2 * CHUNK}"),
+        (of_another_checkpoint, f"began checkpoint {FIRST}, and changes are known since freezeframe.test.0"),
+    ],
+)
+def test_without_proof_it_is_read_in_full_with_the_reason_and_nothing_is_stored_twice(
+    guest: Guest, lose: Any, reason: str
+) -> None:
+    full = guest.full()
+    guest.disk.checkpoint()
+    result = guest.incremental(full, **lose(guest, full))
+    assert reason in (result.full_reason or "")
+    assert (result.bytes_read, result.chunks_new, result.chunks_known) == (len(CONTENT), 0, SLOTS)
+    assert result.dirty_bytes is None
+    assert guest.read(result) == CONTENT

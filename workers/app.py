@@ -1,0 +1,86 @@
+"""A host's Celery app: its tasks, on its own two queues.
+
+    control   prepare, hold, release   one process, threads, a warm libvirt connection; and the inventory beside them
+    data      transfer                 a process for each, so that hashing and compressing have a core each
+
+`freezeframe worker control` and `freezeframe worker data` start it with the right options.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import structlog
+from celery.signals import task_failure, worker_process_init, worker_ready, worker_shutting_down
+
+from freezeframe import bus
+from freezeframe.contract import names
+from freezeframe.contract.words import Step
+from freezeframe.settings import BusSettings, HostSettings, load
+from workers import inventory, recovery
+from workers.host import this_host
+from workers.steps import table
+from workers.steps.frame import run_step, settle_interrupted
+
+log = structlog.get_logger("worker")
+
+_host_id = load(HostSettings).host_id
+app = bus.celery_app(f"host.{_host_id}", load(BusSettings))
+_stop = threading.Event()
+
+Payload = dict[str, Any]
+
+
+@app.task(name=names.STEP_TASKS[Step.PREPARE])  # type: ignore[untyped-decorator]
+def prepare_task(order: Payload) -> Payload:
+    """Everything slow or doubtful, before any guest is touched."""
+    return run_step(this_host(), table.PREPARE, order)
+
+
+@app.task(name=names.STEP_TASKS[Step.HOLD])  # type: ignore[untyped-decorator]
+def hold_task(order: Payload) -> Payload:
+    """Hold, begin, meet the other hosts, let go."""
+    return run_step(this_host(), table.HOLD, order)
+
+
+@app.task(name=names.STEP_TASKS[Step.TRANSFER])  # type: ignore[untyped-decorator]
+def transfer_task(order: Payload) -> Payload:
+    """One disk into the repository."""
+    return run_step(this_host(), table.TRANSFER, order)
+
+
+@app.task(name=names.STEP_TASKS[Step.RELEASE])  # type: ignore[untyped-decorator]
+def release_task(order: Payload) -> Payload:
+    """Leave every guest as it was found."""
+    return run_step(this_host(), table.RELEASE, order)
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _begin(sender: Any, **_: object) -> None:
+    """Answer for what an earlier worker of this kind left unanswered; the control worker also recovers and publishes."""
+    host = this_host()
+    if names.control_queue(_host_id) not in sender.app.amqp.queues.consume_from:
+        settle_interrupted(host, table.DATA_STEPS)
+        return
+    settle_interrupted(host, table.CONTROL_STEPS)
+    recovery.recover(host)
+    for work, name in ((inventory.publish_forever, "inventory"), (recovery.recover_forever, "recovery")):
+        threading.Thread(target=work, args=(host, _stop), name=name, daemon=True).start()
+
+
+@task_failure.connect  # type: ignore[untyped-decorator]
+def _lost(**_: object) -> None:
+    """Tasks never raise, so one that failed has lost its process; what it was at work on is answered here."""
+    settle_interrupted(this_host(), table.DATA_STEPS)
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _forked(**_: object) -> None:
+    """A process that was forked opens connections of its own."""
+    this_host.cache_clear()
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _end(**_: object) -> None:
+    _stop.set()

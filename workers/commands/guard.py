@@ -1,0 +1,64 @@
+"""`freezeframe guard`: the thaw guard of this host. Needs libvirt and its own directory, nothing else."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import structlog
+
+from freezeframe import heartbeat, log
+from freezeframe.errors import FreezeframeError
+from freezeframe.settings import HostSettings, load
+from workers.guard.lease import LeaseFiles
+from workers.guard.server import Guard
+from workers.hypervisor.connection import Hypervisor
+
+_log = structlog.get_logger("guard")
+
+
+class GuardEndedError(FreezeframeError):
+    """The thaw guard ended by itself."""
+
+    code = "guard-ended"
+    advice = "Its last lines say why. Guests that were held are let go when it is started again."
+
+
+#: How a guard is told to end.
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+#: Seconds between two looks whether it still serves.
+LOOK_S = 1.0
+
+
+def guard() -> None:
+    """Run this host's thaw guard, which lets go of every guest that is held for too long.
+
+    Told to end (SIGTERM, Ctrl-C) it takes no new leases and ends when no guest is held any more; told twice, at once: what
+    it then leaves is let go by the next one.
+    """
+    log.configure()
+    settings = load(HostSettings)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # for all threads, which inherit it: only `_told_to_end` takes them
+    server = Guard(LeaseFiles(settings.state_dir), Hypervisor(settings.libvirt_uri))
+    serving = threading.Thread(target=server.run, args=(settings.guard_socket,), name="guard", daemon=True)
+    serving.start()
+    heartbeat.beat_while(server.at_work)
+    if not _told_to_end(serving):
+        raise GuardEndedError("The thaw guard ended by itself.")
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)  # told once more it ends at once
+    server.drain()
+    _log.info("guard ends")
+
+
+def _told_to_end(serving: threading.Thread) -> bool:
+    """Wait for a signal; False if the guard ended without one.
+
+    Signals are waited for, not handled: the kernel may hand one to any thread, and a main thread that waits for a lock would
+    not run its handler then. [signal(7), Python's signal: execution of handlers]
+    """
+    while serving.is_alive():
+        if signal.sigtimedwait(_ENDS, LOOK_S) is not None:
+            return True
+    return False

@@ -1,0 +1,110 @@
+"""`freezeframe thaw`: the red button. Lets guests of this host go, by libvirt alone: no Redis, no orchestrator, no workers.
+
+A capture that holds one of the guests at this moment claims no instant for it: its worker finds that the guest ran, or had
+fewer filesystems frozen, before it was let go. The lease stays with the guard, the guest's protection if this fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+
+from freezeframe.cli.output import AsJson, out, print_json, table
+from freezeframe.contract.words import HoldKind
+from freezeframe.errors import EXIT_PARTIAL, FreezeframeError
+from freezeframe.settings import HostSettings, load
+from workers import hold
+from workers.hypervisor.connection import Hypervisor
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import AgentError, GuestGoneError
+
+#: Guests at once. Each may wait for an agent that does not answer; the button must work on a host full of them.
+THREADS = 32
+#: libvirt's VIR_ERR_ARGUMENT_UNSUPPORTED, its answer for a guest that has no agent channel: nobody can have frozen it.
+NO_AGENT_CHANNEL = 74
+
+
+@dataclass(frozen=True)
+class LetGo:
+    """What became of one guest."""
+
+    guest: str
+    guest_uuid: str
+    was: str  # its state before, in virsh's words
+    thawed: int | None  # filesystems that were frozen and are not any more; None if the agent did not say
+    problem: str | None = None
+
+
+def thaw(
+    guests: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="GUEST", help="Names or UUIDs of guests on this host.", show_default=False),
+    ] = None,
+    *,
+    every_guest: Annotated[bool, typer.Option("--all", help="Every guest of this host that is not shut off.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let guests go at once: resume their CPUs, thaw their filesystems, and ask them whether they run.
+
+    The red button: it needs nothing but libvirt, and may be pressed again. A guest that was paused by hand is resumed too. A
+    capture that holds a guest at this moment will not claim one instant for it.
+
+    Exit code: 0 all run; 10 for some that is not certain.
+    """
+    if every_guest == bool(guests):
+        raise typer.BadParameter("name the guests to thaw, or say --all, and not both")
+    settings = load(HostSettings)
+    domains = _chosen(Hypervisor(settings.libvirt_uri), guests)
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda domain: _let_go(domain, settings.agent_timeout_s), domains))
+    _show(found, as_json=as_json)
+    if any(one.problem for one in found):
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def _chosen(hypervisor: Hypervisor, wanted: Sequence[str] | None) -> list[Domain]:
+    """Raises GuestGoneError for the first that is not here."""
+    domains = {domain.uuid: domain for domain in hypervisor.domains()}
+    if wanted is None:
+        return [domain for domain in domains.values() if domain.active()]
+    named = {domain.name: domain for domain in domains.values()}
+    missing = next((one for one in wanted if one not in named and one not in domains), None)
+    if missing is not None:
+        raise GuestGoneError(
+            f"There is no guest {missing} on this host.", advice="`virsh list --all` lists its guests."
+        )
+    return [named.get(one) or domains[one] for one in dict.fromkeys(wanted)]
+
+
+def _let_go(domain: Domain, agent_timeout_s: int) -> LetGo:
+    was, thawed, problem = "unknown", None, None
+    try:
+        was = domain.state()
+        thawed = hold.let_go(domain, HoldKind.FREEZE_PAUSE, agent_timeout_s).thawed
+        hold.verify_let_go(domain, HoldKind.FREEZE_PAUSE, agent_timeout_s)
+    except AgentError as error:
+        if error.libvirt_code != NO_AGENT_CHANNEL:
+            problem = f"{error} It runs, but whether it is thawed is not known."
+    except FreezeframeError as error:
+        problem = str(error)
+    return LetGo(domain.name, domain.uuid, was, thawed, problem)
+
+
+def _show(found: Sequence[LetGo], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"guests": [asdict(one) for one in found]})
+    elif not found:
+        out().print("No guest of this host is running.")
+    else:
+        rows = [(one.guest, one.was, _thawed_text(one), one.problem or "runs") for one in found]
+        out().print(table(["guest", "was", "filesystems thawed", "now"], rows))
+
+
+def _thawed_text(one: LetGo) -> str:
+    if one.thawed is None:
+        return "no agent" if one.problem is None else "–"
+    return str(one.thawed)

@@ -1,0 +1,73 @@
+"""`freezeframe worker control|data`: a host's two Celery workers."""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from celery.platforms import SecurityWarning
+from celery.signals import setup_logging, worker_process_init
+
+from freezeframe import log
+from freezeframe.contract import names
+from freezeframe.settings import HostSettings, load
+from freezeframe.supervise import die_with_parent
+from workers import budget
+
+#: Short tasks at once on a host. Each waits most of the time: for an agent, for the barrier, for libvirt.
+CONTROL_THREADS = 16
+#: Seconds between two heartbeats to Flower; Celery's 2 s is chatter with hundreds of hosts.
+HEARTBEAT_S = 10
+
+
+class Role(StrEnum):
+    CONTROL = "control"
+    DATA = "data"
+
+
+def worker(
+    role: Annotated[
+        Role,
+        typer.Argument(
+            help="control: prepare, hold, release and the inventory. data: the transfers of disks.", show_default=False
+        ),
+    ],
+) -> None:
+    """Run one of this host's two workers until it is told to end (SIGTERM ends it after the tasks in hand)."""
+    log.configure()
+    setup_logging.connect(_keep_logging)
+    # running as root is usual here; that JSON is all a worker accepts is why this is no danger
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    settings = load(HostSettings)
+    if role is Role.DATA:
+        worker_process_init.connect(_die_with_worker)
+        budget.keep_to(settings)
+        budget.keep_memory()
+    from workers.app import app  # noqa: PLC0415  reads the settings and connects signals, which is for this verb only
+
+    app.worker_main(["--quiet", "worker", *worker_options(role, settings)])
+
+
+def worker_options(role: Role, settings: HostSettings) -> list[str]:
+    """Celery's options for a role."""
+    own = {
+        Role.CONTROL: ["-P", "threads", "-c", str(CONTROL_THREADS), "-Q", names.control_queue(settings.host_id)],
+        Role.DATA: ["-P", "prefork", "-c", str(settings.transfers), "-Q", names.data_queue(settings.host_id)],
+    }
+    return [
+        *own[role],
+        *("-n", f"{role}@{settings.host_id}"),
+        *("-E", "--without-gossip", "--without-mingle", "--heartbeat-interval", str(HEARTBEAT_S)),
+    ]
+
+
+def _keep_logging(**_: object) -> None:
+    """Celery sets up logging of its own unless somebody says that it is done."""
+
+
+def _die_with_worker(**_: object) -> None:
+    """A transfer whose worker was killed would read on for hours with nobody to report to."""
+    die_with_parent(signal.SIGKILL)

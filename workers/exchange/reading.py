@@ -1,0 +1,112 @@
+"""Reading an image into the repository: extents, the chunks that hold data, several threads with a connection each."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from freezeframe.repository import DiskWriter, IndexReceipt, Repository
+from workers.exchange.image_server import CONNECTIONS, Image, served
+from workers.export import ChunkNeed, Export, ExportError, chunk_needs
+
+THREADS: Final = CONNECTIONS - 1
+
+#: Seconds in which a server whose socket is there must answer on it.
+_ANSWER_S: Final = 30.0
+_POLL_S: Final = 0.005
+
+
+def read_image(
+    repository: Repository, image: Image, size_bytes: int, target: str, on_read: Callable[[int], None]
+) -> IndexReceipt:
+    """Store the first `size_bytes` of an image; its index, settled. `on_read` is told bytes of the disk, never by two at once.
+
+    Raises ImageToolError, ExportError, and what the repository's writer raises.
+    """
+    with served(image, target) as socket, repository.disk_writer(size_bytes) as writer:
+        with _connected(socket, target) as export:
+            _Reading(socket, target, writer, size_bytes, repository.config.chunk_bytes, on_read).run(export)
+        return writer.finish()
+
+
+def _connected(socket: Path, target: str) -> Export:
+    """Its socket is there a moment before it listens, so being refused is tried again for a while."""
+    give_up = time.monotonic() + _ANSWER_S
+    while True:
+        try:
+            return Export(socket, target, with_bitmap=False)
+        except ExportError as error:
+            refused = getattr(error.__cause__, "errnum", None) == errno.ECONNREFUSED
+            if not refused or time.monotonic() > give_up:
+                raise
+            time.sleep(_POLL_S)
+
+
+class _Reading:
+    """The threads of one image. The first failure stops them all, and is the one that is raised."""
+
+    def __init__(
+        self,
+        socket: Path,
+        target: str,
+        writer: DiskWriter,
+        size_bytes: int,
+        chunk_bytes: int,
+        on_read: Callable[[int], None],
+    ) -> None:
+        self._socket = socket
+        self._target = target
+        self._writer = writer
+        self._size_bytes = size_bytes
+        self._chunk_bytes = chunk_bytes
+        self._on_read = on_read
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+
+    def run(self, export: Export) -> None:
+        slots = self._slots(export)
+        threads = [threading.Thread(target=self._read, args=(slots,), name="import") for _ in range(THREADS)]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException as error:  # an interrupt: the writer must not be left while threads write to it
+            self._failure = self._failure or error
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+            raise
+        if self._failure is not None:
+            raise self._failure
+
+    def _slots(self, export: Export) -> Iterator[int]:
+        """The chunks that hold data; others are holes from the beginning."""
+        for slot, need in chunk_needs(export.extents(), export.size_bytes, self._chunk_bytes):
+            if need is ChunkNeed.READ:
+                yield slot
+            else:
+                self._on_read(self._length(slot))
+
+    def _read(self, slots: Iterator[int]) -> None:
+        try:
+            with Export(self._socket, self._target, with_bitmap=False) as export:
+                while (slot := self._next(slots)) is not None:
+                    data = export.read(slot * self._chunk_bytes, self._length(slot))
+                    self._writer.write_chunk(slot, data)
+                    with self._lock:
+                        self._on_read(len(data))
+        except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to; `run` tells
+            self._failure = self._failure or error
+
+    def _next(self, slots: Iterator[int]) -> int | None:
+        with self._lock:
+            return None if self._failure is not None else next(slots, None)
+
+    def _length(self, slot: int) -> int:
+        """An image may be longer than its disk by less than a sector."""
+        return min(self._chunk_bytes, self._size_bytes - slot * self._chunk_bytes)

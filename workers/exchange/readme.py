@@ -1,0 +1,80 @@
+"""The README of an image set: how to use it with virsh and qemu-img alone. Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workers.exchange.description import DEFINE, FILE, SUMS, Description, ExportedGuest
+
+_WORTH = {
+    "group": "all guests show one instant",
+    "guest": "each guest shows one instant of its own, at which it was held still",
+    "crash": "as after a power cut; the disks of one guest share an instant",
+}
+
+
+def readme(description: Description, directory: Path) -> str:
+    """`directory` is where the set was made, which the definitions name."""
+    guests = "\n".join(_guest(guest) for guest in description.guests)
+    return f"""\
+Guests as they were captured
+============================
+
+Capture {description.capture_id}, taken at {description.instant.isoformat()},
+exported by freezeframe {description.program}. Consistency when it was captured: {description.consistency.value}
+({_WORTH[description.consistency.value]}).
+
+Nothing of freezeframe is needed to use these files: virsh, qemu-img and
+coreutils do. Every image stands alone, without a backing file.
+
+{guests}
+Check that all files are as they were exported
+----------------------------------------------
+
+    sha256sum -c {SUMS}
+    qemu-img check FILE.qcow2        # of an image in itself; not for raw ones
+
+Bring a guest back, on a host with libvirt
+------------------------------------------
+
+The definitions in {DEFINE}/ expect the images at
+{directory}
+If that is not where they are now, say so to the definitions first, from
+within this directory:
+
+    sed -i "s|{directory}|$PWD|g" {DEFINE}/*.xml
+
+Then, for a guest that libvirt does not know by that name or UUID:
+
+    virsh define {DEFINE}/NAME.xml
+    virsh start NAME
+
+A guest writes to the image that it is started from: copy the image first
+if you want to keep it as it was captured. NAME.xml, beside the images, is the
+definition exactly as it was captured, with the disks where they were then.
+
+Look into an image without a guest, or make another kind of it
+--------------------------------------------------------------
+
+    qemu-img info FILE
+    qemu-img convert -O vmdk FILE.qcow2 OTHER.vmdk     # or vdi, vhdx, vpc, raw
+    qemu-nbd --read-only --connect=/dev/nbd0 FILE.qcow2 # then mount /dev/nbd0p1
+
+Bring it back into a repository of freezeframe
+----------------------------------------------
+
+    freezeframe import THIS-DIRECTORY
+
+{FILE} describes this set to programs.
+"""
+
+
+def _guest(guest: ExportedGuest) -> str:
+    lines = [f"Guest {guest.name} ({guest.guest_uuid}), from host {guest.host_id}:"]
+    lines += [
+        f"    {disk.target:<6} {disk.file}  ({disk.size_bytes} bytes, {disk.format.value})" for disk in guest.disks
+    ]
+    lines += [f"    {one.target:<6} not captured: {one.reason}" for one in guest.skipped]
+    lines += [f"    define with {guest.define}"] if guest.define else []
+    lines += [f"    note: {warning}" for warning in guest.warnings]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,71 @@
+"""What the tasks of a host work with, opened once a process and never before a fork."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from freezeframe import bus
+from freezeframe.access import ConfiguredKey
+from freezeframe.repository import Repository
+from freezeframe.repository.crypto import NO_KEY, KeySource
+from freezeframe.settings import BusSettings, HostSettings, RepositorySettings, load
+from workers import durable
+from workers.claims import Claims
+from workers.hypervisor.connection import Hypervisor
+from workers.journal import Journal
+from workers.pace import Paces
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host, as one of its processes sees it."""
+
+    settings: HostSettings
+    bus: BusSettings
+    repository: str
+    hypervisor: Hypervisor
+    redis: redis.Redis
+    journal: Journal
+    claims: Claims
+    paces: Paces
+    repository_key: KeySource = NO_KEY
+
+    @property
+    def host_id(self) -> str:
+        return self.settings.host_id
+
+    def open_repository(self) -> Repository:
+        """Raises what `Repository.open` raises."""
+        return Repository.open(self.repository, self.repository_key)
+
+    def export_socket(self, capture_id: str, guest_uuid: str) -> Path:
+        """Where QEMU serves a guest's exports. Short: a ULID's random end and a UUID's first field are unique enough on a
+        host where a guest has one backup at a time.
+        """
+        return self.settings.run_dir / f"{capture_id[-10:]}-{guest_uuid[:8]}.sock"
+
+    def scratch_file(self, capture_id: str, guest_uuid: str, target: str) -> Path:
+        return self.settings.scratch_dir / capture_id / f"{guest_uuid}.{target}.qcow2"
+
+
+@functools.cache
+def this_host() -> Host:
+    """The host that this process runs on. Raises SettingsError."""
+    settings, bus_settings, repository = load(HostSettings), load(BusSettings), load(RepositorySettings)
+    for directory in (settings.state_dir, settings.scratch_dir, settings.run_dir):
+        durable.make_directory(directory)
+    return Host(
+        settings=settings,
+        bus=bus_settings,
+        repository=repository.repository,
+        hypervisor=Hypervisor(settings.libvirt_uri),
+        redis=bus.connect(bus_settings),
+        journal=Journal(settings.state_dir),
+        claims=Claims(settings.state_dir),
+        paces=Paces(settings.state_dir),
+        repository_key=ConfiguredKey.of(repository),
+    )

@@ -1,0 +1,147 @@
+"""One guest, as libvirt has it now."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import libvirt_qemu
+
+from workers.hypervisor.disk import DomainDisk, disks_of, parse
+from workers.hypervisor.errors import AgentError, HypervisorError, telling
+
+#: The channel that libvirt takes for the guest agent's.
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
+
+_STATES = {
+    libvirt.VIR_DOMAIN_NOSTATE: "no state",
+    libvirt.VIR_DOMAIN_RUNNING: "running",
+    libvirt.VIR_DOMAIN_BLOCKED: "idle",
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "in shutdown",
+    libvirt.VIR_DOMAIN_SHUTOFF: "shut off",
+    libvirt.VIR_DOMAIN_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "pmsuspended",
+}
+
+
+class Domain:
+    """A guest. Every call may raise HypervisorError, and GuestGoneError once the guest is gone."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+        self.uuid: str = handle.UUIDString()
+        self.name: str = handle.name()
+
+    def __str__(self) -> str:
+        return f"guest {self.name}"
+
+    def state(self) -> str:
+        """In virsh's words: running, paused, shut off, …"""
+        with telling(f"asking for the state of {self}"):
+            return _STATES.get(self.handle.state()[0], "unknown")
+
+    def active(self) -> bool:
+        with telling(f"asking for the state of {self}"):
+            return bool(self.handle.isActive())
+
+    def job(self) -> str | None:
+        """What keeps libvirt busy with this guest: migration, save, backup, a block job; None if nothing does."""
+        try:
+            with telling(f"asking for the jobs of {self}"):
+                stats = self.handle.jobStats()
+        except HypervisorError as error:
+            # "migration statistics are available only on the source host": what a guest that is arriving answers
+            if error.libvirt_code == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+                return _OPERATIONS[libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN]
+            raise
+        if stats.get("type", libvirt.VIR_DOMAIN_JOB_NONE) == libvirt.VIR_DOMAIN_JOB_NONE:
+            return None
+        return _OPERATIONS.get(stats.get("operation"), "job")
+
+    def block_job(self, target: str) -> bool:
+        with telling(f"asking for block jobs of {self}, disk {target}"):
+            return bool(self.handle.blockJobInfo(target))
+
+    def block_job_type(self, target: str) -> int | None:
+        """One of libvirt's VIR_DOMAIN_BLOCK_JOB_TYPE_*; None if QEMU works on none for this disk."""
+        with telling(f"asking for block jobs of {self}, disk {target}"):
+            kind = self.handle.blockJobInfo(target).get("type")
+        return None if kind is None else int(kind)
+
+    def live_xml(self) -> str:
+        with telling(f"reading the definition of {self}"):
+            return str(self.handle.XMLDesc())
+
+    def stored_xml(self) -> str:
+        """The definition to bring the guest back with: of its next start, without what belongs to this run only."""
+        with telling(f"reading the definition of {self}"):
+            return str(self.handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_MIGRATABLE))
+
+    def agent_socket(self) -> Path | None:
+        """QEMU's socket for the guest agent, which libvirt is connected to; None for a guest without one."""
+        source = parse(self.live_xml()).find(f"devices/channel[@type='unix']/target[@name='{AGENT_CHANNEL}']/../source")
+        path = None if source is None else source.get("path")
+        return Path(path) if path else None
+
+    def disks(self) -> list[DomainDisk]:
+        return disks_of(self.live_xml())
+
+    def disk_bytes(self, target: str) -> int:
+        """What the guest sees as the size of this disk."""
+        with telling(f"asking for the size of {self}, disk {target}"):
+            return int(self.handle.blockInfo(target)[0])
+
+    def start(self) -> None:
+        with telling(f"starting {self}"):
+            self.handle.create()
+
+    def pause(self) -> None:
+        with telling(f"pausing {self}"):
+            self.handle.suspend()
+
+    def resume(self) -> None:
+        with telling(f"resuming {self}"):
+            self.handle.resume()
+
+    def agent_command(self, command: str, timeout_s: int) -> str:
+        """Send a command in JSON to the guest agent and return its answer. Raises AgentError."""
+        with telling(f"asking the agent of {self}", AgentError):
+            return str(libvirt_qemu.qemuAgentCommand(self.handle, command, timeout_s, 0))
+
+    def monitor(self, command: str, **arguments: Any) -> Any:
+        """Send a command to QEMU itself, past libvirt, and return its answer. Raises HypervisorError.
+
+        libvirt marks the guest as tainted by it (custom-monitor), so it is for what libvirt cannot do. Names of arguments have
+        dashes in QMP, and underscores here.
+        """
+        call = {"execute": command, "arguments": {name.replace("_", "-"): value for name, value in arguments.items()}}
+        with telling(f"telling QEMU of {self}: {command}"):
+            answer = json.loads(libvirt_qemu.qemuMonitorCommand(self.handle, json.dumps(call), 0))
+        if "error" in answer:
+            raise HypervisorError(f"QEMU of {self} refused {command}: {answer['error'].get('desc')}.")
+        return answer["return"]
+
+
+_OPERATIONS = {
+    libvirt.VIR_DOMAIN_JOB_OPERATION_START: "start",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE: "save",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_RESTORE: "restore",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: "migration from another host",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: "migration to another host",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT: "snapshot",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_REVERT: "snapshot revert",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP: "dump",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP: "backup",
+}
+
+#: What `job` calls a guest that is on its way from one host to another.
+MIGRATIONS = frozenset(
+    _OPERATIONS[operation]
+    for operation in (
+        libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN,
+        libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT,
+    )
+)

@@ -1,0 +1,73 @@
+"""Block devices as destinations: claimed for ourselves alone, large enough, written whole, holes and all.
+
+The claim is O_EXCL: the kernel gives it only while nothing else has the device or a part of it: no mounted file system, no
+swap, no device mapper, no RAID, no other claim. [open(2); Linux block/bdev.c bd_prepare_to_claim] A guest's QEMU claims
+nothing, but locks the node; that is looked for too. What lies on the device beyond the disk's size is left as it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from workers.restore.descriptor import Descriptor
+from workers.restore.destination import LANES, Lane
+from workers.restore.errors import DeviceTooSmallError, DeviceUnfitError, TargetInUseError
+from workers.restore.partial import locked_by_qemu
+
+
+class BlockDevice:
+    """A destination. `mark` is how far an earlier restore came; nothing on it is known to be blank."""
+
+    def __init__(self, fd: int, path: Path, size_bytes: int, mark: int, advance: Callable[[int], None]) -> None:
+        self.mark = mark
+        self.blank_from = size_bytes
+        self._descriptor = Descriptor(fd, path)
+        self.lanes: Sequence[Lane] = [self] * LANES
+        self.write = self._descriptor.write
+        self.read = self._descriptor.read
+        self.zero = self._descriptor.zero
+        self.sync = self._descriptor.sync
+        self.advance = advance
+
+    def keep(self, offset: int, length: int) -> None:
+        """Nothing is kept about it."""
+
+
+@contextmanager
+def claimed(path: Path, size_bytes: int) -> Iterator[int]:
+    """A descriptor of the block device, for nobody else as long as the block lasts.
+
+    Raises DeviceUnfitError if it is none or cannot be opened, TargetInUseError, and DeviceTooSmallError for less than
+    `size_bytes`.
+    """
+    fd = _open(path)
+    try:
+        if not stat.S_ISBLK(os.fstat(fd).st_mode):
+            raise DeviceUnfitError(f"{path} is not a block device.")
+        if locked_by_qemu(fd):
+            raise TargetInUseError(f"{path} is in use by a running guest or a QEMU tool.")
+        found_bytes = os.lseek(fd, 0, os.SEEK_END)
+        if found_bytes < size_bytes:
+            raise DeviceTooSmallError(f"{path} has {found_bytes} bytes; the disk has {size_bytes}.")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _open(path: Path) -> int:
+    try:
+        if not stat.S_ISBLK(path.stat().st_mode):  # before O_EXCL, which means something only there
+            raise DeviceUnfitError(f"{path} is not a block device.")
+        return os.open(path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise TargetInUseError(
+                f"{path} is mounted, or otherwise in use.",
+                advice="Unmount it, or take it out of the volume group, RAID or swap that it is in; `lsblk` shows which.",
+            ) from error
+        raise DeviceUnfitError(f"{path} cannot be opened: {error.strerror}.") from error

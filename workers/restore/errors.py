@@ -1,0 +1,126 @@
+"""What can go wrong with a restore. Refused: nothing was written. Else: the file named was not, what is whole stays."""
+
+from __future__ import annotations
+
+from freezeframe.errors import EXIT_DAMAGED, EXIT_FAILED, EXIT_NOT_FOUND, EXIT_REFUSED, FreezeframeError
+
+
+class RestoreError(FreezeframeError):
+    """The restore failed."""
+
+    code = "restore"
+
+
+class RestoreRefusedError(RestoreError):
+    """The restore was not begun."""
+
+    code = "restore-refused"
+    exit_code = EXIT_REFUSED
+
+
+class NotInCaptureError(RestoreError):
+    """The capture has no such guest or disk."""
+
+    code = "not-in-capture"
+    exit_code = EXIT_NOT_FOUND
+    advice = "`freezeframe captures` lists the captures and the guests in them."
+
+
+class UnsafeNameError(RestoreRefusedError):
+    """A name from the manifest cannot be a file's name, or two files would have the same one."""
+
+    code = "unsafe-name"
+    advice = "Name the guests one by one, by their UUIDs with --guest, each into a directory of its own."
+
+
+class TargetExistsError(RestoreRefusedError):
+    """There is a file already where one would be restored to."""
+
+    code = "target-exists"
+    advice = "Restore to another directory, or give --overwrite to replace it."
+
+
+class TargetInUseError(RestoreRefusedError):
+    """The file is a running guest's disk, or another restore writes it."""
+
+    code = "target-in-use"
+    advice = "Stop the guest or wait for the other restore, or restore to another directory."
+
+
+class TargetUnfitError(RestoreRefusedError):
+    """The directory cannot be restored to."""
+
+    code = "target-unfit"
+    advice = "Give a directory that this user may write to, or one that can be created."
+
+
+class DeviceUnfitError(RestoreRefusedError):
+    """A block device or an NBD export cannot be restored to."""
+
+    code = "device-unfit"
+    advice = "Name a block device as /dev/…, or an export that may be written to as nbd://host/name or nbd+unix:///name?socket=…"
+
+
+class DeviceTooSmallError(RestoreRefusedError):
+    """A block device or an NBD export is smaller than the disk."""
+
+    code = "device-too-small"
+    advice = "Nothing was written. Name one that is at least as large as the disk."
+
+
+class DeviceNotConfirmedError(RestoreRefusedError):
+    """What is on a device would be lost, and nobody has said that it may be."""
+
+    code = "device-not-confirmed"
+    advice = "Look again at what you named; if all that is on it may be lost, give --overwrite-devices."
+
+
+class NoRoomError(RestoreRefusedError):
+    """There is less room than the data needs."""
+
+    code = "no-room"
+    advice = "Free space there, restore to another file system, or restore fewer disks with --disk."
+
+
+class TargetFullError(RestoreError):
+    """The file system ran full meanwhile."""
+
+    code = "target-full"
+    exit_code = EXIT_FAILED
+    advice = "No partial file is left. Free space there, or restore to another file system."
+
+
+class TargetNotWritableError(RestoreError):
+    """Writing the image failed."""
+
+    code = "target-not-writable"
+    exit_code = EXIT_FAILED
+    advice = "No partial file is left. Check the mount, its permissions and the kernel log."
+
+
+class DiskDamagedError(RestoreError):
+    """A disk's index or one of its chunks is not what was written."""
+
+    code = "disk-damaged"
+    exit_code = EXIT_DAMAGED
+
+
+class DefinitionUnfitError(RestoreRefusedError):
+    """The captured domain XML cannot be made into a definition."""
+
+    code = "definition-unfit"
+    advice = "Restore the disks without --define and write a definition by hand."
+
+
+class GuestDefinedError(RestoreRefusedError):
+    """libvirt knows a guest of that name or UUID."""
+
+    code = "guest-defined"
+    advice = "Give another name with --define, or undefine the guest that is there."
+
+
+class DefineNameError(RestoreRefusedError):
+    """The name to define a guest by cannot be used."""
+
+    code = "define-name"
+    advice = "Give one guest with --guest, or a name with {guest} in it, as in --define '{guest}-restored'."

@@ -1,0 +1,80 @@
+"""Restored guests made known to libvirt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+from workers.hypervisor.connection import Hypervisor
+from workers.restore.definition import Definition, RestoredImage, definition
+from workers.restore.disk import DiskPart
+from workers.restore.errors import DefineNameError, DefinitionUnfitError, GuestDefinedError
+from workers.restore.identity import Identity
+from workers.restore.image import ImageFormat
+from workers.restore.place import BlockDevicePlace, NbdPlace
+from workers.restore.plan import GuestPart
+from workers.restore.report import DefinedGuest
+
+PLACEHOLDER: Final = "{guest}"
+
+
+@dataclass(frozen=True)
+class Define:
+    """How restored guests are defined: `name` with `{guest}` in it for several; None for as captured, UUID and all."""
+
+    hypervisor: Hypervisor
+    name: str | None = None
+    start: bool = False
+
+    def definitions(self, parts: Iterable[GuestPart]) -> dict[str, Definition]:
+        """The definitions by the captured guests' UUIDs. libvirt is asked, but nothing is changed yet.
+
+        Raises DefineNameError, GuestDefinedError, DefinitionUnfitError and HypervisorError.
+        """
+        wanted = list(parts)
+        if self.name is not None and PLACEHOLDER not in self.name and len(wanted) > 1:
+            raise DefineNameError(f"{len(wanted)} guests cannot all be defined as {self.name!r}.")
+        made = {part.guest.guest_uuid: self._definition(part) for part in wanted}
+        self._check_free(made.values())
+        return made
+
+    def define(self, made: Definition) -> DefinedGuest:
+        """Define the guest, and start it if so wished. Raises HypervisorError."""
+        domain = self.hypervisor.define(made.xml)
+        if self.start:
+            domain.start()
+        return DefinedGuest(name=domain.name, uuid=domain.uuid, started=self.start)
+
+    def _definition(self, part: GuestPart) -> Definition:
+        images = {disk.target: _image(disk) for disk in part.disks}
+        identity = None
+        if self.name is not None:
+            identity = Identity(_checked(self.name.replace(PLACEHOLDER, part.guest.name)), str(uuid4()))
+        return definition(part.guest.domain_xml, images, identity)
+
+    def _check_free(self, wanted: Iterable[Definition]) -> None:
+        taken = {word: domain.name for domain in self.hypervisor.domains() for word in (domain.name, domain.uuid)}
+        for one in wanted:
+            for word in (one.name, one.uuid):
+                if word in taken:
+                    raise GuestDefinedError(f"libvirt has a guest {taken[word]} here, which is {word} too.")
+                taken[word] = one.name
+
+
+def _image(disk: DiskPart) -> RestoredImage:
+    match disk.place:
+        case None:
+            return RestoredImage(disk.path, disk.format)
+        case BlockDevicePlace(path):
+            return RestoredImage(path, ImageFormat.RAW, device=True)
+        case NbdPlace(uri):
+            raise DefinitionUnfitError(f"A guest cannot be defined upon {uri}, to which its disk {disk.target} goes.")
+
+
+def _checked(name: str) -> str:
+    """A guest's name is put in front of files' names, so it must leave room for those."""
+    if not name.strip() or "/" in name or not name.isprintable() or len(name.encode()) > 200:
+        raise DefineNameError(f"{name!r} cannot be the name of a guest.", advice="Give another name with --define.")
+    return name

@@ -1,0 +1,74 @@
+"""Where a disk may go other than into a file, as a caller names it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from workers.restore.errors import DeviceUnfitError
+
+_NAMED: Final = re.compile(r"(?P<guest>.+?):(?P<target>[a-z][a-z0-9]{1,15})=(?P<where>.+)", re.DOTALL)
+_NBD: Final = re.compile(r"nbds?(\+unix)?://.+", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class BlockDevicePlace:
+    """A block device of this machine."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class NbdPlace:
+    """An NBD export, by its URI."""
+
+    uri: str
+
+    def __str__(self) -> str:
+        return self.uri
+
+
+#: A place that is written over, rather than a file that is made.
+Place = BlockDevicePlace | NbdPlace
+
+#: Guests, by name or UUID, with a disk's target each, and where that disk goes.
+Places = dict[tuple[str, str], Place]
+
+
+def places(devices: Iterable[str], exports: Iterable[str]) -> Places:
+    """What `GUEST:TARGET=/dev/…` and `GUEST:TARGET=nbd://…` mean. Raises DeviceUnfitError for what means nothing, and for one
+    disk or one place that is named twice.
+    """
+    found: Places = {}
+    for text, device in [*((one, True) for one in devices), *((one, False) for one in exports)]:
+        match = _NAMED.fullmatch(text)
+        if match is None:
+            form = "/dev/NAME" if device else "nbd://HOST/NAME"
+            raise DeviceUnfitError(
+                f"{text!r} does not say which disk goes where.", advice=f"Write GUEST:TARGET={form}."
+            )
+        key = match["guest"], match["target"]
+        place = _device(match["where"]) if device else _export(match["where"])
+        if key in found or place in found.values():
+            raise DeviceUnfitError(f"{text} names a disk or a place for the second time.", advice="Name each once.")
+        found[key] = place
+    return found
+
+
+def _device(text: str) -> BlockDevicePlace:
+    path = Path(text)
+    if not path.is_absolute():
+        raise DeviceUnfitError(f"{text!r} is not the path of a block device.")
+    return BlockDevicePlace(path)
+
+
+def _export(text: str) -> NbdPlace:
+    if not _NBD.fullmatch(text):
+        raise DeviceUnfitError(f"{text!r} is not the URI of an NBD export.")
+    return NbdPlace(text)

@@ -1,0 +1,152 @@
+"""The plan of a restore: which disks of which guests become which files. Pure; nothing is read, written or asked for."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from freezeframe.repository import DiskCapture, GuestCapture, Manifest
+from workers.restore.disk import DiskPart
+from workers.restore.errors import NotInCaptureError, UnsafeNameError
+from workers.restore.image import ImageFormat
+from workers.restore.partial import SUFFIX
+from workers.restore.place import Place
+from workers.restore.progress import NEW
+from workers.restore.progress import SUFFIX as PROGRESS_SUFFIX
+
+_TARGET: Final = re.compile(r"[a-z][a-z0-9]{1,15}")
+
+#: No separator, nothing that moves a terminal's cursor or that XML cannot hold, nothing hidden, no option.
+_STEM: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff/.-][^\x00-\x1f\x7f-\x9f\ud800-\udfff/]*")
+
+#: What the file systems around us allow in a name, in bytes.
+_NAME_BYTES: Final = 255
+_LONGEST_SUFFIX: Final = max(len(SUFFIX), len(PROGRESS_SUFFIX + NEW))
+
+
+@dataclass(frozen=True)
+class GuestPart:
+    """One guest of a restore. `xml_path` is where its domain XML goes, as captured."""
+
+    guest: GuestCapture
+    xml_path: Path
+    disks: tuple[DiskPart, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that will be there."""
+        return (*(disk.path for disk in self.disks if disk.place is None), self.xml_path)
+
+
+def plan(
+    manifest: Manifest,
+    directory: Path,
+    image_format: ImageFormat,
+    guests: Collection[str] | None = None,
+    disks: Collection[str] | None = None,
+    places: Mapping[tuple[str, str], Place] | None = None,
+) -> tuple[GuestPart, ...]:
+    """The guests with those names or UUIDs, and their disks with those targets; None for all. Disks that `places` has, by a
+    guest's name or UUID and a target, go there.
+
+    Raises NotInCaptureError for a guest or a disk that the capture does not have, UnsafeNameError for a name that cannot be a
+    file's. `directory` must be absolute.
+    """
+    wanted = dict(places or {})
+    parts = tuple(
+        part
+        for guest in _wanted_guests(manifest, guests)
+        if (part := _part(manifest, guest, directory, image_format, disks, wanted)).disks or disks is None
+    )
+    if wanted:
+        guest_name, target = next(iter(wanted))
+        raise NotInCaptureError(f"Disk {target} of guest {guest_name} is not among what is to be restored.")
+    found = {disk.target for part in parts for disk in part.disks}
+    if missing := sorted(set(disks or ()) - found):
+        raise NotInCaptureError(f"No guest that is to be restored from {manifest.capture_id} has a disk {missing[0]}.")
+    _check_distinct(parts)
+    return parts
+
+
+def _wanted_guests(manifest: Manifest, wanted: Collection[str] | None) -> list[GuestCapture]:
+    if wanted is None:
+        return list(manifest.guests)
+    for one in wanted:
+        if not any(one in {guest.name, guest.guest_uuid} for guest in manifest.guests):
+            raise NotInCaptureError(f"Capture {manifest.capture_id} has no guest {one!r}.")
+    return [guest for guest in manifest.guests if {guest.name, guest.guest_uuid} & set(wanted)]
+
+
+def _part(
+    manifest: Manifest,
+    guest: GuestCapture,
+    directory: Path,
+    image_format: ImageFormat,
+    targets: Collection[str] | None,
+    places: dict[tuple[str, str], Place],
+) -> GuestPart:
+    """What has its place is taken out of `places`."""
+    stem = _stem(manifest, guest)
+    disks = tuple(
+        _disk(manifest, guest, disk, directory / f"{stem}-{_checked_target(disk.target)}", image_format, places)
+        for disk in guest.disks
+        if targets is None or disk.target in targets
+    )
+    return GuestPart(guest, _path(directory, f"{stem}.xml"), disks)
+
+
+def _disk(
+    manifest: Manifest,
+    guest: GuestCapture,
+    disk: DiskCapture,
+    stem: Path,
+    image_format: ImageFormat,
+    places: dict[tuple[str, str], Place],
+) -> DiskPart:
+    place = _place(guest, disk.target, places)
+    name = stem.name if place is not None else f"{stem.name}.{image_format.value}"
+    return DiskPart(
+        capture_id=manifest.capture_id,
+        guest_name=guest.name,
+        target=disk.target,
+        index=disk.index,
+        path=_path(stem.parent, name),
+        format=image_format if place is None else ImageFormat.RAW,
+        place=place,
+    )
+
+
+def _place(guest: GuestCapture, target: str, places: dict[tuple[str, str], Place]) -> Place | None:
+    return places.pop((guest.guest_uuid, target), None) or places.pop((guest.name, target), None)
+
+
+def _stem(manifest: Manifest, guest: GuestCapture) -> str:
+    """How a guest's files begin: with its name, and with its UUID too where hosts have guests of the same name."""
+    names = Counter(one.name for one in manifest.guests)
+    stem = guest.name if names[guest.name] == 1 else f"{guest.name}-{guest.guest_uuid}"
+    if not _STEM.fullmatch(stem):
+        raise UnsafeNameError(f"The guest name {guest.name!r} in {manifest.capture_id} cannot be the name of a file.")
+    return stem
+
+
+def _checked_target(target: str) -> str:
+    if not _TARGET.fullmatch(target):
+        raise UnsafeNameError(f"The disk name {target!r} cannot be part of a file's name.")
+    return target
+
+
+def _path(directory: Path, name: str) -> Path:
+    if len(name.encode()) + _LONGEST_SUFFIX > _NAME_BYTES:
+        raise UnsafeNameError(f"The file name {name!r} is too long.")
+    return directory / name
+
+
+def _check_distinct(parts: tuple[GuestPart, ...]) -> None:
+    paths = Counter(path for part in parts for path in part.paths)
+    twice = [path for path, count in paths.items() if count > 1]
+    if twice:
+        raise UnsafeNameError(f"Two disks or guests would both become {twice[0]}.")

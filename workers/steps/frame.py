@@ -1,0 +1,187 @@
+"""What is around every step: read the order, answer a repeated one from the journal, store and publish the result.
+
+    order ─▶ valid? ─▶ answered before? ─▶ begun ─▶ the step ─▶ result in the journal ─▶ result in the run's record ─▶ ack
+                │              └─────────────────────────────────────────────▲
+                └─▶ a fault, as a result
+
+Nothing raises out of here. Tasks are acknowledged before they are done, so a step whose process dies is never delivered again;
+the journal knows that it was begun, and `settle_interrupted` answers it when the worker is back: the run ends at once,
+instead of waiting for its deadline. A hold is never done a second time; a release is.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import redis
+import structlog
+from pydantic import ValidationError
+
+from freezeframe.contract import names
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.order import Order
+from freezeframe.contract.result import Acknowledgement, Result
+from freezeframe.contract.words import Step
+from freezeframe.errors import EXIT_REFUSED, EXIT_UNREACHABLE, FreezeframeError
+from workers.host import Host
+from workers.journal import CaptureJournal
+
+OrderT = TypeVar("OrderT", bound=Order)
+ResultT = TypeVar("ResultT", bound=Result)
+
+log = structlog.get_logger("step")
+
+#: Tries to publish a result, and seconds between them; after that recovery tells it when Redis is back.
+PUBLISH_TRIES = 5
+PUBLISH_PAUSE_S = 0.5
+#: Seconds that results stay in Redis, like the run's record.
+RESULTS_KEEP_S = 7 * 86400
+
+
+class LateOrderError(FreezeframeError):
+    """The order came after its time."""
+
+    code = "late-order"
+    exit_code = EXIT_REFUSED
+    advice = "Its capture has gone on without it; look whether the host's control worker keeps up with its queue."
+
+
+class ForeignOrderError(FreezeframeError):
+    """The order is for another host."""
+
+    code = "foreign-order"
+    exit_code = EXIT_REFUSED
+    advice = "Two hosts may share a host id; give each its own FREEZEFRAME_HOST_ID."
+
+
+class UnexpectedError(FreezeframeError):
+    """A defect in Freezeframe."""
+
+    code = "unexpected"
+    advice = "This is a defect; the host's log has the traceback."
+
+
+class InterruptedStepError(FreezeframeError):
+    """The process that was at work on the step has died."""
+
+    code = "interrupted"
+    exit_code = EXIT_UNREACHABLE
+    advice = "Look into the host's log for why its worker ended; then capture again."
+
+
+@dataclass(frozen=True)
+class StepCode(Generic[OrderT, ResultT]):
+    """What a step is made of. `failed` builds the result of a step that failed as a whole."""
+
+    step: Step
+    order_type: type[OrderT]
+    do: Callable[[Host, OrderT], ResultT]
+    failed: Callable[[OrderT, Fault], ResultT]
+
+
+def run_step(host: Host, code: StepCode[OrderT, ResultT], payload: dict[str, Any]) -> dict[str, Any]:
+    """Run one step and return its acknowledgement."""
+    try:
+        order = code.order_type.model_validate(payload)
+    except ValidationError as error:
+        log.error("unreadable order", step=code.step, faults=error.error_count())  # noqa: TRY400  it may hold secrets
+        return {"v": 1, "ok": False, "unreadable": str(code.step)}
+    with structlog.contextvars.bound_contextvars(capture=order.capture_id, step=str(code.step), part=order.part):
+        journal = host.journal.of(order.capture_id)
+        with journal.lock(code.step, order.part):
+            text = journal.result(code.step, order.part) or _answer(host, code, journal, order)
+        _publish(host, code.step, order, text)
+    done = Acknowledgement(
+        capture_id=order.capture_id,
+        step=code.step,
+        host_id=host.host_id,
+        part=order.part,
+        ok=json.loads(text)["fault"] is None,
+    )
+    return done.model_dump(mode="json")
+
+
+def _answer(host: Host, code: StepCode[OrderT, ResultT], journal: CaptureJournal, order: OrderT) -> str:
+    """Do the step and store its result; a hold that was begun before has had its chance."""
+    if code.step is Step.HOLD and journal.begun(code.step, order.part):
+        result = code.failed(order, _interrupted(host))
+    else:
+        journal.record_begun(code.step, order.part, order.model_dump_json())
+        result = _attempt(host, code, order)
+    text = result.model_dump_json()
+    journal.store_result(code.step, order.part, text)
+    return text
+
+
+def settle_interrupted(host: Host, codes: Iterable[StepCode[Any, Any]]) -> None:
+    """Answer every order that was begun by a process that died: a release is done again, the others have failed."""
+    codes = list(codes)
+    for journal in host.journal.unended():
+        for code in codes:
+            for text in journal.unanswered(code.step):
+                order = code.order_type.model_validate_json(text)
+                try:
+                    with journal.lock(code.step, order.part, wait=False):
+                        if code.step is not Step.RELEASE and journal.result(code.step, order.part) is None:
+                            result = code.failed(order, _interrupted(host))
+                            journal.store_result(code.step, order.part, result.model_dump_json())
+                            log.warning("interrupted step", capture=order.capture_id, step=str(code.step))
+                except BlockingIOError:
+                    continue  # another process is at work on it
+                run_step(host, code, order.model_dump(mode="json"))
+
+
+def publish_again(host: Host, journal: CaptureJournal) -> None:
+    """Tell all results of a capture that goes on once more: what was answered while Redis was away was told to nobody."""
+    key = names.results_key(journal.capture_id)
+    try:
+        for step, part, text in journal.results():
+            if host.redis.hsetnx(key, names.result_field(step, host.host_id, part), text):
+                log.warning("result published late", capture=journal.capture_id, step=str(step), part=part)
+                host.redis.expire(key, RESULTS_KEEP_S)
+    except redis.RedisError as error:
+        log.warning("results not published yet", capture=journal.capture_id, why=str(error))
+
+
+def _interrupted(host: Host) -> Fault:
+    return Fault.of(InterruptedStepError(f"The worker of host {host.host_id} ended in the middle."), host=host.host_id)
+
+
+def _attempt(host: Host, code: StepCode[OrderT, ResultT], order: OrderT) -> ResultT:
+    try:
+        _check_order(host, code.step, order)
+        return code.do(host, order)
+    except FreezeframeError as error:
+        log.warning("step failed", code=error.code, why=str(error))
+        return code.failed(order, Fault.of(error, host=host.host_id))
+    except Exception as error:
+        log.exception("step failed unexpectedly")
+        return code.failed(order, Fault.of(UnexpectedError(f"{type(error).__name__}: {error}"), host=host.host_id))
+
+
+def _check_order(host: Host, step: Step, order: Order) -> None:
+    if order.host_id != host.host_id:
+        raise ForeignOrderError(f"The order is for host {order.host_id}, and this is {host.host_id}.")
+    if datetime.now(UTC) > order.not_after:
+        raise LateOrderError(f"The order was valid until {order.not_after:%H:%M:%S} UTC only.")
+    if step is not Step.RELEASE and host.journal.of(order.capture_id).ended:
+        raise LateOrderError("This host has released the capture already, and nobody would release it again.")
+
+
+def _publish(host: Host, step: Step, order: Order, text: str) -> None:
+    """Put the result into the run's record; the first one stays."""
+    key = names.results_key(order.capture_id)
+    for _ in range(PUBLISH_TRIES):
+        try:
+            host.redis.hsetnx(key, names.result_field(step, host.host_id, order.part), text)
+            host.redis.expire(key, RESULTS_KEEP_S)
+        except redis.RedisError as error:
+            log.warning("result not published yet", why=str(error))
+            time.sleep(PUBLISH_PAUSE_S)
+        else:
+            return

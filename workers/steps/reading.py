@@ -1,0 +1,197 @@
+"""Reading: the threads of a transfer, from the export to the repository's writer.
+
+    extents ─▶ which chunks ─▶ ┌ several threads, each with an NBD connection of its own: ┐
+    (one connection)           │ next chunk asked for │ this one: zeros? digest, known?   │
+                               │  (while limits let)  │ compress, store                   │
+                               └──────────────────────────────────────────────────────────┘
+
+Each thread has two buffers: while it hands one chunk to the repository's writer the next is on its way into the other, so the
+source and the processors are busy at the same time. So at most two chunks a thread are in hand here; the writer bounds what it
+has queued. Reading, hashing, compressing and writing release the GIL.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import structlog
+
+from freezeframe.contract.order import TransferOrder
+from freezeframe.repository import DiskWriter
+from workers.bandwidth import MIB, Bandwidth, slowest
+from workers.export import ChunkNeed, Export, ExportError, Extent, chunk_needs
+from workers.host import Host
+
+log = structlog.get_logger("transfer")
+
+
+@dataclass
+class Progress:
+    """How far a transfer has come; written by its threads, read by its reporter."""
+
+    bytes_total: int
+    bytes_done: int = 0
+    bytes_read: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, done: int, read: int) -> None:
+        with self.lock:
+            self.bytes_done += done
+            self.bytes_read += read
+
+
+@dataclass(frozen=True)
+class _Coming:
+    """A chunk that a thread will read next, and from when on (monotonic clock) it may."""
+
+    slot: int
+    start: int
+    length: int
+    not_before: float
+
+    @property
+    def allowed(self) -> bool:
+        return self.not_before <= time.monotonic()
+
+
+class _Lane:
+    """One thread's reads: one on its way while another is in hand, in two buffers by turns."""
+
+    def __init__(self, export: Export, chunk_bytes: int) -> None:
+        self._export = export
+        self._buffers = [bytearray(chunk_bytes), bytearray(chunk_bytes)]
+        self._begun: tuple[_Coming, int, bytearray] | None = None
+
+    def begin(self, coming: _Coming) -> None:
+        """Ask for a chunk, unless that is done already."""
+        if self._begun is None:
+            self._buffers.reverse()
+            # only a disk's last chunk is shorter
+            buffer = self._buffers[0] if coming.length == len(self._buffers[0]) else bytearray(coming.length)
+            self._begun = coming, self._export.begin(coming.start, buffer), buffer
+
+    def complete(self) -> bytearray:
+        """The chunk that was asked for. Its buffer is used again by the second `begin` from here."""
+        if self._begun is None:
+            raise RuntimeError("no chunk was asked for")
+        _, cookie, buffer = self._begun
+        self._export.complete(cookie)
+        self._begun = None
+        return buffer
+
+
+class Reading:
+    """The threads of one transfer. The first failure stops them all and is the one that is told."""
+
+    def __init__(
+        self, host: Host, order: TransferOrder, writer: DiskWriter, progress: Progress, *, bitmap: bool
+    ) -> None:
+        self._order = order
+        self._writer = writer
+        self._progress = progress
+        self._bitmap = bitmap
+        self._socket = host.export_socket(order.capture_id, order.guest_uuid)
+        self._threads = host.settings.transfer_threads
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+        self._stopped = threading.Event()
+        self._bandwidth = _bandwidth(host, order)
+        self._dirty_bytes = 0
+
+    def run(self) -> int | None:
+        """Read what must be read; how many bytes the bitmap calls dirty, if there is one. Raises the first failure."""
+        with Export(self._socket, self._order.target, with_bitmap=self._bitmap) as export:
+            self._check_size(export)
+            self._read_all(self._slots_to_read(export))
+            self._read_again()
+        return self._dirty_bytes if self._bitmap else None
+
+    def fail(self, error: BaseException) -> None:
+        """Stop; threads end after the chunk that they have in hand."""
+        with self._lock:
+            self._failure = self._failure or error
+        self._stopped.set()
+
+    def _read_all(self, slots: Iterator[int]) -> None:
+        """Raises the first failure."""
+        threads = [threading.Thread(target=self._read, args=(slots,), name="read") for _ in range(self._threads)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._failure:
+            raise self._failure
+
+    def _read_again(self) -> None:
+        """Read what the repository lacks of all that the index would refer to."""
+        slots = self._writer.slots_to_read_again()
+        first = next(slots, None)
+        if first is None:
+            return
+        log.warning("reading what the repository lacks", guest=self._order.guest_name, disk=self._order.target)
+        self._read_all(itertools.chain([first], slots))
+
+    def _read(self, slots: Iterator[int]) -> None:
+        try:
+            with Export(self._socket, self._order.target, with_bitmap=False) as export:
+                lane = _Lane(export, self._order.chunk_bytes)
+                coming = self._next(slots)
+                while coming is not None and self._wait_for(coming):
+                    lane.begin(coming)
+                    slot, coming = coming.slot, self._next(slots)
+                    data = lane.complete()
+                    if coming is not None and coming.allowed:
+                        lane.begin(coming)
+                    self._writer.write_chunk(slot, data)
+                    self._progress.add(len(data), len(data))
+        except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to; `run` tells
+            self.fail(error)
+
+    def _next(self, slots: Iterator[int]) -> _Coming | None:
+        """The next chunk for a thread. A generator must not be asked by two at once."""
+        with self._lock:
+            slot = None if self._failure else next(slots, None)
+        if slot is None:
+            return None
+        length = self._length(slot)
+        return _Coming(slot, slot * self._order.chunk_bytes, length, self._bandwidth.take(length))
+
+    def _wait_for(self, coming: _Coming) -> bool:
+        """Until the limits allow the chunk; whether nothing has failed meanwhile."""
+        return coming.allowed or not self._stopped.wait(coming.not_before - time.monotonic())
+
+    def _slots_to_read(self, export: Export) -> Iterator[int]:
+        """Walk over the extents; settle on the way what need not be read."""
+        for slot, need in chunk_needs(self._counted(export), export.size_bytes, self._order.chunk_bytes):
+            if need is ChunkNeed.READ:
+                yield slot
+                continue
+            if need is ChunkNeed.ZERO and self._order.parent_index is not None:
+                self._writer.set_zero(slot)
+            self._progress.add(self._length(slot), 0)
+
+    def _counted(self, export: Export) -> Iterator[Extent]:
+        for extent in export.extents():
+            self._dirty_bytes += extent.length if extent.dirty else 0
+            yield extent
+
+    def _check_size(self, export: Export) -> None:
+        if export.size_bytes != self._order.size_bytes:
+            raise ExportError(
+                f"Disk {self._order.target} of guest {self._order.guest_name} has {export.size_bytes} bytes at the "
+                f"instant, and had {self._order.size_bytes} when it was prepared."
+            )
+
+    def _length(self, slot: int) -> int:
+        return min(self._order.chunk_bytes, self._order.size_bytes - slot * self._order.chunk_bytes)
+
+
+def _bandwidth(host: Host, order: TransferOrder) -> Bandwidth:
+    settings = host.settings
+    own = None if settings.transfer_limit_mib_s is None else settings.transfer_limit_mib_s * MIB
+    shared = None if settings.host_limit_mib_s is None else settings.host_limit_mib_s * MIB
+    return Bandwidth.of(slowest(own, order.limit_bytes_s), shared, settings.run_dir / "bandwidth")

@@ -1,0 +1,69 @@
+"""Why a guest, a disk or a host cannot take part in a capture. Each is found before any guest is touched."""
+
+from __future__ import annotations
+
+from freezeframe.errors import EXIT_REFUSED, FreezeframeError
+
+
+class RefusedError(FreezeframeError):
+    """The guest cannot be captured now."""
+
+    code = "refused"
+    exit_code = EXIT_REFUSED
+
+
+class GuestNotRunningError(RefusedError):
+    code = "guest-not-running"
+    advice = "Start the guest; stopped guests cannot be captured yet."
+
+
+class GuestPausedError(RefusedError):
+    code = "guest-paused"
+    advice = "Resume it, or capture it with --hold none."
+
+
+class GuestBusyError(RefusedError):
+    code = "guest-busy"
+    advice = "Wait until it is done (`virsh domjobinfo` shows it), then capture again."
+
+
+class GuestMigratingError(RefusedError):
+    code = "guest-migrating"
+    advice = "Wait until it has arrived (`virsh domjobinfo` on its old host shows how far it is), then capture again."
+
+
+class LostBackupError(RefusedError):
+    """libvirtd was killed while it began a backup, and has a job since of which it knows nothing."""
+
+    code = "lost-backup"
+    advice = (
+        "Shut the guest down, restart libvirtd (or virtqemud) while it is off, then start the guest. Only that order helps: "
+        "until libvirtd is restarted the guest cannot be started again."
+    )
+
+
+class GuestFrozenError(RefusedError):
+    code = "guest-frozen"
+    advice = "Something else froze it; thaw it (`virsh domfsthaw`) once you know what."
+
+
+class NoAgentError(RefusedError):
+    code = "no-agent"
+
+
+class DiskNotCapturableError(RefusedError):
+    code = "disk-not-capturable"
+
+
+class NoDiskError(RefusedError):
+    code = "no-disk"
+    advice = "There is nothing to capture; leave the guest out."
+
+
+class ScratchSpaceError(RefusedError):
+    code = "scratch-space"
+
+
+class RepositoryMismatchError(RefusedError):
+    code = "repository-mismatch"
+    advice = "Set FREEZEFRAME_REPOSITORY on this host to the repository that the orchestrator uses."

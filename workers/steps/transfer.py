@@ -1,0 +1,172 @@
+"""Transfer: one disk's export into the repository, in bounded memory, while the guest runs on.
+
+    prepared ─▶ a writer, upon the parent's index or upon nothing ─▶ reading (reading.py) ─▶ finish: the index
+                                                                      └ told of, and watched, by a thread beside it
+
+An incremental's chunks that are not dirty keep what the parent's index says. But those that the repository has lost since, or
+set aside as damaged, are read again at the end, dirty or not: the export has the whole disk as it was at the instant, and a
+chunk that is written anew makes the older captures that share it whole again. If that index turns out to be damaged the disk
+is read in full, which the export allows at any time: a fallback costs a read, not storage (invariant 7).
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Self
+
+import redis
+import structlog
+
+from freezeframe.contract import names
+from freezeframe.contract.event import ProgressEvent
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.order import TransferOrder
+from freezeframe.contract.result import TransferResult
+from freezeframe.contract.words import CaptureKind
+from freezeframe.errors import FreezeframeError
+from freezeframe.repository import DiskWriter, Effort, Repository
+from freezeframe.repository.errors import IndexDamaged, ParentUnfit
+from workers.host import Host
+from workers.steps.reading import Progress, Reading
+
+log = structlog.get_logger("transfer")
+
+#: Events of a run that are kept, and for how long: as the orchestrator does.
+EVENTS_KEPT = 2000
+EVENTS_KEEP_S = 7 * 86400
+#: Seconds between two reports of progress.
+REPORT_S = 0.5
+#: Room that must stay free where the scratch files are. QEMU's default when it runs out breaks the guest's own write, so
+#: the transfer gives up first. [qemu-devel on-cbw-error]
+SCRATCH_FLOOR_BYTES = 32 << 20
+
+
+class ScratchRunsOutError(FreezeframeError):
+    """The guest rewrites more than there is room to keep."""
+
+    code = "scratch-runs-out"
+    advice = "Make room for FREEZEFRAME_SCRATCH_DIR on that host, or capture when the guest writes less."
+
+
+def transfer(host: Host, order: TransferOrder) -> TransferResult:
+    """Store one disk as it was at the instant. Raises FreezeframeError; then nothing refers to what was stored."""
+    began = time.monotonic()
+    repository = host.open_repository()
+    repository.sessions.check(order.capture_id)  # without it nobody could seal what is read here
+    writer, full_reason = _open_writer(host, repository, order)
+    incremental = order.kind is CaptureKind.INCREMENTAL and full_reason is None
+    progress = Progress(bytes_total=order.size_bytes)
+    reading = Reading(host, order, writer, progress, bitmap=incremental)
+    with writer, _Reporter(host, order, progress, reading):
+        dirty_bytes = reading.run()
+        receipt = writer.finish()
+    repository.sessions.check(order.capture_id)
+    return TransferResult(
+        capture_id=order.capture_id,
+        host_id=host.host_id,
+        guest_uuid=order.guest_uuid,
+        target=order.target,
+        index=receipt.digest,
+        full_reason=full_reason,
+        bytes_read=receipt.bytes_read,
+        bytes_stored=receipt.bytes_stored,
+        dirty_bytes=dirty_bytes,
+        chunks_new=receipt.chunks_new,
+        chunks_known=receipt.chunks_known,
+        seconds=time.monotonic() - began,
+    )
+
+
+def failed(order: TransferOrder, fault: Fault) -> TransferResult:
+    return TransferResult(
+        capture_id=order.capture_id,
+        host_id=order.host_id,
+        guest_uuid=order.guest_uuid,
+        target=order.target,
+        fault=fault.model_copy(update={"guest": order.guest_name, "disk": order.target}),
+    )
+
+
+def _open_writer(host: Host, repository: Repository, order: TransferOrder) -> tuple[DiskWriter, str | None]:
+    """A writer upon the parent's index; if that is damaged, one upon nothing, and why."""
+    size, chunk, checkpoint = order.size_bytes, order.chunk_bytes, order.checkpoint
+    effort = Effort.parse(host.settings.compression)
+    if order.parent_index is not None:
+        try:
+            writer = repository.disk_writer(
+                size,
+                chunk,
+                parent_index_digest=order.parent_index,
+                parent_checkpoint=order.parent_checkpoint,
+                checkpoint=checkpoint,
+                effort=effort,
+            )
+        except (IndexDamaged, ParentUnfit) as error:
+            log.warning("reading in full", why=error.message)
+            return repository.disk_writer(size, chunk, checkpoint=checkpoint, effort=effort), error.message
+        return writer, None
+    return repository.disk_writer(size, chunk, checkpoint=checkpoint, effort=effort), None
+
+
+class _Reporter:
+    """Tells of a transfer's progress, and watches the room for scratch files, in a thread of its own."""
+
+    def __init__(self, host: Host, order: TransferOrder, progress: Progress, reading: Reading) -> None:
+        self._host = host
+        self._order = order
+        self._progress = progress
+        self._reading = reading
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="report", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._tell()
+
+    def _run(self) -> None:
+        while not self._ended.wait(REPORT_S):
+            self._watch_scratch()
+            self._tell()
+
+    def _watch_scratch(self) -> None:
+        directory = self._host.settings.scratch_dir
+        if shutil.disk_usage(directory).free < SCRATCH_FLOOR_BYTES:
+            self._reading.fail(
+                ScratchRunsOutError(
+                    f"Guest {self._order.guest_name} rewrites its disks faster than they are read, and {directory} on "
+                    f"host {self._host.host_id} is full; the transfer of {self._order.target} was given up for the "
+                    f"guest's sake."
+                )
+            )
+
+    def _tell(self) -> None:
+        """Best effort: a transfer does not fail because nobody could be told how far it is."""
+        order, progress = self._order, self._progress
+        event = ProgressEvent(
+            capture_id=order.capture_id,
+            at=datetime.now(UTC),
+            host_id=self._host.host_id,
+            guest=order.guest_name,
+            target=order.target,
+            bytes_done=progress.bytes_done,
+            bytes_total=progress.bytes_total,
+            bytes_read=progress.bytes_read,
+        )
+        try:
+            pipeline = self._host.redis.pipeline()
+            events, pulse = names.events_key(order.capture_id), names.pulse_key(order.capture_id)
+            pipeline.xadd(events, {"event": event.model_dump_json()}, maxlen=EVENTS_KEPT, approximate=True)
+            pipeline.hset(pulse, names.pulse_field(self._host.host_id, order.part), str(progress.bytes_done))
+            for key in (events, pulse):
+                pipeline.expire(key, EVENTS_KEEP_S)
+            pipeline.execute()
+        except redis.RedisError as error:
+            log.warning("progress not told", why=str(error))
