@@ -29,6 +29,11 @@ from workers.hypervisor.backup import bitmap_name
 #: many extents as fit, and the rest is asked for again.
 STATUS_BYTES = 2 << 30
 
+#: What one request asks for; a chunk is several at once. QEMU takes a buffer for each, and from 1 MiB on its libc takes that
+#: from the system anew every time, page by page: reading 2.3 GB costs QEMU 1.75 s of CPU at 1 MiB a request, 0.78 s at
+#: this, 0.92 s at half of this, and a whole transfer of it 4.35 s by the clock, 3.8 s, and 3.9 s.
+REQUEST_BYTES = 512 << 10
+
 _ALLOCATION = "base:allocation"
 _DIRTY = 1  # the one flag of qemu:dirty-bitmap contexts [QEMU docs/interop/nbd.txt]
 
@@ -95,19 +100,23 @@ class Export:
         self.complete(self.begin(start, buffer))
         return buffer
 
-    def begin(self, start: int, buffer: bytearray) -> int:
+    def begin(self, start: int, buffer: bytearray) -> list[int]:
         """Ask for as many bytes as the buffer has, which must not be touched until `complete` of what this returns."""
+        view = memoryview(buffer)
         try:
-            cookie: int = self._nbd.aio_pread(buffer, start)
+            return [
+                self._nbd.aio_pread(view[at : at + REQUEST_BYTES], start + at)
+                for at in range(0, len(view), REQUEST_BYTES)
+            ]
         except nbd.Error as error:
             raise ExportError(f"Reading {self._what} at {start} failed: {error.string}.") from error
-        return cookie
 
-    def complete(self, cookie: int) -> None:
+    def complete(self, cookies: list[int]) -> None:
         """Wait until the bytes that were asked for are there. Releases the GIL while it waits."""
         try:
-            while not self._nbd.aio_command_completed(cookie):
-                self._nbd.poll(-1)
+            for cookie in cookies:
+                while not self._nbd.aio_command_completed(cookie):
+                    self._nbd.poll(-1)
         except nbd.Error as error:
             raise ExportError(f"Reading {self._what} failed: {error.string}.") from error
 

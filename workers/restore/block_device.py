@@ -23,15 +23,14 @@ from workers.restore.partial import locked_by_qemu
 class BlockDevice:
     """A destination. `mark` is how far an earlier restore came; nothing on it is known to be blank."""
 
-    def __init__(self, fd: int, path: Path, size_bytes: int, mark: int, advance: Callable[[int], None]) -> None:
+    def __init__(self, descriptor: Descriptor, size_bytes: int, mark: int, advance: Callable[[int], None]) -> None:
         self.mark = mark
         self.blank_from = size_bytes
-        self._descriptor = Descriptor(fd, path)
         self.lanes: Sequence[Lane] = [self] * LANES
-        self.write = self._descriptor.write
-        self.read = self._descriptor.read
-        self.zero = self._descriptor.zero
-        self.sync = self._descriptor.sync
+        self.write = descriptor.write
+        self.read = descriptor.read
+        self.zero = descriptor.zero
+        self.sync = descriptor.sync
         self.advance = advance
 
     def keep(self, offset: int, length: int) -> None:

@@ -1,5 +1,7 @@
 """A file or a block device by its descriptor: positioned reads and writes by any thread, zeros without storing them.
 
+Data goes past the page cache where that can be had (freezeframe/direct.py).
+
     zero     punch a hole ──▶ zero the range ──▶ write zeros          each where the one before is not supported
 
 On a block device a hole is a discard that the device promises to read as zeros, and a zeroed range is what the device can do
@@ -15,6 +17,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from freezeframe.direct import DirectWrites
 from workers.restore.partial import writing
 
 _KEEP_SIZE: Final = 1
@@ -43,17 +46,25 @@ _sync_file_range = _call("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes
 
 
 class Descriptor:
-    """Raises TargetFullError and TargetNotWritableError, which name `path`. Does not own the descriptor."""
+    """Raises TargetFullError and TargetNotWritableError, which name `path`. Does not own the descriptors.
 
-    def __init__(self, fd: int, path: Path) -> None:
+    `direct_fd`: the same, opened with O_DIRECT, if it can be.
+    """
+
+    def __init__(self, fd: int, path: Path, direct_fd: int | None = None) -> None:
         self._fd = fd
+        self._direct_fd = direct_fd
+        self._direct = DirectWrites()
         self._path = path
         self._ways = list(_WAYS)
 
     def write(self, offset: int, data: memoryview) -> None:
         with writing(self._path):
+            if self._direct_fd is not None:
+                done = self._direct.write_open(self._direct_fd, data, offset)
+                data, offset = data[done:], offset + done
             self._write(offset, data)
-            if _sync_file_range is not None:
+            if data and _sync_file_range is not None:
                 _sync_file_range(self._fd, offset, len(data), _WRITEBACK)
 
     def read(self, offset: int, length: int) -> bytes:
@@ -76,6 +87,10 @@ class Descriptor:
         if not self._allocate(first, last - first):
             self._write_zeros(first, last - first)
         self._write_zeros(last, offset + length - last)
+
+    def truncate(self, length: int) -> None:
+        with writing(self._path):
+            os.ftruncate(self._fd, length)
 
     def sync(self) -> None:
         with writing(self._path):

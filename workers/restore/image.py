@@ -7,15 +7,12 @@ qcow2              see qcow2.py; known before the first write  header, tables, r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Protocol
 
 from workers.restore.descriptor import Descriptor
 from workers.restore.destination import LANES, Lane
-from workers.restore.partial import writing
 
 
 class ImageFormat(StrEnum):
@@ -70,16 +67,15 @@ class Image:
     Raises TargetFullError, TargetNotWritableError.
     """
 
-    def __init__(self, fd: int, path: Path, layout: Layout, mark: int, advance: Callable[[int], None]) -> None:
+    def __init__(self, descriptor: Descriptor, layout: Layout, mark: int, advance: Callable[[int], None]) -> None:
         self.mark = self.blank_from = mark
         self.advance = advance
         self._layout = layout
-        self._descriptor = Descriptor(fd, path)
+        self._descriptor = descriptor
         self.lanes: Sequence[Lane] = [self] * LANES
-        with writing(path):
-            # what lies beyond the mark may be anything: cut off, and long again, it reads as zeros
-            os.ftruncate(fd, layout.place(mark) if mark else 0)
-            os.ftruncate(fd, layout.file_bytes)
+        # what lies beyond the mark may be anything: cut off, and long again, it reads as zeros
+        descriptor.truncate(layout.place(mark) if mark else 0)
+        descriptor.truncate(layout.file_bytes)
 
     def write(self, offset: int, data: memoryview) -> None:
         self._layout.note(offset, len(data))

@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
+from freezeframe.direct import opened_again
 from freezeframe.repository import DiskReader, Repository
 from freezeframe.repository.errors import RepositoryDamaged
 from workers.restore.block_device import BlockDevice, claimed
+from workers.restore.descriptor import Descriptor
 from workers.restore.destination import Destination
 from workers.restore.errors import RestoreError
 from workers.restore.image import Image, ImageFormat, Layout, RawLayout
@@ -78,10 +80,12 @@ def _image(part: Part, reader: DiskReader, *, overwrite: bool) -> Iterator[Desti
     with PartialFile(part.path, overwrite=overwrite, adopt=fits, forget=part.progress.remove) as file:
         own = subject(f"inode {os.fstat(file.fd).st_ino}")
         mark = part.progress.mark(own) if file.adopted else 0
-        image = Image(file.fd, file.path, layout, mark, partial(part.progress.advance, own))
         try:
-            yield image
-            image.close()
+            with opened_again(file.fd) as direct_fd:
+                descriptor = Descriptor(file.fd, file.path, direct_fd)
+                image = Image(descriptor, layout, mark, partial(part.progress.advance, own))
+                yield image
+                image.close()
             file.commit()
         except _LOST:
             part.progress.remove()
@@ -107,9 +111,11 @@ def _device(part: Part, reader: DiskReader, path: Path) -> Iterator[Destination]
         where = f"device {path} {os.major(number)}:{os.minor(number)}, {os.lseek(fd, 0, os.SEEK_END)} bytes"
         own = _subject(part, reader, "device", where)
         mark = _mark(part.progress, own)
-        device = BlockDevice(fd, path, size_bytes, mark, partial(part.progress.advance, own))
-        yield device
-        device.sync()
+        with opened_again(fd) as direct_fd:
+            descriptor = Descriptor(fd, path, direct_fd)
+            device = BlockDevice(descriptor, size_bytes, mark, partial(part.progress.advance, own))
+            yield device
+            device.sync()
     part.progress.remove()
 
 

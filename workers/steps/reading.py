@@ -64,7 +64,7 @@ class _Lane:
     def __init__(self, export: Export, chunk_bytes: int) -> None:
         self._export = export
         self._buffers = [bytearray(chunk_bytes), bytearray(chunk_bytes)]
-        self._begun: tuple[_Coming, int, bytearray] | None = None
+        self._begun: tuple[_Coming, list[int], bytearray] | None = None
 
     def begin(self, coming: _Coming) -> None:
         """Ask for a chunk, unless that is done already."""
@@ -78,8 +78,8 @@ class _Lane:
         """The chunk that was asked for. Its buffer is used again by the second `begin` from here."""
         if self._begun is None:
             raise RuntimeError("no chunk was asked for")
-        _, cookie, buffer = self._begun
-        self._export.complete(cookie)
+        _, cookies, buffer = self._begun
+        self._export.complete(cookies)
         self._begun = None
         return buffer
 

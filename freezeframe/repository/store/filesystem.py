@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from freezeframe.direct import DirectWrites
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -35,6 +37,9 @@ class Filesystem:
 
     _writeback = staticmethod(_sync_file_range())  # type: ignore[arg-type]  # None where the libc has none
 
+    def __init__(self) -> None:
+        self._direct = DirectWrites()
+
     def open(self, path: Path) -> io.RawIOBase:
         """A file, to read."""
         return io.FileIO(path, "rb")
@@ -43,10 +48,14 @@ class Filesystem:
         """A new file, open for writing; its descriptor. It is an error if anything is there."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
 
-    def write(self, fd: int, data: Buffer) -> None:
+    def write(self, fd: int, data: Buffer, offset: int) -> None:
+        """All of it, at `offset`. Past the page cache if it is large; no other thread may write to that descriptor."""
         rest = memoryview(data)
+        done = self._direct.write(fd, rest, offset)
+        rest, offset = rest[done:], offset + done
         while rest:
-            rest = rest[os.write(fd, rest) :]
+            done = os.pwrite(fd, rest, offset)
+            rest, offset = rest[done:], offset + done
 
     def start_writeback(self, fd: int) -> None:
         """Let the device begin now with what an fsync will soon wait for. A hint: it promises nothing."""

@@ -39,8 +39,10 @@ class Staging:
         path = self.temporary()
         fd = self._fs.create(path)
         self._staged.append(_Staged(name, path, fd))
+        offset = 0
         for piece in pieces:
-            self._fs.write(fd, piece)
+            self._fs.write(fd, piece, offset)
+            offset += len(piece)
         self._fs.start_writeback(fd)
         return path
 

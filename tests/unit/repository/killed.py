@@ -45,6 +45,7 @@ class Killing(Filesystem):
     """Makes `steps` steps; at the next the process is killed. A write is made by half first."""
 
     def __init__(self, steps: int) -> None:
+        super().__init__()
         self._left = steps
         self._lock = threading.Lock()
 
@@ -60,9 +61,9 @@ class Killing(Filesystem):
         self._step()
         return super().create(path)
 
-    def write(self, fd: int, data: Buffer) -> None:
-        self._step(lambda: os.write(fd, memoryview(data)[: len(memoryview(data)) // 2]))
-        super().write(fd, data)
+    def write(self, fd: int, data: Buffer, offset: int) -> None:
+        self._step(lambda: os.pwrite(fd, memoryview(data)[: len(memoryview(data)) // 2], offset))
+        super().write(fd, data, offset)
 
     def fsync(self, fd: int) -> None:
         self._step()

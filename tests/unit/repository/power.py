@@ -36,6 +36,7 @@ class Watched(Filesystem):
     """Logs each step, in order, before it is made; `before` is called with it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.log: list[Step] = []
         self._open: dict[int, Path] = {}
         self._lock = threading.RLock()
@@ -59,10 +60,10 @@ class Watched(Filesystem):
             self._open[fd] = path
             return fd
 
-    def write(self, fd: int, data: Buffer) -> None:
+    def write(self, fd: int, data: Buffer, offset: int) -> None:
         with self._lock:
             step = self._step("write", self._open[fd])
-            super().write(fd, data)
+            super().write(fd, data, offset)
             self.after(step, fd)
 
     def fsync(self, fd: int) -> None:

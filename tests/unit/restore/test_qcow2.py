@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.restore.bits import Bits
+from workers.restore.descriptor import Descriptor
 from workers.restore.image import Image
 from workers.restore.qcow2 import CLUSTER, Qcow2Layout
 
@@ -26,7 +27,7 @@ def made(path: Path, size: int, chunk: int, used: list[int], data: dict[int, byt
     """An image with those chunks; of each `data` is written from the offset on that is its key."""
     layout = Qcow2Layout(size, chunk, used)
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
-    image = Image(fd, path, layout, 0, lambda _mark: None)
+    image = Image(Descriptor(fd, path), layout, 0, lambda _mark: None)
     for offset, piece in data.items():
         image.write(offset, memoryview(piece))
     image.close()

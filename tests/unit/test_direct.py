@@ -1,0 +1,149 @@
+"""Direct writes: the same bytes, past the page cache; the usual way where a file system will not."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from freezeframe.direct import BLOCK_BYTES, DIRECT_FROM_BYTES, opened_again
+from freezeframe.repository.store.filesystem import Filesystem
+from workers.restore.descriptor import Descriptor
+
+MIB = 1 << 20
+LENGTHS = [
+    1,
+    DIRECT_FROM_BYTES - 1,
+    DIRECT_FROM_BYTES,
+    DIRECT_FROM_BYTES + 1,
+    MIB,
+    MIB + 12,
+    3 * MIB - 1,
+    5 * MIB + 4095,
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[int]:
+    """On a file system with direct writes, as any that repositories are on usually is."""
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    yield fd
+    os.close(fd)
+
+
+def cached(fd: int, length: int) -> list[int]:
+    """Which blocks of the file's first `length` bytes are in the page cache. [mincore(2)]"""
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = (ctypes.c_ubyte * -(-length // BLOCK_BYTES))()
+    with mmap.mmap(fd, length) as view:
+        start = ctypes.c_char.from_buffer(view)
+        assert libc.mincore(ctypes.c_void_p(ctypes.addressof(start)), ctypes.c_size_t(length), flags) == 0
+        del start
+    return [number for number, flag in enumerate(flags) if flag & 1]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("offset", [0, BLOCK_BYTES, 100])
+def test_a_file_has_the_bytes_that_were_written(tmp_path: Path, length: int, offset: int) -> None:
+    filesystem, path, data = Filesystem(), tmp_path / "file", os.urandom(length)
+    fd = filesystem.create(path)
+    filesystem.write(fd, data, offset)
+    filesystem.fsync(fd)
+    filesystem.close(fd)
+    assert path.read_bytes() == bytes(offset) + data
+
+
+def test_what_is_large_is_not_in_the_page_cache(file: int) -> None:
+    data = os.urandom(2 * MIB + 5)
+    Filesystem().write(file, data, 0)
+    assert cached(file, len(data)) == [
+        2 * MIB // BLOCK_BYTES
+    ]  # the rest alone: so the question can be answered with yes
+    assert not fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT
+
+
+def test_many_threads_write_past_the_cache_to_one_file_with_holes(tmp_path: Path) -> None:
+    pieces = {slot * 2 * MIB + 64 * 1024: os.urandom(MIB) for slot in range(8)}
+    path = tmp_path / "file"
+    with path.open("w+b") as file, opened_again(file.fileno()) as direct_fd:
+        assert direct_fd is not None
+        descriptor = Descriptor(file.fileno(), path, direct_fd)
+        descriptor.truncate(17 * MIB)
+        threads = [
+            threading.Thread(target=descriptor.write, args=(at, memoryview(data))) for at, data in pieces.items()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert cached(file.fileno(), 17 * MIB) == []
+        assert all(descriptor.read(at, MIB) == data for at, data in pieces.items())
+        assert os.fstat(file.fileno()).st_blocks * 512 < 9 * MIB
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("refused", ["flag", "write"])
+def test_where_it_is_refused_the_usual_way_serves_and_nobody_asks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, refused: str
+) -> None:
+    asked: list[str] = []
+    change, pwrite = fcntl.fcntl, os.pwrite
+
+    def flag(fd: int, what: int, flags: int = 0) -> int:
+        if refused == "flag" and flags & os.O_DIRECT:
+            asked.append("flag")
+            raise OSError(number, os.strerror(number))
+        return change(fd, what, flags)
+
+    def write(fd: int, data: memoryview, offset: int) -> int:
+        if refused == "write" and change(fd, fcntl.F_GETFL) & os.O_DIRECT:
+            asked.append("write")
+            raise OSError(number, os.strerror(number))
+        return pwrite(fd, data, offset)
+
+    monkeypatch.setattr(fcntl, "fcntl", flag)
+    monkeypatch.setattr(os, "pwrite", write)
+    filesystem, data = Filesystem(), os.urandom(MIB + 7)
+    for name in ("one", "two"):
+        fd = filesystem.create(tmp_path / name)
+        filesystem.write(fd, data, 0)
+        filesystem.close(fd)
+        assert (tmp_path / name).read_bytes() == data
+    assert asked == [refused]
+
+
+def test_what_cannot_be_opened_so_is_written_the_usual_way(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with opened_again(reading) as direct_fd:  # the reading end is not to be opened for writing
+        assert direct_fd is None
+    os.close(reading)
+    os.close(writing)
+    path = tmp_path / "file"
+    with path.open("w+b") as file:
+        Descriptor(file.fileno(), path, None).write(0, memoryview(b"x" * MIB))
+        assert os.fstat(file.fileno()).st_size == MIB
+
+
+def test_no_space_is_told_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a piece fits: what is left is tried the usual way, whose error is the one that is told."""
+    pwrite = os.pwrite
+    room = [MIB // 2 + 100, 0]
+
+    def tight(fd: int, data: memoryview, offset: int) -> int:
+        length = min(len(data), room.pop(0)) if room else len(data)
+        if not length:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(fd, bytes(data[:length]), offset)
+
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    monkeypatch.setattr(os, "pwrite", tight)
+    with pytest.raises(OSError, match="No space left"):
+        Filesystem().write(fd, bytes(MIB), 0)
+    os.close(fd)
