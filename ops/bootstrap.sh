@@ -18,17 +18,20 @@ packages=(
 
 say() { printf '%s\n' "$*" >&2; }
 
-# Run a command quietly; if it fails, say what it said.
+# Run a command quietly; if it fails, or stands still for a quarter of an hour, say what it said.
 logged() {
   local log
   log=$(mktemp)
-  "$@" </dev/null >"$log" 2>&1 || { tail -n 30 "$log" >&2; say "Failed: $*. Its whole output is in $log."; exit 1; }
+  timeout 900 "$@" </dev/null >"$log" 2>&1 || { tail -n 30 "$log" >&2; say "Failed: $*. Its whole output is in $log."; exit 1; }
   rm -f "$log"
 }
 
-pip_install() { "$venv/bin/python" -m pip install --disable-pip-version-check "$@"; }
+pip_install() { logged "$venv/bin/python" -m pip install --disable-pip-version-check "$@"; }
 
-apt_install() { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get -y --no-install-recommends install "$@"; }
+apt_install() {
+  logged apt-get update
+  DEBIAN_FRONTEND=noninteractive logged apt-get -y --no-install-recommends install "$@"
+}
 
 install_packages() {
   local missing=() package
@@ -38,7 +41,7 @@ install_packages() {
   ((${#missing[@]})) || return 0
   [ "$(id -u)" = 0 ] || { say "Installing ${missing[*]} needs root: run this as root once."; exit 77; }
   say "Installing ${#missing[@]} Debian packages: ${missing[*]}"
-  logged apt_install "${missing[@]}"
+  apt_install "${missing[@]}"
 }
 
 # Whether the mark of that name says that this was installed already; else what to write there afterwards, in $wanted.
@@ -54,12 +57,12 @@ install_python() {
     # The distribution's own Python, seeing the distribution's packages, because that is where the nbd module lives.
     rm -rf "$venv"
     /usr/bin/python3 -m venv --system-site-packages "$venv"
-    logged pip_install --require-hashes --ignore-installed -r "$root/ops/lock/build.txt"
-    logged pip_install --require-hashes --ignore-installed --no-build-isolation -r "$root/ops/lock/requirements.txt"
+    pip_install --require-hashes --ignore-installed -r "$root/ops/lock/build.txt"
+    pip_install --require-hashes --ignore-installed --no-build-isolation -r "$root/ops/lock/requirements.txt"
     printf '%s\n' "$wanted" >"$venv/dependencies"
   fi
   if ! installed project "$root/pyproject.toml"; then
-    logged pip_install --no-build-isolation --no-deps -e "$root"
+    pip_install --no-build-isolation --no-deps -e "$root"
     printf '%s\n' "$wanted" >"$venv/project"
   fi
 }

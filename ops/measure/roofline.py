@@ -1,9 +1,10 @@
 """The machine's own limit: the CPU seconds that reading, digesting, compressing and writing need by themselves.
 
-Each part is done alone, in one thread, on a sample of the very chunks, and its CPU time is counted, QEMU's included; nothing
-that waits counts. Compressing is at the level that a capture takes when it lacks processors: a harder one would make the limit
-lower, and what is measured against it look better. Over all cores, a data path that lost nothing to waiting, locks or Python
-would take that long.
+Each part is done alone, in one thread, on a sample of the very chunks, one chunk at a time, and its CPU time is counted, QEMU's
+included; nothing that waits counts, no fsync, and no memory that is new to the process. Compressing is at the level that a
+capture takes when it lacks processors, and writing goes past the page cache as a capture's does: a harder level or the
+cache would make the limit lower, and what is measured against it look better. Over all cores, a data path that lost
+nothing to waiting, locks or Python would take that long.
 """
 
 from __future__ import annotations
@@ -11,16 +12,13 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from freezeframe.repository.chunk import seal
+from freezeframe.repository.store.filesystem import Filesystem
 from workers import budget
 from workers.export import ChunkNeed, Export, chunk_needs
-
-ResultT = TypeVar("ResultT")
 
 CHUNK = 1 << 20
 
@@ -50,33 +48,44 @@ def measure(socket: Path, target: str, qemu_pid: int, scratch: Path, every: int 
         ]
         sample = slots[::every]
         size = len(sample) * CHUNK
-        server = _cpu_s(qemu_pid)
-        read_s, chunks = _read(export, sample)
-        server_s = _cpu_s(qemu_pid) - server
-    digest_s, digests = _timed(lambda: [hashlib.sha256(chunk).hexdigest() for chunk in chunks])
-    # the very envelopes that a capture stores when processors are short: at the lowest level, or raw
-    compress_s, packed = _timed(lambda: [seal(chunk) for chunk in chunks])
-    write_s, _ = _timed(
-        lambda: [(scratch / name).write_bytes(data) for name, data in zip(digests, packed, strict=True)]
-    )
-    return Roofline((read_s + server_s) / size, digest_s / size, compress_s / size, write_s / size)
+        server_s = _cpu_s(qemu_pid)
+        buffer, read = bytearray(CHUNK), Stopwatch()
+        for slot in sample:
+            with read:
+                export.complete(export.begin(slot * CHUNK, buffer))
+        read.seconds += _cpu_s(qemu_pid) - server_s
+        parts = _parts(export, sample, scratch)
+    return Roofline(read.seconds / size, *(part.seconds / size for part in parts))
 
 
-def _read(export: Export, sample: list[int]) -> tuple[float, list[bytes]]:
-    """Into one buffer, again and again; the copies for the other parts are not timed."""
-    buffer, chunks, read_s = bytearray(CHUNK), [], 0.0
+def _parts(export: Export, sample: list[int], scratch: Path) -> tuple[Stopwatch, Stopwatch, Stopwatch]:
+    """Digesting, compressing and writing; the reading for them is not timed."""
+    digest, compress, write = Stopwatch(), Stopwatch(), Stopwatch()
+    filesystem = Filesystem()
     for slot in sample:
-        began = time.thread_time()
-        export.complete(export.begin(slot * CHUNK, buffer))
-        read_s += time.thread_time() - began
-        chunks.append(bytes(buffer))
-    return read_s, chunks
+        chunk = export.read(slot * CHUNK, CHUNK)
+        with digest:
+            name = hashlib.sha256(chunk).hexdigest()
+        with compress:
+            packed = seal(chunk)
+        with write:
+            fd = filesystem.create(scratch / name)
+            filesystem.write(fd, packed, 0)
+            filesystem.close(fd)
+    return digest, compress, write
 
 
-def _timed(work: Callable[[], ResultT]) -> tuple[float, ResultT]:
-    began = time.thread_time()
-    result = work()
-    return time.thread_time() - began, result
+class Stopwatch:
+    """This thread's CPU seconds in all its blocks."""
+
+    def __init__(self) -> None:
+        self.seconds = self._began = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.thread_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.thread_time() - self._began
 
 
 def _cpu_s(pid: int) -> float:

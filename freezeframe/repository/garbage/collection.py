@@ -206,14 +206,21 @@ class _Run:
         self._left[own.run_id] += len(condemned) + len(taken_over)
 
     def _begun(self) -> RunRecord:
-        """The own record, put before the first move. Raises CollectionOverdue if it is too old to move anything."""
+        """The own record, put before the first move."""
         if self._own is None:
             self._own = RunRecord(run_id=str(ULID()), begun_at=self.clock())
             if not self.report.dry_run:
                 self._records.put(self._own)
+        return self._own
+
+    def _check_in_time(self) -> None:
+        """Raises CollectionOverdue if the own run is too old to move anything: its record may be gone, and with it whatever
+        is moved to it.
+        """
+        if self._own is None:
+            return
         if max(self.clock() - self._own.begun_at, timedelta(seconds=time.monotonic() - self._began_s)) > TERM:
             raise CollectionOverdue(f"Garbage collection {self._own.run_id} has taken longer than {TERM.days} days.")
-        return self._own
 
     def _finish(self) -> list[RunRecord]:
         """The own run, finished, if it has begun to condemn. After this nothing is moved to it.
@@ -257,7 +264,7 @@ class _Run:
 
         def move(one: tuple[Entry, str]) -> bool:
             try:
-                self._store.move(one[0].name, one[1])
+                self._store.move(one[0].name, one[1], self._check_in_time)
             except ObjectNotFound:
                 return False
             return True

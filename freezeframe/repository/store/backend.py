@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
 #: Where a move is a copy and a delete: seconds after the copy began from which the delete is not sent any more. Far less than
 #: the least grace of garbage collection, whose argument rests on that; far more than a copy of 16 MiB takes.
 MOVE_WINDOW_S: Final = 60.0
+
+
+def always() -> None:
+    """Whatever is asked may be done."""
 
 
 class Entry(NamedTuple):
@@ -72,11 +76,12 @@ class Store(Protocol):
     def entries(self, folder: str) -> Iterator[Entry]:
         """As `names`, with sizes and times. A folder of what is condemned is empty if it is not there."""
 
-    def move(self, name: str, to: str) -> None:
+    def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
         """Give an object another name, in the place of what has it. Raises ObjectNotFound if it is not there.
 
-        Whoever looks at `name` and then at `to` finds it, at any moment and after any crash; after one it may be under both.
-        Settle both folders to make it durable.
+        Whoever looks at `name` and then at `to` finds it, at any moment and after any crash; after one, or an error, it may be
+        under both. Settle both folders to make it durable. `allowed` is called right before the move is made, each time that
+        it is tried; what it raises ends the move, before anything was changed.
         """
 
     def delete(self, name: str) -> None:

@@ -43,14 +43,14 @@ from freezeframe.repository.layout import (
     is_condemned_folder,
     run_id_of,
 )
-from freezeframe.repository.store.backend import Entry
+from freezeframe.repository.store.backend import Entry, always
 from freezeframe.repository.store.fault import check_length, reading, writing
 from freezeframe.repository.store.filesystem import Filesystem
 from freezeframe.repository.store.opened import opened
 from freezeframe.repository.store.staging import staging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 #: Files open at once in one batch. Four batches of 64 are well below the usual limit of 1,024 descriptors.
 _BATCH_FILES: Final = 64
@@ -159,11 +159,11 @@ class DirectoryStore:
                             modified = datetime.fromtimestamp(status.st_mtime, UTC)
                             yield Entry(f"{folder}/{entry.name}", status.st_size, modified)
 
-    def move(self, name: str, to: str) -> None:
+    def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
         source, target = self._path(name), self._target(to)
         with writing(self._root):
             try:
-                self._rename(source, target)
+                self._rename(source, target, allowed)
             except FileNotFoundError as error:
                 raise ObjectNotFound(f"{source} is not there.") from error
             self._prune(name)
@@ -195,9 +195,10 @@ class DirectoryStore:
             status = os.statvfs(self._root)
             return status.f_bavail * status.f_frsize
 
-    def _rename(self, source: Path, target: Path) -> None:
+    def _rename(self, source: Path, target: Path, allowed: Callable[[], None]) -> None:
         """Make the target's folder if it is not there. Raises FileNotFoundError if the source is not."""
         for _ in range(_FOLDER_TRIES):  # another run may take an empty folder away again
+            allowed()
             with suppress(FileNotFoundError):
                 self._fs.rename(source, target)
                 return
@@ -205,6 +206,7 @@ class DirectoryStore:
             for parent in reversed(target.relative_to(self._root).parents[:-1]):
                 self._fs.make_folder(self._root / parent)
                 self._fs.fsync_folder((self._root / parent).parent)
+        allowed()
         self._fs.rename(source, target)
 
     def _prune(self, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from freezeframe.repository.errors import AlreadyExists, ObjectNotFound
 from freezeframe.repository.layout import folder_of
-from freezeframe.repository.store.backend import Entry
+from freezeframe.repository.store.backend import Entry, always
 from freezeframe.repository.store.fault import check_length
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class MemoryStore:
             found = [Entry(name, len(self._objects[name]), self._modified[name]) for name in self.names(folder)]
         return iter(found)
 
-    def move(self, name: str, to: str) -> None:
+    def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
+        allowed()
         with self._lock:
             self._objects[to] = self.get(name)
             self._modified[to] = self._modified[name]

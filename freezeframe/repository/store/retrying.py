@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar, cast
 
 from freezeframe.repository.errors import AlreadyExists, ObjectNotFound, RepositoryError
+from freezeframe.repository.store.backend import always
 from freezeframe.repository.table import temporary
 
 if TYPE_CHECKING:
@@ -128,14 +129,14 @@ class Retrying:
         """As `names`."""
         return iter(self._tried(lambda: list(self._store.entries(folder))))
 
-    def move(self, name: str, to: str) -> None:
+    def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
         """A move whose answer was lost may have been made: then the object is at its end, and not at its beginning."""
         in_doubt = False
 
         def attempt() -> None:
             nonlocal in_doubt
             try:
-                self._store.move(name, to)
+                self._store.move(name, to, allowed)
             except ObjectNotFound:
                 if not in_doubt or not self._store.exists(to):
                     raise

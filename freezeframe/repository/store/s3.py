@@ -17,13 +17,13 @@ import obstore
 
 from freezeframe.repository.errors import AlreadyExists, ObjectNotFound, RepositoryNotWritable, RepositoryUnsupported
 from freezeframe.repository.layout import TMP, checked_name, folder_of
-from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry
+from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry, always
 from freezeframe.repository.store.fault import check_length
 from freezeframe.repository.store.s3_fault import creating, reading, writing
 from freezeframe.repository.table import temporary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from obstore.store import S3Store as Bucket
 
@@ -136,12 +136,13 @@ class S3Store:
             listing = obstore.list_with_delimiter(self._bucket)
             return sorted([*listing["common_prefixes"], *(entry["path"] for entry in listing["objects"])])
 
-    def move(self, name: str, to: str) -> None:
+    def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
         """A copy by the server, which is looked at, then a delete.
 
         The delete is not sent if the window since the copy began is over: another run of garbage collection may have dealt with
-        the copy by then. Then the move is begun anew, by whoever tries again.
+        the copy by then. Nor is it tried again: whoever stood still for that long knows too little of the world.
         """
+        allowed()
         began = time.monotonic()
         with writing(self._place(name)):
             obstore.copy(self._bucket, checked_name(name), checked_name(to))
@@ -150,7 +151,8 @@ class S3Store:
             raise RepositoryNotWritable(f"Copying {self._place(name)} left no copy.", transient=True)
         if time.monotonic() - began > MOVE_WINDOW_S:
             raise RepositoryNotWritable(
-                f"Moving {self._place(name)} took too long.", advice="Try again.", transient=True
+                f"Moving {self._place(name)} took longer than {MOVE_WINDOW_S:.0f} s, and was not ended.",
+                advice="Run the command again. Nothing is lost.",
             )
         self.delete(name)
 

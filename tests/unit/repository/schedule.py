@@ -18,9 +18,9 @@ from io import BytesIO
 from random import Random
 from typing import BinaryIO
 
-from freezeframe.repository.errors import AlreadyExists, ObjectNotFound
+from freezeframe.repository.errors import AlreadyExists, ObjectNotFound, RepositoryNotWritable
 from freezeframe.repository.layout import folder_of
-from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry
+from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry, always
 
 #: Steps for which a stalled actor stands still, while the others go on.
 _STALL_STEPS = 150
@@ -231,18 +231,15 @@ class View:
             self._step(f"list {folder}")
         return iter(self.shared.entries(folder))
 
-    def move(self, name: str, to: str) -> None:
+    def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
         self._step(f"move {name} to {to}")
+        allowed()
         self.shared.copy(name, to)
-        while self.shared.copies:
+        if self.shared.copies:
             copied = self.shared.clock()
             self._step(f"move {name} to {to}: the delete")
-            if self.shared.clock() - copied <= timedelta(seconds=MOVE_WINDOW_S):
-                break
-            try:  # as a store that tries again does
-                self.shared.copy(name, to)
-            except ObjectNotFound:
-                return  # another was faster, but for the copy that was made before
+            if self.shared.clock() - copied > timedelta(seconds=MOVE_WINDOW_S):
+                raise RepositoryNotWritable(f"Moving {name} took too long.")
         self.shared.delete(name)
 
     def delete(self, name: str) -> None:

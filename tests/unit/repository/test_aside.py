@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from freezeframe.repository.errors import RepositoryNotReadable, RepositoryNotWr
 from freezeframe.repository.layout import DAMAGED, damaged_document, damaged_name, locate
 from freezeframe.repository.objects import Objects
 from freezeframe.repository.store import MemoryStore
+from freezeframe.repository.store.backend import always
 
 from .locked import locked
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, read_disk, seal, store_disk
@@ -44,11 +46,11 @@ class Flaky(MemoryStore):
     def drop_cached(self, name: str) -> None:
         self.dropped.append(name)
 
-    def move(self, name: str, to: str) -> None:
+    def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
         if self.read_only:
             raise RepositoryNotWritable("It is mounted read-only.")
         times, self.times = self.times, 0  # a rename reads nothing
-        super().move(name, to)
+        super().move(name, to, allowed)
         self.times = times
 
 

@@ -10,6 +10,7 @@ import pytest
 from freezeframe.repository import Manifest, Repository, Session, verify
 from freezeframe.repository.errors import (
     CaptureNotFound,
+    CollectionOverdue,
     CollectionStopped,
     RepositoryFull,
     RepositoryNotReadable,
@@ -101,6 +102,30 @@ def test_an_encrypted_repository_is_collected_too(time: Time) -> None:
     time.pass_(days=1)
     assert run(repository, time).deleted.objects == 2
     assert verify(repository, [kept]).sound
+
+
+def test_a_run_that_stood_still_beyond_its_term_moves_nothing_any_more(
+    repository: Repository, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record may be gone, and whatever it moved there would be found by nobody."""
+    seal(repository, 1, disk_of(b"a", b"b"))
+    repository.forget(capture_id(1))
+    time.pass_(hours=2)
+    before = names(repository, CHUNKS)
+    move = MemoryStore.move
+
+    def stands_still(store: MemoryStore, name: str, to: str, allowed: Callable[[], None]) -> None:
+        if name.startswith(CHUNKS):
+            time.now += TERM + timedelta(seconds=1)
+        move(store, name, to, allowed)
+
+    monkeypatch.setattr(MemoryStore, "move", stands_still)
+    with pytest.raises(CollectionOverdue):
+        run(repository, time)
+    assert names(repository, CHUNKS) == before
+    monkeypatch.undo()
+    time.pass_(hours=2)
+    assert run(repository, time).condemned.objects > 0  # the next one goes on
 
 
 def test_a_dry_run_changes_nothing_and_says_the_same(repository: Repository, time: Time) -> None:

@@ -18,6 +18,7 @@ from freezeframe.repository.errors import (
 )
 from freezeframe.repository.layout import CONFIG, MANIFESTS, condemned_name, locate, manifest_name
 from freezeframe.repository.store import MemoryStore
+from freezeframe.repository.store.backend import always
 from freezeframe.repository.store.retrying import Retrying, pauses
 
 from .samples import capture_id
@@ -51,8 +52,8 @@ class Away(MemoryStore):
     def put_if_absent(self, name: str, data: bytes | bytearray) -> None:
         self._do(lambda: super(Away, self).put_if_absent(name, data))
 
-    def move(self, name: str, to: str) -> None:
-        self._do(lambda: super(Away, self).move(name, to))
+    def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
+        self._do(lambda: super(Away, self).move(name, to, allowed))
 
     def names(self, folder: str) -> Iterator[str]:
         """Breaks after the first name."""

@@ -22,6 +22,7 @@ from freezeframe.repository.errors import (
     CollectionStopped,
     IndexDamaged,
     RepositoryDamaged,
+    RepositoryNotWritable,
     SessionLost,
 )
 from freezeframe.repository.garbage import collect
@@ -147,6 +148,8 @@ class World:
     def seal(self, repository: Repository, manifest: Manifest) -> None:
         try:
             repository.seal(manifest)
+        except RepositoryNotWritable:
+            return  # it stood still while it took a late manifest back
         except (SessionLost, IndexDamaged):
             if manifest.capture_id not in self.told:
                 repository.sessions.end(manifest.capture_id, sealed=False)
@@ -162,15 +165,15 @@ class World:
             self.forgotten.add(capture)
             try:
                 repository.forget(capture)
-            except CaptureNotFound:
+            except (CaptureNotFound, RepositoryNotWritable):
                 return
             self._count("forgotten")
 
     def collect(self, repository: Repository, random: Random) -> None:
         try:
             report = collect(repository, grace=self.grace, clock=self.clock, threads=0)
-        except CollectionOverdue:
-            return  # it stood still for days
+        except (CollectionOverdue, RepositoryNotWritable):
+            return  # it stood still for days, or between a copy and a delete
         except CollectionStopped as error:
             if not self.late:
                 raise LostError(error.message) from error
