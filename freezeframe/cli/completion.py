@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from freezeframe.access import open_repository
-from freezeframe.settings import S3Settings, load
-
 if TYPE_CHECKING:
     from freezeframe.client import Client
 
@@ -52,6 +49,9 @@ def _client() -> Client:
 
 def _captures() -> Iterator[str]:
     yield "latest"
+    from freezeframe.access import open_repository  # noqa: PLC0415  and the other way round
+    from freezeframe.settings import S3Settings, load  # noqa: PLC0415
+
     haste = load(S3Settings).model_copy(update={"s3_timeout_s": PATIENCE_S, "s3_patience_s": 0})
     yield from open_repository(haste).capture_ids()
 

@@ -1,22 +1,23 @@
 """The machine's own limit: the CPU seconds that reading, digesting, compressing and writing need by themselves.
 
 Each part is done alone, in one thread, on a sample of the very chunks, one chunk at a time, and its CPU time is counted, QEMU's
-included; nothing that waits counts, no fsync, and no memory that is new to the process. Compressing is at the level that a
-capture takes when it lacks processors, and writing goes past the page cache as a capture's does: a harder level or the
-cache would make the limit lower, and what is measured against it look better. Over all cores, a data path that lost
-nothing to waiting, locks or Python would take that long.
+included; nothing that waits counts, and no memory that is new to the process. Compressing is at the level that a capture takes
+when it lacks processors, and writing is what makes chunks durable under their names, in batches and past the page cache as
+a capture does it: a harder level, or the cache, would make the limit lower, and what is measured against it look better.
+Over all cores, a data path that lost nothing to waiting, locks or Python would take that long.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from freezeframe.repository.chunk import seal
-from freezeframe.repository.store.filesystem import Filesystem
+from freezeframe.repository import Repository
+from freezeframe.repository.chunk import digest_of_chunk, seal
+from freezeframe.repository.commit import BATCH_BYTES
+from freezeframe.repository.layout import locate
 from workers import budget
 from workers.export import ChunkNeed, Export, chunk_needs
 
@@ -40,7 +41,6 @@ class Roofline:
 
 def measure(socket: Path, target: str, qemu_pid: int, scratch: Path, every: int = 8) -> Roofline:
     """Measure on every `every`-th chunk that holds data."""
-    scratch.mkdir()
     budget.keep_memory()  # as a data worker does
     with Export(socket, target, with_bitmap=False) as export:
         slots = [
@@ -61,17 +61,19 @@ def measure(socket: Path, target: str, qemu_pid: int, scratch: Path, every: int 
 def _parts(export: Export, sample: list[int], scratch: Path) -> tuple[Stopwatch, Stopwatch, Stopwatch]:
     """Digesting, compressing and writing; the reading for them is not timed."""
     digest, compress, write = Stopwatch(), Stopwatch(), Stopwatch()
-    filesystem = Filesystem()
+    store = Repository.init(scratch).store
+    batch: list[tuple[str, bytes | bytearray]] = []
     for slot in sample:
         chunk = export.read(slot * CHUNK, CHUNK)
         with digest:
-            name = hashlib.sha256(chunk).hexdigest()
+            name = digest_of_chunk(chunk)
         with compress:
             packed = seal(chunk)
-        with write:
-            fd = filesystem.create(scratch / name)
-            filesystem.write(fd, packed, 0)
-            filesystem.close(fd)
+        batch.append((locate(name), packed))
+        if slot == sample[-1] or sum(len(data) for _, data in batch) >= BATCH_BYTES:
+            with write:
+                store.put_many(batch)
+            batch.clear()
     return digest, compress, write
 
 
