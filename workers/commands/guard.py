@@ -56,9 +56,18 @@ def _told_to_end(serving: threading.Thread) -> bool:
     """Wait for a signal; False if the guard ended without one.
 
     Signals are waited for, not handled: the kernel may hand one to any thread, and a main thread that waits for a lock would
-    not run its handler then. [signal(7), Python's signal: execution of handlers]
+    not run its handler then. [signal(7), Python's signal: execution of handlers] And by a thread without a time-out:
+    sigtimedwait of a process that was stopped, and goes on when the time is over, answers with a signal that nobody sent.
+    [CPython Modules/signalmodule.c: after EINTR it returns what it never filled in]
     """
+    told = threading.Event()
+
+    def wait() -> None:
+        signal.sigwait(_ENDS)
+        told.set()
+
+    threading.Thread(target=wait, name="told", daemon=True).start()
     while serving.is_alive():
-        if signal.sigtimedwait(_ENDS, LOOK_S) is not None:
+        if told.wait(LOOK_S):
             return True
     return False

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from freezeframe.contract.words import HoldKind
 from freezeframe.repository import Repository
 from freezeframe.settings import HostSettings
 from orchestrator.commands import worker_options as orchestrator_options
+from workers.commands.guard import LOOK_S
 from workers.commands.worker import Role, worker_options
 from workers.guard.client import GuardError, GuardLine
 from workers.guard.lease import LeasedGuest, LeaseFiles
@@ -93,6 +95,19 @@ def guard(place: Path) -> object:
 
 
 def test_a_guard_ends_when_it_is_told_and_nobody_is_held(guard: subprocess.Popen[bytes]) -> None:
+    guard.send_signal(signal.SIGTERM)
+    assert guard.wait() == 0
+
+
+def test_a_guard_that_was_stopped_for_a_while_goes_on(guard: subprocess.Popen[bytes]) -> None:
+    """As a machine that is suspended stops it: for longer than it waits at a time."""
+    guard.send_signal(signal.SIGSTOP)
+    time.sleep(2 * LOOK_S)
+    guard.send_signal(signal.SIGCONT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        guard.wait(2 * LOOK_S)
+    with GuardLine(HostSettings().guard_socket) as line:
+        line.ping()
     guard.send_signal(signal.SIGTERM)
     assert guard.wait() == 0
 
