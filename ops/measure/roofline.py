@@ -1,16 +1,18 @@
 """The machine's own limit: the CPU seconds that reading, digesting, compressing and writing need by themselves.
 
-Each part is done alone, in one thread, on a sample of the very chunks, one chunk at a time, and its CPU time is counted, QEMU's
-included; nothing that waits counts, and no memory that is new to the process. Compressing is at the level that a capture takes
-when it lacks processors, and writing is what makes chunks durable under their names, in batches and past the page cache as
-a capture does it: a harder level, or the cache, would make the limit lower, and what is measured against it look better.
-Over all cores, a data path that lost nothing to waiting, locks or Python would take that long.
+Each part is done by itself, on a sample of the very chunks, one chunk at a time, by a thread a core at once because cores share
+caches and memory, and its CPU time is counted, QEMU's included; nothing that waits counts, and no memory that is new to the
+process. Compressing is at the level that a capture takes when it lacks processors, and writing is what makes chunks durable
+under their names, in batches and past the page cache as a capture does it: a harder level, or the cache, would make the limit
+lower, and what is measured against it look better. Over all cores, a data path that lost nothing to waiting, locks or
+Python would take that long.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from freezeframe.repository import Repository
 from freezeframe.repository.chunk import digest_of_chunk, seal
 from freezeframe.repository.commit import BATCH_BYTES
 from freezeframe.repository.layout import locate
+from freezeframe.repository.store.backend import Store
 from workers import budget
 from workers.export import ChunkNeed, Export, chunk_needs
 
@@ -42,39 +45,49 @@ class Roofline:
 def measure(socket: Path, target: str, qemu_pid: int, scratch: Path, every: int = 8) -> Roofline:
     """Measure on every `every`-th chunk that holds data."""
     budget.keep_memory()  # as a data worker does
+    store = Repository.init(scratch).store
     with Export(socket, target, with_bitmap=False) as export:
         slots = [
             slot for slot, need in chunk_needs(export.extents(), export.size_bytes, CHUNK) if need is ChunkNeed.READ
         ]
-        sample = slots[::every]
-        size = len(sample) * CHUNK
+    cores = os.cpu_count() or 1
+    sample = slots[::every]
+    shares = [sample[first::cores] for first in range(cores)]
+    with ThreadPoolExecutor(cores) as pool:
         server_s = _cpu_s(qemu_pid)
-        buffer, read = bytearray(CHUNK), Stopwatch()
-        for slot in sample:
+        read_s = sum(pool.map(lambda share: _read_s(socket, target, share), shares)) + _cpu_s(qemu_pid) - server_s
+        others_s = list(pool.map(lambda share: _others_s(socket, target, share, store), shares))
+    per_byte = len(sample) * CHUNK
+    return Roofline(read_s / per_byte, *(sum(part) / per_byte for part in zip(*others_s, strict=True)))
+
+
+def _read_s(socket: Path, target: str, share: list[int]) -> float:
+    """The client's part of reading, into one buffer again and again."""
+    buffer, read = bytearray(CHUNK), Stopwatch()
+    with Export(socket, target, with_bitmap=False) as export:
+        for slot in share:
             with read:
                 export.complete(export.begin(slot * CHUNK, buffer))
-        read.seconds += _cpu_s(qemu_pid) - server_s
-        parts = _parts(export, sample, scratch)
-    return Roofline(read.seconds / size, *(part.seconds / size for part in parts))
+    return read.seconds
 
 
-def _parts(export: Export, sample: list[int], scratch: Path) -> tuple[Stopwatch, Stopwatch, Stopwatch]:
+def _others_s(socket: Path, target: str, share: list[int], store: Store) -> tuple[float, float, float]:
     """Digesting, compressing and writing; the reading for them is not timed."""
     digest, compress, write = Stopwatch(), Stopwatch(), Stopwatch()
-    store = Repository.init(scratch).store
     batch: list[tuple[str, bytes | bytearray]] = []
-    for slot in sample:
-        chunk = export.read(slot * CHUNK, CHUNK)
-        with digest:
-            name = digest_of_chunk(chunk)
-        with compress:
-            packed = seal(chunk)
-        batch.append((locate(name), packed))
-        if slot == sample[-1] or sum(len(data) for _, data in batch) >= BATCH_BYTES:
-            with write:
-                store.put_many(batch)
-            batch.clear()
-    return digest, compress, write
+    with Export(socket, target, with_bitmap=False) as export:
+        for slot in share:
+            chunk = export.read(slot * CHUNK, CHUNK)
+            with digest:
+                name = digest_of_chunk(chunk)
+            with compress:
+                packed = seal(chunk)
+            batch.append((locate(name), packed))
+            if slot == share[-1] or sum(len(data) for _, data in batch) >= BATCH_BYTES:
+                with write:
+                    store.put_many(batch)
+                batch.clear()
+    return digest.seconds, compress.seconds, write.seconds
 
 
 class Stopwatch:

@@ -1,13 +1,14 @@
 """Reading: the threads of a transfer, from the export to the repository's writer.
 
-    extents ─▶ which chunks ─▶ ┌ several threads, each with an NBD connection of its own: ┐
-    (one connection)           │ next chunk asked for │ this one: zeros? digest, known?   │
-                               │  (while limits let)  │ compress, store                   │
-                               └──────────────────────────────────────────────────────────┘
+    extents ─▶ which chunks ─▶ ┌ several threads, each with an NBD connection of its own:    ┐
+    (one connection)           │ next two chunks asked for │ this one: zeros? digest, known? │
+                               │  (while limits let)       │ compress, store                 │
+                               └─────────────────────────────────────────────────────────────┘
 
-Each thread has two buffers: while it hands one chunk to the repository's writer the next is on its way into the other, so the
-source and the processors are busy at the same time. So at most two chunks a thread are in hand here; the writer bounds what it
-has queued. Reading, hashing, compressing and writing release the GIL.
+Each thread has three buffers: while it hands one chunk to the repository's writer the next two are on their way into the
+others, so the source and the processors are busy at the same time, also where a chunk that does not compress is done with
+sooner than the next is read. So at most three chunks a thread are in hand here; the writer bounds what it has queued.
+Reading, hashing, compressing and writing release the GIL.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -27,6 +29,9 @@ from workers.export import ChunkNeed, Export, ExportError, Extent, chunk_needs
 from workers.host import Host
 
 log = structlog.get_logger("transfer")
+
+#: Chunks that a thread has asked for beside the one in hand.
+AHEAD = 2
 
 
 @dataclass
@@ -59,29 +64,34 @@ class _Coming:
 
 
 class _Lane:
-    """One thread's reads: one on its way while another is in hand, in two buffers by turns."""
+    """One thread's reads: up to AHEAD on their way while another is in hand, in buffers by turns."""
 
     def __init__(self, export: Export, chunk_bytes: int) -> None:
         self._export = export
-        self._buffers = [bytearray(chunk_bytes), bytearray(chunk_bytes)]
-        self._begun: tuple[_Coming, list[int], bytearray] | None = None
+        self._buffers = deque(bytearray(chunk_bytes) for _ in range(AHEAD + 1))
+        self._begun: deque[tuple[int, list[int], bytearray]] = deque()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._begun
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._begun) < AHEAD
 
     def begin(self, coming: _Coming) -> None:
-        """Ask for a chunk, unless that is done already."""
-        if self._begun is None:
-            self._buffers.reverse()
-            # only a disk's last chunk is shorter
-            buffer = self._buffers[0] if coming.length == len(self._buffers[0]) else bytearray(coming.length)
-            self._begun = coming, self._export.begin(coming.start, buffer), buffer
+        """Ask for a chunk."""
+        self._buffers.rotate()
+        # only a disk's last chunk is shorter
+        buffer = self._buffers[0] if coming.length == len(self._buffers[0]) else bytearray(coming.length)
+        self._begun.append((coming.slot, self._export.begin(coming.start, buffer), buffer))
 
-    def complete(self) -> bytearray:
-        """The chunk that was asked for. Its buffer is used again by the second `begin` from here."""
-        if self._begun is None:
-            raise RuntimeError("no chunk was asked for")
-        _, cookies, buffer = self._begun
+    def complete(self) -> tuple[int, bytearray]:
+        """The slot and the bytes that were asked for first. The buffer is used again once AHEAD more were asked for."""
+        slot, cookies, buffer = self._begun[0]
         self._export.complete(cookies)
-        self._begun = None
-        return buffer
+        self._begun.popleft()
+        return slot, buffer
 
 
 class Reading:
@@ -140,12 +150,15 @@ class Reading:
             with Export(self._socket, self._order.target, with_bitmap=False) as export:
                 lane = _Lane(export, self._order.chunk_bytes)
                 coming = self._next(slots)
-                while coming is not None and self._wait_for(coming):
-                    lane.begin(coming)
-                    slot, coming = coming.slot, self._next(slots)
-                    data = lane.complete()
-                    if coming is not None and coming.allowed:
+                while not self._stopped.is_set():
+                    while coming is not None and lane.has_room and (coming.allowed or lane.is_empty):
+                        if not self._wait_for(coming):
+                            return
                         lane.begin(coming)
+                        coming = self._next(slots)
+                    if lane.is_empty:
+                        return
+                    slot, data = lane.complete()
                     self._writer.write_chunk(slot, data)
                     self._progress.add(len(data), len(data))
         except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to; `run` tells

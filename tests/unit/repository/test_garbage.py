@@ -10,6 +10,7 @@ import pytest
 from freezeframe.repository import Manifest, Repository, Session, verify
 from freezeframe.repository.errors import (
     CaptureNotFound,
+    ChunkDamaged,
     CollectionOverdue,
     CollectionStopped,
     RepositoryFull,
@@ -382,6 +383,35 @@ def test_forgetting_what_is_not_there(repository: Repository) -> None:
         repository.forget(capture_id(1))
 
 
+@pytest.mark.parametrize("broken", [False, True], ids=["as it is", "as if the other had finished"])
+def test_what_another_run_is_about_to_delete_after_a_copy_is_not_lost(
+    repository: Repository,
+    time: Time,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: bool,  # noqa: FBT001
+) -> None:
+    """In object storage a move is a copy and a delete, and another may collect in between."""
+    index = seal(repository, 1, disk_of(b"a")).guests[0].disks[0].index
+    (name,) = names(repository, CHUNKS)
+    records = Records(repository.objects)
+    records.put(RunRecord(run_id=capture_id(7), begun_at=time()))
+    repository.store.put_many([(f"{CONDEMNED}/{capture_id(7)}/{name}", repository.store.get(name))])
+    time.pass_(hours=2)
+    if broken:
+        ends = {"finished_at": time.now - 2 * HOUR}
+        monkeypatch.setattr(Records, "all", lambda records: [one.model_copy(update=ends) for one in listed(records)])
+    run(repository, time)
+    repository.store.delete(name)
+    if broken:
+        with pytest.raises(ChunkDamaged):
+            read_disk(repository, index)
+    else:
+        assert read_disk(repository, index) == disk_of(b"a")
+
+
+listed = Records.all
+
+
 def test_a_reader_finds_what_is_condemned_while_it_lists(repository: Repository, time: Time) -> None:
     manifest = seal(repository, 1, disk_of(b"a", b"b"))
     digest = bytes.fromhex(manifest.guests[0].disks[0].index)
@@ -463,3 +493,23 @@ def test_a_forgotten_parent_keeps_what_its_incremental_needs_wherever_that_is(
     assert read_disk(repository, index) == disk_of(b"a", b"c")
     assert (len(names(repository, CHUNKS)), len(names(repository, INDEXES))) == (2, 1)
     assert names(repository, CONDEMNED) == names(repository, "forgotten") == []
+
+
+def test_without_a_trace_of_its_forgotten_parent_an_incremental_would_be_lost(
+    repository: Repository, time: Time
+) -> None:
+    """So forgetting is a move, and no deletion."""
+    repository.sessions.begin(capture_id(1), "test")
+    parent = store_disk(repository, disk_of(b"a", b"b"))
+    time.pass_(days=8)
+    run(repository, time)
+    repository.write_manifest(manifest_of(1, disk_capture(parent, 2 * CHUNK)))
+    time.pass_(days=1)
+    repository.sessions.begin(capture_id(2), "test")
+    with repository.disk_writer(2 * CHUNK, parent_index_digest=parent) as writer:
+        writer.write_chunk(1, disk_of(b"c"))
+        repository.store.delete(repository.objects.protection.manifest_name(capture_id(1)))
+        assert run(repository, time).deleted.objects > 0
+        index = writer.finish().digest
+    with pytest.raises(ChunkDamaged):
+        read_disk(repository, index)
