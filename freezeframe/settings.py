@@ -113,7 +113,7 @@ class HostSettings(_Part):
     #: Seconds that the guard grants on top of the hold's own deadline, for the host to thaw by itself first.
     guard_grace_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     #: A transfer's threads, each with an NBD connection of its own, two chunks on their way and one in hand. As many as there
-    #: are processors, so that a single disk can use them all; no more than 8 unasked: memory is two
+    #: are processors, so that a single disk can use them all; no more than 8 unasked: memory is three
     #: chunks a thread. Measured on two processors only.
     transfer_threads: Annotated[int, Field(ge=1, le=64)] = Field(default_factory=lambda: min(_processors(), 8))
     #: Transfers that run side by side on a host; two keep two disks busy while one of them flushes. With `transfer_threads` the

@@ -1,6 +1,6 @@
 """A transfer's memory is bounded, and the bound does not grow with the disk: a disk of 1 TiB, served by a real qemu-nbd.
 
-The bound: 128 MiB on top of what a process has that has only imported the transfer. In it are a chunk a thread, what the
+The bound: 128 MiB on top of what a process has that has only imported the transfer. In it are three chunks a thread, what the
 writer may queue, what compression and encryption need, and 65,536 digests that the writer remembers.
 
 `ops/bench memory` measures the same, from 1 GiB on.
