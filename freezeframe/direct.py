@@ -99,8 +99,9 @@ def opened_again(fd: int) -> Iterator[int | None]:
 
 
 def _buffer() -> memoryview:
-    """This thread's; a mapping begins at a page."""
+    """This thread's; a mapping begins at a page. Private, or a process that was forked since would write into it too."""
     buffer: memoryview | None = getattr(_buffers, "own", None)
     if buffer is None:
-        buffer = _buffers.own = memoryview(mmap.mmap(-1, _PIECE_BYTES))
+        mapping = mmap.mmap(-1, _PIECE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        buffer = _buffers.own = memoryview(mapping)
     return buffer

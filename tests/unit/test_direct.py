@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from freezeframe import direct
 from freezeframe.direct import BLOCK_BYTES, DIRECT_FROM_BYTES, opened_again
 from freezeframe.repository.store.filesystem import Filesystem
 from workers.restore.descriptor import Descriptor
@@ -129,6 +130,19 @@ def test_what_cannot_be_opened_so_is_written_the_usual_way(tmp_path: Path) -> No
     with path.open("w+b") as file:
         Descriptor(file.fileno(), path, None).write(0, memoryview(b"x" * MIB))
         assert os.fstat(file.fileno()).st_size == MIB
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_that_was_forked_does_not_write_into_our_buffer() -> None:
+    """As those of a data worker are, each for a transfer."""
+    buffer = direct._buffer()
+    buffer[:4] = b"ours"
+    pid = os.fork()
+    if not pid:
+        direct._buffer()[:4] = b"his!"
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert bytes(buffer[:4]) == b"ours"
 
 
 def test_no_space_is_told_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
