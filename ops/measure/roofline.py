@@ -57,8 +57,8 @@ def measure(socket: Path, target: str, qemu_pid: int, scratch: Path, every: int 
         server_s = _cpu_s(qemu_pid)
         read_s = sum(pool.map(lambda share: _read_s(socket, target, share), shares)) + _cpu_s(qemu_pid) - server_s
         others_s = list(pool.map(lambda share: _others_s(socket, target, share, store), shares))
-    per_byte = len(sample) * CHUNK
-    return Roofline(read_s / per_byte, *(sum(part) / per_byte for part in zip(*others_s, strict=True)))
+    sample_bytes = len(sample) * CHUNK
+    return Roofline(read_s / sample_bytes, *(sum(part) / sample_bytes for part in zip(*others_s, strict=True)))
 
 
 def _read_s(socket: Path, target: str, share: list[int]) -> float:
