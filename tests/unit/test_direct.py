@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,11 +33,10 @@ LENGTHS = [
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Iterator[int]:
-    """On a file system with direct writes, as any that repositories are on usually is."""
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    yield fd
-    os.close(fd)
+def path() -> Iterator[Path]:
+    """On a disk, where /tmp may be memory: that has nothing but its page cache."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        yield Path(directory) / "file"
 
 
 def cached(fd: int, length: int) -> list[int]:
@@ -61,18 +61,19 @@ def test_a_file_has_the_bytes_that_were_written(tmp_path: Path, length: int, off
     assert path.read_bytes() == bytes(offset) + data
 
 
-def test_what_is_large_is_not_in_the_page_cache(file: int) -> None:
+def test_what_is_large_is_not_in_the_page_cache(path: Path) -> None:
     data = os.urandom(2 * MIB + 5)
+    file = os.open(path, os.O_RDWR | os.O_CREAT)
     Filesystem().write(file, data, 0)
     assert cached(file, len(data)) == [
         2 * MIB // BLOCK_BYTES
     ]  # the rest alone: so the question can be answered with yes
     assert not fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT
+    os.close(file)
 
 
-def test_many_threads_write_past_the_cache_to_one_file_with_holes(tmp_path: Path) -> None:
+def test_many_threads_write_past_the_cache_to_one_file_with_holes(path: Path) -> None:
     pieces = {slot * 2 * MIB + 64 * 1024: os.urandom(MIB) for slot in range(8)}
-    path = tmp_path / "file"
     with path.open("w+b") as file, opened_again(file.fileno()) as direct_fd:
         assert direct_fd is not None
         descriptor = Descriptor(file.fileno(), path, direct_fd)
