@@ -73,7 +73,7 @@ class DirectWrites:
             except OSError as error:
                 return done + self._refuse(error)
             done += written
-            if written % BLOCK_BYTES:  # as where space runs out: the usual way tells
+            if written != length:  # as where space runs out: the usual way tells
                 break
         return done
 
