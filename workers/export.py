@@ -97,12 +97,11 @@ class Export:
     def read(self, start: int, length: int) -> bytearray:
         """The bytes at the instant."""
         buffer = bytearray(length)
-        self.complete(self.begin(start, buffer))
+        self.complete(self.begin(start, memoryview(buffer)))
         return buffer
 
-    def begin(self, start: int, buffer: bytearray) -> list[int]:
-        """Ask for as many bytes as the buffer has, which must not be touched until `complete` of what this returns."""
-        view = memoryview(buffer)
+    def begin(self, start: int, view: memoryview) -> list[int]:
+        """Ask for as many bytes as the view has, which must not be touched until `complete` of what this returns."""
         try:
             return [
                 self._nbd.aio_pread(view[at : at + REQUEST_BYTES], start + at)

@@ -16,6 +16,7 @@ What holds whatever dies:
 4. Garbage collection deletes nothing that a sealed capture refers to, or one that will be.
 """
 
+from freezeframe.repository.buffer import ChunkBuffer
 from freezeframe.repository.effort import Effort
 from freezeframe.repository.index import Index
 from freezeframe.repository.manifest import (
@@ -34,6 +35,7 @@ from freezeframe.repository.verify import Tier, VerifyReport, verify
 from freezeframe.repository.writer import ChunkOutcome, DiskWriter, IndexReceipt
 
 __all__ = [
+    "ChunkBuffer",
     "ChunkOutcome",
     "DiskCapture",
     "DiskReader",

@@ -1,9 +1,12 @@
 """Chunks and the envelope they are stored in.
 
-0      4         5             6                8              12
-┌──────┬─────────┬─────────────┬────────────────┬──────────────┬─────────────
-│ FFck │ version │ compression │       0        │ plain length │ data …
-└──────┴─────────┴─────────────┴────────────────┴──────────────┴─────────────
+0      4         5             6   8              12            16
+┌──────┬─────────┬─────────────┬───┬──────────────┬─────────────┬────────┬──────────
+│ FFck │ version │ compression │ 0 │ plain length │ data length │ data … │ padding …
+└──────┴─────────┴─────────────┴───┴──────────────┴─────────────┴────────┴──────────
+
+Padding fills what is stored up to whole blocks, which can be written past the page cache in one piece; a file system has
+given the file that last block anyway.
 """
 
 from __future__ import annotations
@@ -12,16 +15,17 @@ import hashlib
 import struct
 from typing import TYPE_CHECKING, Final
 
+from freezeframe.direct import BLOCK_BYTES, DIRECT_FROM_BYTES
 from freezeframe.repository import zstd
-from freezeframe.repository.effort import STEPS
 from freezeframe.repository.errors import ChunkDamaged
 from freezeframe.repository.layout import CHUNK_BYTES_MAX
-from freezeframe.repository.packer import pack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Buffer
 
-_HEADER: Final = struct.Struct("<4sBBHI")
+_HEADER: Final = struct.Struct("<4sBBHII")
 _MAGIC: Final = b"FFck"
 _VERSION: Final = 1
 _RAW: Final = 0
@@ -29,30 +33,53 @@ _ZSTD: Final = 1
 
 HEADER_BYTES: Final = _HEADER.size
 
+#: Zeros after the data, at most.
+PADDING_BYTES_MAX: Final = BLOCK_BYTES - 1
+_PADDING: Final = bytes(PADDING_BYTES_MAX)
+
 
 def digest_of_chunk(data: Buffer) -> bytes:
     """The 32 bytes that a chunk is known by. Releases the GIL."""
     return hashlib.sha256(data).digest()
 
 
-def seal(data: bytes | bytearray, level: int = STEPS[0]) -> bytes:
-    """The envelope for a chunk of 1 to CHUNK_BYTES_MAX bytes; at most HEADER_BYTES longer than the chunk."""
-    packed = pack(data, level)
-    if packed is not None:
-        return _header(_ZSTD, len(data)) + packed
-    return _header(_RAW, len(data)) + data
+def padding_of(data_bytes: int, stored_bytes: Callable[[int], int]) -> int:
+    """How many zeros are to follow that much data: so many that what is stored, whose length `stored_bytes` gives for an
+    envelope's, has whole blocks. None for what is not worth a direct write.
+    """
+    length = HEADER_BYTES + data_bytes
+    padding = -stored_bytes(length) % BLOCK_BYTES
+    worth = stored_bytes(length) >= DIRECT_FROM_BYTES and not stored_bytes(length + padding) % BLOCK_BYTES
+    return padding if worth else 0
+
+
+def packed_envelope(packed: bytes, plain_bytes: int, padding: int = 0) -> bytes:
+    """The envelope of a chunk of `plain_bytes` bytes that zstd has made smaller."""
+    return b"".join((_header(_ZSTD, plain_bytes, len(packed)), packed, _PADDING[:padding]))
+
+
+def raw_header(plain_bytes: int) -> bytes:
+    """What stands before a chunk that is stored as it is."""
+    return _header(_RAW, plain_bytes, plain_bytes)
 
 
 def unpack(envelope: bytes, name: str) -> bytes:
     """The chunk in an envelope, its lengths verified but not its digest. Raises ChunkDamaged, whatever is in there."""
     if len(envelope) < HEADER_BYTES:
         raise ChunkDamaged(f"Chunk {name} is cut short: {len(envelope)} bytes.")
-    magic, version, compression, zero, plain_bytes = _HEADER.unpack_from(envelope)
+    magic, version, compression, zero, plain_bytes, data_bytes = _HEADER.unpack_from(envelope)
     if (magic, version, zero) != (_MAGIC, _VERSION, 0) or compression > _ZSTD:
         raise ChunkDamaged(f"Chunk {name} has no header that this program knows.")
     if not 0 < plain_bytes <= CHUNK_BYTES_MAX:
         raise ChunkDamaged(f"Chunk {name} claims a length of {plain_bytes} bytes.")
-    data = envelope[HEADER_BYTES:] if compression == _RAW else _decompress(envelope[HEADER_BYTES:], plain_bytes, name)
+    end = HEADER_BYTES + data_bytes
+    if len(envelope) < end:
+        raise ChunkDamaged(f"Chunk {name} is cut short: {len(envelope)} bytes instead of {end} or more.")
+    if not _PADDING.startswith(envelope[end:]):
+        raise ChunkDamaged(f"Chunk {name} has something else than padding after its data.")
+    data = envelope[HEADER_BYTES:end]
+    if compression == _ZSTD:
+        data = _decompress(data, plain_bytes, name)
     if len(data) != plain_bytes:
         raise ChunkDamaged(f"Chunk {name} has {len(data)} bytes instead of {plain_bytes}.")
     return data
@@ -66,10 +93,10 @@ def unseal(envelope: bytes, digest: bytes) -> bytes:
     return data
 
 
-def _header(compression: int, plain_bytes: int) -> bytes:
+def _header(compression: int, plain_bytes: int, data_bytes: int) -> bytes:
     if not 0 < plain_bytes <= CHUNK_BYTES_MAX:
         raise ValueError(f"a chunk of {plain_bytes} bytes")
-    return _HEADER.pack(_MAGIC, _VERSION, compression, 0, plain_bytes)
+    return _HEADER.pack(_MAGIC, _VERSION, compression, 0, plain_bytes, data_bytes)
 
 
 def _decompress(frame: bytes, plain_bytes: int, name: str) -> bytes:

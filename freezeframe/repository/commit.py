@@ -1,6 +1,6 @@
 """The commit queue: chunks on their way into a store, gathered into batches, several batches at once.
 
-        write_chunk ──▶ │ gathering, < 8 MiB │ ──▶ 4 threads, one batch each ──▶ settled
+        write_chunk ──▶ │ gathering, < 8 MiB │ ──▶ 4 threads, one batch each ──▶ in the store
         (any thread)    └──────── all together at most about 64 MiB ────────┘
 
 A writer waits when the queue is full, so memory is bounded by the queue and not by the disk. The first error ends it: what
@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
+
+    from typing_extensions import Buffer
 
     from freezeframe.repository.store.backend import Store
 
-#: The figures of store/directory.py: 8 MiB or 64 files share the fsync of their folders, and four at once hide the wait.
+#: The figures of store/directory.py: the fsyncs of 8 MiB or 64 files overlap with other batches' writes, and four at once
+#: hide the wait.
 BATCH_BYTES: Final = 8 << 20
 BATCH_OBJECTS: Final = 64
 BATCHES_AT_ONCE: Final = 4
@@ -27,33 +31,49 @@ BATCHES_AT_ONCE: Final = 4
 QUEUE_BYTES: Final = 64 << 20
 
 
+class Queued(NamedTuple):
+    """An object, and what is called when its bytes are needed no more."""
+
+    name: str
+    data: Buffer
+    done: Callable[[], None]
+
+
+def nothing() -> None:
+    pass
+
+
 class CommitQueue:
-    """Objects to be settled in `store`. Any thread may call; `flush` or `abandon` ends it."""
+    """Objects to be put into `store`. Any thread may call; `flush` or `abandon` ends it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pool = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="commit")
         self._changed = threading.Condition()
-        self._gathering: list[tuple[str, bytes | bytearray]] = []
+        self._gathering: list[Queued] = []
         self._gathering_bytes = 0
         self._queued_bytes = 0
         self._batches = 0
         self._error: BaseException | None = None
 
-    def add(self, name: str, data: bytes | bytearray) -> None:
-        """Queue an object, whose bytes must not change. Waits while the queue is full. Raises the store's errors."""
+    def add(self, name: str, data: Buffer, done: Callable[[], None] = nothing) -> None:
+        """Queue an object, whose bytes must not change until `done` is called, if ever it is: not after an error.
+
+        Waits while the queue is full. Raises the store's errors.
+        """
+        length = len(memoryview(data))
         with self._changed:
             # a full queue always has batches at work: what is gathering is far smaller than the queue
             self._changed.wait_for(lambda: self._queued_bytes < QUEUE_BYTES or self._error is not None)
             self._check()
-            self._gathering.append((name, data))
-            self._gathering_bytes += len(data)
-            self._queued_bytes += len(data)
+            self._gathering.append(Queued(name, data, done))
+            self._gathering_bytes += length
+            self._queued_bytes += length
             if self._gathering_bytes >= BATCH_BYTES or len(self._gathering) >= BATCH_OBJECTS:
                 self._send()
 
     def flush(self) -> None:
-        """Wait until everything queued is settled, and end. Raises the store's errors."""
+        """Wait until everything queued is in the store, to be settled, and end. Raises the store's errors."""
         with self._changed:
             if self._gathering and self._error is None:
                 self._send()
@@ -76,9 +96,14 @@ class CommitQueue:
         batch, size = self._gathering, self._gathering_bytes
         self._gathering, self._gathering_bytes = [], 0
         self._batches += 1
-        self._pool.submit(self._store.put_many, batch).add_done_callback(lambda done: self._settled(done, size))
+        self._pool.submit(self._put, batch).add_done_callback(lambda done: self._ended(done, size))
 
-    def _settled(self, done: Future[None], size: int) -> None:
+    def _put(self, batch: list[Queued]) -> None:
+        self._store.put_many([(one.name, one.data) for one in batch])
+        for one in batch:
+            one.done()
+
+    def _ended(self, done: Future[None], size: int) -> None:
         error = None if done.cancelled() else done.exception()
         with self._changed:
             self._error = self._error or error

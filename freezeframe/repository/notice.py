@@ -16,6 +16,7 @@ from freezeframe.repository.errors import ObjectDamaged
 
 if TYPE_CHECKING:
     from freezeframe.repository.objects import Objects
+    from freezeframe.repository.protection import Stored
 
 NoticeT = TypeVar("NoticeT", bound="Notice")
 
@@ -23,7 +24,7 @@ NoticeT = TypeVar("NoticeT", bound="Notice")
 class Notice(Shape):
     """What is in one."""
 
-    def stored(self, objects: Objects, name: str) -> bytes | bytearray:
+    def stored(self, objects: Objects, name: str) -> Stored:
         """Its stored form under that name."""
         return objects.protection.protect(name, checked(self.model_dump(mode="json")))
 

@@ -25,7 +25,7 @@ _HOPELESS: Final = 0.97
 _contexts: Final = threading.local()
 
 
-def pack(data: bytes | bytearray, level: int) -> bytes | None:
+def pack(data: bytes | memoryview, level: int) -> bytes | None:
     """One zstd frame that states its content size, or None if the data should be stored raw. Releases the GIL."""
     if level == OFF:
         return None
@@ -36,7 +36,7 @@ def pack(data: bytes | bytearray, level: int) -> bytes | None:
     return packed if len(packed) < len(data) - len(data) // _WORTH else None
 
 
-def _promising(data: bytes | bytearray) -> bool:
+def _promising(data: bytes | memoryview) -> bool:
     """Whether samples from all over the data shrink."""
     if len(data) <= _SAMPLES * _SAMPLE_BYTES:
         return True
@@ -45,7 +45,7 @@ def _promising(data: bytes | bytearray) -> bool:
     return len(_compress(sample, STEPS[0])) < _HOPELESS * len(sample)
 
 
-def _compress(data: bytes | bytearray, level: int) -> bytes:
+def _compress(data: bytes | memoryview, level: int) -> bytes:
     context = _context(level)
     try:
         context.set_pledged_input_size(len(data))

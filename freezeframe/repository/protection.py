@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from freezeframe.repository.crypto.keys import Keys
 
 
+Stored = bytes | bytearray | memoryview
+
+
 class Protection(Protocol):
     """Any thread may call. `reveal…` raise ObjectDamaged for what is not the stored form of an object of that name."""
 
@@ -37,8 +40,8 @@ class Protection(Protocol):
     def stored_bytes(self, plain_bytes: int) -> int:
         """The length of the stored form."""
 
-    def protect(self, name: str, data: bytes) -> bytes | bytearray:
-        """The stored form of an object's bytes."""
+    def protect(self, name: str, data: bytes | memoryview) -> Stored:
+        """The stored form of an object's bytes: of a memoryview itself, if nothing stands around it."""
 
     def reveal(self, name: str, stored: bytes) -> bytes: ...
 
@@ -63,7 +66,7 @@ class Plain:
     def stored_bytes(self, plain_bytes: int) -> int:
         return plain_bytes
 
-    def protect(self, name: str, data: bytes) -> bytes:  # noqa: ARG002
+    def protect(self, name: str, data: bytes | memoryview) -> Stored:  # noqa: ARG002
         return data
 
     def reveal(self, name: str, stored: bytes) -> bytes:  # noqa: ARG002
@@ -104,7 +107,7 @@ class Encrypted:
     def stored_bytes(self, plain_bytes: int) -> int:
         return cipher.sealed_bytes(plain_bytes)
 
-    def protect(self, name: str, data: bytes) -> bytearray:
+    def protect(self, name: str, data: bytes | memoryview) -> Stored:
         return self._cipher.seal(name, data)
 
     def reveal(self, name: str, stored: bytes) -> bytes:

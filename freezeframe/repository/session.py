@@ -15,6 +15,7 @@ import socket
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from io import BytesIO
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import AwareDatetime
@@ -144,7 +145,7 @@ class Sessions:
                 state = SessionState.SEALED if sealed else SessionState.FAILED
                 ended = session.model_copy(update={"state": state, "ended_at": self._clock()})
                 name = session_name(session_id)
-                self._objects.store.put_many([(name, ended.stored(self._objects, name))])
+                self._objects.store.put(name, BytesIO(ended.stored(self._objects, name)))
 
     def all(self) -> list[Session]:
         """Every session that is there, oldest first. One that is deleted while this reads is not in the answer.

@@ -4,8 +4,8 @@
         slot        0      1 (hole)       2                as what was set, in file system blocks
 
 Read and written by pread and pwrite rather than through a mapping: a mapped page that finds no space kills the process
-(SIGBUS) where a write gives an error, and at one call per chunk the call costs nothing. No page of it belongs to the
-process, so its memory is bounded whatever the disk.
+(SIGBUS) where a write gives an error. No page of it belongs to the process, so its memory is bounded whatever the disk. What
+is set is gathered a little while, since a disk is read in order: a call a chunk would let go of the GIL a time too often.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PIECE_SLOTS: Final = 1 << 15  # 1 MiB at a time
+_GATHERED: Final = 256  # digests
 _BLOCK_BYTES: Final = 4096  # what a file system keeps or leaves out
 _ZEROS: Final = bytes(_PIECE_SLOTS * DIGEST_BYTES)
 
@@ -48,6 +50,8 @@ class SlotTable:
             # closed by close(); the cast leaves out what only the stubs know
             self._file = cast("BinaryIO", tempfile.TemporaryFile(prefix="freezeframe-"))  # noqa: SIM115
             self._file.truncate(slots * DIGEST_BYTES)
+        self._gathered: dict[int, bytes] = {}
+        self._lock = threading.Lock()
 
     def get(self, slot: int) -> bytes:
         self._check(slot, 1)
@@ -57,7 +61,10 @@ class SlotTable:
         self._check(slot, 1)
         if len(digest) != DIGEST_BYTES:
             raise ValueError(f"a digest of {len(digest)} bytes")
-        self._write(slot * DIGEST_BYTES, digest)
+        with self._lock:
+            self._gathered[slot] = digest
+            if len(self._gathered) >= _GATHERED:
+                self._flush()
 
     def clear(self, slot: int, count: int = 1) -> None:
         """Make `count` slots holes. What is one already is not touched, so that the file stays sparse."""
@@ -102,7 +109,18 @@ class SlotTable:
     def close(self) -> None:
         self._file.close()
 
+    def _flush(self) -> None:
+        """Write what was gathered, neighbours at once. The caller has the lock."""
+        slots, first = sorted(self._gathered), 0
+        for at, slot in enumerate(slots, 1):
+            if at == len(slots) or slots[at] != slot + 1:
+                self._write(slots[first] * DIGEST_BYTES, b"".join(self._gathered[one] for one in slots[first:at]))
+                first = at
+        self._gathered.clear()  # not before: after an error none may be taken for a hole
+
     def _read(self, length: int, offset: int) -> bytes:
+        with self._lock:
+            self._flush()
         with temporary():
             return os.pread(self._file.fileno(), length, offset)
 

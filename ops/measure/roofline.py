@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freezeframe.repository import Repository
-from freezeframe.repository.chunk import digest_of_chunk, seal
+from freezeframe.repository.buffer import ChunkBuffers
+from freezeframe.repository.chunk import digest_of_chunk
 from freezeframe.repository.commit import BATCH_BYTES
-from freezeframe.repository.layout import locate
+from freezeframe.repository.config import DEFAULT_CHUNK_BYTES as CHUNK
+from freezeframe.repository.layout import folder_of, locate
+from freezeframe.repository.sealing import seal
 from freezeframe.repository.store.backend import Store
 from workers import budget
 from workers.export import ChunkNeed, Export, chunk_needs
-
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def measure(socket: Path, target: str, qemu_pid: int, scratch: Path, every: int 
 
 def _read_s(socket: Path, target: str, share: list[int]) -> float:
     """The client's part of reading, into one buffer again and again."""
-    buffer, read = bytearray(CHUNK), Stopwatch()
+    buffer, read = memoryview(bytearray(CHUNK)), Stopwatch()
     with Export(socket, target, with_bitmap=False) as export:
         for slot in share:
             with read:
@@ -74,19 +75,29 @@ def _read_s(socket: Path, target: str, share: list[int]) -> float:
 def _others_s(socket: Path, target: str, share: list[int], store: Store) -> tuple[float, float, float]:
     """Digesting, compressing and writing; the reading for them is not timed."""
     digest, compress, write = Stopwatch(), Stopwatch(), Stopwatch()
-    batch: list[tuple[str, bytes | bytearray]] = []
+    batch: list[tuple[str, bytes | memoryview]] = []
+    buffers, held, folders = ChunkBuffers(CHUNK), [], set[str]()
     with Export(socket, target, with_bitmap=False) as export:
         for slot in share:
-            chunk = export.read(slot * CHUNK, CHUNK)
+            held.append(buffers.take())
+            chunk = held[-1].chunk(CHUNK)
+            export.complete(export.begin(slot * CHUNK, chunk))
             with digest:
-                name = digest_of_chunk(chunk)
+                name = locate(digest_of_chunk(chunk))
             with compress:
-                packed = seal(chunk)
-            batch.append((locate(name), packed))
+                envelope = seal(held[-1], CHUNK)
+            if isinstance(envelope, bytes):
+                buffers.give_back(held.pop())
+            batch.append((name, envelope))
+            folders.add(folder_of(name))
             if slot == share[-1] or sum(len(data) for _, data in batch) >= BATCH_BYTES:
                 with write:
                     store.put_many(batch)
                 batch.clear()
+                while held:
+                    buffers.give_back(held.pop())
+        with write:
+            store.settle(folders)
     return digest.seconds, compress.seconds, write.seconds
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository, zstd
-from freezeframe.repository.chunk import seal, unpack, unseal
+from freezeframe.repository.chunk import unpack, unseal
 from freezeframe.repository.config import Config, read_config
 from freezeframe.repository.crypto import KeyFileKdf, ScryptKdf, Secret, SecretSort
 from freezeframe.repository.crypto.cipher import ObjectCipher
@@ -40,7 +40,7 @@ from freezeframe.repository.objects import Objects
 from freezeframe.repository.protection import PLAIN
 from freezeframe.repository.store import MemoryStore
 from tests.fuzz.twist import twisted
-from tests.unit.repository.samples import capture_id, disk_capture, disk_of, manifest_of, store_disk
+from tests.unit.repository.samples import capture_id, disk_capture, disk_of, envelope_of, manifest_of, store_disk
 
 MASTER = bytes(range(32))
 KEY_FILE = Secret(SecretSort.KEY_FILE, MASTER)
@@ -75,7 +75,7 @@ class Target:
 
 @cache
 def _chunk_seeds() -> list[bytes]:
-    return [seal(data) for data in (b"a", disk_of(b"text "), bytes(range(256)) * 16, b"\1" * (1 << 16))]
+    return [envelope_of(data) for data in (b"a", disk_of(b"text "), bytes(range(256)) * 16, b"\1" * (1 << 16))]
 
 
 def _check_chunk(data: bytes) -> None:
@@ -90,7 +90,7 @@ def _check_chunk(data: bytes) -> None:
 def _mend_chunk(data: bytes, mutate: Mutate, chance: Random) -> bytes:
     """Another chunk in an envelope that is right; or a frame that is another, behind a header that says what it says."""
     if chance.random() < 0.5:
-        return seal(mutate(unpack(data, "x")) or b"\0")
+        return envelope_of(mutate(unpack(data, "x")) or b"\0")
     frame = mutate(data[12:])
     stated = zstd.get_frame_info(frame).decompressed_size or 1
     return data[:8] + (stated & 0xFFFFFFFF).to_bytes(4, "little") + frame

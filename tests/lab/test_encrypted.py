@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from freezeframe.repository.chunk import seal
 from ops.lab import Lab
 from ops.system import System
 from ops.trial.account import Account
 from ops.trial.story import Trial
+from tests.unit.repository.samples import envelope_of
 
 from .command import Command
 
@@ -63,7 +63,7 @@ def test_it_verifies(account: Account, command: Command) -> None:
 
 def test_nothing_of_the_guests_is_in_the_stored_bytes(account: Account, system: System, lab: Lab, trial: Path) -> None:
     restored = trial / f"restored-{account.captures[0].capture_id}" / "alpha-vda.raw"
-    assert MARKER in seal(
+    assert MARKER in envelope_of(
         _chunk_with_marker(restored, system.repository.config.chunk_bytes)
     )  # else a search proves nothing
     # each of six bytes or more: of four, random ones show some a few times in a hundred runs

@@ -9,10 +9,11 @@ import mmap
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typing_extensions import Buffer
 
 from freezeframe import direct
 from freezeframe.direct import BLOCK_BYTES, DIRECT_FROM_BYTES, opened_again
@@ -26,10 +27,24 @@ LENGTHS = [
     DIRECT_FROM_BYTES,
     DIRECT_FROM_BYTES + 1,
     MIB,
+    MIB + 4096,
     MIB + 12,
+    3 * MIB,
     3 * MIB - 1,
-    5 * MIB + 4095,
+    5 * MIB + 4096,
 ]
+
+
+def aligned(data: bytes) -> memoryview:
+    view = memoryview(mmap.mmap(-1, len(data)))
+    view[:] = data
+    return view
+
+
+def unaligned(data: bytes) -> memoryview:
+    view = memoryview(mmap.mmap(-1, len(data) + 1))[1:]
+    view[:] = data
+    return view
 
 
 @pytest.fixture
@@ -51,25 +66,32 @@ def cached(fd: int, length: int) -> list[int]:
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("offset", [0, BLOCK_BYTES, 100])
-def test_a_file_has_the_bytes_that_were_written(tmp_path: Path, length: int, offset: int) -> None:
-    filesystem, path, data = Filesystem(), tmp_path / "file", os.urandom(length)
+@pytest.mark.parametrize("kind", [bytes, bytearray, aligned, unaligned])
+def test_a_file_has_the_bytes_that_were_written(path: Path, length: int, kind: Callable[[bytes], Buffer]) -> None:
+    filesystem, data = Filesystem(), os.urandom(length)
     fd = filesystem.create(path)
-    filesystem.write(fd, data, offset)
+    filesystem.write_new(fd, kind(data))
     filesystem.fsync(fd)
     filesystem.close(fd)
-    assert path.read_bytes() == bytes(offset) + data
+    assert path.read_bytes() == data
 
 
-def test_what_is_large_is_not_in_the_page_cache(path: Path) -> None:
-    data = os.urandom(2 * MIB + 5)
+@pytest.mark.parametrize("kind", [bytes, aligned, unaligned])
+@pytest.mark.parametrize(("length", "direct"), [(2 * MIB, True), (2 * MIB + 5, False), (8192, False)])
+def test_what_is_many_whole_blocks_is_not_in_the_page_cache(
+    path: Path, length: int, kind: Callable[[bytes], Buffer], *, direct: bool
+) -> None:
     file = os.open(path, os.O_RDWR | os.O_CREAT)
-    Filesystem().write(file, data, 0)
-    assert cached(file, len(data)) == [
-        2 * MIB // BLOCK_BYTES
-    ]  # the rest alone: so the question can be answered with yes
-    assert not fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT
+    Filesystem().write_new(file, kind(os.urandom(length)))
+    assert cached(file, length) == ([] if direct else list(range(-(-length // BLOCK_BYTES))))
     os.close(file)
+
+
+def test_what_is_aligned_is_not_copied(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "_copied", lambda piece: pytest.fail("it was copied"))
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    Filesystem().write_new(fd, aligned(bytes(3 * MIB)))
+    os.close(fd)
 
 
 def test_many_threads_write_past_the_cache_to_one_file_with_holes(path: Path) -> None:
@@ -105,17 +127,17 @@ def test_where_it_is_refused_the_usual_way_serves_and_nobody_asks_again(
         return change(fd, what, flags)
 
     def write(fd: int, data: memoryview, offset: int) -> int:
-        if refused == "write" and change(fd, fcntl.F_GETFL) & os.O_DIRECT:
+        if change(fd, fcntl.F_GETFL) & os.O_DIRECT:
             asked.append("write")
             raise OSError(number, os.strerror(number))
         return pwrite(fd, data, offset)
 
     monkeypatch.setattr(fcntl, "fcntl", flag)
     monkeypatch.setattr(os, "pwrite", write)
-    filesystem, data = Filesystem(), os.urandom(MIB + 7)
+    filesystem, data = Filesystem(), os.urandom(MIB)
     for name in ("one", "two"):
         fd = filesystem.create(tmp_path / name)
-        filesystem.write(fd, data, 0)
+        filesystem.write_new(fd, data)
         filesystem.close(fd)
         assert (tmp_path / name).read_bytes() == data
     assert asked == [refused]
@@ -160,5 +182,5 @@ def test_no_space_is_told_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     monkeypatch.setattr(os, "pwrite", tight)
     with pytest.raises(OSError, match="No space left"):
-        Filesystem().write(fd, bytes(MIB), 0)
+        Filesystem().write_new(fd, bytes(MIB))
     os.close(fd)

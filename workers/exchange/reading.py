@@ -96,10 +96,11 @@ class _Reading:
         try:
             with Export(self._socket, self._target, with_bitmap=False) as export:
                 while (slot := self._next(slots)) is not None:
-                    data = export.read(slot * self._chunk_bytes, self._length(slot))
-                    self._writer.write_chunk(slot, data)
+                    length, buffer = self._length(slot), self._writer.take_buffer()
+                    export.complete(export.begin(slot * self._chunk_bytes, buffer.chunk(length)))
+                    self._writer.write_buffer(slot, buffer)
                     with self._lock:
-                        self._on_read(len(data))
+                        self._on_read(length)
         except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to; `run` tells
             self._failure = self._failure or error
 

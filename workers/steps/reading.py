@@ -5,9 +5,9 @@
                                │  (while limits let)       │ compress, store                 │
                                └─────────────────────────────────────────────────────────────┘
 
-Each thread has three buffers: while it hands one chunk to the repository's writer the next two are on their way into the
-others, so the source and the processors are busy at the same time, also where a chunk that does not compress is done with
-sooner than the next is read. So at most three chunks a thread are in hand here; the writer bounds what it has queued.
+While a thread hands one chunk to the repository's writer the next two are on their way into buffers of the writer's, so the
+source and the processors are busy at the same time, also where a chunk that does not compress is done with sooner than the
+next is read. So at most three chunks a thread are in hand here; the writer bounds what it has queued.
 Reading, hashing, compressing and writing release the GIL.
 """
 
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from freezeframe.contract.order import TransferOrder
-from freezeframe.repository import DiskWriter
+from freezeframe.repository import ChunkBuffer, DiskWriter
 from workers.bandwidth import MIB, Bandwidth, slowest
 from workers.export import ChunkNeed, Export, ExportError, Extent, chunk_needs
 from workers.host import Host
@@ -64,12 +64,12 @@ class _Coming:
 
 
 class _Lane:
-    """One thread's reads: up to AHEAD on their way while another is in hand, in buffers by turns."""
+    """One thread's reads: up to AHEAD on their way while another is in hand."""
 
-    def __init__(self, export: Export, chunk_bytes: int) -> None:
+    def __init__(self, export: Export, writer: DiskWriter) -> None:
         self._export = export
-        self._buffers = deque(bytearray(chunk_bytes) for _ in range(AHEAD + 1))
-        self._begun: deque[tuple[int, list[int], bytearray]] = deque()
+        self._writer = writer
+        self._begun: deque[tuple[_Coming, list[int], ChunkBuffer]] = deque()
 
     @property
     def is_empty(self) -> bool:
@@ -81,17 +81,15 @@ class _Lane:
 
     def begin(self, coming: _Coming) -> None:
         """Ask for a chunk."""
-        self._buffers.rotate()
-        # only a disk's last chunk is shorter
-        buffer = self._buffers[0] if coming.length == len(self._buffers[0]) else bytearray(coming.length)
-        self._begun.append((coming.slot, self._export.begin(coming.start, buffer), buffer))
+        buffer = self._writer.take_buffer()
+        self._begun.append((coming, self._export.begin(coming.start, buffer.chunk(coming.length)), buffer))
 
-    def complete(self) -> tuple[int, bytearray]:
-        """The slot and the bytes that were asked for first. The buffer is used again once AHEAD more were asked for."""
-        slot, cookies, buffer = self._begun[0]
+    def complete(self) -> tuple[_Coming, ChunkBuffer]:
+        """The chunk that was asked for first, and where its bytes are."""
+        coming, cookies, buffer = self._begun[0]
         self._export.complete(cookies)
         self._begun.popleft()
-        return slot, buffer
+        return coming, buffer
 
 
 class Reading:
@@ -148,7 +146,7 @@ class Reading:
     def _read(self, slots: Iterator[int]) -> None:
         try:
             with Export(self._socket, self._order.target, with_bitmap=False) as export:
-                lane = _Lane(export, self._order.chunk_bytes)
+                lane = _Lane(export, self._writer)
                 coming = self._next(slots)
                 while not self._stopped.is_set():
                     while coming is not None and lane.has_room and (coming.allowed or lane.is_empty):
@@ -158,9 +156,9 @@ class Reading:
                         coming = self._next(slots)
                     if lane.is_empty:
                         return
-                    slot, data = lane.complete()
-                    self._writer.write_chunk(slot, data)
-                    self._progress.add(len(data), len(data))
+                    chunk, buffer = lane.complete()
+                    self._writer.write_buffer(chunk.slot, buffer)
+                    self._progress.add(chunk.length, chunk.length)
         except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to; `run` tells
             self.fail(error)
 

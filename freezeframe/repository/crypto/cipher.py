@@ -78,7 +78,7 @@ class ObjectCipher:
             raise ObjectDamaged(f"Object {name} is not encrypted as this repository's objects are, or is cut short.")
         return self._segments(name, header)
 
-    def seal(self, name: str, data: bytes) -> bytearray:
+    def seal(self, name: str, data: bytes | memoryview) -> bytearray:
         """The sealed object of that name with these bytes in it.
 
         Encrypted in place: to join a MiB to its header afterwards took eight times as long as to encrypt it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from io import BytesIO
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime
@@ -34,7 +35,7 @@ class Records:
     def put(self, record: RunRecord) -> None:
         """Settled when this returns."""
         name = run_name(record.run_id)
-        self._objects.store.put_many([(name, record.stored(self._objects, name))])
+        self._objects.store.put(name, BytesIO(record.stored(self._objects, name)))
 
     def all(self) -> list[RunRecord]:
         """Oldest first. One that is deleted while this reads is not in the answer. Raises SessionDamaged."""

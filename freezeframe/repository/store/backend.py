@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
+    from typing_extensions import Buffer
+
 #: Where a move is a copy and a delete: seconds after the copy began from which the delete is not sent any more. Far less than
 #: the least grace of garbage collection, whose argument rests on that; far more than a copy of 16 MiB takes.
 MOVE_WINDOW_S: Final = 60.0
@@ -31,9 +33,9 @@ class Store(Protocol):
     Errors: `RepositoryFull` and `RepositoryNotWritable` from what writes, `RepositoryNotReadable` from what reads,
     `ObjectNotFound` where a name is asked for that is not there.
 
-    Order, for whoever writes: an object may be named to another process once it is *settled*. What `put` and `put_many`
-    return from is settled; what `exists` merely sees may be another writer's that is not there yet, so `settle` its
-    folder before anything durable refers to it.
+    Order, for whoever writes: an object may be named to another process once it is *settled*. What `put` and
+    `put_if_absent` return from is settled. What `put_many` has written is not, and what `exists` merely sees may be
+    another writer's that is not, so `settle` their folders before anything durable refers to them.
     """
 
     @property
@@ -43,13 +45,14 @@ class Store(Protocol):
     def put(self, name: str, source: BinaryIO) -> None:
         """Store what `source` gives, read in pieces. Settled when this returns; never visible in part."""
 
-    def put_many(self, objects: Sequence[tuple[str, bytes | bytearray]]) -> None:
+    def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
         """Store several small objects with distinct names, sharing the cost of making them durable.
 
-        As `put` for each. On an error any of them may be visible, but whole.
+        Their bytes are durable and they are visible when this returns; `settle` their folders before they are referred to. On
+        an error any of them may be visible, but whole. The buffers are the caller's again when this returns.
         """
 
-    def put_if_absent(self, name: str, data: bytes | bytearray) -> None:
+    def put_if_absent(self, name: str, data: Buffer) -> None:
         """As `put`, but raises AlreadyExists, and changes nothing, if the name is taken. Of many callers one succeeds."""
 
     def settle(self, folders: Iterable[str]) -> None:

@@ -35,7 +35,7 @@ def check_length(name: str, stored_bytes: int, place: str) -> None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path | str) -> Iterator[None]:
     """Turn an OSError into RepositoryNotReadable."""
     try:
         yield

@@ -9,13 +9,14 @@ import ctypes
 import io
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from freezeframe.direct import DirectWrites
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+StrPath = str | os.PathLike[str]
 
 _SYNC_FILE_RANGE_WRITE: Final = 2  # sync_file_range(2): begin to write dirty pages out, do not wait
 
@@ -40,22 +41,24 @@ class Filesystem:
     def __init__(self) -> None:
         self._direct = DirectWrites()
 
-    def open(self, path: Path) -> io.RawIOBase:
+    def open(self, path: StrPath) -> io.RawIOBase:
         """A file, to read."""
         return io.FileIO(path, "rb")
 
-    def create(self, path: Path) -> int:
+    def create(self, path: StrPath) -> int:
         """A new file, open for writing; its descriptor. It is an error if anything is there."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
 
+    def write_new(self, fd: int, data: Buffer) -> None:
+        """All that a new file is to have, which the device begins with. Past the page cache if it is many whole blocks."""
+        done = self._direct.write_new(fd, memoryview(data))
+        if done != len(memoryview(data)):
+            _write_cached(fd, memoryview(data)[done:], done)
+            self.start_writeback(fd)
+
     def write(self, fd: int, data: Buffer, offset: int) -> None:
-        """All of it, at `offset`. Past the page cache if it is large; no other thread may write to that descriptor."""
-        rest = memoryview(data)
-        done = self._direct.write(fd, rest, offset)
-        rest, offset = rest[done:], offset + done
-        while rest:
-            done = os.pwrite(fd, rest, offset)
-            rest, offset = rest[done:], offset + done
+        """All of it, at `offset`."""
+        _write_cached(fd, memoryview(data), offset)
 
     def start_writeback(self, fd: int) -> None:
         """Let the device begin now with what an fsync will soon wait for. A hint: it promises nothing."""
@@ -68,29 +71,35 @@ class Filesystem:
     def close(self, fd: int) -> None:
         os.close(fd)
 
-    def rename(self, source: Path, target: Path) -> None:
-        source.rename(target)
+    def rename(self, source: StrPath, target: StrPath) -> None:
+        os.rename(source, target)
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: StrPath, target: StrPath) -> None:
         """A second name; FileExistsError if the name is taken."""
         os.link(source, target)
 
-    def unlink(self, path: Path) -> None:
-        path.unlink()
+    def unlink(self, path: StrPath) -> None:
+        os.unlink(path)
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: StrPath) -> None:
         """A folder, if it is not there."""
         with suppress(FileExistsError):
-            path.mkdir(_FOLDER_MODE)
+            os.mkdir(path, _FOLDER_MODE)
 
-    def remove_folder(self, path: Path) -> None:
+    def remove_folder(self, path: StrPath) -> None:
         """An empty folder; OSError if there is anything in it."""
-        path.rmdir()
+        os.rmdir(path)
 
-    def fsync_folder(self, path: Path) -> None:
+    def fsync_folder(self, path: StrPath) -> None:
         """Make durable every name that is in the folder now."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _write_cached(fd: int, rest: memoryview, offset: int) -> None:
+    while rest:
+        done = os.pwrite(fd, rest, offset)
+        rest, offset = rest[done:], offset + done

@@ -15,6 +15,8 @@ from freezeframe.repository.store.fault import check_length
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from typing_extensions import Buffer
+
 
 class MemoryStore:
     """Objects in a dict, stamped by `clock`."""
@@ -32,11 +34,11 @@ class MemoryStore:
     def put(self, name: str, source: BinaryIO) -> None:
         self._set(name, source.read())
 
-    def put_many(self, objects: Sequence[tuple[str, bytes | bytearray]]) -> None:
+    def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
         for name, data in objects:
             self._set(name, bytes(data))
 
-    def put_if_absent(self, name: str, data: bytes | bytearray) -> None:
+    def put_if_absent(self, name: str, data: Buffer) -> None:
         with self._lock:
             if name in self._objects:
                 raise AlreadyExists(f"{name} exists.")

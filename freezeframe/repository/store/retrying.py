@@ -21,6 +21,8 @@ from freezeframe.repository.table import temporary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from typing_extensions import Buffer
+
     from freezeframe.repository.store.backend import Entry, Store
 
 ResultT = TypeVar("ResultT")
@@ -85,10 +87,10 @@ class Retrying:
 
             self._tried(attempt)
 
-    def put_many(self, objects: Sequence[tuple[str, bytes | bytearray]]) -> None:
+    def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
         self._tried(lambda: self._store.put_many(objects))
 
-    def put_if_absent(self, name: str, data: bytes | bytearray) -> None:
+    def put_if_absent(self, name: str, data: Buffer) -> None:
         """A create whose answer was lost may have succeeded. So from then on an object of the same bytes is taken for ours."""
         in_doubt = False
 

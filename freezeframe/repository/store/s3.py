@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from obstore.store import S3Store as Bucket
+    from typing_extensions import Buffer
 
 #: PUTs of one `put_many` at once. A writer calls four of them side by side (commit.py), so that is sixteen: at 1 MiB and 30 ms
 #: a PUT about 500 MB/s, more than one host reads and compresses.
@@ -60,7 +61,7 @@ class S3Store:
             )
         self._put(name, data)
 
-    def put_many(self, objects: Sequence[tuple[str, bytes | bytearray]]) -> None:
+    def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
         for name, _ in objects:
             checked_name(name)
         pool = ThreadPoolExecutor(_PUTS_AT_ONCE, thread_name_prefix="put")
@@ -71,7 +72,7 @@ class S3Store:
             # after an error the rest is not begun: each of them would wait for its own
             pool.shutdown(cancel_futures=True)
 
-    def put_if_absent(self, name: str, data: bytes | bytearray) -> None:
+    def put_if_absent(self, name: str, data: Buffer) -> None:
         try:
             with creating(self._place(name)):
                 obstore.put(self._bucket, checked_name(name), data, mode="create", use_multipart=False)
@@ -189,7 +190,7 @@ class S3Store:
             advice=_ADVICE_SERVER,
         )
 
-    def _put(self, name: str, data: bytes | bytearray) -> None:
+    def _put(self, name: str, data: Buffer) -> None:
         with writing(self._place(name)):
             obstore.put(self._bucket, checked_name(name), data, use_multipart=False)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import secrets
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from freezeframe.repository.layout import TMP, folder_of
+from freezeframe.repository.layout import TMP
 from freezeframe.repository.store.fault import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from typing_extensions import Buffer
 
     from freezeframe.repository.store.filesystem import Filesystem
 
@@ -22,7 +24,7 @@ class _Staged:
     """An object that is not visible yet."""
 
     name: str
-    path: Path
+    path: str
     fd: int | None  # None once it is durable, and closed
 
 
@@ -30,21 +32,26 @@ class Staging:
     """One batch. Made by `staging`, which takes away again what is left of it after an error."""
 
     def __init__(self, root: Path, filesystem: Filesystem) -> None:
-        self._root = root
+        self._root = str(root)
         self._fs = filesystem
         self._staged: list[_Staged] = []
+        self._stem = secrets.token_hex(12)
+        self._made = 0
 
-    def write(self, name: str, pieces: Iterable[bytes | bytearray]) -> Path:
+    def write(self, name: str, data: Buffer) -> str:
         """Write an object to `tmp/`, and let the device begin with it; where it is."""
-        path = self.temporary()
-        fd = self._fs.create(path)
-        self._staged.append(_Staged(name, path, fd))
+        path, fd = self._stage(name)
+        self._fs.write_new(fd, data)
+        return path
+
+    def write_pieces(self, name: str, pieces: Iterable[bytes]) -> None:
+        """As `write`, for what need not be in memory at once."""
+        _, fd = self._stage(name)
         offset = 0
         for piece in pieces:
             self._fs.write(fd, piece, offset)
             offset += len(piece)
         self._fs.start_writeback(fd)
-        return path
 
     def make_durable(self) -> None:
         for one in self._staged:
@@ -53,16 +60,15 @@ class Staging:
             self._close(one)
 
     def show(self) -> None:
-        """Give all of them their names, once all are durable, and settle them."""
+        """Give all of them their names, once all are durable. Whoever needs them settled settles their folders."""
         self.make_durable()
         for one in self._staged:
-            self._fs.rename(one.path, self._root / one.name)
-        for folder in sorted({folder_of(one.name) for one in self._staged}):
-            self._fs.fsync_folder(self._root / folder)
+            self._fs.rename(one.path, f"{self._root}/{one.name}")
 
-    def temporary(self) -> Path:
-        """A new path in `tmp/`, unique over all hosts without asking any."""
-        return self._root / TMP / secrets.token_hex(16)
+    def temporary(self) -> str:
+        """A new path in `tmp/`, unique over all hosts without asking any: a random stem for each batch, and a number."""
+        self._made += 1
+        return f"{self._root}/{TMP}/{self._stem}{self._made:08x}"
 
     def discard(self) -> None:
         """Take away what is in `tmp/`, as far as the file system lets us."""
@@ -71,6 +77,12 @@ class Staging:
                 self._close(one)
             with suppress(OSError):
                 self._fs.unlink(one.path)
+
+    def _stage(self, name: str) -> tuple[str, int]:
+        path = self.temporary()
+        fd = self._fs.create(path)
+        self._staged.append(_Staged(name, path, fd))
+        return path, fd
 
     def _close(self, one: _Staged) -> None:
         if one.fd is not None:

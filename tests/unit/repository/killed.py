@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from freezeframe.repository import Manifest
+    from freezeframe.repository.store.filesystem import StrPath
 
 #: As a number of steps: of all.
 LIVES = -1
@@ -57,9 +58,13 @@ class Killing(Filesystem):
                 signal.pause()
             self._left -= 1
 
-    def create(self, path: Path) -> int:
+    def create(self, path: StrPath) -> int:
         self._step()
         return super().create(path)
+
+    def write_new(self, fd: int, data: Buffer) -> None:
+        self._step(lambda: os.pwrite(fd, memoryview(data)[: len(memoryview(data)) // 2], 0))
+        super().write_new(fd, data)
 
     def write(self, fd: int, data: Buffer, offset: int) -> None:
         self._step(lambda: os.pwrite(fd, memoryview(data)[: len(memoryview(data)) // 2], offset))
@@ -69,19 +74,19 @@ class Killing(Filesystem):
         self._step()
         super().fsync(fd)
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: StrPath, target: StrPath) -> None:
         self._step()
         super().rename(source, target)
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: StrPath, target: StrPath) -> None:
         self._step()
         super().link(source, target)
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: StrPath) -> None:
         self._step()
         super().unlink(path)
 
-    def fsync_folder(self, path: Path) -> None:
+    def fsync_folder(self, path: StrPath) -> None:
         self._step()
         super().fsync_folder(path)
 

@@ -20,6 +20,8 @@ from freezeframe.repository.store.filesystem import Filesystem
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from freezeframe.repository.store.filesystem import StrPath
+
 
 class PowerCut(BaseException):
     """The process is no more; not an Exception, so that no cleaning up runs."""
@@ -47,18 +49,24 @@ class Watched(Filesystem):
     def after(self, step: Step, fd: int | None = None) -> None:
         """For what keeps track of a device."""
 
-    def _step(self, call: str, path: Path, target: Path | None = None) -> Step:
-        step = Step(call, path, target)
+    def _step(self, call: str, path: StrPath, target: StrPath | None = None) -> Step:
+        step = Step(call, Path(path), None if target is None else Path(target))
         self.log.append(step)
         self.before(step)
         return step
 
-    def create(self, path: Path) -> int:
+    def create(self, path: StrPath) -> int:
         with self._lock:
             self._step("create", path)
             fd = super().create(path)
-            self._open[fd] = path
+            self._open[fd] = Path(path)
             return fd
+
+    def write_new(self, fd: int, data: Buffer) -> None:
+        with self._lock:
+            step = self._step("write", self._open[fd])
+            super().write_new(fd, data)
+            self.after(step, fd)
 
     def write(self, fd: int, data: Buffer, offset: int) -> None:
         with self._lock:
@@ -72,36 +80,36 @@ class Watched(Filesystem):
             super().fsync(fd)
             self.after(step, fd)
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: StrPath, target: StrPath) -> None:
         with self._lock:
             step = self._step("rename", source, target)
-            if source.exists() and target.parent.exists():  # else it fails
+            if Path(source).exists() and Path(target).parent.exists():  # else it fails
                 self.after(step)
             super().rename(source, target)
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: StrPath, target: StrPath) -> None:
         with self._lock:
             step = self._step("link", source, target)
             super().link(source, target)
             self.after(step)
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: StrPath) -> None:
         with self._lock:
             step = self._step("unlink", path)
             self.after(step)
             super().unlink(path)
 
-    def remove_folder(self, path: Path) -> None:
+    def remove_folder(self, path: StrPath) -> None:
         with self._lock:
             self._step("remove_folder", path)
             super().remove_folder(path)
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: StrPath) -> None:
         with self._lock:
             self._step("make_folder", path)
             super().make_folder(path)
 
-    def fsync_folder(self, path: Path) -> None:
+    def fsync_folder(self, path: StrPath) -> None:
         with self._lock:
             step = self._step("fsync_folder", path)
             super().fsync_folder(path)

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy
-from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest
+from freezeframe.repository import ChunkBuffer, DiskCapture, GuestCapture, Instant, Manifest
+from freezeframe.repository.sealing import seal as seal_chunk
 
 if TYPE_CHECKING:
     from freezeframe.repository import DiskWriter, IndexReceipt, Repository
@@ -26,6 +27,13 @@ def capture_id(number: int) -> str:
 def disk_of(*chunks: bytes) -> bytes:
     """A disk: each of `chunks` filled up to a whole chunk by repeating it; b"" is a hole."""
     return b"".join((chunk * CHUNK)[:CHUNK] if chunk else bytes(CHUNK) for chunk in chunks)
+
+
+def envelope_of(data: bytes) -> bytes:
+    """As a writer stores a chunk."""
+    buffer = ChunkBuffer(len(data))
+    buffer.chunk(len(data))[:] = data
+    return bytes(seal_chunk(buffer, len(data)))
 
 
 def random_disk(chunks: int) -> bytes:

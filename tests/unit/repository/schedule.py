@@ -18,6 +18,8 @@ from io import BytesIO
 from random import Random
 from typing import BinaryIO
 
+from typing_extensions import Buffer
+
 from freezeframe.repository.errors import AlreadyExists, ObjectNotFound, RepositoryNotWritable
 from freezeframe.repository.layout import folder_of
 from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry, always
@@ -196,11 +198,11 @@ class View:
         self._step(f"put {name}")
         self.shared.put(name, data)
 
-    def put_many(self, objects: Sequence[tuple[str, bytes | bytearray]]) -> None:
+    def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
         for name, data in objects:
             self.put(name, BytesIO(data))
 
-    def put_if_absent(self, name: str, data: bytes | bytearray) -> None:
+    def put_if_absent(self, name: str, data: Buffer) -> None:
         self._step(f"create {name}")
         if self.shared.exists(name):
             raise AlreadyExists(f"{name} exists.")

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from freezeframe.repository import zstd
-from freezeframe.repository.chunk import seal, unpack
+from freezeframe.repository.chunk import unpack
 from freezeframe.repository.errors import ChunkDamaged, IndexDamaged
 from freezeframe.repository.header import IndexHeader
 from freezeframe.repository.index import load_index
 from freezeframe.repository.layout import CHUNK_BYTES_MAX, index_name
 from freezeframe.repository.objects import Objects
 from freezeframe.repository.store import MemoryStore
+
+from .samples import envelope_of
 
 MIB = 1 << 20
 
@@ -28,7 +30,12 @@ BOUND_MIB = 64
 
 
 def chunk(frame: bytes, claimed_bytes: int) -> bytes:
-    return seal(bytes(CHUNK_BYTES_MAX))[:8] + claimed_bytes.to_bytes(4, "little") + frame
+    return (
+        envelope_of(bytes(CHUNK_BYTES_MAX))[:8]
+        + claimed_bytes.to_bytes(4, "little")
+        + len(frame).to_bytes(4, "little")
+        + frame
+    )
 
 
 def frame(length: int, *, stated: bool, window_log: int = 20) -> bytes:

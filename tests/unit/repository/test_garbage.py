@@ -459,7 +459,7 @@ def test_in_a_full_repository_what_is_ripe_is_deleted_all_the_same(
     def full(*_: object) -> None:
         raise RepositoryFull("The repository is full.")
 
-    monkeypatch.setattr(MemoryStore, "put_many", full)
+    monkeypatch.setattr(MemoryStore, "put", full)
     with pytest.raises(RepositoryFull, match="4 objects were deleted"):
         run(repository, time)
     monkeypatch.undo()

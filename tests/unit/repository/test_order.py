@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from freezeframe.repository.store import DirectoryStore
 from freezeframe.repository.store.address import create_store
 
 from .power import Step, Watched
-from .samples import CHUNK, disk_capture, disk_of, manifest_of, random_disk, read_disk, seal, store_disk
+from .samples import CHUNK, disk_capture, disk_of, manifest_of, random_disk, read_disk, seal, store_disk, write
 
 
 @pytest.fixture
@@ -73,11 +74,18 @@ def test_a_chunk_of_another_writer_is_settled_before_an_index_refers_to_it(
             assert Step("fsync_folder", root / "chunks" / digest.hex()[:2]) in watched.log[:index]
 
 
-def test_folders_are_fsynced_once_a_batch(root: Path, watched: Watched, repository: Repository) -> None:
-    store = DirectoryStore(root, watched)
-    store.put_many([(f"chunks/ab/ab{n:062x}", b"x") for n in range(50)])
-    assert [step.call for step in watched.log].count("fsync_folder") == 1
-    assert [step.call for step in watched.log].count("fsync") == 50
+def test_folders_are_fsynced_once_a_disk(root: Path, watched: Watched, repository: Repository) -> None:
+    with Repository.open_in(DirectoryStore(root, watched)).disk_writer(600 * CHUNK, CHUNK) as writer:
+        write(writer, random_disk(600))
+    folders = [step.path for step in watched.log if step.call == "fsync_folder" and step.path.parent.name == "chunks"]
+    assert len(folders) == len(set(folders)) == len({path.parent for path in (root / "chunks").glob("*/*")})
+    assert [step.call for step in watched.log].count("fsync") == 601
+
+
+def test_what_is_put_alone_is_settled(root: Path, watched: Watched, repository: Repository) -> None:
+    DirectoryStore(root, watched).put("sessions/x.json", BytesIO(b"x"))
+    assert [step.call for step in watched.log][-2:] == ["rename", "fsync_folder"]
+    assert watched.log[-1].path == root / "sessions"
 
 
 def test_a_repository_is_durable_before_it_has_a_config(root: Path) -> None:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import BinaryIO
 
 import pytest
+from typing_extensions import Buffer
 
 from freezeframe.repository.errors import (
     AlreadyExists,
@@ -49,7 +50,7 @@ class Away(MemoryStore):
         data = source.read()
         self._do(lambda: super(Away, self).put(name, BytesIO(data)))
 
-    def put_if_absent(self, name: str, data: bytes | bytearray) -> None:
+    def put_if_absent(self, name: str, data: Buffer) -> None:
         self._do(lambda: super(Away, self).put_if_absent(name, data))
 
     def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:

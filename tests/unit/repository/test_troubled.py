@@ -24,7 +24,7 @@ from freezeframe.repository.errors import (
     RepositoryNotWritable,
 )
 from freezeframe.repository.store import DirectoryStore, MemoryStore
-from freezeframe.repository.store.filesystem import Filesystem
+from freezeframe.repository.store.filesystem import Filesystem, StrPath
 from freezeframe.repository.store.retrying import Retrying
 
 from .killed import DISKS, FIRST, capture
@@ -144,11 +144,11 @@ class Doubtful(MemoryStore):
         super().put(name, source)
         self._doubt(name)
 
-    def put_many(self, objects: Sequence[tuple[str, bytes | bytearray]]) -> None:
+    def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
         super().put_many(objects)
         self._doubt(objects[0][0])
 
-    def put_if_absent(self, name: str, data: bytes | bytearray) -> None:
+    def put_if_absent(self, name: str, data: Buffer) -> None:
         super().put_if_absent(name, data)
         self._doubt(name)
 
@@ -191,8 +191,8 @@ class BadSectors(Filesystem):
     def __init__(self, folder: str, good: int = 0) -> None:
         self._folder, self._good = folder, good
 
-    def open(self, path: Path) -> io.RawIOBase:
-        if self._folder not in path.parts:
+    def open(self, path: StrPath) -> io.RawIOBase:
+        if self._folder not in Path(path).parts:
             return super().open(path)
         file = Unreadable(path)
         file.good = self._good

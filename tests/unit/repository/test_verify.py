@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from freezeframe.repository import Repository, Tier, verify
-from freezeframe.repository.chunk import seal as seal_chunk
 from freezeframe.repository.verify import CHUNK_TIERS, Progress
 
-from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, random_disk, seal, store_disk
+from .samples import CHUNK, capture_id, disk_capture, disk_of, envelope_of, manifest_of, random_disk, seal, store_disk
 
 
 def remove(path: Path) -> None:
@@ -21,7 +20,7 @@ def cut_short(path: Path) -> None:
 
 
 def swap(path: Path) -> None:
-    path.write_bytes(seal_chunk(disk_of(b"another")))
+    path.write_bytes(envelope_of(disk_of(b"another")))
 
 
 def the_chunk(root: Path) -> Path:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import Buffer
 
-from freezeframe.repository import ChunkOutcome, DiskWriter, Repository, commit
+from freezeframe.repository import ChunkBuffer, ChunkOutcome, DiskWriter, Repository, commit
 from freezeframe.repository import writer as writer_module
 from freezeframe.repository.errors import IndexDamaged, RepositoryFull, RepositoryNotWritable, TemporaryStorageFailed
 from freezeframe.repository.store import DirectoryStore, MemoryStore
@@ -200,7 +201,7 @@ def test_a_slow_store_holds_the_writer_back(monkeypatch: pytest.MonkeyPatch) -> 
     stored = 0
 
     class Slow(MemoryStore):
-        def put_many(self, objects: Sequence[tuple[str, bytes | bytearray]]) -> None:
+        def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
             gate.wait()
             super().put_many(objects)
 
@@ -224,6 +225,35 @@ def test_a_slow_store_holds_the_writer_back(monkeypatch: pytest.MonkeyPatch) -> 
     feeder.join()
     queue.flush()
     assert (stored, queue._queued_bytes) == (200 * CHUNK, 0)
+
+
+def test_a_buffer_is_used_again_once_its_chunk_is_stored_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "BATCH_OBJECTS", 4)
+    gate = threading.Event()
+
+    class Slow(MemoryStore):
+        def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
+            gate.wait()
+            super().put_many(objects)
+
+    repository, disk = in_memory(Slow()), random_disk(40)
+    with repository.disk_writer(80 * CHUNK) as writer:
+        first = [_write_buffer(writer, slot, disk) for slot in range(40)]
+        assert len(set(first)) == 40  # none is stored yet
+        _write_buffer(writer, 40, disk)  # known
+        assert len({_write_buffer(writer, slot, disk) for slot in range(41, 60)}) == 1
+        gate.set()
+        writer._queue.flush()
+        assert {_write_buffer(writer, slot, disk) for slot in range(60, 80)} <= set(first)
+        assert read_disk(repository, writer.finish().digest) == disk * 2
+
+
+def _write_buffer(writer: DiskWriter, slot: int, disk: bytes) -> ChunkBuffer:
+    """Write the chunk of a slot of a disk that repeats; the buffer that the writer gave for it."""
+    buffer = writer.take_buffer()
+    buffer.chunk(CHUNK)[:] = disk[slot % 40 * CHUNK :][:CHUNK]
+    writer.write_buffer(slot, buffer)
+    return buffer
 
 
 def test_a_parent_that_is_missing_is_damage(repository: Repository) -> None:

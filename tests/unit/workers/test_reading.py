@@ -112,7 +112,7 @@ def test_a_limit_is_kept(
     asked: list[tuple[float, int]] = []
     begin = Export.begin
 
-    def noted(export: Export, start: int, buffer: bytearray) -> list[int]:
+    def noted(export: Export, start: int, buffer: memoryview) -> list[int]:
         asked.append((clock.now, len(buffer)))
         return begin(export, start, buffer)
 
