@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 from collections import deque
+from typing import Final
 
 from freezeframe.direct import BLOCK_BYTES
 from freezeframe.repository.chunk import HEADER_BYTES, raw_header
@@ -40,6 +41,10 @@ class ChunkBuffer:
         return self._memory[: end + padding]
 
 
+#: What is kept for later, of all that were in use at once: a queue full of what does not compress takes twice that.
+_KEPT_BYTES: Final = 32 << 20
+
+
 class ChunkBuffers:
     """Buffers of one size, used again and again. Any thread may call.
 
@@ -48,7 +53,7 @@ class ChunkBuffers:
 
     def __init__(self, chunk_bytes: int) -> None:
         self._chunk_bytes = chunk_bytes
-        self._free: deque[ChunkBuffer] = deque()
+        self._free: deque[ChunkBuffer] = deque(maxlen=max(1, _KEPT_BYTES // chunk_bytes))
 
     def take(self) -> ChunkBuffer:
         try:

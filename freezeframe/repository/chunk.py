@@ -75,11 +75,11 @@ def unpack(envelope: bytes, name: str) -> bytes:
     end = HEADER_BYTES + data_bytes
     if len(envelope) < end:
         raise ChunkDamaged(f"Chunk {name} is cut short: {len(envelope)} bytes instead of {end} or more.")
-    if not _PADDING.startswith(envelope[end:]):
+    body = memoryview(envelope)
+    if not _PADDING.startswith(body[end:]):
         raise ChunkDamaged(f"Chunk {name} has something else than padding after its data.")
-    data = envelope[HEADER_BYTES:end]
-    if compression == _ZSTD:
-        data = _decompress(data, plain_bytes, name)
+    stored = body[HEADER_BYTES:end]
+    data = _decompress(stored, plain_bytes, name) if compression == _ZSTD else bytes(stored)
     if len(data) != plain_bytes:
         raise ChunkDamaged(f"Chunk {name} has {len(data)} bytes instead of {plain_bytes}.")
     return data
@@ -99,7 +99,7 @@ def _header(compression: int, plain_bytes: int, data_bytes: int) -> bytes:
     return _HEADER.pack(_MAGIC, _VERSION, compression, 0, plain_bytes, data_bytes)
 
 
-def _decompress(frame: bytes, plain_bytes: int, name: str) -> bytes:
+def _decompress(frame: memoryview, plain_bytes: int, name: str) -> bytes:
     try:
         # the stated size is looked at before a byte is unpacked: a frame must not be able to fill the memory
         if zstd.get_frame_info(frame).decompressed_size != plain_bytes:

@@ -33,10 +33,19 @@ def benches() -> None:
 
 
 @app.command("throughput")
-def throughput_verb(rounds: Rounds = 3, as_json: AsJson = False) -> None:
+def throughput_verb(
+    rounds: Rounds = 3,
+    repeats: Annotated[
+        bool,
+        typer.Option(
+            "--repeats/--unlike", help="Whether a third of the disk's data repeats, or no two chunks are alike."
+        ),
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
     """A full capture beside virtnbdbackup, qemu-img, the simple loop and the roofline."""
     with _directory() as directory:
-        _show(throughput.run(directory, rounds, _teller(as_json=as_json)))
+        _show(throughput.run(directory, rounds, _teller(as_json=as_json), repeats=repeats))
 
 
 @app.command("restore")

@@ -1,14 +1,16 @@
-"""What the bench guest's disk holds: a third text, a third incompressible, a third half zeros, then a long hole.
+"""What the bench guest's disk holds: a third text, a third incompressible, a third half zeros that repeats, then a long hole.
 
     0                  1480 MiB             2960 MiB             4440 MiB                       8 GiB
     │ text (about 4:1) │ random             │ 32 KiB random,     │ never written                  │
     │                  │                    │ 32 KiB zeros, …    │                                │
 
-No two chunks are alike, so deduplication has nothing to gain here and is not part of the figures.
+The last third is eight MiB again and again, as whatever was copied on a disk is: what deduplication is for, and a
+peer without it is not spared. Or it does not repeat: then no two chunks are alike, and deduplication is no part of the figures.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
@@ -22,13 +24,15 @@ THIRD_MIB = 1480
 PAGE = 4096
 _WORDS = 3000
 _BASE_MIB = 8
+#: MiB that the last third is made of, if it repeats.
+_REPEATED_MIB = 8
 
 
-def make(path: Path, third_mib: int = THIRD_MIB, disk_mib: int = DISK_MIB) -> None:
+def make(path: Path, third_mib: int = THIRD_MIB, disk_mib: int = DISK_MIB, *, repeats: bool = False) -> None:
     """Make the disk as a qcow2 at `path`; the same bytes in kind each time, never the same bytes."""
     raw = path.with_suffix(".raw")
     with raw.open("wb") as file:
-        for make_mib in kinds().values():
+        for make_mib in kinds(repeats=repeats).values():
             for _ in range(third_mib):
                 file.write(make_mib())
         file.truncate(disk_mib * MIB)
@@ -36,15 +40,20 @@ def make(path: Path, third_mib: int = THIRD_MIB, disk_mib: int = DISK_MIB) -> No
     raw.unlink()
 
 
-def kinds() -> dict[str, Callable[[], bytes]]:
-    """The kinds of data on the disk, in order; each gives a new MiB at every call."""
+def kinds(*, repeats: bool = False) -> dict[str, Callable[[], bytes]]:
+    """The kinds of data on the disk, in order; each gives a new MiB at every call, but for a last third that repeats."""
     base = _text(_BASE_MIB)
     pages = [base[at : at + PAGE] for at in range(0, len(base), PAGE)]
+    again = itertools.cycle([_half_zeros() for _ in range(_REPEATED_MIB)])
     return {
         "text": lambda: b"".join(random.choices(pages, k=MIB // PAGE)),
         "random": lambda: os.urandom(MIB),
-        "half zeros": lambda: b"".join(os.urandom(MIB // 32) + bytes(MIB // 32) for _ in range(16)),
+        "half zeros": (lambda: next(again)) if repeats else _half_zeros,
     }
+
+
+def _half_zeros() -> bytes:
+    return b"".join(os.urandom(MIB // 32) + bytes(MIB // 32) for _ in range(16))
 
 
 def _text(size_mib: int) -> bytes:

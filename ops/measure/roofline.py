@@ -1,11 +1,11 @@
 """The machine's own limit: the CPU seconds that reading, digesting, compressing and writing need by themselves.
 
-Each part is done by itself, on a sample of the very chunks, one chunk at a time, by a thread a core at once because cores share
-caches and memory, and its CPU time is counted, QEMU's included; nothing that waits counts, and no memory that is new to the
-process. Compressing is at the level that a capture takes when it lacks processors, and writing is what makes chunks durable
-under their names, in batches and past the page cache as a capture does it: a harder level, or the cache, would make the limit
-lower, and what is measured against it look better. Over all cores, a data path that lost nothing to waiting, locks or
-Python would take that long.
+Each part is done by itself, on the very chunks, one chunk at a time, by a thread a core at once because cores share caches and
+memory, and its CPU time is counted, QEMU's included; nothing that waits counts, and no memory that is new to the process. A
+chunk that was met before needs no compressing and no writing. Compressing is at the level that a capture takes when it lacks
+processors, and writing is what makes chunks durable under their names, in batches and past the page cache as a capture does
+it: a harder level, or the cache, would make the limit lower, and what is measured against it look better. Over all cores, a
+data path that lost nothing to waiting, locks or Python would take that long.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Roofline:
         return cores / (self.read + self.digest + self.compress + self.write) / 1e6
 
 
-def measure(socket: Path, target: str, qemu_pid: int, scratch: Path, every: int = 8) -> Roofline:
-    """Measure on every `every`-th chunk that holds data."""
+def measure(socket: Path, target: str, qemu_pid: int, scratch: Path) -> Roofline:
+    """Measure on every chunk that holds data."""
     budget.keep_memory()  # as a data worker does
     store = Repository.init(scratch).store
     with Export(socket, target, with_bitmap=False) as export:
@@ -52,14 +52,13 @@ def measure(socket: Path, target: str, qemu_pid: int, scratch: Path, every: int 
             slot for slot, need in chunk_needs(export.extents(), export.size_bytes, CHUNK) if need is ChunkNeed.READ
         ]
     cores = os.cpu_count() or 1
-    sample = slots[::every]
-    shares = [sample[first::cores] for first in range(cores)]
+    shares, met = [slots[first::cores] for first in range(cores)], set[str]()
     with ThreadPoolExecutor(cores) as pool:
         server_s = _cpu_s(qemu_pid)
         read_s = sum(pool.map(lambda share: _read_s(socket, target, share), shares)) + _cpu_s(qemu_pid) - server_s
-        others_s = list(pool.map(lambda share: _others_s(socket, target, share, store), shares))
-    sample_bytes = len(sample) * CHUNK
-    return Roofline(read_s / sample_bytes, *(sum(part) / sample_bytes for part in zip(*others_s, strict=True)))
+        others_s = list(pool.map(lambda share: _others_s(socket, target, share, store, met), shares))
+    data_bytes = len(slots) * CHUNK
+    return Roofline(read_s / data_bytes, *(sum(part) / data_bytes for part in zip(*others_s, strict=True)))
 
 
 def _read_s(socket: Path, target: str, share: list[int]) -> float:
@@ -72,8 +71,8 @@ def _read_s(socket: Path, target: str, share: list[int]) -> float:
     return read.seconds
 
 
-def _others_s(socket: Path, target: str, share: list[int], store: Store) -> tuple[float, float, float]:
-    """Digesting, compressing and writing; the reading for them is not timed."""
+def _others_s(socket: Path, target: str, share: list[int], store: Store, met: set[str]) -> tuple[float, float, float]:
+    """Digesting, compressing and writing; the reading for them is not timed. `met`: the names of all chunks so far."""
     digest, compress, write = Stopwatch(), Stopwatch(), Stopwatch()
     batch: list[tuple[str, bytes | memoryview]] = []
     buffers, held, folders = ChunkBuffers(CHUNK), [], set[str]()
@@ -84,19 +83,24 @@ def _others_s(socket: Path, target: str, share: list[int], store: Store) -> tupl
             export.complete(export.begin(slot * CHUNK, chunk))
             with digest:
                 name = locate(digest_of_chunk(chunk))
+            if name in met:
+                buffers.give_back(held.pop())
+                continue
+            met.add(name)
             with compress:
                 envelope = seal(held[-1], CHUNK)
             if isinstance(envelope, bytes):
                 buffers.give_back(held.pop())
             batch.append((name, envelope))
             folders.add(folder_of(name))
-            if slot == share[-1] or sum(len(data) for _, data in batch) >= BATCH_BYTES:
+            if sum(len(data) for _, data in batch) >= BATCH_BYTES:
                 with write:
                     store.put_many(batch)
                 batch.clear()
                 while held:
                     buffers.give_back(held.pop())
         with write:
+            store.put_many(batch)
             store.settle(folders)
     return digest.seconds, compress.seconds, write.seconds
 

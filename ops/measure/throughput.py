@@ -33,10 +33,10 @@ from ops.system import System
 GUEST, TARGET = "bench", "vdb"
 
 
-def run(directory: Path, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+def run(directory: Path, rounds: int, say: Callable[[str], None], *, repeats: bool) -> dict[str, Any]:
     """All contestants, `rounds` times, interleaved."""
     image = directory / "disk.qcow2"
-    material.make(image)
+    material.make(image, repeats=repeats)
     say(f"made a disk of {material.DISK_MIB} MiB, {image.stat().st_blocks * 512 / 1e9:.2f} GB allocated")
     with Lab.up(lab_spec(image), directory / "lab") as lab, System(lab, directory / "system") as system:
         say(f"guest {GUEST} runs, by {lab.accelerator}")
@@ -54,7 +54,8 @@ def run(directory: Path, rounds: int, say: Callable[[str], None]) -> dict[str, A
                     transfers_s.append(_transfer_s(system))
             limits.append(_limit(system, directory / f"roofline-{number}"))
             say(f"round {number + 1}: the roofline is {limits[-1].mb_per_s:.0f} MB/s")
-        return _report(system, best, min(transfers_s), max(limits, key=lambda limit: limit.mb_per_s))
+        figures = _report(system, best, min(transfers_s), max(limits, key=lambda limit: limit.mb_per_s))
+        return {"bench": "throughput", "repeats": repeats, **figures}
 
 
 def lab_spec(image: Path) -> LabSpec:
@@ -137,7 +138,6 @@ def _report(system: System, best: dict[str, Round], transfer_s: float, limit: Ro
 
     own, simple = figures("freezeframe"), figures("loop")
     return {
-        "bench": "throughput",
         **own,
         "read_bytes": read,
         "roofline_mb_per_s": round(limit.mb_per_s, 1),
