@@ -119,11 +119,11 @@ class Export:
         except nbd.Error as error:
             raise ExportError(f"Reading {self._what} failed: {error.string}.") from error
 
-    def extents(self) -> Iterator[Extent]:
-        """All extents of the disk in order, the two contexts laid over each other."""
-        start = 0
-        while start < self.size_bytes:
-            answers = self._status(start, min(STATUS_BYTES, self.size_bytes - start))
+    def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
+        """The extents between two places of the disk, of all of it if none are given; the two contexts laid over each other."""
+        end = self.size_bytes if end is None else min(end, self.size_bytes)
+        while start < end:
+            answers = self._status(start, min(STATUS_BYTES, end - start))
             covered = min(sum(length for length, _ in runs) for runs in answers.values())
             if covered <= 0:
                 raise ExportError(f"QEMU gave no extents for {self._what} at {start}.")
@@ -166,12 +166,14 @@ def overlay(
         position, allocation_left, dirty_left = position + length, allocation_left - length, dirty_left - length
 
 
-def chunk_needs(extents: Iterator[Extent], size_bytes: int, chunk_bytes: int) -> Iterator[tuple[int, ChunkNeed]]:
+def chunk_needs(
+    extents: Iterator[Extent], size_bytes: int, chunk_bytes: int, slot: int = 0
+) -> Iterator[tuple[int, ChunkNeed]]:
     """What each chunk needs, in order; see the drawing above. Pure.
 
-    `extents` must cover the disk without a gap. Yields (slot, need) for every slot.
+    `extents` must cover whole chunks from `slot` on, or the disk's end, without a gap. Yields (slot, need) for each of them.
     """
-    slot, data, dirty = 0, False, False
+    data = dirty = False
     for extent in extents:
         position, end = extent.start, extent.start + extent.length
         while position < end:

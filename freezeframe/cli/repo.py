@@ -25,11 +25,11 @@ repo.command("check")(check)
 
 _SIZE = re.compile(r"(\d+)\s*(?:([kKmM])(?:i?[bB])?)?")
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20}
-DEFAULT_CHUNK_SIZE = f"{DEFAULT_CHUNK_BYTES >> 20}M"
+DEFAULT_CHUNK_SIZE = f"{DEFAULT_CHUNK_BYTES >> 10}K"
 
 
 def _chunk_bytes(text: str) -> int:
-    """`1M`, `256K`, `1048576`."""
+    """`1M`, `512K`, `1048576`."""
     match = _SIZE.fullmatch(text.strip())
     size = int(match[1]) * _FACTORS[(match[2] or "").lower()] if match else 0
     if not (4 << 10) <= size <= (16 << 20) or size.bit_count() != 1:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import mmap
 from collections import deque
-from typing import Final
 
 from freezeframe.direct import BLOCK_BYTES
 from freezeframe.repository.chunk import HEADER_BYTES, raw_header
@@ -41,19 +40,16 @@ class ChunkBuffer:
         return self._memory[: end + padding]
 
 
-#: What is kept for later, of all that were in use at once: a queue full of what does not compress takes twice that.
-_KEPT_BYTES: Final = 32 << 20
-
-
 class ChunkBuffers:
     """Buffers of one size, used again and again. Any thread may call.
 
-    The one that was given back last is taken first: the caches may still have it.
+    The one that was given back last is taken first: the caches may still have it. As many are kept as were in use at once,
+    which the commit queue bounds: to give memory back and take it anew costs more than to write it.
     """
 
     def __init__(self, chunk_bytes: int) -> None:
         self._chunk_bytes = chunk_bytes
-        self._free: deque[ChunkBuffer] = deque(maxlen=max(1, _KEPT_BYTES // chunk_bytes))
+        self._free: deque[ChunkBuffer] = deque()
 
     def take(self) -> ChunkBuffer:
         try:

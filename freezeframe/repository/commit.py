@@ -1,7 +1,7 @@
 """The commit queue: chunks on their way into a store, gathered into batches, several batches at once.
 
         write_chunk ──▶ │ gathering, < 8 MiB │ ──▶ 4 threads, one batch each ──▶ in the store
-        (any thread)    └──────── all together at most about 64 MiB ────────┘
+        (any thread)    └──────── all together at most about 48 MiB ────────┘
 
 A writer waits when the queue is full, so memory is bounded by the queue and not by the disk. The first error ends it: what
 is queued is dropped, and the error is raised from every later call.
@@ -27,8 +27,8 @@ BATCH_BYTES: Final = 8 << 20
 BATCH_OBJECTS: Final = 64
 BATCHES_AT_ONCE: Final = 4
 
-#: Twice what the four hold, so that the transfer goes on while they wait for the device.
-QUEUE_BYTES: Final = 64 << 20
+#: Half as much again as the four hold, so that the transfer goes on while they wait for the device.
+QUEUE_BYTES: Final = 48 << 20
 
 
 class Queued(NamedTuple):

@@ -28,7 +28,7 @@ FEATURES: Final[frozenset[str]] = frozenset({ENCRYPTION})
 
 #: Between what incrementals read for a scattered write (14.8 bytes for one; 3.9 at 256 KiB, 47.6 at 4 MiB) and the number of
 #: objects (105 million at 100 TiB; 419 and 26). docs/repository.md, Choices.
-DEFAULT_CHUNK_BYTES: Final = 1 << 20
+DEFAULT_CHUNK_BYTES: Final = 512 << 10
 
 
 class Config(BaseModel):

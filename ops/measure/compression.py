@@ -15,7 +15,7 @@ from typing import Any
 from freezeframe.repository.zstd import compress
 from ops.measure import material
 
-CHUNKS_KIB = (256, 1024, 4096)
+CHUNKS_KIB = (256, 512, 1024, 4096)
 LEVELS = (-1, 1, 2, 3, 6, 9, 12, 19)
 PASSES = 3
 #: A slow level is tried on less, so that the whole takes a minute.

@@ -26,7 +26,7 @@ from ops.measure.throughput import GUEST, TARGET, captured, lab_spec
 from ops.system import System, system_on
 
 KIB = 1 << 10
-CHUNKS_KIB = (256, 1024, 4096)
+CHUNKS_KIB = (256, 512, 1024, 4096)
 #: Twice the disk of the throughput bench: a full is to take so long that an incremental's fixed cost is not what is measured.
 THIRD_MIB = 2 * material.THIRD_MIB
 DISK_MIB = 2 * material.DISK_MIB

@@ -16,6 +16,7 @@ from typing import Any
 
 from freezeframe.contract.order import TransferOrder
 from freezeframe.contract.words import CaptureKind
+from freezeframe.repository.config import DEFAULT_CHUNK_BYTES
 from workers.host import this_host
 from workers.steps.transfer import transfer
 
@@ -36,7 +37,7 @@ def transferred(capture_id: str, guest_uuid: str, size_bytes: int) -> dict[str, 
         guest_name="alpha",
         target="vda",
         size_bytes=size_bytes,
-        chunk_bytes=1 << 20,
+        chunk_bytes=DEFAULT_CHUNK_BYTES,
         kind=CaptureKind.FULL,
         checkpoint=None,
         parent_index=None,

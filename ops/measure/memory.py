@@ -21,6 +21,7 @@ from typing import Any
 
 from freezeframe.repository import IndexReceipt, Repository
 from freezeframe.repository.builder import IndexBuilder
+from freezeframe.repository.config import DEFAULT_CHUNK_BYTES as CHUNK
 from freezeframe.repository.crypto import Secret
 from freezeframe.repository.layout import DIGEST_BYTES
 from ops.measure.barrier import redis_server
@@ -95,17 +96,17 @@ def make_disk(path: Path, size_bytes: int, data_mib: int) -> None:
 
 def store_dense(repository: Repository, size_bytes: int) -> IndexReceipt:
     """A disk of which every slot is used, by DISTINCT chunks."""
-    with repository.disk_writer(DISTINCT * MIB) as chunks:
+    with repository.disk_writer(DISTINCT * CHUNK) as chunks:
         for slot in range(DISTINCT):
-            chunks.write_chunk(slot, os.urandom(MIB))
+            chunks.write_chunk(slot, os.urandom(CHUNK))
         few = chunks.finish()
-    with repository.index(few.digest) as index, IndexBuilder(size_bytes, MIB) as builder:
+    with repository.index(few.digest) as index, IndexBuilder(size_bytes, CHUNK) as builder:
         piece = b"".join(digest for _, digest in index.used_slots()) * (MIB // DISTINCT // DIGEST_BYTES)
         for offset in range(0, builder.header.slots * DIGEST_BYTES, len(piece)):
             # a digest at a time takes seconds, and is not what is measured
             builder._table.fill(offset, piece[: builder.header.slots * DIGEST_BYTES - offset])  # noqa: SLF001
         digest, stored_bytes = builder.store(repository.objects)
-    return IndexReceipt(digest.hex(), size_bytes, MIB, 0, builder.header.slots, 0, stored_bytes)
+    return IndexReceipt(digest.hex(), size_bytes, CHUNK, 0, builder.header.slots, 0, stored_bytes)
 
 
 def environment(directory: Path, redis_url: str, key_file: Path | None) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Reading: the threads of a transfer, from the export to the repository's writer.
 
     extents ─▶ which chunks ─▶ ┌ several threads, each with an NBD connection of its own:    ┐
-    (one connection)           │ next two chunks asked for │ this one: zeros? digest, known? │
+    (one connection, walk.py)  │ next two chunks asked for │ this one: zeros? digest, known? │
                                │  (while limits let)       │ compress, store                 │
                                └─────────────────────────────────────────────────────────────┘
 
@@ -17,7 +17,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -27,6 +27,7 @@ from freezeframe.repository import ChunkBuffer, DiskWriter
 from workers.bandwidth import MIB, Bandwidth, slowest
 from workers.export import ChunkNeed, Export, ExportError, Extent, chunk_needs
 from workers.host import Host
+from workers.steps.walk import Walk
 
 log = structlog.get_logger("transfer")
 
@@ -114,7 +115,9 @@ class Reading:
         """Read what must be read; how many bytes the bitmap calls dirty, if there is one. Raises the first failure."""
         with Export(self._socket, self._order.target, with_bitmap=self._bitmap) as export:
             self._check_size(export)
-            self._read_all(self._slots_to_read(export))
+            chunk_bytes = self._order.chunk_bytes
+            slots = -(-export.size_bytes // chunk_bytes)
+            self._read_all(Walk(slots, chunk_bytes, lambda stretch: self._slots_to_read(export, stretch)).next)
             self._read_again()
         return self._dirty_bytes if self._bitmap else None
 
@@ -124,9 +127,9 @@ class Reading:
             self._failure = self._failure or error
         self._stopped.set()
 
-    def _read_all(self, slots: Iterator[int]) -> None:
+    def _read_all(self, next_slot: Callable[[], int | None]) -> None:
         """Raises the first failure."""
-        threads = [threading.Thread(target=self._read, args=(slots,), name="read") for _ in range(self._threads)]
+        threads = [threading.Thread(target=self._read, args=(next_slot,), name="read") for _ in range(self._threads)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -141,19 +144,25 @@ class Reading:
         if first is None:
             return
         log.warning("reading what the repository lacks", guest=self._order.guest_name, disk=self._order.target)
-        self._read_all(itertools.chain([first], slots))
+        rest, lock = itertools.chain([first], slots), threading.Lock()
 
-    def _read(self, slots: Iterator[int]) -> None:
+        def next_slot() -> int | None:
+            with lock:
+                return next(rest, None)
+
+        self._read_all(next_slot)
+
+    def _read(self, next_slot: Callable[[], int | None]) -> None:
         try:
             with Export(self._socket, self._order.target, with_bitmap=False) as export:
                 lane = _Lane(export, self._writer)
-                coming = self._next(slots)
+                coming = self._next(next_slot)
                 while not self._stopped.is_set():
                     while coming is not None and lane.has_room and (coming.allowed or lane.is_empty):
                         if not self._wait_for(coming):
                             return
                         lane.begin(coming)
-                        coming = self._next(slots)
+                        coming = self._next(next_slot)
                     if lane.is_empty:
                         return
                     chunk, buffer = lane.complete()
@@ -162,10 +171,9 @@ class Reading:
         except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to; `run` tells
             self.fail(error)
 
-    def _next(self, slots: Iterator[int]) -> _Coming | None:
-        """The next chunk for a thread. A generator must not be asked by two at once."""
-        with self._lock:
-            slot = None if self._failure else next(slots, None)
+    def _next(self, next_slot: Callable[[], int | None]) -> _Coming | None:
+        """The next chunk for a thread."""
+        slot = None if self._failure else next_slot()
         if slot is None:
             return None
         length = self._length(slot)
@@ -175,9 +183,11 @@ class Reading:
         """Until the limits allow the chunk; whether nothing has failed meanwhile."""
         return coming.allowed or not self._stopped.wait(coming.not_before - time.monotonic())
 
-    def _slots_to_read(self, export: Export) -> Iterator[int]:
-        """Walk over the extents; settle on the way what need not be read."""
-        for slot, need in chunk_needs(self._counted(export), export.size_bytes, self._order.chunk_bytes):
+    def _slots_to_read(self, export: Export, stretch: range) -> Iterator[int]:
+        """Walk over the extents of a stretch; settle on the way what need not be read."""
+        chunk_bytes = self._order.chunk_bytes
+        extents = export.extents(stretch.start * chunk_bytes, stretch.stop * chunk_bytes)
+        for slot, need in chunk_needs(self._counted(extents), export.size_bytes, chunk_bytes, stretch.start):
             if need is ChunkNeed.READ:
                 yield slot
                 continue
@@ -185,8 +195,8 @@ class Reading:
                 self._writer.set_zero(slot)
             self._progress.add(self._length(slot), 0)
 
-    def _counted(self, export: Export) -> Iterator[Extent]:
-        for extent in export.extents():
+    def _counted(self, extents: Iterator[Extent]) -> Iterator[Extent]:
+        for extent in extents:
             self._dirty_bytes += extent.length if extent.dirty else 0
             yield extent
 
