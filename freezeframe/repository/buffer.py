@@ -1,10 +1,12 @@
-"""Chunk buffers: memory that a chunk is read into, and from which what does not compress is stored without being copied.
+"""Chunk buffers: memory that a chunk is read into, and from which its envelope is stored.
 
-    memory   │ header │ chunk …                               │ zeros │      whole blocks, from a block's beginning on
-             0        16                                       │       │
-             └──── the envelope, if the chunk is stored raw ───┴───────┘
+    memory   │ header │ chunk …                               │        │      whole blocks, from a block's beginning on
+             │ header │ the same, or packed … │ padding │              │
+             0        16
+             └──────── the envelope ────────────────────┘
 
-Copying holds the GIL and throws out what the caches had: for a chunk that does not compress it took as long as its digest.
+So what does not compress is not copied at all, and what does once. Copying holds the GIL and throws out what the caches had:
+for a chunk that does not compress it took as long as its digest.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import mmap
 from collections import deque
 
 from freezeframe.direct import BLOCK_BYTES
-from freezeframe.repository.chunk import HEADER_BYTES, raw_header
+from freezeframe.repository.chunk import HEADER_BYTES, packed_header, raw_header
 
 
 class ChunkBuffer:
@@ -26,16 +28,26 @@ class ChunkBuffer:
         length = -(-(HEADER_BYTES + chunk_bytes) // BLOCK_BYTES) * BLOCK_BYTES
         self._memory = memoryview(mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
+    def __len__(self) -> int:
+        """The memory that it takes, in bytes."""
+        return len(self._memory)
+
     def chunk(self, length: int) -> memoryview:
         """The first `length` bytes of the chunk, to be written or read."""
         return self._memory[HEADER_BYTES : HEADER_BYTES + length]
 
     def raw_envelope(self, length: int, padding: int) -> memoryview:
-        """The envelope of the chunk's first `length` bytes, made in place. Raises ValueError where the padding has no room."""
-        end = HEADER_BYTES + length
-        if end + padding > len(self._memory):
-            raise ValueError(f"{padding} bytes of padding")
-        self._memory[:HEADER_BYTES] = raw_header(length)
+        """The envelope of the chunk's first `length` bytes, stored as they are."""
+        return self._envelope(raw_header(length), length, padding)
+
+    def packed_envelope(self, packed: bytes, length: int, padding: int) -> memoryview:
+        """The envelope of the chunk's first `length` bytes, of which zstd has made `packed`. The chunk is gone then."""
+        self.chunk(len(packed))[:] = packed
+        return self._envelope(packed_header(length, len(packed)), len(packed), padding)
+
+    def _envelope(self, header: bytes, data_bytes: int, padding: int) -> memoryview:
+        end = HEADER_BYTES + data_bytes
+        self._memory[:HEADER_BYTES] = header
         self._memory[end : end + padding] = bytes(padding)
         return self._memory[: end + padding]
 

@@ -53,9 +53,9 @@ def padding_of(data_bytes: int, stored_bytes: Callable[[int], int]) -> int:
     return padding if worth else 0
 
 
-def packed_envelope(packed: bytes, plain_bytes: int, padding: int = 0) -> bytes:
-    """The envelope of a chunk of `plain_bytes` bytes that zstd has made smaller."""
-    return b"".join((_header(_ZSTD, plain_bytes, len(packed)), packed, _PADDING[:padding]))
+def packed_header(plain_bytes: int, packed_bytes: int) -> bytes:
+    """What stands before a chunk that zstd has made smaller."""
+    return _header(_ZSTD, plain_bytes, packed_bytes)
 
 
 def raw_header(plain_bytes: int) -> bytes:

@@ -39,10 +39,6 @@ class Queued(NamedTuple):
     done: Callable[[], None]
 
 
-def nothing() -> None:
-    pass
-
-
 class CommitQueue:
     """Objects to be put into `store`. Any thread may call; `flush` or `abandon` ends it."""
 
@@ -56,19 +52,18 @@ class CommitQueue:
         self._batches = 0
         self._error: BaseException | None = None
 
-    def add(self, name: str, data: Buffer, done: Callable[[], None] = nothing) -> None:
+    def add(self, name: str, data: Buffer, held_bytes: int, done: Callable[[], None] = lambda: None) -> None:
         """Queue an object, whose bytes must not change until `done` is called, if ever it is: not after an error.
 
-        Waits while the queue is full. Raises the store's errors.
+        `held_bytes` is the memory that it keeps meanwhile. Waits while the queue is full. Raises the store's errors.
         """
-        length = len(memoryview(data))
         with self._changed:
             # a full queue always has batches at work: what is gathering is far smaller than the queue
             self._changed.wait_for(lambda: self._queued_bytes < QUEUE_BYTES or self._error is not None)
             self._check()
             self._gathering.append(Queued(name, data, done))
-            self._gathering_bytes += length
-            self._queued_bytes += length
+            self._gathering_bytes += held_bytes
+            self._queued_bytes += held_bytes
             if self._gathering_bytes >= BATCH_BYTES or len(self._gathering) >= BATCH_OBJECTS:
                 self._send()
 

@@ -26,8 +26,8 @@ ENCRYPTION: Final = "encryption"
 #: What this program knows beyond format 1. A feature is something that a reader or a writer must know of to be right.
 FEATURES: Final[frozenset[str]] = frozenset({ENCRYPTION})
 
-#: Between what incrementals read for a scattered write (14.8 bytes for one; 3.9 at 256 KiB, 47.6 at 4 MiB) and the number of
-#: objects (105 million at 100 TiB; 419 and 26). docs/repository.md, Choices.
+#: Between what incrementals read for a scattered write (7.7 bytes for one; 3.9 at 256 KiB, 14.9 at 1 MiB) and the number of
+#: objects (210 million at 100 TiB; 419 and 105). docs/repository.md, Choices.
 DEFAULT_CHUNK_BYTES: Final = 512 << 10
 
 

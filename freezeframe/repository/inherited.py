@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from freezeframe.repository.index import Index
     from freezeframe.repository.objects import Objects
 
-#: Chunks that are looked for, for one disk: 64 GiB of it at 1 MiB, and 10 MiB of memory.
+#: Chunks that are looked for, for one disk: 32 GiB of it at 512 KiB, and 10 MiB of memory.
 CHUNKS_MOST: Final = 1 << 16
 
 #: Names that a folder may have for each chunk that is looked for in it, before asking is cheaper.

@@ -1,11 +1,11 @@
 """A slot table: one digest for every slot of a disk, in a sparse temporary file.
 
-        file   │ 32 bytes │          │ 32 bytes │ …        1 TiB at 1 MiB a chunk: 32 MiB long, and as large on disk
-        slot        0      1 (hole)       2                as what was set, in file system blocks
+        file   │ 32 bytes │          │ 32 bytes │ …        1 TiB at 512 KiB a chunk: 64 MiB long, and as large on
+        slot        0      1 (hole)       2                disk as what was set, in file system blocks
 
 Read and written by pread and pwrite rather than through a mapping: a mapped page that finds no space kills the process
 (SIGBUS) where a write gives an error. No page of it belongs to the process, so its memory is bounded whatever the disk. What
-is set is gathered a little while, since a disk is read in order: a call a chunk would let go of the GIL a time too often.
+is set is gathered a little while, and neighbours written at once: a call a chunk would let go of the GIL a time too often.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, Self
 from freezeframe.repository.aside import stems_aside
 from freezeframe.repository.buffer import ChunkBuffer, ChunkBuffers
 from freezeframe.repository.chunk import digest_of_chunk
-from freezeframe.repository.commit import CommitQueue, nothing
+from freezeframe.repository.commit import CommitQueue
 from freezeframe.repository.effort import Effort
 from freezeframe.repository.errors import RepositoryError
 from freezeframe.repository.layout import folder_of
@@ -239,10 +239,11 @@ class DiskWriter:
         name = protection.locate(digest)
         envelope = seal(buffer, length, self._pressure.level, protection.stored_bytes)
         stored = protection.protect(name, envelope)
-        kept = isinstance(stored, memoryview)  # in the buffer
-        if not kept:
-            self._buffers.give_back(buffer)
         with self._pressure.waiting():
-            self._queue.add(name, stored, partial(self._buffers.give_back, buffer) if kept else nothing)
+            if isinstance(stored, memoryview):  # the envelope itself, in the buffer
+                self._queue.add(name, stored, len(buffer), partial(self._buffers.give_back, buffer))
+            else:
+                self._buffers.give_back(buffer)
+                self._queue.add(name, stored, len(stored))
         with self._lock:
             self._bytes_stored += len(stored)

@@ -74,7 +74,7 @@ def _read_s(socket: Path, target: str, share: list[int]) -> float:
 def _others_s(socket: Path, target: str, share: list[int], store: Store, met: set[str]) -> tuple[float, float, float]:
     """Digesting, compressing and writing; the reading for them is not timed. `met`: the names of all chunks so far."""
     digest, compress, write = Stopwatch(), Stopwatch(), Stopwatch()
-    batch: list[tuple[str, bytes | memoryview]] = []
+    batch: list[tuple[str, memoryview]] = []
     buffers, held, folders = ChunkBuffers(CHUNK), [], set[str]()
     with Export(socket, target, with_bitmap=False) as export:
         for slot in share:
@@ -89,11 +89,9 @@ def _others_s(socket: Path, target: str, share: list[int], store: Store, met: se
             met.add(name)
             with compress:
                 envelope = seal(held[-1], CHUNK)
-            if isinstance(envelope, bytes):
-                buffers.give_back(held.pop())
             batch.append((name, envelope))
             folders.add(folder_of(name))
-            if sum(len(data) for _, data in batch) >= BATCH_BYTES:
+            if sum(map(len, held)) >= BATCH_BYTES:
                 with write:
                     store.put_many(batch)
                 batch.clear()

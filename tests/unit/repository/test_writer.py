@@ -211,7 +211,7 @@ def test_a_slow_store_holds_the_writer_back(monkeypatch: pytest.MonkeyPatch) -> 
     def add() -> None:
         nonlocal stored
         for n in range(200):
-            queue.add(str(n), bytes(CHUNK))
+            queue.add(str(n), bytes(CHUNK), CHUNK)
             stored += CHUNK
             added.release()
 
