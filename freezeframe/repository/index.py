@@ -40,9 +40,9 @@ class Index:
         digest = self.table.get(slot)
         return None if digest == ZERO_DIGEST else digest
 
-    def used_slots(self) -> Iterator[tuple[int, bytes]]:
-        """Every slot that has a chunk, with the chunk's digest, in order."""
-        return self.table.used()
+    def used_slots(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Every slot from `first` to before `end`, or of all, that has a chunk, with the chunk's digest, in order."""
+        return self.table.used(first, end)
 
     def close(self) -> None:
         self.table.close()

@@ -83,16 +83,15 @@ class SlotTable:
             if block != _ZEROS[: len(block)]:
                 self._write(offset + at, block)
 
-    def pieces(self) -> Iterator[bytes]:
-        """The whole table, in order, in pieces of at most 1 MiB, each of whole digests."""
-        end = self.slots * DIGEST_BYTES
-        for offset in range(0, end, len(_ZEROS)):
-            yield self._read(min(len(_ZEROS), end - offset), offset)
+    def pieces(self, first: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The slots from `first` to before `end`, or all, in order, in pieces of at most 1 MiB, each of whole digests."""
+        last = (self.slots if end is None else end) * DIGEST_BYTES
+        for offset in range(first * DIGEST_BYTES, last, len(_ZEROS)):
+            yield self._read(min(len(_ZEROS), last - offset), offset)
 
-    def used(self) -> Iterator[tuple[int, bytes]]:
-        """Every slot that is not a hole, with its digest, in order."""
-        first = 0
-        for piece in self.pieces():
+    def used(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Every slot from `first` to before `end`, or of all, that is not a hole, with its digest, in order."""
+        for piece in self.pieces(first, end):
             if piece != _ZEROS[: len(piece)]:
                 for at in range(0, len(piece), DIGEST_BYTES):
                     digest = piece[at : at + DIGEST_BYTES]

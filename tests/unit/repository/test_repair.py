@@ -206,6 +206,19 @@ def test_a_large_disk_is_looked_for_in_turns(monkeypatch: pytest.MonkeyPatch) ->
     assert len(store.listed) < 256 * 80  # a sixth of the folders each, and some
 
 
+def test_of_a_very_large_disk_some_slots_are_looked_at_and_others_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many chunks it has, the work before an incremental is bounded: in an encrypted repository an HMAC each."""
+    repository, store, index = counted(600)
+    monkeypatch.setattr(inherited, "SLOTS_MOST", 200)
+    with repository.index(index) as parent:
+        first = {digest for _, digest in parent.used_slots()}
+        for digest in first:
+            store.delete(locate(digest))
+        found = [missing_chunks(repository.objects, parent) for _ in range(60)]
+    assert {len(one) for one in found} == {200}
+    assert frozenset().union(*found) == first
+
+
 def test_a_small_disk_in_a_large_repository_is_asked_for_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     repository, store, index = counted(8)
     store.put_many([(f"chunks/{two}/{two}{n:062x}", b"another disk's") for two in FAN_OUT for n in range(20)])
