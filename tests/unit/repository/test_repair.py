@@ -206,7 +206,9 @@ def test_a_large_disk_is_looked_for_in_turns(monkeypatch: pytest.MonkeyPatch) ->
     assert len(store.listed) < 256 * 80  # a sixth of the folders each, and some
 
 
-def test_of_a_very_large_disk_some_slots_are_looked_at_and_others_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_very_large_disk_some_slots_are_looked_at_and_others_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """However many chunks it has, the work before an incremental is bounded: in an encrypted repository an HMAC each."""
     repository, store, index = counted(600)
     monkeypatch.setattr(inherited, "SLOTS_MOST", 200)

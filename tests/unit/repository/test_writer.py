@@ -15,7 +15,9 @@ from typing_extensions import Buffer
 from freezeframe.repository import ChunkBuffer, ChunkOutcome, DiskWriter, Repository, commit
 from freezeframe.repository import writer as writer_module
 from freezeframe.repository.errors import IndexDamaged, RepositoryFull, RepositoryNotWritable, TemporaryStorageFailed
+from freezeframe.repository.layout import DIGEST_BYTES
 from freezeframe.repository.store import DirectoryStore, MemoryStore
+from freezeframe.repository.table import SlotTable
 
 from .power import Failing
 from .samples import CHUNK, disk_of, random_disk, read_disk, store_disk, write
@@ -191,6 +193,22 @@ def test_a_hole_that_could_not_be_set_is_never_sealed_as_data(monkeypatch: pytes
         monkeypatch.undo()
         with pytest.raises(TemporaryStorageFailed):
             writer.finish()
+
+
+def test_digests_that_could_not_be_written_are_not_taken_for_holes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    table, digest = SlotTable(1000), b"d" * DIGEST_BYTES
+    for slot in (3, 4, 700):
+        table.set(slot, digest)
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(TemporaryStorageFailed, match="No space"):
+        list(table.used())
+    monkeypatch.undo()
+    assert list(table.used()) == [(3, digest), (4, digest), (700, digest)]
+    assert list(table.used(4, 700)) == [(4, digest)]
+    table.close()
 
 
 def test_a_slow_store_holds_the_writer_back(monkeypatch: pytest.MonkeyPatch) -> None:
