@@ -61,7 +61,9 @@ class DirectWrites:
         return done
 
     def write_open(self, fd: int, data: memoryview, offset: int) -> int:
-        """As `write`, to a file that was opened with O_DIRECT, by any number of threads."""
+        """As `write_new`, anywhere in a file that was opened with O_DIRECT, by any number of threads. The last bytes, which are
+        no whole block, are the caller's.
+        """
         if self._refused or len(data) < self._least or offset % BLOCK_BYTES:
             return 0
         return self._write(fd, data, offset)

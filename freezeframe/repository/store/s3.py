@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from obstore.store import S3Store as Bucket
     from typing_extensions import Buffer
 
-#: PUTs of one `put_many` at once. A writer calls four of them side by side (commit.py), so that is sixteen: at 1 MiB and 30 ms
-#: a PUT about 500 MB/s, more than one host reads and compresses.
-_PUTS_AT_ONCE: Final = 4
+#: PUTs of one `put_many` at once. A writer calls four of them side by side (commit.py), so that is 32: at 512 KiB and 30 ms a
+#: PUT about 500 MB/s, as much as one host reads and compresses.
+_PUTS_AT_ONCE: Final = 8
 
 #: Above that a PUT is refused by the protocol, and multipart uploads leave parts behind when a writer dies.
 _PUT_BYTES_MAX: Final = 5 << 30
