@@ -19,11 +19,12 @@ from freezeframe.repository.layout import is_chunk_size
 if TYPE_CHECKING:
     from freezeframe.repository.crypto.keys import Keys
 
-FORMAT: Final = 1
+#: 1 had envelopes that did not state the length of their data.
+FORMAT: Final = 2
 
 ENCRYPTION: Final = "encryption"
 
-#: What this program knows beyond format 1. A feature is something that a reader or a writer must know of to be right.
+#: What this program knows beyond format 2. A feature is something that a reader or a writer must know of to be right.
 FEATURES: Final[frozenset[str]] = frozenset({ENCRYPTION})
 
 #: Between what incrementals read for a scattered write (7.7 bytes for one; 3.9 at 256 KiB, 14.9 at 1 MiB) and the number of
@@ -34,7 +35,7 @@ DEFAULT_CHUNK_BYTES: Final = 512 << 10
 class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     features: tuple[str, ...] = ()
     id: UUID
     chunk_bytes: int = DEFAULT_CHUNK_BYTES

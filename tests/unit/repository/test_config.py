@@ -27,9 +27,14 @@ def test_what_is_written_is_read() -> None:
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"format": 2}, "format 2"), ({"format": 2, "id": 7, "new": 1}, "format 2"), ({"features": ["packs"]}, "packs")],
+    [
+        ({"format": 1}, "format 1"),
+        ({"format": 3}, "format 3"),
+        ({"format": 3, "id": 7, "new": 1}, "format 3"),
+        ({"features": ["packs"]}, "packs"),
+    ],
 )
-def test_what_is_newer_is_refused_by_name(change: dict[str, object], named: str) -> None:
+def test_what_is_older_or_newer_is_refused_by_name(change: dict[str, object], named: str) -> None:
     with pytest.raises(RepositoryUnsupported, match=named):
         read_config(changed(**change), "there")
 
