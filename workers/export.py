@@ -1,4 +1,4 @@
-"""The NBD side of a disk: an export, its extents, and which of its chunks a transfer must read.
+"""What an export tells of its disk: size, extents, and so which of its chunks a transfer must read. Data: `connection.py`.
 
     bytes    0         chunk         2 chunk        3 chunk       4 chunk  size
     data     ██████████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░███████████████████
@@ -28,11 +28,6 @@ from workers.hypervisor.backup import bitmap_name
 #: How much of a disk one question about extents covers. The protocol's limit is 4 GiB less one byte; QEMU answers with as
 #: many extents as fit, and the rest is asked for again.
 STATUS_BYTES = 2 << 30
-
-#: What one request asks for; a chunk is several at once. QEMU takes a buffer for each, and from 1 MiB on its libc takes that
-#: from the system anew every time, page by page: reading 2.3 GB costs QEMU 1.75 s of CPU at 1 MiB a request, 0.78 s at
-#: this, 0.92 s at half of this, and a whole transfer of it 4.35 s by the clock, 3.8 s, and 3.9 s.
-REQUEST_BYTES = 512 << 10
 
 _ALLOCATION = "base:allocation"
 _DIRTY = 1  # the one flag of qemu:dirty-bitmap contexts [QEMU docs/interop/nbd.txt]
@@ -65,7 +60,7 @@ class Extent:
 
 
 class Export:
-    """One NBD connection to one disk's export. Not for sharing between threads: each opens its own."""
+    """One NBD connection to one disk's export. Not for sharing between threads."""
 
     def __init__(self, socket: Path, target: str, *, with_bitmap: bool) -> None:
         self._what = f"the export of disk {target} at {socket}"
@@ -93,31 +88,6 @@ class Export:
         # nothing depends on an orderly end of what only reads, and it must not hide why there is one
         with suppress(nbd.Error):
             self._nbd.shutdown()
-
-    def read(self, start: int, length: int) -> bytearray:
-        """The bytes at the instant."""
-        buffer = bytearray(length)
-        self.complete(self.begin(start, memoryview(buffer)))
-        return buffer
-
-    def begin(self, start: int, view: memoryview) -> list[int]:
-        """Ask for as many bytes as the view has, which must not be touched until `complete` of what this returns."""
-        try:
-            return [
-                self._nbd.aio_pread(view[at : at + REQUEST_BYTES], start + at)
-                for at in range(0, len(view), REQUEST_BYTES)
-            ]
-        except nbd.Error as error:
-            raise ExportError(f"Reading {self._what} at {start} failed: {error.string}.") from error
-
-    def complete(self, cookies: list[int]) -> None:
-        """Wait until the bytes that were asked for are there. Releases the GIL while it waits."""
-        try:
-            for cookie in cookies:
-                while not self._nbd.aio_command_completed(cookie):
-                    self._nbd.poll(-1)
-        except nbd.Error as error:
-            raise ExportError(f"Reading {self._what} failed: {error.string}.") from error
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
         """The extents between two places of the disk, of all of it if none are given; the two contexts laid over each other."""

@@ -10,6 +10,7 @@ is queued is dropped, and the error is raised from every later call.
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -52,20 +53,23 @@ class CommitQueue:
         self._batches = 0
         self._error: BaseException | None = None
 
-    def add(self, name: str, data: Buffer, held_bytes: int, done: Callable[[], None] = lambda: None) -> None:
+    def add(self, name: str, data: Buffer, held_bytes: int, done: Callable[[], None] = lambda: None) -> float:
         """Queue an object, whose bytes must not change until `done` is called, if ever it is: not after an error.
 
-        `held_bytes` is the memory that it keeps meanwhile. Waits while the queue is full. Raises the store's errors.
+        `held_bytes` is the memory that it keeps meanwhile. Waits while the queue is full; for how many seconds. Raises the
+        store's errors.
         """
+        waited_s = 0.0
         with self._changed:
-            # a full queue always has batches at work: what is gathering is far smaller than the queue
-            self._changed.wait_for(lambda: self._queued_bytes < QUEUE_BYTES or self._error is not None)
+            if self._queued_bytes >= QUEUE_BYTES:
+                waited_s = self._wait_for_room()
             self._check()
             self._gathering.append(Queued(name, data, done))
             self._gathering_bytes += held_bytes
             self._queued_bytes += held_bytes
             if self._gathering_bytes >= BATCH_BYTES or len(self._gathering) >= BATCH_OBJECTS:
                 self._send()
+        return waited_s
 
     def flush(self) -> None:
         """Wait until everything queued is in the store, to be settled, and end. Raises the store's errors."""
@@ -86,6 +90,12 @@ class CommitQueue:
         """Drop what is queued, wait for what is at work, and end."""
         self._pool.shutdown(cancel_futures=True)
         self._gathering.clear()
+
+    def _wait_for_room(self) -> float:
+        began = time.monotonic()
+        # a full queue always has batches at work: what is gathering is far smaller than the queue
+        self._changed.wait_for(lambda: self._queued_bytes < QUEUE_BYTES or self._error is not None)
+        return time.monotonic() - began
 
     def _send(self) -> None:
         batch, size = self._gathering, self._gathering_bytes

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +30,10 @@ def processors() -> tuple[float, float]:
 
 
 class Pressure:
-    """The level at which a writer compresses. Any thread may call; a thread's chunks follow each other."""
+    """The level at which a writer compresses. Any thread may call; a thread's chunks follow each other.
+
+    source │ begin │ … waited for the store … │ end │ source │ begin │ …        of each thread
+    """
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class Pressure:
         self._clock = clock
         self._processors = processors
         self._lock = threading.Lock()
-        self._last = threading.local()
+        self._own = threading.local()
         self._level = begin(effort)
         self._waited_s = self._spent_s = 0.0
         self._looked_at = clock()
@@ -55,33 +58,25 @@ class Pressure:
     def level(self) -> int:
         return self._level.value
 
-    @contextmanager
-    def chunk(self) -> Iterator[None]:
-        """Around all that is done about one chunk: what is between two of a thread is waiting for the source."""
-        began = self._clock()
-        since = getattr(self._last, "ended", began)
-        try:
-            yield
-        finally:
-            self._last.ended = ended = self._clock()
-            self._add(waited_s=began - since, spent_s=ended - since)
+    def begin(self) -> None:
+        """The calling thread begins with a chunk: since its last one ended it has waited for the source."""
+        own, now = self._own, self._clock()
+        own.since = getattr(own, "ended", now)
+        own.waited_s = now - own.since
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around waiting for the store, inside `chunk`."""
-        began = self._clock()
-        try:
-            yield
-        finally:
-            self._add(waited_s=self._clock() - began, spent_s=0.0)
+    def waited(self, seconds: float) -> None:
+        """For the store, between `begin` and `end`."""
+        self._own.waited_s += seconds
 
-    def _add(self, *, waited_s: float, spent_s: float) -> None:
+    def end(self) -> None:
+        """All is done about the chunk."""
         if self._effort.lowest == self._effort.highest:
             return
+        own = self._own
+        own.ended = now = self._clock()
         with self._lock:
-            self._waited_s += waited_s
-            self._spent_s += spent_s
-            now = self._clock()
+            self._waited_s += own.waited_s
+            self._spent_s += now - own.since
             if now - self._looked_at >= self._look_s and self._spent_s > 0:
                 self._level = follow(self._level, self._look(), self._effort)
                 self._looked_at, self._waited_s, self._spent_s = now, 0.0, 0.0

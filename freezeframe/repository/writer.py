@@ -116,8 +116,9 @@ class DiskWriter:
         """
         length = self._builder.header.slot_bytes(slot)
         try:
-            with self._pressure.chunk():
-                outcome = self._write(slot, buffer, length)
+            self._pressure.begin()
+            outcome = self._write(slot, buffer, length)
+            self._pressure.end()
         except BaseException as error:
             # another thread may count on this chunk already, so nothing this writer did may be referred to
             self._queue.fail(error)
@@ -199,8 +200,9 @@ class DiskWriter:
             self._builder.set_zero(slot)
             return ChunkOutcome.HOLE
         digest = digest_of_chunk(plain)
-        if self._is_first(digest) and self._is_new(digest):
-            self._store_chunk(digest, buffer, length)
+        name = self._objects.protection.locate(digest)
+        if self._is_first(digest, name) and not self._objects.has_chunk(name):
+            self._store_chunk(name, buffer, length)
             outcome = ChunkOutcome.NEW
         else:
             self._buffers.give_back(buffer)
@@ -208,13 +210,15 @@ class DiskWriter:
         self._builder.set(slot, digest)
         return outcome
 
-    def _is_first(self, digest: bytes) -> bool:
+    def _is_first(self, digest: bytes, name: str) -> bool:
+        """Whether this writer meets the chunk for the first time; then its folder is to be settled, whoever has stored it."""
         with self._lock:
             if digest in self._met:
                 return False
             if len(self._met) >= _REMEMBERED:
                 self._met.clear()
             self._met.add(digest)
+            self._folders_to_settle.add(folder_of(name))
             return True
 
     def _is_there(self, name: str, digest: bytes) -> bool:
@@ -227,23 +231,14 @@ class DiskWriter:
                 self._met.discard(digest)
         return is_there
 
-    def _is_new(self, digest: bytes) -> bool:
-        """Whether the store does not show the chunk yet. Either way its folder is to be settled."""
-        name = self._objects.protection.locate(digest)
-        with self._lock:
-            self._folders_to_settle.add(folder_of(name))
-        return not self._objects.has_chunk(name)
-
-    def _store_chunk(self, digest: bytes, buffer: ChunkBuffer, length: int) -> None:
+    def _store_chunk(self, name: str, buffer: ChunkBuffer, length: int) -> None:
         protection = self._objects.protection
-        name = protection.locate(digest)
-        envelope = seal(buffer, length, self._pressure.level, protection.stored_bytes)
-        stored = protection.protect(name, envelope)
-        with self._pressure.waiting():
-            if isinstance(stored, memoryview):  # the envelope itself, in the buffer
-                self._queue.add(name, stored, len(buffer), partial(self._buffers.give_back, buffer))
-            else:
-                self._buffers.give_back(buffer)
-                self._queue.add(name, stored, len(stored))
+        stored = protection.protect(name, seal(buffer, length, self._pressure.level, protection.stored_bytes))
+        if isinstance(stored, memoryview):  # the envelope itself, in the buffer
+            waited_s = self._queue.add(name, stored, len(buffer), partial(self._buffers.give_back, buffer))
+        else:
+            self._buffers.give_back(buffer)
+            waited_s = self._queue.add(name, stored, len(stored))
+        self._pressure.waited(waited_s)
         with self._lock:
             self._bytes_stored += len(stored)

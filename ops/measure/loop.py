@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbd
+
 from freezeframe.repository.zstd import compress
 from workers.export import ChunkNeed, Export, chunk_needs
 
@@ -28,23 +30,25 @@ def run(socket: Path, target: str, out: Path) -> tuple[float, int, int]:
 
     def work(slots: Iterator[tuple[int, ChunkNeed]], size: int) -> None:
         zeros = bytes(CHUNK)
-        with Export(socket, target, with_bitmap=False) as export:
-            while True:
+        connection = nbd.NBD()
+        connection.set_export_name(target)
+        connection.connect_unix(str(socket))
+        while True:
+            with lock:
+                slot = next((slot for slot, need in slots if need is ChunkNeed.READ), None)
+            if slot is None:
+                return
+            data = connection.pread(min(CHUNK, size - slot * CHUNK), slot * CHUNK)
+            with lock:
+                counts[0] += len(data)
+            if data == zeros:
+                continue
+            path = out / hashlib.sha256(data).hexdigest()
+            if not path.exists():
+                packed = compress(data, LEVEL)
+                path.write_bytes(packed)
                 with lock:
-                    slot = next((slot for slot, need in slots if need is ChunkNeed.READ), None)
-                if slot is None:
-                    return
-                data = export.read(slot * CHUNK, min(CHUNK, size - slot * CHUNK))
-                with lock:
-                    counts[0] += len(data)
-                if data == zeros:
-                    continue
-                path = out / hashlib.sha256(data).hexdigest()
-                if not path.exists():
-                    packed = compress(data, LEVEL)
-                    path.write_bytes(packed)
-                    with lock:
-                        counts[1] += len(packed)
+                    counts[1] += len(packed)
 
     with Export(socket, target, with_bitmap=False) as export:
         slots = chunk_needs(export.extents(), export.size_bytes, CHUNK)

@@ -25,6 +25,7 @@ from freezeframe.repository.layout import folder_of, locate
 from freezeframe.repository.sealing import seal
 from freezeframe.repository.store.backend import Store
 from workers import budget
+from workers.connection import DataConnection
 from workers.export import ChunkNeed, Export, chunk_needs
 
 
@@ -64,10 +65,10 @@ def measure(socket: Path, target: str, qemu_pid: int, scratch: Path) -> Roofline
 def _read_s(socket: Path, target: str, share: list[int]) -> float:
     """The client's part of reading, into one buffer again and again."""
     buffer, read = memoryview(bytearray(CHUNK)), Stopwatch()
-    with Export(socket, target, with_bitmap=False) as export:
+    with DataConnection(socket, target) as connection:
         for slot in share:
             with read:
-                export.complete(export.begin(slot * CHUNK, buffer))
+                connection.complete(connection.begin(slot * CHUNK, buffer))
     return read.seconds
 
 
@@ -76,11 +77,11 @@ def _others_s(socket: Path, target: str, share: list[int], store: Store, met: se
     digest, compress, write = Stopwatch(), Stopwatch(), Stopwatch()
     batch: list[tuple[str, memoryview]] = []
     buffers, held, folders = ChunkBuffers(CHUNK), [], set[str]()
-    with Export(socket, target, with_bitmap=False) as export:
+    with DataConnection(socket, target) as connection:
         for slot in share:
             held.append(buffers.take())
             chunk = held[-1].chunk(CHUNK)
-            export.complete(export.begin(slot * CHUNK, chunk))
+            connection.complete(connection.begin(slot * CHUNK, chunk))
             with digest:
                 name = locate(digest_of_chunk(chunk))
             if name in met:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from freezeframe.repository import DiskWriter, IndexReceipt, Repository
+from workers.connection import DataConnection
 from workers.exchange.image_server import CONNECTIONS, Image, served
 from workers.export import ChunkNeed, Export, ExportError, chunk_needs
 
@@ -94,10 +95,10 @@ class _Reading:
 
     def _read(self, slots: Iterator[int]) -> None:
         try:
-            with Export(self._socket, self._target, with_bitmap=False) as export:
+            with DataConnection(self._socket, self._target) as connection:
                 while (slot := self._next(slots)) is not None:
                     length, buffer = self._length(slot), self._writer.take_buffer()
-                    export.complete(export.begin(slot * self._chunk_bytes, buffer.chunk(length)))
+                    connection.complete(connection.begin(slot * self._chunk_bytes, buffer.chunk(length)))
                     self._writer.write_buffer(slot, buffer)
                     with self._lock:
                         self._on_read(length)

@@ -19,12 +19,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
 from freezeframe.contract.order import TransferOrder
 from freezeframe.repository import ChunkBuffer, DiskWriter
 from workers.bandwidth import MIB, Bandwidth, slowest
+from workers.connection import DataConnection
 from workers.export import ChunkNeed, Export, ExportError, Extent, chunk_needs
 from workers.host import Host
 from workers.steps.walk import Walk
@@ -50,8 +52,7 @@ class Progress:
             self.bytes_read += read
 
 
-@dataclass(frozen=True)
-class _Coming:
+class _Coming(NamedTuple):
     """A chunk that a thread will read next, and from when on (monotonic clock) it may."""
 
     slot: int
@@ -67,10 +68,10 @@ class _Coming:
 class _Lane:
     """One thread's reads: up to AHEAD on their way while another is in hand."""
 
-    def __init__(self, export: Export, writer: DiskWriter) -> None:
-        self._export = export
+    def __init__(self, connection: DataConnection, writer: DiskWriter) -> None:
+        self._connection = connection
         self._writer = writer
-        self._begun: deque[tuple[_Coming, list[int], ChunkBuffer]] = deque()
+        self._begun: deque[tuple[_Coming, range, ChunkBuffer]] = deque()
 
     @property
     def is_empty(self) -> bool:
@@ -83,12 +84,12 @@ class _Lane:
     def begin(self, coming: _Coming) -> None:
         """Ask for a chunk."""
         buffer = self._writer.take_buffer()
-        self._begun.append((coming, self._export.begin(coming.start, buffer.chunk(coming.length)), buffer))
+        self._begun.append((coming, self._connection.begin(coming.start, buffer.chunk(coming.length)), buffer))
 
     def complete(self) -> tuple[_Coming, ChunkBuffer]:
         """The chunk that was asked for first, and where its bytes are."""
         coming, cookies, buffer = self._begun[0]
-        self._export.complete(cookies)
+        self._connection.complete(cookies)
         self._begun.popleft()
         return coming, buffer
 
@@ -154,8 +155,8 @@ class Reading:
 
     def _read(self, next_slot: Callable[[], int | None]) -> None:
         try:
-            with Export(self._socket, self._order.target, with_bitmap=False) as export:
-                lane = _Lane(export, self._writer)
+            with DataConnection(self._socket, self._order.target) as connection:
+                lane = _Lane(connection, self._writer)
                 coming = self._next(next_slot)
                 while not self._stopped.is_set():
                     while coming is not None and lane.has_room and (coming.allowed or lane.is_empty):

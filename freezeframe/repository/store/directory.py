@@ -44,7 +44,7 @@ from freezeframe.repository.layout import (
     run_id_of,
 )
 from freezeframe.repository.store.backend import Entry, always
-from freezeframe.repository.store.fault import check_length, reading, writing
+from freezeframe.repository.store.fault import check_length, not_readable, reading, writing
 from freezeframe.repository.store.filesystem import Filesystem
 from freezeframe.repository.store.opened import opened
 from freezeframe.repository.store.staging import staging
@@ -122,12 +122,13 @@ class DirectoryStore:
 
     def exists(self, name: str) -> bool:
         path = f"{self._root}/{checked_name(name)}"  # for each chunk of a transfer: a Path takes longer than the look
-        with reading(path):
-            try:
-                os.stat(path)  # noqa: PTH116
-            except FileNotFoundError:
-                return False
-            return True
+        try:
+            os.stat(path)  # noqa: PTH116
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise not_readable(path, error) from error
+        return True
 
     def size(self, name: str) -> int:
         path = self._path(name)

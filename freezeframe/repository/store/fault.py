@@ -40,4 +40,8 @@ def reading(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RepositoryNotReadable(f"Reading {path} failed: {error.strerror or error}.") from error
+        raise not_readable(path, error) from error
+
+
+def not_readable(path: Path | str, error: OSError) -> RepositoryNotReadable:
+    return RepositoryNotReadable(f"Reading {path} failed: {error.strerror or error}.")

@@ -105,10 +105,10 @@ def run(machine: Machine, *, source_s: float = 0.0, store_s: float = 0.0, work_s
     pressure = Pressure(Effort(), look_s=1.0, clock=machine.clock, processors=machine.processors)
     for _ in range(10):
         machine.spend(source_s)
-        with pressure.chunk():
-            machine.spend(work_s)
-            with pressure.waiting():
-                machine.spend(store_s)
+        pressure.begin()
+        machine.spend(work_s + store_s)
+        pressure.waited(store_s)
+        pressure.end()
     return pressure.level
 
 
@@ -127,6 +127,7 @@ def test_a_level_that_was_chosen_is_kept_to() -> None:
     pressure = Pressure(Effort.parse("3"), look_s=0.0, clock=machine.clock, processors=machine.processors)
     for _ in range(5):
         machine.spend(1.0)
-        with pressure.chunk():
-            machine.spend(0.1)
+        pressure.begin()
+        machine.spend(0.1)
+        pressure.end()
     assert pressure.level == 3

@@ -17,7 +17,8 @@ from freezeframe.contract.order import TransferOrder
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import Repository
 from workers import bandwidth
-from workers.export import Export, ExportError
+from workers.connection import DataConnection
+from workers.export import ExportError
 from workers.host import Host
 from workers.steps import reading
 from workers.steps.transfer import transfer
@@ -110,13 +111,13 @@ def test_a_limit_is_kept(
     monkeypatch.setattr(bandwidth, "time", clock)
     monkeypatch.setattr(reading, "time", clock)
     asked: list[tuple[float, int]] = []
-    begin = Export.begin
+    begin = DataConnection.begin
 
-    def noted(export: Export, start: int, buffer: memoryview) -> list[int]:
-        asked.append((clock.now, len(buffer)))
-        return begin(export, start, buffer)
+    def noted(connection: DataConnection, start: int, view: memoryview) -> range:
+        asked.append((clock.now, len(view)))
+        return begin(connection, start, view)
 
-    monkeypatch.setattr(Export, "begin", noted)
+    monkeypatch.setattr(DataConnection, "begin", noted)
     monkeypatch.setattr(reading.Reading, "_wait_for", clock.wait_for)
     with served(host, os.urandom(SIZE)):
         transfer(with_settings(host, transfer_threads=2, **settings), order(limit_bytes_s=limit_bytes_s))
