@@ -100,7 +100,9 @@ class Bandwidth:
 
     def take(self, count: int) -> float:
         """From when on (monotonic clock) `count` bytes may be read: when the slowest of the buckets allows it."""
-        return max((bucket.take(count) for bucket in self._buckets), default=0.0)
+        if not self._buckets:
+            return 0.0
+        return max(bucket.take(count) for bucket in self._buckets)
 
 
 def slowest(*limits_bytes_s: float | None) -> float | None:

@@ -27,7 +27,7 @@ from ops.system import System, system_on
 
 KIB = 1 << 10
 CHUNKS_KIB = (256, 512, 1024, 4096)
-#: Four times the disk of the throughput bench: a full is to take so long that an incremental's fixed cost, 0.6 s, is not what
+#: Four times the usual disk: a full is to take so long that an incremental's fixed cost, 0.6 s, is not what
 #: is measured.
 THIRD_MIB = 4 * material.THIRD_MIB
 DISK_MIB = 4 * material.DISK_MIB

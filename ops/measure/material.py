@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 MIB = 1 << 20
-#: So much that a command's own start is not what is measured.
+#: The usual disk, of which some benches have a multiple.
 DISK_MIB = 8192
 THIRD_MIB = 1480
 PAGE = 4096

@@ -26,12 +26,12 @@ from typing import Any, NamedTuple
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy
 from freezeframe.repository import DiskCapture, GuestCapture, IndexReceipt, Instant, Manifest, Repository
 from ops.measure import material
+from ops.measure.source import warm
 
 GUEST, TARGET = "bench", "vda"
 UUID = "7d0f6f1e-52a1-4d38-9a0c-0d5a6c2b9c11"
 FORMATS = ("qcow2", "raw")
 OURS, PEER = "freezeframe", "qemu-img"
-_PIECE = 4 << 20
 
 
 def run(directory: Path, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
@@ -72,8 +72,7 @@ def _peer(image: Path, out: Path, image_format: str) -> list[str]:
 def _timed(command: list[str], source: Path, out: Path) -> Taken:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    _warm(source)
-    os.sync()
+    warm(source)
     began, cpu_s = time.monotonic(), _children_cpu_s()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -88,14 +87,6 @@ def _timed(command: list[str], source: Path, out: Path) -> Taken:
 def _children_cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _warm(source: Path) -> None:
-    """Read all of a file, or of the files under a directory."""
-    for path in [source] if source.is_file() else sorted(one for one in source.rglob("*") if one.is_file()):
-        with path.open("rb") as file:
-            while file.read(_PIECE):
-                pass
 
 
 def _capture(image: Path, root: Path) -> int:
