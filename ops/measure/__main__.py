@@ -41,11 +41,12 @@ def throughput_verb(
             "--repeats/--unlike", help="Whether a third of the disk's data repeats, or no two chunks are alike."
         ),
     ] = True,
+    times: Annotated[int, typer.Option(min=1, help="A disk of that many times 8 GiB.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """A full capture beside virtnbdbackup, qemu-img, the simple loop and the roofline."""
     with _directory() as directory:
-        _show(throughput.run(directory, rounds, _teller(as_json=as_json), repeats=repeats))
+        _show(throughput.run(directory, rounds, times, _teller(as_json=as_json), repeats=repeats))
 
 
 @app.command("restore")
