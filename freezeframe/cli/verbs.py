@@ -4,6 +4,7 @@ costs the verbs that need it and no other.
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,13 +100,25 @@ def _command(name: str) -> Any:
     place = shelf.place or _brought().get(name, "")
     try:
         module, _, attribute = place.partition(":")
-        target = getattr(importlib.import_module(module), attribute)
+        target = getattr(_imported(module), attribute)
     except (ImportError, ValueError, AttributeError) as error:
         target = _missing(shelf, error)
     command = as_command(name, target)
     command.hidden = not shelf.panel
     command.rich_help_panel = shelf.panel
     return command
+
+
+def _imported(module: str) -> Any:
+    """A module, without collections of garbage meanwhile: what it makes stays, and to look through all of it again and again
+    takes a seventh of a command's start. Nor will later collections look there.
+    """
+    gc.disable()
+    try:
+        return importlib.import_module(module)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def as_command(name: str, target: Callable[..., Any] | typer.Typer) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from types import ModuleType
 from typing import Any
@@ -78,3 +79,9 @@ def test_the_alias_is_not_in_the_help(run: Run) -> None:
     assert "│ list " not in run("--help").stdout
     assert run("list", "--help").exit_code == 0
     assert issubclass(Verbs, typer.core.TyperGroup)
+
+
+def test_garbage_is_collected_again_once_a_verb_is_loaded(run: Run) -> None:
+    for arguments in (["version"], ["restore", "--help"]):
+        run(*arguments)
+        assert gc.isenabled()
