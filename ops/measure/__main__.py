@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.measure import barrier, compression, garbage, hold, incremental, memory, restore, throughput
+from ops.measure.send_buffer import send_buffer
 
 #: A disk, where /tmp may be memory.
 _PLACE = Path("/var/tmp")  # noqa: S108  each bench makes a new directory in it
@@ -42,11 +43,22 @@ def throughput_verb(
         ),
     ] = True,
     times: Annotated[int, typer.Option(min=1, help="A disk of that many times 8 GiB.")] = 1,
+    send_buffer_kib: Annotated[
+        int,
+        typer.Option(
+            "--send-buffer",
+            metavar="KIB",
+            min=0,
+            help="Let this machine's sockets hold so much meanwhile (net.core.wmem_default), as README asks of hypervisors; "
+            "0 leaves it as it is.",
+        ),
+    ] = 2048,
     as_json: AsJson = False,
 ) -> None:
     """A full capture beside virtnbdbackup, qemu-img, the simple loop and the roofline."""
-    with _directory() as directory:
-        _show(throughput.run(directory, rounds, times, _teller(as_json=as_json), repeats=repeats))
+    with send_buffer(send_buffer_kib) as held, _directory() as directory:
+        figures = throughput.run(directory, rounds, times, _teller(as_json=as_json), repeats=repeats)
+        _show({**figures, "send_buffer_bytes": held})
 
 
 @app.command("restore")

@@ -3,7 +3,8 @@
 MB are 10^6 bytes of guest data read, the same number for all: what the disk has allocated, in chunks. Seconds are of the whole
 command, for ours from the request to the receipt: planning, preparing, the hold, the transfer with every byte durable,
 the manifest, and the release. How long of that the transfer took, from its order to the seal, is told beside it: the
-roofline is a limit of that part. The disk is in the page cache for each of them, since the roofline counts no waiting.
+roofline is a limit of that part. The disk is in the page cache for each of them, since the roofline counts no waiting, and
+what sockets hold (`send_buffer.py`) is the same for all.
 """
 
 from __future__ import annotations
