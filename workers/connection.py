@@ -135,13 +135,12 @@ class DataConnection:
             + _OPTION.pack(b"IHAVEOPT", _OPT_GO, len(chosen))
             + chosen
         )
-        size: int | None = None
-        for kind, content in self._option_replies():
-            if kind == _REP_INFO and len(content) == _EXPORT.size and not int.from_bytes(content[:2]):
-                _, size, _ = _EXPORT.unpack(content)
-        if size is None:
+        told = [content for kind, content in self._option_replies() if kind == _REP_INFO]
+        exports = [_EXPORT.unpack(content) for content in told if len(content) == _EXPORT.size]
+        sizes: list[int] = [size for what, size, _ in exports if what == _INFO_EXPORT]
+        if not sizes:
             raise ExportError(f"The server of {self._what} does not tell its size.")
-        return size
+        return sizes[0]
 
     def _option_replies(self) -> Iterator[tuple[int, bytes]]:
         """Up to the acknowledgement."""
