@@ -42,7 +42,7 @@ def throughput_verb(
             "--repeats/--unlike", help="Whether a third of the disk's data repeats, or no two chunks are alike."
         ),
     ] = True,
-    times: Annotated[int, typer.Option(min=1, help="A disk of that many times 8 GiB.")] = 1,
+    times: Annotated[int, typer.Option(min=1, help="A disk of that many times 8 GiB.")] = 2,
     send_buffer_kib: Annotated[
         int,
         typer.Option(
