@@ -111,13 +111,12 @@ def _command(name: str) -> Any:
 
 def _imported(module: str) -> Any:
     """A module, without collections of garbage meanwhile: what it makes stays, and to look through all of it again and again
-    takes a seventh of a command's start. Nor will later collections look there.
+    takes a seventh of a command's start.
     """
     gc.disable()
     try:
         return importlib.import_module(module)
     finally:
-        gc.freeze()
         gc.enable()
 
 
