@@ -126,11 +126,18 @@ class Host:
             return False
 
     def connection(self) -> libvirt.virConnect:
-        """The lab's own connection to this host's libvirtd, opened when it is first wanted; safe between threads."""
+        """The lab's own connection to this host's libvirtd, opened when it is first wanted; for one thread at a time."""
         if self._connection is None or not self._connection.isAlive():
-            libvirt.registerErrorHandler(_ignore_message, None)
-            self._connection = libvirt.open(self.uri)
+            self._connection = self.another_connection()
         return self._connection
+
+    def another_connection(self) -> libvirt.virConnect:
+        """For a thread that calls while another does.
+
+        libvirt 9.0's client may send the call of one only when the other's has been answered.
+        """
+        libvirt.registerErrorHandler(_ignore_message, None)
+        return libvirt.open(self.uri)
 
     def close(self) -> None:
         if self._connection is not None:

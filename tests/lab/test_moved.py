@@ -36,18 +36,18 @@ def migrate(lab: Lab, name: str, target: str, *, keep: bool = False, mib_per_s: 
     if mib_per_s:
         parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = mib_per_s
     flags = _LIVE | _UNSAFE | (0 if keep else libvirt.VIR_MIGRATE_UNDEFINE_SOURCE)
-    running(lab, name).migrate3(there.connection(), parameters, flags)
+    running(lab, name).migrate3(there.another_connection(), parameters, flags)
 
 
 def running(lab: Lab, name: str) -> libvirt.virDomain:
-    """The guest where it runs, and is not only arriving."""
+    """The guest where it runs, and is not only arriving; over a connection that is the caller's."""
     [found] = [domain for host in lab.hosts.values() if (domain := _domain(host, name)) and _is_running(domain)]
     return found
 
 
 def _domain(host: Host, name: str) -> libvirt.virDomain | None:
     with suppress(libvirt.libvirtError):
-        return host.connection().lookupByName(name)
+        return host.another_connection().lookupByName(name)
     return None
 
 

@@ -58,9 +58,10 @@ def thaw(
     if every_guest == bool(guests):
         raise typer.BadParameter("name the guests to thaw, or say --all, and not both")
     settings = load(HostSettings)
-    domains = _chosen(Hypervisor(settings.libvirt_uri), guests)
+    hypervisor = Hypervisor(settings.libvirt_uri)
+    chosen = _chosen(hypervisor, guests)
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda domain: _let_go(domain, settings.agent_timeout_s), domains))
+        found = list(pool.map(lambda guest: _let_go(hypervisor, guest, settings.agent_timeout_s), chosen))
     _show(found, as_json=as_json)
     if any(one.problem for one in found):
         raise typer.Exit(EXIT_PARTIAL)
@@ -80,9 +81,10 @@ def _chosen(hypervisor: Hypervisor, wanted: Sequence[str] | None) -> list[Domain
     return [named.get(one) or domains[one] for one in dict.fromkeys(wanted)]
 
 
-def _let_go(domain: Domain, agent_timeout_s: int) -> LetGo:
+def _let_go(hypervisor: Hypervisor, guest: Domain, agent_timeout_s: int) -> LetGo:
     was, thawed, problem = "unknown", None, None
     try:
+        domain = hypervisor.domain(guest.uuid)
         was = domain.state()
         thawed = hold.let_go(domain, HoldKind.FREEZE_PAUSE, agent_timeout_s).thawed
         hold.verify_let_go(domain, HoldKind.FREEZE_PAUSE, agent_timeout_s)
@@ -91,7 +93,7 @@ def _let_go(domain: Domain, agent_timeout_s: int) -> LetGo:
             problem = f"{error} It runs, but whether it is thawed is not known."
     except FreezeframeError as error:
         problem = str(error)
-    return LetGo(domain.name, domain.uuid, was, thawed, problem)
+    return LetGo(guest.name, guest.uuid, was, thawed, problem)
 
 
 def _show(found: Sequence[LetGo], *, as_json: bool) -> None:

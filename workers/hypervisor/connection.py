@@ -1,19 +1,35 @@
-"""A connection to the host's libvirt daemon that is opened when first needed, kept warm and opened anew when it is lost."""
+"""Connections to the host's libvirt daemon: lent out one caller at a time, kept warm, and replaced when they are lost.
+
+    lend ─▶ one that idles and lives, or a new one ─▶ the caller's alone ─▶ back, when the last that came over it is forgotten
+
+Threads must not share one, though libvirt lets them:
+
+- libvirtd reads no further call of a client that has five under way (`max_client_requests`). Five agents that do not answer
+  would keep the guests beside them held.
+- libvirt 9.0's client sends the call of a second thread by waking the first, which waits for an answer to its own; between the
+  unlocking and the waiting of the first the waking is lost, and the call is sent when the other's has been answered
+  (virNetClientIO; seen within minutes).
+"""
 
 from __future__ import annotations
 
 import os
 import threading
+import weakref
+from collections import deque
 from typing import Any
 
 import libvirt
 
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import telling
+from workers.hypervisor.loan import Loan
 
 #: A daemon that is silent for interval x count seconds is given up, and calls that wait for it return with an error.
 KEEPALIVE_INTERVAL_S = 2
 KEEPALIVE_COUNT = 5
+#: Connections kept warm: two for each guest of a large hold. A process that held more closes the rest.
+IDLE = 64
 
 
 class Hypervisor:
@@ -21,18 +37,27 @@ class Hypervisor:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._lock = threading.Lock()
-        self._connection: Any = None
+        self._idle: deque[Any] = deque(maxlen=IDLE)  # no lock: a loan may end wherever Python collects garbage
         self._pid = os.getpid()
 
-    def connect(self) -> Any:
-        """The live libvirt connection. Raises HypervisorUnreachableError."""
-        with self._lock:
-            if self._pid != os.getpid():
-                raise RuntimeError("a libvirt connection was carried over a fork")
-            if self._connection is None or not self._connection.isAlive():
-                self._connection = self._open()
-            return self._connection
+    def lend(self) -> Loan:
+        """A live connection that is nobody else's. Raises HypervisorUnreachableError."""
+        if self._pid != os.getpid():
+            raise RuntimeError("a libvirt connection was carried over a fork")
+        connection = self._take_idle() or self._open()
+        loan = Loan(connection)
+        weakref.finalize(loan, self._idle.append, connection).atexit = False
+        return loan
+
+    def _take_idle(self) -> Any:
+        """The one that was used last, if it lives; those that do not are closed by being forgotten."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            if connection.isAlive():
+                return connection
 
     def _open(self) -> Any:
         _run_events()
@@ -42,33 +67,32 @@ class Hypervisor:
         return connection
 
     def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        """Close what idles, and what is on loan when it comes back: it does so to the deque of its time."""
+        self._idle = deque(maxlen=IDLE)
 
     def domain(self, guest_uuid: str) -> Domain:
-        """The guest with this UUID. Raises GuestGoneError."""
-        connection = self.connect()
+        """The guest with this UUID, over a connection of its own: for one thread at a time. Raises GuestGoneError."""
+        loan = self.lend()
         with telling(f"looking for guest {guest_uuid}"):
-            return Domain(connection.lookupByUUIDString(guest_uuid))
+            return Domain(loan.connection.lookupByUUIDString(guest_uuid), loan)
 
     def domains(self) -> list[Domain]:
-        connection = self.connect()
+        """All guests, over one connection: all of them together for one thread at a time."""
+        loan = self.lend()
         with telling("listing guests"):
-            return [Domain(handle) for handle in connection.listAllDomains()]
+            return [Domain(handle, loan) for handle in loan.connection.listAllDomains()]
 
     def define(self, domain_xml: str) -> Domain:
         """Define a guest. libvirt checks the XML against its schema."""
-        connection = self.connect()
+        loan = self.lend()
         with telling("defining the guest"):
-            return Domain(connection.defineXMLFlags(domain_xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE))
+            return Domain(loan.connection.defineXMLFlags(domain_xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE), loan)
 
     def versions(self) -> tuple[str, str]:
         """Versions of libvirt and QEMU, dotted."""
-        connection = self.connect()
+        loan = self.lend()
         with telling("asking for versions"):
-            return _dotted(connection.getLibVersion()), _dotted(connection.getVersion())
+            return _dotted(loan.connection.getLibVersion()), _dotted(loan.connection.getVersion())
 
 
 def _keep_alive(connection: Any) -> None:

@@ -11,6 +11,7 @@ import libvirt_qemu
 
 from workers.hypervisor.disk import DomainDisk, disks_of, parse
 from workers.hypervisor.errors import AgentError, HypervisorError, telling
+from workers.hypervisor.loan import Loan
 
 #: The channel that libvirt takes for the guest agent's.
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
@@ -30,8 +31,9 @@ _STATES = {
 class Domain:
     """A guest. Every call may raise HypervisorError, and GuestGoneError once the guest is gone."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, loan: Loan | None = None) -> None:
         self.handle = handle
+        self._loan = loan  # the connection is nobody else's as long as this guest is looked at
         self.uuid: str = handle.UUIDString()
         self.name: str = handle.name()
 

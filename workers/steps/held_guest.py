@@ -34,6 +34,7 @@ class HeldGuest:
     """One guest through its hold: what to do, and what was seen."""
 
     domain: Domain
+    apart: Domain  # the same guest over another connection: letting go waits for no call that holds it still
     hold: GuestHold
     hold_timeout_s: float
     moving_disks: tuple[str, ...]
@@ -67,21 +68,24 @@ class HeldGuest:
         except FreezeframeError as error:
             self.faults.append(error)
         if self.begun_ns is None or self.over.is_set():
-            self.let_go()  # failed; or told to let go while the hold was still on its way, so a second time
+            self._let_go(self.domain)  # failed; or told to let go while the hold was on its way, so a second time
 
     def let_go(self) -> None:
         """Let the guest go; the verification follows."""
+        self._let_go(self.apart)
+
+    def _let_go(self, domain: Domain) -> None:
         self.over.set()
         if self.thaw_start_ns is None:
             self.thaw_start_ns = time.monotonic_ns()
         try:
-            self.found = holding.let_go(self.domain, self.hold.kind, self.agent_timeout_s)
+            self.found = holding.let_go(domain, self.hold.kind, self.agent_timeout_s)
         except FreezeframeError as error:
             self.faults.append(error)
 
     def verify(self) -> None:
         try:
-            holding.verify_let_go(self.domain, self.hold.kind, self.agent_timeout_s)
+            holding.verify_let_go(self.apart, self.hold.kind, self.agent_timeout_s)
             self.thawed_ns = time.monotonic_ns()
         except FreezeframeError as error:
             self.faults.append(error)
@@ -113,7 +117,7 @@ class HeldGuest:
 
 
 def ready(host: Host, order: HoldOrder, journal: CaptureJournal) -> list[HeldGuest]:
-    """Everything that can be done ahead: XML built, changes in the journal, libvirt asked for each guest."""
+    """Everything that can be done ahead: XML built, changes in the journal, libvirt asked for each guest, twice."""
     prepared = prepared_guests(journal)
     guests = []
     for to_hold in order.guests:
@@ -148,6 +152,7 @@ def _ready_guest(
     domain = host.hypervisor.domain(guest.guest_uuid)
     return HeldGuest(
         domain=domain,
+        apart=host.hypervisor.domain(guest.guest_uuid),
         hold=hold,
         hold_timeout_s=order.hold_timeout_s,
         moving_disks=guest.moving_disks,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,11 +51,9 @@ def manifest(repository: Repository) -> Manifest:
 
 
 @pytest.fixture
-def hypervisor() -> Iterator[Hypervisor]:
+def hypervisor() -> Hypervisor:
     """The test driver of libvirt: its guests live as long as the connection."""
-    made = Hypervisor("test:///default")
-    yield made
-    made.close()
+    return Hypervisor("test:///default")
 
 
 def names(hypervisor: Hypervisor) -> set[str]:

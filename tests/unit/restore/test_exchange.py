@@ -7,7 +7,6 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -81,10 +80,8 @@ def elsewhere(tmp_path: Path) -> Repository:
 
 
 @pytest.fixture
-def hypervisor() -> Iterator[Hypervisor]:
-    made = Hypervisor("test:///default")
-    yield made
-    made.close()
+def hypervisor() -> Hypervisor:
+    return Hypervisor("test:///default")
 
 
 def run(*words: object, cwd: Path | None = None) -> str:

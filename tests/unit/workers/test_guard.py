@@ -90,7 +90,7 @@ def guard(tmp_path: Path) -> Iterator[GuardInThread]:
     for thread in threading.enumerate():
         if thread.name in {one.domain.uuid, NOBODY}:  # the guard's threads are named after the guest they let go of
             thread.join()
-    one.hypervisor.close()
+    one.hypervisor.close()  # the guard serves for ever, and with it libvirt's test driver would remember its guests
 
 
 def running(guard: GuardInThread) -> bool:

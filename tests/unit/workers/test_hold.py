@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -32,11 +32,11 @@ PAUSE = GuestHold(kind=HoldKind.PAUSE)
 
 
 @pytest.fixture
-def guest() -> Iterator[HeldGuest]:
+def guest() -> HeldGuest:
     hypervisor = Hypervisor("test:///default")
     domain = hypervisor.domains()[0]
-    yield HeldGuest(domain, PAUSE, 1.0, (), backup_xml="", checkpoint_xml=None, agent_timeout_s=1)
-    hypervisor.close()
+    apart = hypervisor.domain(domain.uuid)
+    return HeldGuest(domain, apart, PAUSE, 1.0, (), backup_xml="", checkpoint_xml=None, agent_timeout_s=1)
 
 
 def held(guest: HeldGuest) -> HeldGuest:
@@ -44,6 +44,15 @@ def held(guest: HeldGuest) -> HeldGuest:
     holding.take(guest.domain, PAUSE, 1)
     guest.hold_start_ns, guest.held_ns, guest.begun_ns = 1, 2, 3
     return guest
+
+
+def test_letting_go_asks_nothing_over_the_connection_on_which_a_call_may_stand(guest: HeldGuest) -> None:
+    held(guest)
+    guest.domain.handle = None
+    guest.let_go()
+    guest.verify()
+    assert guest.faults == []
+    assert guest.thawed_ns is not None
 
 
 def test_a_guest_that_stayed_held_was_not_cut_short(guest: HeldGuest) -> None:

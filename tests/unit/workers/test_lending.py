@@ -1,0 +1,83 @@
+"""Connections to libvirt: one caller each, used again, and never a dead one."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import libvirt
+import pytest
+
+from workers.hypervisor.connection import IDLE, Hypervisor
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """The connections that were opened, in order."""
+    made: list[Any] = []
+    really = libvirt.open
+
+    def remembering(uri: str) -> Any:
+        made.append(really(uri))
+        return made[-1]
+
+    monkeypatch.setattr(libvirt, "open", remembering)
+    yield made
+    made.clear()
+
+
+@pytest.fixture
+def hypervisor() -> Hypervisor:
+    return Hypervisor("test:///default")
+
+
+def test_two_callers_never_have_the_same_connection(hypervisor: Hypervisor) -> None:
+    first, second = hypervisor.domains()[0], hypervisor.domains()[0]
+    assert first.handle.connect() is not second.handle.connect()
+    again = hypervisor.domain(first.uuid)
+    assert again.handle.connect() not in {first.handle.connect(), second.handle.connect()}
+
+
+def test_what_was_given_back_is_used_again(hypervisor: Hypervisor, opened: list[Any]) -> None:
+    for _ in range(10):
+        hypervisor.domain(hypervisor.domains()[0].uuid)
+        hypervisor.versions()
+    assert len(opened) == 1
+
+
+def test_a_connection_is_lent_as_long_as_any_guest_that_came_over_it_is_looked_at(
+    hypervisor: Hypervisor, opened: list[Any]
+) -> None:
+    hypervisor.define("<domain type='test'><name>other</name><memory>1</memory><os><type>hvm</type></os></domain>")
+    kept = hypervisor.domains()[1:]
+    hypervisor.versions()
+    assert len(opened) == 2
+    assert kept[0].handle.connect() is opened[0]
+
+
+def test_a_dead_connection_is_not_lent(
+    hypervisor: Hypervisor, opened: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hypervisor.versions()
+    monkeypatch.setattr(opened[0], "isAlive", lambda: 0)
+    assert hypervisor.versions()
+    assert len(opened) == 2
+
+
+def test_only_so_many_are_kept(hypervisor: Hypervisor, opened: list[Any]) -> None:
+    loans = [hypervisor.lend() for _ in range(IDLE + 2)]
+    loans.clear()
+    opened.clear()
+    gc.collect()
+    loans = [hypervisor.lend() for _ in range(IDLE + 2)]
+    assert len(opened) == 2
+
+
+def test_a_connection_does_not_pass_a_fork(hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    hypervisor.versions()
+    child = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: child)
+    with pytest.raises(RuntimeError, match="over a fork"):
+        hypervisor.versions()
