@@ -46,7 +46,8 @@ def standing_calls(guests: Sequence[Domain], directory: Path) -> Iterator[list[t
     finally:
         while any(thread.is_alive() for thread in threads):
             for pipe in pipes:  # again and again: a save that was sent late comes late to its pipe
-                os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+                with suppress(FileNotFoundError):  # libvirt takes away what it could not save into
+                    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
             threads[0].join(0.05)
 
 

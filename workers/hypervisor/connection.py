@@ -24,6 +24,7 @@ import libvirt
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import telling
 from workers.hypervisor.loan import Loan
+from workers.hypervisor.schema import set_up_types
 
 #: A daemon that is silent for interval x count seconds is given up, and calls that wait for it return with an error.
 KEEPALIVE_INTERVAL_S = 2
@@ -64,6 +65,7 @@ class Hypervisor:
         with telling(f"connecting to libvirt at {self._uri}"):
             connection = libvirt.open(self._uri)
             _keep_alive(connection)
+            set_up_types(connection)
         return connection
 
     def close(self) -> None:

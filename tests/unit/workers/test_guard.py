@@ -5,6 +5,7 @@ Pausing is what the test driver can do; freezing is tried on real guests in test
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -85,6 +86,7 @@ def until(true: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def guard(tmp_path: Path) -> Iterator[GuardInThread]:
+    gc.collect()  # a hold that failed is in a ring with its traceback, and libvirt's test driver lives as long
     one = GuardInThread(tmp_path)
     yield one
     for thread in threading.enumerate():

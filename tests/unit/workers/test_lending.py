@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import libvirt
@@ -73,6 +75,37 @@ def test_only_so_many_are_kept(hypervisor: Hypervisor, opened: list[Any]) -> Non
     gc.collect()
     loans = [hypervisor.lend() for _ in range(IDLE + 2)]
     assert len(opened) == 2
+
+
+class Validating:
+    """A connection to a daemon that minds two first validations at once."""
+
+    inside = 0
+    at_most = 0
+    validated = 0
+
+    def compareCPU(self, cpu: str, flags: int) -> int:  # noqa: N802  libvirt's name
+        assert flags == libvirt.VIR_CONNECT_COMPARE_CPU_VALIDATE_XML
+        assert cpu.startswith("<cpu>")
+        Validating.inside += 1
+        Validating.at_most = max(Validating.at_most, Validating.inside)
+        time.sleep(0.01)  # long enough for the others to come
+        Validating.inside -= 1
+        Validating.validated += 1
+        return int(libvirt.VIR_CPU_COMPARE_IDENTICAL)
+
+    def setKeepAlive(self, _interval_s: int, _count: int) -> None:  # noqa: N802  libvirt's name
+        pass
+
+
+def test_whoever_gets_a_new_connection_has_seen_it_validate_alone(
+    hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libvirt, "open", lambda _: Validating())
+    with ThreadPoolExecutor(8) as pool:
+        loans = list(pool.map(lambda _: hypervisor.lend(), range(8)))
+    assert Validating.validated == len(loans)
+    assert Validating.at_most == 1
 
 
 def test_a_connection_does_not_pass_a_fork(hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
