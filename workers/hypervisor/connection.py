@@ -65,7 +65,6 @@ class Hypervisor:
         with telling(f"connecting to libvirt at {self._uri}"):
             connection = libvirt.open(self._uri)
             _keep_alive(connection)
-            set_up_types(connection)
         return connection
 
     def close(self) -> None:
@@ -89,6 +88,11 @@ class Hypervisor:
         loan = self.lend()
         with telling("defining the guest"):
             return Domain(loan.connection.defineXMLFlags(domain_xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE), loan)
+
+    def set_up_types(self) -> None:
+        """Call before backups are begun side by side (`schema`). Raises HypervisorUnreachableError."""
+        loan = self.lend()
+        set_up_types(loan.connection)
 
     def versions(self) -> tuple[str, str]:
         """Versions of libvirt and QEMU, dotted."""

@@ -53,6 +53,7 @@ def prepare(host: Host, order: PrepareOrder) -> PrepareResult:
     answered(f"The repository at {host.repository}", REPOSITORY_PATIENCE_S, lambda: _check_repository(host, order))
     with GuardLine(host.settings.guard_socket) as line:
         line.ping()
+    host.hypervisor.set_up_types()
     journal = host.journal.of(order.capture_id)
     with ThreadPoolExecutor(SIDE_BY_SIDE, "prepare") as pool:
         guests = list(pool.map(lambda plan: _prepare_guest(host, order, journal, plan), order.guests))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import libvirt
 import pytest
@@ -13,10 +15,12 @@ from freezeframe.contract.order import GuestToHold, HoldOrder, PrepareOrder
 from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.result import NOT_HERE, PreparedGuest, PrepareResult
 from freezeframe.contract.words import HoldKind, Method, Step
+from freezeframe.repository import Repository
 from workers.host import Host
+from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import GuestGoneError
-from workers.steps import refusal
+from workers.steps import prepare, refusal
 from workers.steps.frame import run_step
 from workers.steps.hold import hold
 from workers.steps.prepare import prepared_guests
@@ -82,6 +86,34 @@ def test_two_orders_to_prepare_on_one_host_are_two_answers_of_their_rounds(host:
         assert run_step(host, PREPARE, order.model_dump(mode="json"))["part"] == order.part
     answers = [PrepareResult.model_validate_json(text) for _, _, text in host.journal.of(CAPTURE).results()]
     assert sorted(answer.round for answer in answers) == [0, 1]
+
+
+def test_libvirtd_sets_up_its_types_before_guests_are_prepared_side_by_side(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    repository = Repository.init(host.repository)
+
+    def prepared(_host: Host, _order: PrepareOrder, _journal: object, plan: GuestPlan) -> PreparedGuest:
+        seen.append(plan.name)
+        return PreparedGuest(guest_uuid=plan.guest_uuid, name=plan.name, fault=GONE)
+
+    monkeypatch.setattr(prepare, "GuardLine", lambda _: nullcontext(SimpleNamespace(ping=lambda: None)))
+    monkeypatch.setattr(Hypervisor, "set_up_types", lambda _: seen.append("types"))
+    monkeypatch.setattr(prepare, "_prepare_guest", prepared)
+    order = PrepareOrder(
+        capture_id=CAPTURE,
+        epoch=1,
+        host_id="host-a",
+        not_after=datetime.now(UTC) + timedelta(minutes=1),
+        method=Method.BACKUP_PULL,
+        repository_id=str(repository.config.id),
+        chunk_bytes=repository.config.chunk_bytes,
+        guests=tuple(GuestPlan(guest_uuid=uuid, name=uuid[-1], hold=FREEZE) for uuid in (ALPHA, BETA)),
+    )
+    prepare.prepare(host, order)
+    assert seen[0] == "types"
+    assert sorted(seen[1:]) == ["a", "b"]
 
 
 class _Arriving:
