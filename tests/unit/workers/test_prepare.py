@@ -37,6 +37,20 @@ def store(host: Host, part: str, *guests: PreparedGuest) -> None:
     host.journal.of(CAPTURE).store_result(Step.PREPARE, part, result.model_dump_json())
 
 
+def to_prepare(*uuids: str, repository_id: str = "r", number: int = 0) -> PrepareOrder:
+    return PrepareOrder(
+        capture_id=CAPTURE,
+        epoch=1,
+        host_id="host-a",
+        not_after=datetime.now(UTC) + timedelta(minutes=1),
+        method=Method.BACKUP_PULL,
+        repository_id=repository_id,
+        chunk_bytes=4096,
+        guests=tuple(GuestPlan(guest_uuid=uuid, name="any", hold=FREEZE) for uuid in uuids),
+        round=number,
+    )
+
+
 def test_what_makes_the_orchestrator_look_elsewhere_is_what_the_host_says() -> None:
     assert {GuestGoneError.code, refusal.GuestNotRunningError.code} == NOT_HERE
 
@@ -72,17 +86,7 @@ def test_a_hold_asks_for_the_guests_of_every_order(host: Host) -> None:
 def test_two_orders_to_prepare_on_one_host_are_two_answers_of_their_rounds(host: Host) -> None:
     """There is no repository here, so the whole of each fails; what matters is which order each answer is to."""
     for number in (0, 1):
-        order = PrepareOrder(
-            capture_id=CAPTURE,
-            epoch=1,
-            host_id="host-a",
-            not_after=datetime.now(UTC) + timedelta(minutes=1),
-            method=Method.BACKUP_PULL,
-            repository_id="r",
-            chunk_bytes=4096,
-            guests=(GuestPlan(guest_uuid=ALPHA, name="alpha", hold=FREEZE),),
-            round=number,
-        )
+        order = to_prepare(ALPHA, number=number)
         assert run_step(host, PREPARE, order.model_dump(mode="json"))["part"] == order.part
     answers = [PrepareResult.model_validate_json(text) for _, _, text in host.journal.of(CAPTURE).results()]
     assert sorted(answer.round for answer in answers) == [0, 1]
@@ -95,25 +99,15 @@ def test_libvirtd_sets_up_its_types_before_guests_are_prepared_side_by_side(
     repository = Repository.init(host.repository)
 
     def prepared(_host: Host, _order: PrepareOrder, _journal: object, plan: GuestPlan) -> PreparedGuest:
-        seen.append(plan.name)
+        seen.append(plan.guest_uuid)
         return PreparedGuest(guest_uuid=plan.guest_uuid, name=plan.name, fault=GONE)
 
     monkeypatch.setattr(prepare, "GuardLine", lambda _: nullcontext(SimpleNamespace(ping=lambda: None)))
     monkeypatch.setattr(Hypervisor, "set_up_types", lambda _: seen.append("types"))
     monkeypatch.setattr(prepare, "_prepare_guest", prepared)
-    order = PrepareOrder(
-        capture_id=CAPTURE,
-        epoch=1,
-        host_id="host-a",
-        not_after=datetime.now(UTC) + timedelta(minutes=1),
-        method=Method.BACKUP_PULL,
-        repository_id=str(repository.config.id),
-        chunk_bytes=repository.config.chunk_bytes,
-        guests=tuple(GuestPlan(guest_uuid=uuid, name=uuid[-1], hold=FREEZE) for uuid in (ALPHA, BETA)),
-    )
-    prepare.prepare(host, order)
+    prepare.prepare(host, to_prepare(ALPHA, BETA, repository_id=str(repository.config.id)))
     assert seen[0] == "types"
-    assert sorted(seen[1:]) == ["a", "b"]
+    assert sorted(seen[1:]) == [ALPHA, BETA]
 
 
 class _Arriving:
