@@ -138,21 +138,36 @@ def overlay(
 
 def chunk_needs(
     extents: Iterator[Extent], size_bytes: int, chunk_bytes: int, slot: int = 0
-) -> Iterator[tuple[int, ChunkNeed]]:
-    """What each chunk needs, in order; see the drawing above. Pure.
+) -> Iterator[tuple[range, ChunkNeed]]:
+    """What chunks need, in order; see the drawing above. Pure.
 
-    `extents` must cover whole chunks from `slot` on, or the disk's end, without a gap. Yields (slot, need) for each of them.
+    `extents` must cover whole chunks from `slot` on, or the disk's end, without a gap. Yields runs of slots that need the same:
+    one for all chunks that are an extent's alone, one for each that several extents share. So it takes time by extents, not
+    by the disk's size.
+
+        extents  │███│░░░░░░░░░░░░░░│█████│░░░│
+        chunks   │     │     │     │     │    │
+        runs     │ one │ one       │ one │ one│
     """
-    data = dirty = False
+    begun = data = dirty = False
     for extent in extents:
-        position, end = extent.start, extent.start + extent.length
-        while position < end:
-            slot_end = min((slot + 1) * chunk_bytes, size_bytes)
+        end = extent.start + extent.length
+        ended = -(-end // chunk_bytes) if end == size_bytes else end // chunk_bytes
+        if begun:
             data, dirty = data or extent.data, dirty or extent.dirty
-            position = min(end, slot_end)
-            if position == slot_end:
-                yield slot, _need(data=data, dirty=dirty)
-                slot, data, dirty = slot + 1, False, False
+            if ended == slot:
+                continue
+            yield range(slot, slot + 1), _need(data=data, dirty=dirty)
+            slot += 1
+        if ended > slot:
+            yield range(slot, ended), _need(data=extent.data, dirty=extent.dirty)
+            slot = ended
+        begun, data, dirty = slot * chunk_bytes < end, extent.data, extent.dirty
+
+
+def bytes_of(slots: range, size_bytes: int, chunk_bytes: int) -> int:
+    """How many bytes of the disk a run of slots is. Pure."""
+    return min(slots.stop * chunk_bytes, size_bytes) - slots.start * chunk_bytes
 
 
 def _need(*, data: bool, dirty: bool) -> ChunkNeed:

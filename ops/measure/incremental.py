@@ -5,8 +5,8 @@
     stored    │ ░░░░▓░░░           ░░░░░░▓░           │   the same, compressed: store amplification
 
 Both are bytes for each byte that was written. The blocks are the same for every chunk size, are of random bytes, and lie where
-the disk has data. Seconds are of the whole command, from the request to the receipt, and the disk is in the page
-cache before each.
+the disk has data. Seconds are of the whole command, from the request to the receipt; the disk and the command's program are in
+the page cache before each.
 """
 
 from __future__ import annotations

@@ -28,14 +28,14 @@ def run(socket: Path, target: str, out: Path) -> tuple[float, int, int]:
     began = time.monotonic()
     lock, counts = threading.Lock(), [0, 0]
 
-    def work(slots: Iterator[tuple[int, ChunkNeed]], size: int) -> None:
+    def work(slots: Iterator[int], size: int) -> None:
         zeros = bytes(CHUNK)
         connection = nbd.NBD()
         connection.set_export_name(target)
         connection.connect_unix(str(socket))
         while True:
             with lock:
-                slot = next((slot for slot, need in slots if need is ChunkNeed.READ), None)
+                slot = next(slots, None)
             if slot is None:
                 return
             data = connection.pread(min(CHUNK, size - slot * CHUNK), slot * CHUNK)
@@ -51,7 +51,8 @@ def run(socket: Path, target: str, out: Path) -> tuple[float, int, int]:
                     counts[1] += len(packed)
 
     with Export(socket, target, with_bitmap=False) as export:
-        slots = chunk_needs(export.extents(), export.size_bytes, CHUNK)
+        needs = chunk_needs(export.extents(), export.size_bytes, CHUNK)
+        slots = (slot for run, need in needs if need is ChunkNeed.READ for slot in run)
         threads = [threading.Thread(target=work, args=(slots, export.size_bytes)) for _ in range(THREADS)]
         for thread in threads:
             thread.start()

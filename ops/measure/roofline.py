@@ -49,9 +49,8 @@ def measure(socket: Path, target: str, qemu_pid: int, scratch: Path) -> Roofline
     budget.keep_memory()  # as a data worker does
     store = Repository.init(scratch).store
     with Export(socket, target, with_bitmap=False) as export:
-        slots = [
-            slot for slot, need in chunk_needs(export.extents(), export.size_bytes, CHUNK) if need is ChunkNeed.READ
-        ]
+        needs = chunk_needs(export.extents(), export.size_bytes, CHUNK)
+        slots = [slot for run, need in needs if need is ChunkNeed.READ for slot in run]
     cores = os.cpu_count() or 1
     shares, met = [slots[first::cores] for first in range(cores)], set[str]()
     with ThreadPoolExecutor(cores) as pool:

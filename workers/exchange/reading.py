@@ -12,7 +12,7 @@ from typing import Final
 from freezeframe.repository import DiskWriter, IndexReceipt, Repository
 from workers.connection import DataConnection
 from workers.exchange.image_server import CONNECTIONS, Image, served
-from workers.export import ChunkNeed, Export, ExportError, chunk_needs
+from workers.export import ChunkNeed, Export, ExportError, bytes_of, chunk_needs
 
 THREADS: Final = CONNECTIONS - 1
 
@@ -87,11 +87,11 @@ class _Reading:
 
     def _slots(self, export: Export) -> Iterator[int]:
         """The chunks that hold data; others are holes from the beginning."""
-        for slot, need in chunk_needs(export.extents(), export.size_bytes, self._chunk_bytes):
+        for slots, need in chunk_needs(export.extents(), export.size_bytes, self._chunk_bytes):
             if need is ChunkNeed.READ:
-                yield slot
+                yield from slots
             else:
-                self._on_read(self._length(slot))
+                self._on_read(bytes_of(slots, self._size_bytes, self._chunk_bytes))
 
     def _read(self, slots: Iterator[int]) -> None:
         try:

@@ -27,7 +27,7 @@ from freezeframe.contract.order import TransferOrder
 from freezeframe.repository import ChunkBuffer, DiskWriter
 from workers.bandwidth import MIB, Bandwidth, slowest
 from workers.connection import DataConnection
-from workers.export import ChunkNeed, Export, ExportError, Extent, chunk_needs
+from workers.export import ChunkNeed, Export, ExportError, Extent, bytes_of, chunk_needs
 from workers.host import Host
 from workers.steps.walk import Walk
 
@@ -188,13 +188,13 @@ class Reading:
         """Walk over the extents of a stretch; settle on the way what need not be read."""
         chunk_bytes = self._order.chunk_bytes
         extents = export.extents(stretch.start * chunk_bytes, stretch.stop * chunk_bytes)
-        for slot, need in chunk_needs(self._counted(extents), export.size_bytes, chunk_bytes, stretch.start):
+        for slots, need in chunk_needs(self._counted(extents), export.size_bytes, chunk_bytes, stretch.start):
             if need is ChunkNeed.READ:
-                yield slot
+                yield from slots
                 continue
             if need is ChunkNeed.ZERO and self._order.parent_index is not None:
-                self._writer.set_zero(slot)
-            self._progress.add(self._length(slot), 0)
+                self._writer.set_zero(slots.start, len(slots))
+            self._progress.add(bytes_of(slots, export.size_bytes, chunk_bytes), 0)
 
     def _counted(self, extents: Iterator[Extent]) -> Iterator[Extent]:
         for extent in extents:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import importlib
+import sys
 from types import ModuleType
 from typing import Any
 
 import pytest
 import typer
 
+from freezeframe.cli.app import main
 from freezeframe.cli.verbs import Verbs, as_command
 
 from .run import Run
@@ -79,6 +81,16 @@ def test_the_alias_is_not_in_the_help(run: Run) -> None:
     assert "│ list " not in run("--help").stdout
     assert run("list", "--help").exit_code == 0
     assert issubclass(Verbs, typer.core.TyperGroup)
+
+
+def test_a_command_ends_without_a_search_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["freezeframe", "version"])
+    try:
+        with pytest.raises(SystemExit):
+            main()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 def test_garbage_is_collected_again_once_a_verb_is_loaded(run: Run) -> None:

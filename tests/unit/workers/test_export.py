@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.export import ChunkNeed, Extent, chunk_needs, overlay
+from workers.export import ChunkNeed, Extent, bytes_of, chunk_needs, overlay
 
 CHUNK = 8
 HOLE, ZERO, DATA = 3, 2, 0
@@ -20,7 +19,7 @@ def runs(total: int, flags: list[int]) -> st.SearchStrategy[list[tuple[int, int]
     return st.lists(run, max_size=20).map(lambda some: [*some, (total, flags[0])])
 
 
-def bytes_of(extents: list[Extent]) -> list[tuple[bool, bool]]:
+def flattened(extents: list[Extent]) -> list[tuple[bool, bool]]:
     return [(extent.data, extent.dirty) for extent in extents for _ in range(extent.length)]
 
 
@@ -31,7 +30,7 @@ def test_two_contexts_are_laid_over_each_other_byte_by_byte(data: st.DataObject,
     extents = list(overlay(0, size, allocation, dirty))
     want_data = [not flags & 2 for length, flags in allocation for _ in range(length)][:size]
     want_dirty = [bool(flags) for length, flags in dirty for _ in range(length)][:size]
-    assert bytes_of(extents) == list(zip(want_data, want_dirty, strict=True))
+    assert flattened(extents) == list(zip(want_data, want_dirty, strict=True))
     assert extents[0].start == 0
     assert all(one.start + one.length == two.start for one, two in itertools.pairwise(extents))
 
@@ -40,10 +39,11 @@ def test_two_contexts_are_laid_over_each_other_byte_by_byte(data: st.DataObject,
 def test_every_chunk_is_settled_once_and_for_the_right_reason(data: st.DataObject, size: int) -> None:
     allocation = data.draw(runs(size, [DATA, ZERO]))
     dirty = data.draw(runs(size, [0, 1]))
-    flat = bytes_of(list(overlay(0, size, allocation, dirty)))
-    needs = dict(chunk_needs(overlay(0, size, allocation, dirty), size, CHUNK))
-    assert sorted(needs) == list(range(-(-size // CHUNK)))
-    for slot, need in needs.items():
+    flat = flattened(list(overlay(0, size, allocation, dirty)))
+    needs = list(chunk_needs(overlay(0, size, allocation, dirty), size, CHUNK))
+    assert [slot for run, _ in needs for slot in run] == list(range(-(-size // CHUNK)))
+    assert all(run for run, _ in needs)
+    for slot, need in ((slot, need) for run, need in needs for slot in run):
         piece = flat[slot * CHUNK : (slot + 1) * CHUNK]
         if not any(is_dirty for _, is_dirty in piece):
             assert need is ChunkNeed.KEEP
@@ -54,13 +54,25 @@ def test_every_chunk_is_settled_once_and_for_the_right_reason(data: st.DataObjec
 
 
 def test_without_a_bitmap_everything_is_looked_at() -> None:
-    needs = dict(chunk_needs(overlay(0, 24, [(10, DATA), (14, HOLE)], None), 24, CHUNK))
-    assert needs == {0: ChunkNeed.READ, 1: ChunkNeed.READ, 2: ChunkNeed.ZERO}
+    needs = list(chunk_needs(overlay(0, 24, [(10, DATA), (14, HOLE)], None), 24, CHUNK))
+    assert needs == [
+        (range(1), ChunkNeed.READ),
+        (range(1, 2), ChunkNeed.READ),
+        (range(2, 3), ChunkNeed.ZERO),
+    ]
 
 
-def test_a_disk_of_a_tebibyte_is_walked_without_holding_it() -> None:
-    """One extent over 2**40 bytes: needs come one by one, so a transfer's memory does not grow with the disk."""
-    whole = iter([Extent(0, 1 << 40, data=True, dirty=True)])
-    needs: Iterator[tuple[int, ChunkNeed]] = chunk_needs(whole, 1 << 40, 1 << 20)
-    assert next(needs) == (0, ChunkNeed.READ)
-    assert next(needs) == (1, ChunkNeed.READ)
+@given(st.data(), st.integers(1, 200))
+def test_runs_are_as_few_as_extents_make_them(data: st.DataObject, size: int) -> None:
+    extents = list(overlay(0, size, data.draw(runs(size, [DATA, ZERO])), data.draw(runs(size, [0, 1]))))
+    assert len(list(chunk_needs(iter(extents), size, CHUNK))) <= 2 * len(extents)
+
+
+def test_a_tebibyte_that_nobody_wrote_to_is_one_step() -> None:
+    whole = iter([Extent(0, 1 << 40, data=True, dirty=False)])
+    assert list(chunk_needs(whole, 1 << 40, 1 << 20)) == [(range(1 << 20), ChunkNeed.KEEP)]
+
+
+def test_a_run_has_the_bytes_of_its_chunks_and_the_last_chunk_may_be_short() -> None:
+    assert bytes_of(range(1, 3), 20, CHUNK) == 12
+    assert bytes_of(range(1, 2), 20, CHUNK) == CHUNK

@@ -74,12 +74,16 @@ def test_a_stretch_needs_what_the_disk_needs_there(runs: list[tuple[int, bool, b
     for length, data, dirty in runs:
         extents.append(Extent(at, length << 15, data, dirty))
         at += length << 15
-    whole = list(chunk_needs(iter(extents), at, chunk))
-    by_stretch: list[tuple[int, ChunkNeed]] = []
+    whole = _by_slot(chunk_needs(iter(extents), at, chunk))
+    by_stretch: dict[int, ChunkNeed] = {}
     for stretch in stretches(-(-at // chunk), chunk):
         cut = list(_cut(extents, stretch.start * chunk, min(stretch.stop * chunk, at)))
-        by_stretch += chunk_needs(iter(cut), at, chunk, stretch.start)
-    assert sorted(by_stretch, key=lambda one: one[0]) == whole
+        by_stretch |= _by_slot(chunk_needs(iter(cut), at, chunk, stretch.start))
+    assert by_stretch == whole
+
+
+def _by_slot(needs: Iterator[tuple[range, ChunkNeed]]) -> dict[int, ChunkNeed]:
+    return {slot: need for run, need in needs for slot in run}
 
 
 def _cut(extents: list[Extent], start: int, end: int) -> Iterator[Extent]:
