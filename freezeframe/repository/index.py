@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from freezeframe.repository import zstd
-from freezeframe.repository.errors import IndexDamaged, ObjectDamaged
+from freezeframe.repository.errors import IndexDamaged, ObjectDamaged, ParentUnfit
 from freezeframe.repository.header import IndexHeader, read_header
 from freezeframe.repository.layout import DIGEST_BYTES, ZERO_DIGEST
 from freezeframe.repository.objects import unreadable_index
@@ -52,6 +52,14 @@ class Index:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_began(index: Index, checkpoint: str | None) -> None:
+    """Raises ParentUnfit for the index of a capture that began another checkpoint, if it is known which is wanted."""
+    if checkpoint is not None and index.header.checkpoint != checkpoint:
+        raise ParentUnfit(
+            f"The parent's index began checkpoint {index.header.checkpoint}, and changes are known since {checkpoint}."
+        )
 
 
 def load_index(objects: Objects, digest: bytes) -> Index:

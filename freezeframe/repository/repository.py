@@ -21,15 +21,13 @@ from freezeframe.repository.errors import (
     ManifestDamaged,
     NotEncrypted,
     ObjectNotFound,
-    ParentUnfit,
     RepositoryExists,
     RepositoryFull,
     RepositoryNotFound,
     RepositoryNotReadable,
     SealedTooLate,
 )
-from freezeframe.repository.index import load_index
-from freezeframe.repository.inherited import missing_chunks
+from freezeframe.repository.index import check_began, load_index
 from freezeframe.repository.layout import CONFIG, digest_of
 from freezeframe.repository.objects import Objects
 from freezeframe.repository.protection import PLAIN, Encrypted
@@ -160,18 +158,14 @@ class Repository:
         size = chunk_bytes or self.config.chunk_bytes
         if parent_index_digest is None:
             return DiskWriter(self.objects, IndexBuilder(size_bytes, size, checkpoint=checkpoint), effort)
-        with self.index(parent_index_digest) as parent:
-            if parent_checkpoint is not None and parent.header.checkpoint != parent_checkpoint:
-                raise ParentUnfit(
-                    f"The parent's index began checkpoint {parent.header.checkpoint}, and changes are known since "
-                    f"{parent_checkpoint}."
-                )
+        parent = self.index(parent_index_digest)
+        try:
+            check_began(parent, parent_checkpoint)
             builder = IndexBuilder(size_bytes, size, parent=parent, checkpoint=checkpoint)
-            try:
-                return DiskWriter(self.objects, builder, effort, missing_chunks(self.objects, parent))
-            except BaseException:
-                builder.close()
-                raise
+        except BaseException:
+            parent.close()
+            raise
+        return DiskWriter(self.objects, builder, effort, parent)
 
     def index(self, digest: str) -> Index:
         """A disk's index by its digest in hex, verified; close it after use. Raises IndexDamaged."""

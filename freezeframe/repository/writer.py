@@ -28,14 +28,16 @@ from freezeframe.repository.chunk import digest_of_chunk
 from freezeframe.repository.commit import CommitQueue
 from freezeframe.repository.effort import Effort
 from freezeframe.repository.errors import RepositoryError
+from freezeframe.repository.inherited import missing_chunks
 from freezeframe.repository.layout import folder_of
 from freezeframe.repository.pressure import Pressure
 from freezeframe.repository.sealing import seal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from freezeframe.repository.builder import IndexBuilder
+    from freezeframe.repository.index import Index
     from freezeframe.repository.objects import Objects
 
 #: Digests that a writer remembers, about 10 MiB of them. Then it forgets all: the store knows most of them by then, and a
@@ -67,9 +69,10 @@ class IndexReceipt:
 class DiskWriter:
     """Writes one disk. A context manager: leaving it without `finish` aborts.
 
-    `write_chunk`, `write_buffer` and `set_zero` may be called by many threads, for different slots; `finish` once they are
-    done. Each of them raises RepositoryFull, RepositoryNotWritable, RepositoryNotReadable or TemporaryStorageFailed, the
-    first two also for chunks of earlier calls. After one of these only `abort` is left, and no index will be stored.
+    `write_chunk`, `write_buffer` and `set_zero` may be called by many threads, for different slots, and `look_for_inherited` by
+    one beside them; `finish` once they are done. Each of them raises RepositoryFull, RepositoryNotWritable,
+    RepositoryNotReadable or TemporaryStorageFailed, the first two also for chunks of earlier calls. After one of these only
+    `abort` is left, and no index will be stored.
     """
 
     def __init__(
@@ -77,9 +80,9 @@ class DiskWriter:
         objects: Objects,
         builder: IndexBuilder,
         effort: Effort | None = None,
-        missing: frozenset[bytes] = frozenset(),
+        parent: Index | None = None,
     ) -> None:
-        """`missing`: chunks that the parent refers to and that the store lacks."""
+        """`parent`: the index that the builder's is a copy of; the writer's to close."""
         self._objects = objects
         self._pressure = Pressure(effort or Effort())
         self._builder = builder
@@ -88,7 +91,8 @@ class DiskWriter:
         self._zeros = bytes(builder.header.chunk_bytes)
         self._lock = threading.Lock()
         self._met: set[bytes] = set()
-        self._missing = missing
+        self._parent = parent
+        self._missing: frozenset[bytes] | None = None  # nobody has looked yet
         self._folders_to_settle: set[str] = set()
         self._chunks = dict.fromkeys(ChunkOutcome, 0)
         self._bytes_read = 0
@@ -136,20 +140,31 @@ class DiskWriter:
             self._queue.fail(error)
             raise
 
+    def look_for_inherited(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Look whether the chunks that the parent refers to are there at all, until `stopped` says so.
+
+        For a thread that has nothing to write, while others write: in object storage it takes seconds. If nobody does it
+        `slots_to_read_again` will. Raises RepositoryNotReadable.
+        """
+        self._missing = missing_chunks(self._objects, self._parent, stopped=stopped) if self._parent else frozenset()
+
     def slots_to_read_again(self) -> Iterator[int]:
         """Slots whose chunk is set aside or missing, and not written anew; to be given to `write_chunk` before `finish`.
 
         To be asked for when all other slots are written. Later slots of the same chunk are left out once it is written.
         Raises RepositoryNotReadable.
         """
+        if self._missing is None:
+            self.look_for_inherited()
+        missing = self._missing or frozenset()
         aside = stems_aside(self._objects)
-        if not aside and not self._missing:
+        if not aside and not missing:
             return
         locate = self._objects.protection.locate
         there: dict[bytes, bool] = {}
         for slot, digest in self._builder.used_slots():
             name = locate(digest)
-            if digest not in self._missing and name.rpartition("/")[2] not in aside:
+            if digest not in missing and name.rpartition("/")[2] not in aside:
                 continue
             if digest not in there:
                 there[digest] = self._is_there(name, digest)
@@ -181,6 +196,8 @@ class DiskWriter:
             self._ended = True
             self._queue.abandon()
             self._builder.close()
+            if self._parent:
+                self._parent.close()
 
     def __enter__(self) -> Self:
         return self

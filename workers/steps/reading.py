@@ -4,6 +4,7 @@
     (one connection, walk.py)  │ next two chunks asked for │ this one: zeros? digest, known? │
                                │  (while limits let)       │ compress, store                 │
                                └─────────────────────────────────────────────────────────────┘
+    what an incremental inherits ─▶ one thread: is it there at all?   ─▶ what it lacks, and what is damaged, is read again
 
 While a thread hands one chunk to the repository's writer the next two are on their way into buffers of the writer's, so the
 source and the processors are busy at the same time, also where a chunk that does not compress is done with sooner than the
@@ -19,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -118,7 +120,8 @@ class Reading:
             self._check_size(export)
             chunk_bytes = self._order.chunk_bytes
             slots = -(-export.size_bytes // chunk_bytes)
-            self._read_all(Walk(slots, chunk_bytes, lambda stretch: self._slots_to_read(export, stretch)).next)
+            walk = Walk(slots, chunk_bytes, lambda stretch: self._slots_to_read(export, stretch))
+            self._run_all([*self._readers(walk.next), self._look_for_inherited])
             self._read_again()
         return self._dirty_bytes if self._bitmap else None
 
@@ -128,9 +131,12 @@ class Reading:
             self._failure = self._failure or error
         self._stopped.set()
 
-    def _read_all(self, next_slot: Callable[[], int | None]) -> None:
-        """Raises the first failure."""
-        threads = [threading.Thread(target=self._read, args=(next_slot,), name="read") for _ in range(self._threads)]
+    def _readers(self, next_slot: Callable[[], int | None]) -> list[Callable[[], None]]:
+        return [partial(self._read, next_slot)] * self._threads
+
+    def _run_all(self, parts: list[Callable[[], None]]) -> None:
+        """Each part in a thread of its own. Raises the first failure."""
+        threads = [threading.Thread(target=part, name="read") for part in parts]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -151,7 +157,13 @@ class Reading:
             with lock:
                 return next(rest, None)
 
-        self._read_all(next_slot)
+        self._run_all(self._readers(next_slot))
+
+    def _look_for_inherited(self) -> None:
+        try:
+            self._writer.look_for_inherited(self._stopped.is_set)
+        except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to; `run` tells
+            self.fail(error)
 
     def _read(self, next_slot: Callable[[], int | None]) -> None:
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,6 +14,7 @@ from freezeframe.repository.errors import ChunkDamaged
 from freezeframe.repository.inherited import missing_chunks
 from freezeframe.repository.layout import FAN_OUT, locate
 from freezeframe.repository.store import MemoryStore
+from freezeframe.repository.writer import ChunkOutcome
 
 from .locked import locked
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, read_disk, seal
@@ -239,3 +242,67 @@ def test_what_is_asked_for_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with repository.index(index) as parent:
         assert missing_chunks(repository.objects, parent) == frozenset()
     assert len(store.asked) == 50
+
+
+# while the disk is read
+
+
+class Gated(MemoryStore):
+    """Lists chunks when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listing, self.let = threading.Event(), threading.Event()
+        self.let.set()
+        self.listed = 0
+
+    def names(self, folder: str) -> Iterator[str]:
+        if folder.startswith("chunks/"):
+            self.listing.set()
+            assert self.let.wait(60)
+            self.listed += 1
+        return super().names(folder)
+
+
+def gated() -> tuple[Repository, Gated, str]:
+    store = Gated()
+    repository = Repository.init_in(store, chunk_bytes=CHUNK)
+    index = many(repository, 600)
+    store.let.clear()
+    return repository, store, index
+
+
+def test_chunks_are_written_while_others_are_looked_for_and_what_is_missing_is_known_in_the_end() -> None:
+    repository, store, index = gated()
+    with repository.index(index) as parent:
+        lost_slot, lost = list(parent.used_slots())[7]
+    store.delete(locate(lost))
+    with (
+        ThreadPoolExecutor(1) as other,
+        repository.disk_writer(600 * CHUNK, CHUNK, parent_index_digest=index) as writer,
+    ):
+        looking = other.submit(writer.look_for_inherited)
+        assert store.listing.wait(60)
+        assert writer.write_chunk(3, os.urandom(CHUNK)) is ChunkOutcome.NEW
+        store.let.set()
+        looking.result()
+        store.listing.clear()
+        assert list(writer.slots_to_read_again()) == [lost_slot]
+    assert not store.listing.is_set(), "it was looked for twice"
+
+
+def test_a_search_that_nobody_waits_for_any_more_ends_with_the_folder() -> None:
+    repository, store, index = gated()
+    store.let.set()
+    with repository.disk_writer(600 * CHUNK, CHUNK, parent_index_digest=index) as writer:
+        writer.look_for_inherited(lambda: store.listed == 3)
+    assert store.listed == 3
+
+
+def test_asking_one_by_one_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    repository, store, index = counted(300)
+    monkeypatch.setattr(inherited, "_NAMES_A_CHUNK", 0)
+    monkeypatch.setattr(inherited, "_ASK_THREADS", 1)
+    with repository.disk_writer(300 * CHUNK, CHUNK, parent_index_digest=index) as writer:
+        writer.look_for_inherited(lambda: len(store.asked) == 5)
+    assert len(store.asked) == 5

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,8 +19,10 @@ from freezeframe.contract.order import TransferOrder
 from freezeframe.contract.result import TransferResult
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy
 from freezeframe.repository import DiskCapture, DiskWriter, GuestCapture, Instant, Manifest, Repository, verify
-from freezeframe.repository.errors import ChunkDamaged
+from freezeframe.repository.buffer import ChunkBuffer
+from freezeframe.repository.errors import ChunkDamaged, RepositoryNotReadable
 from freezeframe.repository.layout import index_name, locate
+from freezeframe.repository.writer import ChunkOutcome
 from workers.host import Host
 from workers.hypervisor.backup import bitmap_name
 from workers.steps.transfer import transfer
@@ -225,6 +228,42 @@ def test_without_the_second_reading_it_would_stay_lost(guest: Guest, monkeypatch
     guest.disk.checkpoint()
     with pytest.raises(ChunkDamaged, match="missing"):
         guest.read(guest.incremental(full))
+
+
+def test_the_disk_is_read_while_the_search_for_what_is_inherited_stands(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = guest.full()
+    guest.chunk_file(full, 5).unlink()
+    guest.disk.checkpoint()
+    guest.disk.write(2 * CHUNK, noise(CHUNK, 2))
+    written, look, write = threading.Event(), DiskWriter.look_for_inherited, DiskWriter.write_buffer
+
+    def look_late(writer: DiskWriter, stopped: Callable[[], bool]) -> None:
+        assert written.wait(60)
+        look(writer, stopped)
+
+    def write_and_tell(writer: DiskWriter, slot: int, buffer: ChunkBuffer) -> ChunkOutcome:
+        outcome = write(writer, slot, buffer)
+        written.set()
+        return outcome
+
+    monkeypatch.setattr(DiskWriter, "look_for_inherited", look_late)
+    monkeypatch.setattr(DiskWriter, "write_buffer", write_and_tell)
+    result = guest.incremental(full)
+    assert (result.bytes_read, result.chunks_new) == (2 * CHUNK, 2)
+    assert guest.read(full) == CONTENT
+
+
+def test_a_search_that_fails_ends_the_transfer(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_writer: DiskWriter, _stopped: Callable[[], bool]) -> None:
+        raise RepositoryNotReadable("as it happens")
+
+    full = guest.full()
+    guest.disk.checkpoint()
+    monkeypatch.setattr(DiskWriter, "look_for_inherited", fail)
+    with pytest.raises(RepositoryNotReadable):
+        guest.incremental(full)
 
 
 def missing(guest: Guest, full: TransferResult) -> dict[str, Any]:
