@@ -70,12 +70,13 @@ def restore_verb(rounds: Rounds = 5, as_json: AsJson = False) -> None:
 
 @app.command("incremental")
 def incremental_verb(
+    rounds: Annotated[int, typer.Option(min=1, help="Incrementals upon each full; the median counts.")] = 3,
     chunk_kib: Annotated[list[int] | None, typer.Option(help="Chunk sizes in KiB; may be repeated.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """A full and an incremental capture with 1 % of scattered 64 KiB blocks dirty, for each chunk size."""
+    """A full, and incremental captures with 1 % of scattered 64 KiB blocks dirty, for each chunk size."""
     with _directory() as directory:
-        _show(incremental.run(directory, chunk_kib or incremental.CHUNKS_KIB, _teller(as_json=as_json)))
+        _show(incremental.run(directory, rounds, chunk_kib or incremental.CHUNKS_KIB, _teller(as_json=as_json)))
 
 
 @app.command("compression")
