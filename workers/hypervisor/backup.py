@@ -22,7 +22,7 @@ from workers.hypervisor.errors import HypervisorError, telling
 
 #: Seconds until a backup that was told to end has ended, and between two looks. It takes tens of milliseconds.
 END_S = 10.0
-LOOK_S = 0.02
+LOOK_S = 0.005
 #: Seconds after which libvirt is made to look at the jobs' ends itself (`_nudge`).
 NUDGE_AFTER_S = 0.5
 
