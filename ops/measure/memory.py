@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from freezeframe.repository.config import DEFAULT_CHUNK_BYTES as CHUNK
 from freezeframe.repository.crypto import Secret
 from freezeframe.repository.layout import DIGEST_BYTES
 from ops.measure.barrier import redis_server
+from ops.qemu_nbd import serving
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -138,13 +138,6 @@ def measured(env: dict[str, str], *arguments: str) -> dict[str, Any]:
 @contextmanager
 def served(path: Path, socket: Path) -> Iterator[None]:
     """The disk as QEMU's export of it would be."""
-    command = ["qemu-nbd", "--read-only", "--persistent", "--shared=8", "--format=raw", "--export-name=vda"]
-    with subprocess.Popen([*command, f"--socket={socket}", str(path)]) as server:
-        try:
-            while not socket.exists():
-                if server.poll() is not None:
-                    raise RuntimeError("qemu-nbd did not start")
-                time.sleep(0.01)
-            yield
-        finally:
-            server.terminate()
+    options = ["--read-only", "--persistent", "--shared=8", "--format=raw", "--export-name=vda"]
+    with serving(socket, path, options):
+        yield

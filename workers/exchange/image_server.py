@@ -77,7 +77,7 @@ def served(image: Image, export_name: str) -> Iterator[Path]:
     ImageToolError.
     """
     with tempfile.TemporaryDirectory(prefix="freezeframe-") as directory:
-        socket, said = Path(directory) / "nbd", Path(directory) / "said"
+        socket, said, listens = (Path(directory) / name for name in ("nbd", "said", "listens"))
         command = [
             "qemu-nbd",
             "--read-only",
@@ -85,6 +85,7 @@ def served(image: Image, export_name: str) -> Iterator[Path]:
             f"--shared={CONNECTIONS}",
             f"--export-name={export_name}",
             f"--socket={socket}",
+            f"--pid-file={listens}",
             str(image.path),
         ]
         with said.open("wb") as words:
@@ -93,15 +94,19 @@ def served(image: Image, export_name: str) -> Iterator[Path]:
             except OSError as error:
                 raise ImageToolError(f"qemu-nbd cannot be run: {error.strerror}.") from error
         try:
-            _wait_for_socket(server, socket, said)
+            _wait_until(server, listens, said)
             yield socket
         finally:
             _end(server)
 
 
-def _wait_for_socket(server: subprocess.Popen[bytes], socket: Path, said: Path) -> None:
+def _wait_until(server: subprocess.Popen[bytes], listens: Path, said: Path) -> None:
+    """Wait until qemu-nbd has written its pid file, which it does once it listens; its socket exists before that.
+
+    [qemu qemu-nbd.c, qemu_write_pidfile]
+    """
     give_up = time.monotonic() + _START_TIMEOUT_S
-    while not socket.exists():
+    while not listens.exists():
         if server.poll() is not None:
             raise ImageToolError(f"qemu-nbd did not start: {said.read_text(errors='replace').strip()}.")
         if time.monotonic() > give_up:

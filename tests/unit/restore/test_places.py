@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import nbd
 import pytest
 
 from freezeframe.repository import Manifest, Repository
+from ops.qemu_nbd import serving
 from workers.restore import block_device, descriptor, nbd_export
 from workers.restore.capture import plan_capture, restore_capture
 from workers.restore.disk import DiskPart, restore_disk
@@ -68,24 +68,9 @@ def loop_device(file: Path) -> Iterator[Path]:
 def nbd_server(file: Path, *options: str) -> Iterator[str]:
     """qemu-nbd on a socket; its URI."""
     socket = file.with_suffix(".socket")
-    command = [
-        "qemu-nbd",
-        "--persistent",
-        "--format=raw",
-        "--shared=16",
-        "--export-name=disk",
-        f"--socket={socket}",
-        *options,
-    ]
-    server = subprocess.Popen([*command, file])
-    try:
-        while not socket.exists():
-            assert server.poll() is None
-            time.sleep(0.01)
+    usual = ["--persistent", "--format=raw", "--shared=16", "--export-name=disk"]
+    with serving(socket, file, [*usual, *options]):
         yield f"nbd+unix:///disk?socket={socket}"
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture(params=["device", "export"])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from freezeframe.repository import Repository
+from ops.qemu_nbd import serving
 from workers.restore.capture import restore_capture
 from workers.restore.disk import restore_disk
 from workers.restore.errors import NoRoomError, TargetFullError, TargetInUseError
@@ -51,16 +51,5 @@ def test_an_image_that_qemu_has_open_is_not_overwritten(repository: Repository, 
     path = target / "disk"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"], check=True)
     socket = target / "socket"
-    server = subprocess.Popen(["qemu-nbd", "--persistent", "-f", "qcow2", f"--socket={socket}", path])
-    try:
-        while not socket.exists():
-            assert server.poll() is None
-            time.sleep(0.01)
-        # Its socket is there before the image is open; an answer is not.
-        served = f"nbd+unix:///?socket={socket}"
-        subprocess.run(["qemu-img", "info", served], stdout=subprocess.DEVNULL, check=True)
-        with pytest.raises(TargetInUseError):
-            restore_disk(repository, part_of(repository, noise(MIB), path, ImageFormat.QCOW2), overwrite=True)
-    finally:
-        server.terminate()
-        server.wait()
+    with serving(socket, path, ["--persistent", "--format=qcow2"]), pytest.raises(TargetInUseError):
+        restore_disk(repository, part_of(repository, noise(MIB), path, ImageFormat.QCOW2), overwrite=True)

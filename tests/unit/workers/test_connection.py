@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ops.qemu_nbd import serving
 from workers import connection
 from workers.connection import REQUEST_BYTES, DataConnection
 from workers.export import ExportError
@@ -34,13 +33,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> Iterator
     folder = tmp_path_factory.mktemp("served")
     (folder / "disk").write_bytes(content)
     path = folder / "socket"
-    command = ["qemu-nbd", "--read-only", "--persistent", "--shared=4", "--format=raw", "--export-name=vda"]
-    with subprocess.Popen([*command, f"--socket={path}", str(folder / "disk")]) as server:
-        while not path.exists():
-            assert server.poll() is None
-            time.sleep(0.01)
+    options = ["--read-only", "--persistent", "--shared=4", "--format=raw", "--export-name=vda"]
+    with serving(path, folder / "disk", options):
         yield path
-        server.terminate()
 
 
 def read(data: DataConnection, start: int, length: int) -> bytes:

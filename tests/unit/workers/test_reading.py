@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ import pytest
 from freezeframe.contract.order import TransferOrder
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import Repository
+from ops.qemu_nbd import serving
 from workers import bandwidth
 from workers.connection import DataConnection
 from workers.export import ExportError
@@ -51,15 +51,9 @@ def served(host: Host, content: bytes) -> Iterator[subprocess.Popen[bytes]]:
     disk, wanted = host.settings.run_dir / "disk", order()
     disk.write_bytes(content)
     socket = host.export_socket(wanted.capture_id, wanted.guest_uuid)
-    command = ["qemu-nbd", "--read-only", "--persistent", "--shared=16", "--format=raw", "--export-name=vda"]
-    with subprocess.Popen([*command, f"--socket={socket}", str(disk)]) as server:
-        try:
-            while not socket.exists():
-                assert server.poll() is None
-                time.sleep(0.01)
-            yield server
-        finally:
-            server.terminate()
+    options = ["--read-only", "--persistent", "--shared=16", "--format=raw", "--export-name=vda"]
+    with serving(socket, disk, options) as server:
+        yield server
 
 
 @pytest.fixture

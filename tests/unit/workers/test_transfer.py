@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,6 +21,7 @@ from freezeframe.repository.buffer import ChunkBuffer
 from freezeframe.repository.errors import ChunkDamaged, RepositoryNotReadable
 from freezeframe.repository.layout import index_name, locate
 from freezeframe.repository.writer import ChunkOutcome
+from ops.qemu_nbd import serving
 from workers.host import Host
 from workers.hypervisor.backup import bitmap_name
 from workers.steps.transfer import transfer
@@ -68,16 +67,10 @@ class ExportedDisk:
 
     @contextmanager
     def served(self, path: Path) -> Iterator[None]:
-        command = ["qemu-nbd", "--read-only", "--persistent", "--shared=8", "--format=qcow2"]
-        command += [f"--export-name={TARGET}", f"--bitmap={bitmap_name(TARGET)}", f"--socket={path}", str(self.path)]
-        with subprocess.Popen(command) as server:
-            try:
-                while not listens(path):
-                    assert server.poll() is None
-                    time.sleep(0.01)
-                yield
-            finally:
-                server.kill()  # it only reads, and a SIGTERM while it starts is lost
+        options = ["--read-only", "--persistent", "--shared=8", "--format=qcow2"]
+        options += [f"--export-name={TARGET}", f"--bitmap={bitmap_name(TARGET)}"]
+        with serving(path, self.path, options):
+            yield
 
     def _bitmap(self, action: str) -> None:
         _run("qemu-img", "bitmap", "-f", "qcow2", action, str(self.path), bitmap_name(TARGET))
@@ -85,12 +78,6 @@ class ExportedDisk:
 
 def _run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
-
-
-def listens(path: Path) -> bool:
-    """A socket is there a moment before anybody listens at it."""
-    with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(str(path)) == 0
 
 
 class Guest:
