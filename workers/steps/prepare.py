@@ -20,17 +20,18 @@ from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.order import PrepareOrder
 from freezeframe.contract.plan import GuestPlan, ParentDisk
-from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult, SkippedDisk
+from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.contract.words import CaptureKind, HoldKind, Step
 from freezeframe.errors import FreezeframeError
-from workers import durable
+from workers import durable, fitness
 from workers.bounded import answered
 from workers.guard.client import GuardLine
 from workers.host import Host
 from workers.hypervisor import agent, backup, checkpoint, lost
-from workers.hypervisor.disk import DomainDisk, obstacle
+from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import MIGRATIONS, Domain
 from workers.hypervisor.errors import AgentError
+from workers.hypervisor.image import header_of
 from workers.journal import CaptureJournal, ClaimChange, ScratchChange
 from workers.steps import refusal
 from workers.steps.mountpoints import moving_disks
@@ -95,7 +96,7 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     journal.record(ClaimChange(guest_uuid=plan.guest_uuid))
     domain = host.hypervisor.domain(plan.guest_uuid)
     _check_state(domain, plan.hold.kind)
-    taken, skipped = choose_disks(domain.name, domain.disks(), plan.skip)
+    taken, skipped = fitness.choose_disks(domain.name, domain.disks(), plan.skip)
     _check_block_jobs(domain, taken)
     moving: tuple[str, ...] = ()
     if plan.hold.kind.freezes:
@@ -157,43 +158,11 @@ def _moving_disks(domain: Domain, hold: GuestHold, taken: Sequence[DomainDisk], 
     return () if hold.kind.pauses else moving
 
 
-def choose_disks(
-    guest: str, disks: Sequence[DomainDisk], skip: Sequence[str]
-) -> tuple[list[DomainDisk], list[SkippedDisk]]:
-    """Which disks are captured and which are left out, with the reason. Pure.
-
-    Raises DiskNotCapturableError for a disk with data of the guest's own that cannot be captured and that the caller has not
-    agreed to leave out.
-    """
-    unknown = set(skip) - {disk.target for disk in disks}
-    if unknown:
-        raise refusal.DiskNotCapturableError(
-            f"Guest {guest} has no disk {', '.join(sorted(unknown))} to leave out.",
-            advice=f"Its disks are {', '.join(disk.target for disk in disks) or 'none'}.",
-        )
-    taken, skipped = [], []
-    for disk in disks:
-        found = obstacle(disk)
-        if disk.target in skip:
-            skipped.append(SkippedDisk(target=disk.target, reason="the caller left it out"))
-        elif found is None:
-            taken.append(disk)
-        elif found.harmless:
-            skipped.append(SkippedDisk(target=disk.target, reason=found.reason))
-        else:
-            raise refusal.DiskNotCapturableError(
-                f"Disk {disk.target} of guest {guest} cannot be captured: {found.reason}.",
-                advice=f"Leave it out with --skip-disk {guest}:{disk.target} if you can do without it.",
-            )
-    if not taken:
-        raise refusal.NoDiskError(f"Guest {guest} has no disk that can be captured.")
-    return taken, skipped
-
-
 def _prepare_disk(domain: Domain, order: PrepareOrder, plan: GuestPlan, disk: DomainDisk) -> PreparedDisk:
     size_bytes = domain.disk_bytes(disk.target)
     parent = plan.parent_of(disk.target)
-    reason = full_reason(domain, disk, size_bytes, parent, order.chunk_bytes)
+    untracked = fitness.untracked_reason(disk, header_of(disk))
+    reason = untracked or full_reason(domain, disk, size_bytes, parent, order.chunk_bytes)
     proven = parent if reason is None else None
     name = checkpoint.checkpoint_name(order.repository_id, order.capture_id)
     return PreparedDisk(
@@ -206,16 +175,14 @@ def _prepare_disk(domain: Domain, order: PrepareOrder, plan: GuestPlan, disk: Do
         parent_capture_id=proven.capture_id if proven else None,
         parent_index=proven.index if proven else None,
         parent_checkpoint=proven.checkpoint if proven else None,
-        checkpoint=name if disk.carries_bitmaps else None,
+        checkpoint=name if untracked is None else None,
     )
 
 
 def full_reason(
     domain: Domain, disk: DomainDisk, size_bytes: int, parent: ParentDisk | None, chunk_bytes: int
 ) -> str | None:
-    """Why a disk must be read in full; None if its changes since the parent are proven."""
-    if not disk.carries_bitmaps:
-        return f"a {disk.source_format} disk keeps no record of its changes"
+    """Return the reason why a disk that records its changes must be read in full; None if those since the parent are proven."""
     if parent is None:
         return "there is no earlier capture of it to build upon, or a full one was asked for"
     if parent.size_bytes != size_bytes:

@@ -16,7 +16,6 @@ BROKEN = "missing or broken bitmap"
 SIZE, CHUNK = 1 << 30, 1 << 20
 FIRST, SECOND = "freezeframe.6f1c2f6e0f5b.1", "freezeframe.6f1c2f6e0f5b.2"
 QCOW2 = DomainDisk("vda", "disk", "file", "/images/a.qcow2", "qcow2", transient=False)
-RAW = DomainDisk("vda", "disk", "file", "/images/a.raw", "raw", transient=False)
 PARENT = ParentDisk(
     capture_id="01KAAAAAAAAAAAAAAAAAAAAAAA", checkpoint=FIRST, index="ab" * 32, size_bytes=SIZE, chunk_bytes=CHUNK
 )
@@ -77,7 +76,6 @@ def test_with_every_proof_it_is_an_incremental() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"handle": Handle(), "disk": RAW}, "a raw disk keeps no record of its changes"),
         ({"handle": Handle(), "parent": None}, "there is no earlier capture of it to build upon"),
         ({"handle": Handle(), "size": 2 * SIZE}, f"its size has changed from {SIZE} to {2 * SIZE} bytes"),
         ({"handle": Handle(), "chunk": 4 * CHUNK}, "the repository's chunk size has changed"),
