@@ -3,16 +3,14 @@
 For the host: the repository can be written and is the right one, the thaw guard answers. For each guest, side by side:
 it is claimed for this capture alone, runs, has no job and is not frozen, its agent answers, every disk of it can be captured
 or is left out with a reason, and each disk's kind is decided: incremental only where the chain is proven (invariant 7),
-else full with the reason. Then scratch files are made, so that the hold need not.
+else full with the reason. Then room for scratch files is reserved, beside all other guests and captures (`workers/scratch`),
+and the files are made, so that the hold need not.
 
 A guest that is refused is undone at once and named in the result; the orchestrator decides what becomes of the rest.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,7 +21,7 @@ from freezeframe.contract.plan import GuestPlan, ParentDisk
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.contract.words import CaptureKind, HoldKind, Step
 from freezeframe.errors import FreezeframeError
-from workers import durable, fitness
+from workers import fitness
 from workers.bounded import answered
 from workers.guard.client import GuardLine
 from workers.host import Host
@@ -32,7 +30,8 @@ from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import MIGRATIONS, Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.image import header_of
-from workers.journal import CaptureJournal, ClaimChange, ScratchChange
+from workers.journal import CaptureJournal, ClaimChange
+from workers.scratch.files import make_files
 from workers.steps import refusal
 from workers.steps.mountpoints import moving_disks
 from workers.steps.undo import undo_guest
@@ -45,8 +44,6 @@ REPOSITORY_LEAST_BYTES = 64 << 20
 #: Seconds for the repository to answer. More than object storage may take to fail (`s3_patience_s` and `s3_timeout_s`, 90 s),
 #: which knows better why; less than `prepare_timeout_s`, so that a directory that hangs is told and not only a silent host.
 REPOSITORY_PATIENCE_S = 100.0
-#: The least room for scratch files, however small the disks.
-SCRATCH_LEAST_BYTES = 64 << 20
 
 
 def prepare(host: Host, order: PrepareOrder) -> PrepareResult:
@@ -104,7 +101,7 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
         moving = _moving_disks(domain, plan.hold, taken, host.settings.agent_timeout_s)
     prepared = tuple(_prepare_disk(domain, order, plan, disk) for disk in taken)
     _check_socket(host, domain)
-    _make_scratch_files(host, order, journal, domain, prepared)
+    make_files(host, journal, domain, prepared)
     return PreparedGuest(
         guest_uuid=domain.uuid,
         name=domain.name,
@@ -196,28 +193,3 @@ def _check_socket(host: Host, domain: Domain) -> None:
     """A second backup is refused by libvirt only when it begins, inside the hold; find it out now."""
     if (socket := backup.current_socket(domain)) is not None:
         raise refusal.GuestBusyError(f"Guest {domain.name} has a backup running on host {host.host_id}, at {socket}.")
-
-
-def _make_scratch_files(
-    host: Host, order: PrepareOrder, journal: CaptureJournal, domain: Domain, disks: Sequence[PreparedDisk]
-) -> None:
-    total = sum(disk.size_bytes for disk in disks)
-    needed = max(int(total * host.settings.scratch_share), SCRATCH_LEAST_BYTES)
-    free = shutil.disk_usage(host.settings.scratch_dir).free
-    if free < needed:
-        raise refusal.ScratchSpaceError(
-            f"The scratch files of guest {domain.name} need {needed >> 20} MiB on host {host.host_id}, "
-            f"and {host.settings.scratch_dir} has {free >> 20} MiB free.",
-            advice="Make room there, or set FREEZEFRAME_SCRATCH_DIR to a larger file system.",
-        )
-    for disk in disks:
-        path = host.scratch_file(order.capture_id, domain.uuid, disk.target)
-        durable.make_directory(path.parent)
-        journal.record(ScratchChange(guest_uuid=domain.uuid, path=path))
-        command = ["qemu-img", "create", "-q", "-f", "qcow2", os.fspath(path), str(disk.size_bytes)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode:
-            raise refusal.ScratchSpaceError(
-                f"The scratch file for disk {disk.target} of guest {domain.name} cannot be made: {done.stderr.strip()}",
-                advice="Look at the file system of FREEZEFRAME_SCRATCH_DIR.",
-            )
