@@ -11,13 +11,14 @@ A guest that is refused is undone at once and named in the result; the orchestra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.identity import DiskIdentity
 from freezeframe.contract.order import PrepareOrder
-from freezeframe.contract.plan import GuestPlan, ParentDisk
+from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.contract.words import CaptureKind, HoldKind, Step
 from freezeframe.errors import FreezeframeError
@@ -30,10 +31,12 @@ from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import MIGRATIONS, Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.image import header_of
+from workers.identity.read import Unknown, read_identities
 from workers.journal import CaptureJournal, ClaimChange
 from workers.scratch.files import make_files
 from workers.steps import refusal
 from workers.steps.mountpoints import moving_disks
+from workers.steps.parents import choose_parent, full_reason
 from workers.steps.undo import undo_guest
 
 #: Guests of a host that are prepared side by side; most of it is waiting for libvirt and agents.
@@ -99,7 +102,8 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     if plan.hold.kind.freezes:
         _check_agent(domain, host.settings.agent_timeout_s)
         moving = _moving_disks(domain, plan.hold, taken, host.settings.agent_timeout_s)
-    prepared = tuple(_prepare_disk(domain, order, plan, disk) for disk in taken)
+    identities = read_identities(domain, [disk.target for disk in taken])
+    prepared = tuple(_prepare_disk(domain, order, plan, disk, identities) for disk in taken)
     _check_socket(host, domain)
     make_files(host, journal, domain, prepared)
     return PreparedGuest(
@@ -155,17 +159,25 @@ def _moving_disks(domain: Domain, hold: GuestHold, taken: Sequence[DomainDisk], 
     return () if hold.kind.pauses else moving
 
 
-def _prepare_disk(domain: Domain, order: PrepareOrder, plan: GuestPlan, disk: DomainDisk) -> PreparedDisk:
+def _prepare_disk(
+    domain: Domain,
+    order: PrepareOrder,
+    plan: GuestPlan,
+    disk: DomainDisk,
+    identities: Mapping[str, DiskIdentity | Unknown],
+) -> PreparedDisk:
     size_bytes = domain.disk_bytes(disk.target)
-    parent = plan.parent_of(disk.target)
+    choice = choose_parent(disk.target, identities, plan.parents)
     untracked = fitness.untracked_reason(disk, header_of(disk))
-    reason = untracked or full_reason(domain, disk, size_bytes, parent, order.chunk_bytes)
-    proven = parent if reason is None else None
+    reason = untracked or full_reason(domain, disk.target, size_bytes, choice, order.chunk_bytes)
+    proven = choice.parent if reason is None else None
+    identity = identities[disk.target]
     name = checkpoint.checkpoint_name(order.repository_id, order.capture_id)
     return PreparedDisk(
         target=disk.target,
         source=disk.source,
         source_format=disk.source_format,
+        identity=None if isinstance(identity, Unknown) else identity,
         size_bytes=size_bytes,
         kind=CaptureKind.INCREMENTAL if proven else CaptureKind.FULL,
         full_reason=reason,
@@ -174,19 +186,6 @@ def _prepare_disk(domain: Domain, order: PrepareOrder, plan: GuestPlan, disk: Do
         parent_checkpoint=proven.checkpoint if proven else None,
         checkpoint=name if untracked is None else None,
     )
-
-
-def full_reason(
-    domain: Domain, disk: DomainDisk, size_bytes: int, parent: ParentDisk | None, chunk_bytes: int
-) -> str | None:
-    """Return the reason why a disk that records its changes must be read in full; None if those since the parent are proven."""
-    if parent is None:
-        return "there is no earlier capture of it to build upon, or a full one was asked for"
-    if parent.size_bytes != size_bytes:
-        return f"its size has changed from {parent.size_bytes} to {size_bytes} bytes"
-    if parent.chunk_bytes != chunk_bytes:
-        return "the repository's chunk size has changed"
-    return checkpoint.chain_fault(domain, parent.checkpoint, disk.target)
 
 
 def _check_socket(host: Host, domain: Domain) -> None:
