@@ -102,18 +102,17 @@ def _holds(request: CaptureRequest, chosen: Sequence[Place]) -> dict[str, HoldCh
 
 
 def parent_disks(manifests: Iterable[Manifest], guest_uuid: str) -> list[DiskPlan]:
-    """What disks of a guest could build upon, newest first."""
+    """What each disk of a guest could build upon."""
     return [
         DiskPlan(
-            target=parent.disk.target,
+            target=target,
             parent=ParentDisk(
                 capture_id=parent.capture_id,
                 checkpoint=parent.checkpoint,
                 index=parent.disk.index,
                 size_bytes=parent.disk.size_bytes,
                 chunk_bytes=parent.disk.chunk_bytes,
-                identity=parent.disk.identity,
             ),
         )
-        for parent in find_parents(manifests, guest_uuid)
+        for target, parent in sorted(find_parents(manifests, guest_uuid).items())
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,9 @@ from workers.pace import Paces
 
 
 @pytest.fixture
-def host(tmp_path: Path, bus_settings: BusSettings) -> Iterator[Host]:
+def host(tmp_path: Path, bus_settings: BusSettings) -> Host:
     durable.make_directory(tmp_path)
-    made = Host(
+    return Host(
         settings=HostSettings(host_id="host-a", state_dir=tmp_path, run_dir=tmp_path, scratch_dir=tmp_path / "scratch"),
         bus=bus_settings,
         repository=str(tmp_path / "repository"),
@@ -30,5 +29,3 @@ def host(tmp_path: Path, bus_settings: BusSettings) -> Iterator[Host]:
         claims=Claims(tmp_path),
         paces=Paces(tmp_path),
     )
-    yield made
-    made.redis.close()

@@ -1,0 +1,117 @@
+"""`python -m ops.mutants`: try mutants of the safety-critical files against the unit tests; exit 1 below the target."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from queue import Queue
+from typing import Annotated
+
+import typer
+
+from ops.mutants.account import Account, known_equivalents
+from ops.mutants.mutation import Mutant, mutants_of, mutants_of_lua
+from ops.mutants.reach import BaselineError, Reach, measure
+from ops.mutants.trial import Copy, Verdict
+
+ROOT = Path(__file__).parents[2]
+#: The files whose guarantees hold guests and data: what the mutants are made of unless told otherwise.
+CRITICAL = (
+    "workers/guard",
+    "workers/steps",
+    "workers/journal.py",
+    "workers/claims.py",
+    "workers/durable.py",
+    "workers/recovery.py",
+    "workers/hold.py",
+    "orchestrator",
+    "freezeframe/barrier",
+    "freezeframe/contract",
+    "freezeframe/repository",
+)
+#: At least so many of the mutants must be caught.
+TARGET = 0.95
+
+
+def main(
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Files or folders; the safety-critical ones if none.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Try this share of all mutants, drawn by chance.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="What the draw begins with.")] = 0,
+    side_by_side: Annotated[int, typer.Option("--jobs", min=1, help="Mutants that are tried at once.")] = 2,
+    tests: Annotated[list[str] | None, typer.Option(help="Folders of tests; all unit tests if none.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Print the mutants and try none.")] = False,
+    report: Annotated[Path | None, typer.Option("--json", help="Write all verdicts to this file.")] = None,
+) -> None:
+    """Try single dangerous changes to safety-critical code, and say which of them no test notices."""
+    mutants = drawn(all_mutants(paths or CRITICAL), share, seed)
+    if listed:
+        for mutant in mutants:
+            print(f"{mutant.path}:{mutant.line} {mutant.key}")
+        return
+    try:
+        verdicts = tried(mutants, tests or ["tests/unit"], side_by_side)
+    except BaselineError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
+    if report is not None:
+        report.write_text(json.dumps([asdict(verdict) for verdict in verdicts], indent=1), encoding="utf-8")
+    account = Account(verdicts, known_equivalents())
+    print(account.told())
+    raise typer.Exit(0 if account.caught_share >= TARGET else 1)
+
+
+def all_mutants(paths: list[str] | tuple[str, ...]) -> list[Mutant]:
+    """Return all mutants of these files and folders, in the order of files and places."""
+    found: list[Mutant] = []
+    for path in paths:
+        place = ROOT / path
+        files = [place] if place.is_file() else sorted([*place.rglob("*.py"), *place.rglob("*.lua")])
+        for file in files:
+            name, source = str(file.relative_to(ROOT)), file.read_text(encoding="utf-8")
+            found += mutants_of_lua(name, source) if file.suffix == ".lua" else mutants_of(name, source)
+    return found
+
+
+def drawn(mutants: list[Mutant], share: float, seed: int) -> list[Mutant]:
+    """Return a share of the mutants, drawn by chance and the same for the same seed."""
+    if share >= 1.0:
+        return mutants
+    chosen = random.Random(seed).sample(range(len(mutants)), max(1, round(share * len(mutants))))
+    return [mutants[index] for index in sorted(chosen)]
+
+
+def tried(mutants: list[Mutant], tests: list[str], side_by_side: int) -> list[Verdict]:
+    """Try all mutants, each in one of a few copies of the project. Raise BaselineError."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
+        directory = Path(name)
+        copies: Queue[Copy] = Queue()
+        for number in range(side_by_side):
+            copies.put(Copy.of(ROOT, directory / f"copy-{number}"))
+        first = copies.get()
+        reach = measure(first.root, directory, tests)
+        copies.put(first)
+        with ThreadPoolExecutor(side_by_side) as pool:
+            return list(pool.map(lambda mutant: _tried(copies, mutant, reach), mutants))
+
+
+def _tried(copies: Queue[Copy], mutant: Mutant, reach: Reach) -> Verdict:
+    copy = copies.get()
+    try:
+        verdict = copy.tried(mutant, reach)
+    finally:
+        copies.put(copy)
+    print(f"{verdict.outcome:9} {mutant.path}:{mutant.line} {mutant.kind} {verdict.by}", file=sys.stderr, flush=True)
+    return verdict
+
+
+if __name__ == "__main__":
+    typer.run(main)

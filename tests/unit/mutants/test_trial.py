@@ -1,0 +1,103 @@
+"""Mutants of a tiny project, tried by the real pytest under the real coverage."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ops.mutants.account import Account, known_equivalents, unused_equivalents
+from ops.mutants.mutation import mutants_of
+from ops.mutants.reach import BaselineError, Reach, measure
+from ops.mutants.trial import Copy, Outcome, Verdict
+
+MODULE = """\
+def sign(x: int, seen: list[int]) -> int:
+    seen.append(x)
+    while x > 9:
+        x -= 1
+    if x > 0:
+        return 1
+    return 0
+
+
+def unused(x: int) -> bool:
+    return True
+"""
+TESTS = """\
+from orchestrator.sign import sign
+
+
+def test_sign() -> None:
+    assert sign(5, []) == 1
+    assert sign(12, []) == 1
+    assert sign(-5, []) == 0
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    (root / "orchestrator").mkdir(parents=True)
+    (root / "tests").mkdir()
+    (root / "orchestrator" / "__init__.py").touch()
+    (root / "orchestrator" / "sign.py").write_text(MODULE)
+    (root / "tests" / "test_sign.py").write_text(TESTS)
+    (root / "pytest.ini").write_text("[pytest]\npythonpath = .\nmarkers = lab\n  long\n")
+    subprocess.run(["git", "init", "-q", root], check=True)
+    subprocess.run(["git", "add", "-A"], cwd=root, check=True)
+    return root
+
+
+def verdicts(project: Path, place: Path) -> tuple[list[Verdict], Reach]:
+    copy = Copy.of(project, place / "copy")
+    reach = measure(copy.root, place, ["tests"])
+    mutants = mutants_of("orchestrator/sign.py", MODULE)
+    return [copy.tried(mutant, reach) for mutant in mutants], reach
+
+
+def test_caught_survived_unreached_and_endless(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.mutants.trial.START_S", 5.0)
+    found, reach = verdicts(project, tmp_path)
+    told = {(one.mutant.line, one.mutant.kind, one.mutant.after): one for one in found}
+    assert told[2, "drop", "pass"].outcome is Outcome.SURVIVED  # no test looks at `seen`
+    assert told[3, "condition", "False"].outcome is Outcome.SURVIVED  # 12 is above 0 as well
+    assert told[4, "drop", "pass"].by == "no end"
+    assert told[5, "condition", "False"].outcome is Outcome.CAUGHT
+    assert told[5, "condition", "False"].by == "tests/test_sign.py::test_sign"
+    assert told[5, "comparison", ">="].outcome is Outcome.SURVIVED
+    assert told[11, "constant", "False"].outcome is Outcome.UNREACHED
+    assert reach.of("orchestrator/sign.py", [6]) == ["tests/test_sign.py::test_sign"]
+    assert (tmp_path / "copy/orchestrator/sign.py").read_text() == MODULE  # put back after each
+
+
+def test_a_suite_that_fails_by_itself_judges_nothing(project: Path, tmp_path: Path) -> None:
+    (project / "tests" / "test_sign.py").write_text(TESTS.replace("== 0", "== 7"))
+    with pytest.raises(BaselineError, match="test_sign"):
+        measure(project, tmp_path, ["tests"])
+
+
+def verdict(line: int, outcome: Outcome) -> Verdict:
+    mutant = next(one for one in mutants_of("orchestrator/sign.py", MODULE) if one.line == line)
+    return Verdict(mutant, outcome)
+
+
+def test_an_equivalent_counts_for_nothing_and_a_survivor_is_told() -> None:
+    caught, equivalent, survivor = (
+        verdict(line, outcome)
+        for line, outcome in ((4, Outcome.CAUGHT), (2, Outcome.SURVIVED), (11, Outcome.UNREACHED))
+    )
+    account = Account([caught, equivalent, survivor], {equivalent.mutant.key: "nobody looks"})
+    assert account.caught_share == 0.5
+    assert account.survivors == [survivor]
+    assert "unreached: orchestrator/sign.py:11" in account.told()
+    assert account.by_package() == {"orchestrator": {"caught": 1, "equivalent": 1, "unreached": 1}}
+    assert unused_equivalents([caught], {equivalent.mutant.key: "nobody looks"}) == [equivalent.mutant.key]
+
+
+def test_the_equivalents_that_are_kept_have_reasons(tmp_path: Path) -> None:
+    known_equivalents()
+    (tmp_path / "e.toml").write_text('[[mutant]]\nkey = "a"\nreason = " "\n')
+    with pytest.raises(ValueError, match="no reason"):
+        known_equivalents(tmp_path / "e.toml")
