@@ -105,7 +105,8 @@ class Child:
         self.part = part
         self.pulse = pulse
         self.started = time.monotonic()
-        launcher = [sys.executable, "-m", "freezeframe.supervise", "exec"]
+        # -P: Python imports nothing from the working directory
+        launcher = [sys.executable, "-P", "-m", "freezeframe.supervise", "exec"]
         watch = ["--parent", str(os.getpid()), "--orphan-signal", str(int(part.orphan_signal))]
         self._process = subprocess.Popen(
             [*launcher, *watch, "--", *part.argv],

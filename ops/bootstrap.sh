@@ -52,7 +52,7 @@ installed() {
 
 install_python() {
   local wanted
-  if ! installed dependencies "$root"/ops/lock/*.txt; then
+  if ! installed dependencies "$root"/ops/lock/{build,requirements}.txt; then
     say "Installing Python packages into .venv"
     # The distribution's own Python, seeing the distribution's packages, because that is where the nbd module lives.
     rm -rf "$venv"

@@ -17,7 +17,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from freezeframe.settings import BusSettings, S3Settings
 from ops.lab import Lab
 from ops.lab.host import Host
 from ops.object_storage import BUCKET, ObjectStorage
+from ops.program import Program
 
 HOST_PARTS = ("guard", "control", "data")
 #: Seconds for all parts to be ready. Starting Python and Celery takes three of a core's own; seven do it on two busy ones.
@@ -104,6 +104,7 @@ class System:
     )
     parts: dict[str, Part] = field(default_factory=dict)
     port: int = 0
+    program: Program = field(default_factory=Program.of_checkout)
     password: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
 
     def __post_init__(self) -> None:
@@ -196,7 +197,7 @@ class System:
                 "FREEZEFRAME_STATE_DIR": str(self.directory / host.name / "state"),
                 "FREEZEFRAME_SCRATCH_DIR": str(self.directory / host.name / "scratch"),
             }
-        return {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **usual, **self.env}
+        return {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **self.program.env, **usual, **self.env}
 
     def _make_repository(self) -> None:
         """Unless there is one at its path already; with a key file for everybody who opens it, if it is to be encrypted."""
@@ -235,7 +236,7 @@ class System:
 
     def command_line(self, *arguments: str) -> list[str]:
         """The `freezeframe` command with arguments."""
-        return [sys.executable, "-m", "freezeframe", *arguments]
+        return [*self.program.argv, *arguments]
 
     def end_part(self, name: str, signal_number: int = signal.SIGTERM) -> None:
         """End one part, by its pid, in its own way first."""

@@ -102,17 +102,18 @@ def _holds(request: CaptureRequest, chosen: Sequence[Place]) -> dict[str, HoldCh
 
 
 def parent_disks(manifests: Iterable[Manifest], guest_uuid: str) -> list[DiskPlan]:
-    """What each disk of a guest could build upon."""
+    """What disks of a guest could build upon, newest first."""
     return [
         DiskPlan(
-            target=target,
+            target=parent.disk.target,
             parent=ParentDisk(
                 capture_id=parent.capture_id,
                 checkpoint=parent.checkpoint,
                 index=parent.disk.index,
                 size_bytes=parent.disk.size_bytes,
                 chunk_bytes=parent.disk.chunk_bytes,
+                identity=parent.disk.identity,
             ),
         )
-        for target, parent in sorted(find_parents(manifests, guest_uuid).items())
+        for parent in find_parents(manifests, guest_uuid)
     ]

@@ -78,6 +78,7 @@ def _disk_capture(disk: PreparedDisk, result: TransferResult, chunk_bytes: int) 
         target=disk.target,
         source=disk.source,
         source_format=disk.source_format,
+        identity=disk.identity,
         size_bytes=disk.size_bytes,
         chunk_bytes=chunk_bytes,
         kind=CaptureKind.FULL if result.full_reason else disk.kind,

@@ -1,8 +1,12 @@
-"""Calls that may never come back: into a network file system whose server is away, where the kernel waits for it for ever.
+"""Calls that may never come back, bounded from outside: a thread waits for the call, the caller waits no longer than it says.
 
-call ─▶ a thread of its own ─▶ an answer            what it gives or raises
+call ─▶ a thread ─▶ an answer                       return or raise what the call returns or raises
 └▶ none in time         an error; the thread goes on waiting, nothing can end it
 call while one such still waits                     the same error at once: threads must not pile up
+
+`answered` is for repositories: a network file system whose server is away blocks in the kernel for ever.
+`GuestCalls` is for guests: a libvirt call that reaches QEMU's monitor has no time-out of its own, and QEMU answers nothing
+while it is suspended or waits for storage. [libvirt src/qemu/qemu_monitor.c: qemuMonitorSend waits without a time limit]
 """
 
 from __future__ import annotations
@@ -11,8 +15,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
-from typing import TypeVar
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
+from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
 from freezeframe.repository.errors import RepositoryNotReadable
 
 ResultT = TypeVar("ResultT")
@@ -22,8 +29,25 @@ _ADVICE = (
     "server. What waits goes on by itself when the server is back."
 )
 
+#: Threads that calls on the guests of one process may use together. Two for each guest of a hold of 200 guests, and as many
+#: again for calls that hang. A thread that waits costs some 20 KiB of memory.
+MOST_THREADS = 1024
+#: Threads that stay for the next call; creating one takes some 50 us, which a hold window need not contain.
+IDLE_THREADS = 64
+
 _hung: dict[str, list[threading.Thread]] = {}
 _lock = threading.Lock()
+
+
+class GuestHangsError(FreezeframeError):
+    """A call on a guest has not returned in its time."""
+
+    code = "guest-hangs"
+    exit_code = EXIT_UNREACHABLE
+    advice = (
+        "QEMU or libvirt does not answer for this guest: its QEMU is suspended, or waits for storage that is away. "
+        "Look at its QEMU process (`ps -o pid,stat,wchan,args -C qemu-system-x86_64`) and at the storage of its disks."
+    )
 
 
 def answered(what: str, patience_s: float, call: Callable[[], ResultT]) -> ResultT:
@@ -57,3 +81,111 @@ def _run(call: Callable[[], ResultT], future: Future[ResultT]) -> None:
 
 def _no_answer(message: str) -> RepositoryNotReadable:
     return RepositoryNotReadable(message, advice=_ADVICE, transient=True)
+
+
+@dataclass
+class _Job:
+    key: str
+    call: Callable[[], Any]
+    future: Future[Any]
+
+
+class GuestCalls:
+    """A bounded pool of daemon threads for calls on guests. Threads may share one.
+
+    A *key* names the calls of which one alone may hang: a guest's UUID, or a guest's UUID and a purpose. While a call that was
+    given up still waits, further calls under its key are refused at once: a guest that hangs costs one thread for each key.
+    """
+
+    def __init__(self, most_threads: int = MOST_THREADS) -> None:
+        self._most = most_threads
+        self._lock = threading.Lock()
+        self._idle: list[SimpleQueue[_Job]] = []
+        self._threads = 0
+        self._given_up: dict[str, set[Future[Any]]] = {}
+
+    @property
+    def threads(self) -> int:
+        """Return the number of threads that exist, at work or idle."""
+        with self._lock:
+            return self._threads
+
+    def is_hanging(self, key: str) -> bool:
+        """Return True if a call under `key` was given up and has not returned."""
+        with self._lock:
+            return bool(self._given_up.get(key))
+
+    def start(self, key: str, call: Callable[[], ResultT]) -> Future[ResultT]:
+        """Start `call` in a thread. Raises GuestHangsError if an earlier call under `key` hangs, or no thread is left."""
+        future: Future[ResultT] = Future()
+        future.set_running_or_notify_cancel()
+        with self._lock:
+            if self._given_up.get(key):
+                raise GuestHangsError(f"An earlier call on guest {key} has not returned.")
+            if self._idle:
+                queue = self._idle.pop()
+            elif self._threads < self._most:
+                self._threads += 1
+                queue = SimpleQueue()
+                threading.Thread(target=self._work, args=(queue,), name="guest-call", daemon=True).start()
+            else:
+                raise GuestHangsError(
+                    f"All {self._most} threads for calls on guests are in use.",
+                    advice="libvirt, or the QEMU of many guests of this host, does not answer. Look at libvirtd first.",
+                )
+        queue.put(_Job(key, call, future))
+        return future
+
+    def give_up(self, key: str, future: Future[Any]) -> None:
+        """Stop waiting for a started call. Until it returns, further calls under `key` are refused."""
+        with self._lock:
+            if not future.done():
+                self._given_up.setdefault(key, set()).add(future)
+
+    def answered(self, key: str, what: str, patience_s: float, call: Callable[[], ResultT]) -> ResultT:
+        """Return or raise what `call` does. Raises GuestHangsError if that takes longer than `patience_s`.
+
+        `what` says in the error what was tried, as in `Asking guest alpha for its state`.
+        """
+        future = self.start(key, call)
+        try:
+            return future.result(patience_s)
+        except NoAnswer as error:
+            if future.done():  # the call's own
+                raise
+            self.give_up(key, future)
+            raise GuestHangsError(f"{what} has not ended within {patience_s:g} s.") from error
+
+    def _work(self, queue: SimpleQueue[_Job]) -> None:
+        while True:
+            job = queue.get()
+            result, failure = None, None
+            try:
+                result = job.call()
+            except BaseException as error:  # noqa: BLE001  raised where it was called
+                failure = error
+            stays = self._return(job, queue, result, failure)
+            del job, result, failure  # an idle thread must keep nothing alive: not a connection, not a traceback
+            if not stays:
+                return
+
+    def _return(self, job: _Job, queue: SimpleQueue[_Job], result: object, failure: BaseException | None) -> bool:
+        """Give the caller its answer; return True if the thread is kept for another call.
+
+        All under the lock: a caller that continues finds this thread idle, and `give_up` finds the call ended or still at work.
+        """
+        with self._lock:
+            waiting = self._given_up.get(job.key, set())
+            waiting.discard(job.future)
+            if not waiting:
+                self._given_up.pop(job.key, None)
+            stays = len(self._idle) < IDLE_THREADS
+            if stays:
+                self._idle.append(queue)
+            else:
+                self._threads -= 1
+            if failure is None:
+                job.future.set_result(result)
+            else:
+                job.future.set_exception(failure)
+            return stays

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
@@ -14,6 +14,7 @@ from freezeframe.repository import Repository
 from freezeframe.repository.crypto import NO_KEY, KeySource
 from freezeframe.settings import BusSettings, HostSettings, RepositorySettings, load
 from workers import durable
+from workers.bounded import GuestCalls
 from workers.claims import Claims
 from workers.hypervisor.connection import Hypervisor
 from workers.journal import Journal
@@ -33,6 +34,7 @@ class Host:
     claims: Claims
     paces: Paces
     repository_key: KeySource = NO_KEY
+    calls: GuestCalls = field(default_factory=GuestCalls)  # for whatever may hang because of one guest
 
     @property
     def host_id(self) -> str:

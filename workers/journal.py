@@ -21,7 +21,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel, ValidationError
 
-from freezeframe.contract.message import CaptureId, GuestUuid, Shape
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.message import CaptureId, DiskTarget, GuestUuid, Shape
 from freezeframe.contract.words import HoldKind, Step
 from workers import durable
 
@@ -46,6 +47,28 @@ class ScratchChange(_GuestChange):
     path: Path
 
 
+class ReservationChange(_GuestChange):
+    """Room for the guest's scratch files was promised (`workers/scratch`)."""
+
+    change: Literal["reservation"] = "reservation"
+    guest: str
+    needed_bytes: int
+    targets: tuple[DiskTarget, ...]
+
+
+class GivenUpChange(_GuestChange):
+    """The guest's backup is ended before its transfers are done, for this reason."""
+
+    change: Literal["given-up"] = "given-up"
+    fault: Fault
+
+
+class FreedChange(_GuestChange):
+    """The guest's backup was ended before the release, and its scratch files are gone. Its checkpoint stays."""
+
+    change: Literal["freed"] = "freed"
+
+
 class BackupChange(_GuestChange):
     """A backup was begun, and a checkpoint with it."""
 
@@ -68,7 +91,16 @@ class LetGoChange(_GuestChange):
     change: Literal["let-go"] = "let-go"
 
 
-AnyChange = ClaimChange | ScratchChange | BackupChange | HoldChange | LetGoChange
+AnyChange = (
+    ClaimChange
+    | ReservationChange
+    | ScratchChange
+    | BackupChange
+    | HoldChange
+    | LetGoChange
+    | GivenUpChange
+    | FreedChange
+)
 
 
 class _Line(RootModel[Annotated[AnyChange, Field(discriminator="change")]]):

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from freezeframe.contract.fault import Fault
 from freezeframe.errors import EXIT_FAILED, FreezeframeError
+from freezeframe.missing import package_missing
 
 DEBUG_ENV = "FREEZEFRAME_DEBUG"
 
@@ -40,6 +41,10 @@ def shown(*, as_json: bool) -> Iterator[None]:
             _show(_defect(error), as_json=as_json)
         else:
             _show(_system(error), as_json=as_json)
+        raise typer.Exit(EXIT_FAILED) from error
+    except ImportError as error:  # a verb may import what few of its uses need when it needs it
+        missing = package_missing(error)
+        _show(_defect(error) if missing is None else Fault.of(missing), as_json=as_json)
         raise typer.Exit(EXIT_FAILED) from error
     except Exception as error:
         _show(_defect(error), as_json=as_json)

@@ -37,7 +37,9 @@ WORKER_END_S = 15.0
 #: Seconds without a sign of life after which the guard is killed and started again.
 GUARD_WATCHDOG_S = 5.0
 
-_FREEZEFRAME = (sys.executable, "-m", "freezeframe")
+#: -P: without it Python imports from the directory in which `up` was typed, before it looks where the packages are.
+_PYTHON = (sys.executable, "-P")
+_FREEZEFRAME = (*_PYTHON, "-m", "freezeframe")
 
 
 def redis_part(own: PrivateRedis, settings: BusSettings) -> Part:
@@ -83,8 +85,8 @@ def orchestrator_part(host: HostSettings, settings: BusSettings, env: Mapping[st
 
 def flower_part(port: int, env: Mapping[str, str]) -> Part:
     """On loopback only. The broker's address reaches it through the environment, not its command line."""
-    app = ("-m", "celery", "-A", "orchestrator.app")
-    argv = (sys.executable, *app, "flower", "--address=127.0.0.1", f"--port={port}", "--logging=warning")
+    app = ("-m", "celery", "--workdir=/", "-A", "orchestrator.app")  # celery looks for the app in its directory first
+    argv = (*_PYTHON, *app, "flower", "--address=127.0.0.1", f"--port={port}", "--logging=warning")
     return Part(
         "flower",
         argv,

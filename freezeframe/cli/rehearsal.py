@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from freezeframe.cli.verbs import VerbMissingError
+from freezeframe.missing import remedy
 from freezeframe.repository.verify import Rehearsal
 
 GROUP = "freezeframe.rehearsals"
@@ -22,5 +23,7 @@ def find_rehearsal(scratch: Path | None) -> Rehearsal:
     try:
         made: Rehearsal = point.load()(scratch)
     except ImportError as error:
-        raise VerbMissingError(f"The tier restored cannot be used on this machine: {error}.", advice=advice) from error
+        raise VerbMissingError(
+            f"The tier restored cannot be used on this machine: {error}.", advice=remedy(error) or advice
+        ) from error
     return made

@@ -21,6 +21,7 @@ from freezeframe.access import ConfiguredKey
 from freezeframe.cli import parts
 from freezeframe.cli.private_redis import PrivateRedis, free_port, private_redis
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
+from freezeframe.missing import remedy
 from freezeframe.repository import Repository
 from freezeframe.repository.errors import RepositoryNotFound
 from freezeframe.settings import BusSettings, HostSettings, RepositorySettings, load
@@ -112,14 +113,14 @@ def _parts(host: HostSettings, own: PrivateRedis | None, only: Share | None, flo
         env = {"FREEZEFRAME_REDIS_URL": own.url}
         found.append(parts.redis_part(own, settings))
     if only is not Share.ORCHESTRATOR:
-        _expect_module("libvirt", "host")
+        _expect_modules("libvirt", "lxml", "nbd")
         found += [
             parts.guard_part(host),
             parts.control_part(host, settings, env),
             parts.data_part(host, settings, env),
         ]
     if only is not Share.HOST:
-        _expect_module("prometheus_client", "control")
+        _expect_modules("prometheus_client")
         found.append(parts.orchestrator_part(host, settings, env))
         if flower_port is not None:
             found.append(_flower(flower_port, env))
@@ -127,7 +128,7 @@ def _parts(host: HostSettings, own: PrivateRedis | None, only: Share | None, flo
 
 
 def _flower(port: int, env: dict[str, str]) -> Part:
-    _expect_module("flower", "control", " Or say --no-flower.")
+    _expect_modules("flower", besides=" Or say --no-flower.")
     try:
         free_port(port)
     except OSError as error:
@@ -147,12 +148,12 @@ def _own_redis(stack: contextlib.ExitStack, host: HostSettings) -> PrivateRedis:
     return stack.enter_context(private_redis(host))
 
 
-def _expect_module(name: str, extra: str, besides: str = "") -> None:
-    if importlib.util.find_spec(name) is None:
-        raise CannotStartError(
-            f"The Python module {name} is not installed.",
-            advice=f"This verb needs the {extra} extra: pip install 'freezeframe[{extra}]'.{besides}",
-        )
+def _expect_modules(*names: str, besides: str = "") -> None:
+    """Raise CannotStartError for the first module that is not there, with how to install it."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            advice = remedy(ModuleNotFoundError(name=name)) or "Install freezeframe again, in one piece."
+            raise CannotStartError(f"The Python module {name} is not installed.", advice=f"{advice}.{besides}")
 
 
 def _ensure_repository(console: _Lines) -> None:

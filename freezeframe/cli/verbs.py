@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from freezeframe.cli.failure import shown, wants_json
 from freezeframe.errors import FreezeframeError
+from freezeframe.missing import remedy
 
 GROUP = "freezeframe.commands"
 
@@ -24,11 +25,10 @@ CAPTURES, INVENTORY, TROUBLE, SERVICES = "Captures", "What there is", "In troubl
 
 @dataclass(frozen=True)
 class Shelf:
-    """How a verb stands in the help: under which heading, and what to say if it cannot be loaded here."""
+    """How a verb stands in the help: under which heading, and where it is."""
 
     panel: str
     place: str = ""  # module:attribute; empty for those that an entry point brings
-    lacking: str = ""
 
 
 #: In the order of the help.
@@ -38,21 +38,21 @@ _SHELVES = {
     "captures": Shelf(CAPTURES, "freezeframe.cli.captures:captures"),
     "list": Shelf("", "freezeframe.cli.captures:captures"),  # the same, for those who type it; not in the help
     "verify": Shelf(CAPTURES, "freezeframe.cli.verify:verify"),
-    "restore": Shelf(CAPTURES, lacking="host"),
+    "restore": Shelf(CAPTURES),
     "forget": Shelf(CAPTURES, "freezeframe.cli.forget:forget"),
     "gc": Shelf(CAPTURES, "freezeframe.cli.gc:gc"),
-    "export": Shelf(CAPTURES, lacking="host"),
-    "import": Shelf(CAPTURES, lacking="host"),
+    "export": Shelf(CAPTURES),
+    "import": Shelf(CAPTURES),
     "hosts": Shelf(INVENTORY, "freezeframe.cli.hosts:hosts"),
     "guests": Shelf(INVENTORY, "freezeframe.cli.guests:guests"),
     "repo": Shelf(INVENTORY, "freezeframe.cli.repo:repo"),
     "key": Shelf(INVENTORY, "freezeframe.cli.key:key"),
     "version": Shelf(INVENTORY, "freezeframe.cli.version:show_version"),
-    "thaw": Shelf(TROUBLE, lacking="host"),
-    "recover": Shelf(TROUBLE, lacking="host"),
-    "guard": Shelf(SERVICES, lacking="host"),
-    "worker": Shelf(SERVICES, lacking="host"),
-    "orchestrator": Shelf(SERVICES, lacking="control"),
+    "thaw": Shelf(TROUBLE),
+    "recover": Shelf(TROUBLE),
+    "guard": Shelf(SERVICES),
+    "worker": Shelf(SERVICES),
+    "orchestrator": Shelf(SERVICES),
 }
 
 
@@ -102,7 +102,7 @@ def _command(name: str) -> Any:
         module, _, attribute = place.partition(":")
         target = getattr(_imported(module), attribute)
     except (ImportError, ValueError, AttributeError) as error:
-        target = _missing(shelf, error)
+        target = _missing(error)
     command = as_command(name, target)
     command.hidden = not shelf.panel
     command.rich_help_panel = shelf.panel
@@ -135,12 +135,9 @@ def as_command(name: str, target: Callable[..., Any] | typer.Typer) -> Any:
     return command
 
 
-def _missing(shelf: Shelf, error: Exception) -> typer.Typer:
-    """A stand-in that says what is missing, whatever it is called with."""
-    extra = shelf.lacking
-    advice = "Install freezeframe again, in one piece."
-    if extra:
-        advice = f"This verb needs the {extra} extra: pip install 'freezeframe[{extra}]'."
+def _missing(error: Exception) -> typer.Typer:
+    """Return a stand-in that says which package is missing, whatever it is called with."""
+    advice = (remedy(error) if isinstance(error, ImportError) else None) or "Install freezeframe again, in one piece."
     missing = typer.Typer(add_completion=False)
 
     @missing.command(

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.identity import DiskIdentity
 from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Message, Shape
 from freezeframe.contract.words import Method
 
 
 class ParentDisk(Shape):
-    """The newest sealed capture of a disk: what an incremental would build upon, if the host can prove the chain."""
+    """A sealed capture of a disk: what an incremental may build upon, if the host proves the disk and the chain."""
 
     capture_id: CaptureId
     checkpoint: str
     index: Digest
     size_bytes: int
     chunk_bytes: int
+    identity: DiskIdentity | None = None  # None: the capture does not say which disk it read
 
 
 class DiskPlan(Shape):
+    """A capture of a disk, and the target that the disk had then: it may have another one now."""
+
     target: DiskTarget
-    parent: ParentDisk | None = None
+    parent: ParentDisk
 
 
 class GuestPlan(Shape):
-    """One guest of a capture. `parents` holds the disks known from earlier captures; the host finds the rest."""
+    """One guest of a capture. `parents` holds the newest capture of each disk known; the host finds out which disk is which."""
 
     guest_uuid: GuestUuid
     name: str
     hold: GuestHold
     parents: tuple[DiskPlan, ...] = ()
     skip: tuple[DiskTarget, ...] = ()
-
-    def parent_of(self, target: str) -> ParentDisk | None:
-        return next((disk.parent for disk in self.parents if disk.target == target), None)
 
 
 class HostPlan(Shape):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from freezeframe.contract.fault import Fault
+from freezeframe.contract.identity import DiskIdentity
 from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Message, Shape
 from freezeframe.contract.proof import Arrival, HostProof
 from freezeframe.contract.words import CaptureKind, Step
@@ -23,6 +24,7 @@ class PreparedDisk(Shape):
     target: DiskTarget
     source: str
     source_format: str
+    identity: DiskIdentity | None = None  # None: it could not be told which disk this is
     size_bytes: int
     kind: CaptureKind
     full_reason: str | None = None  # why it is full although an incremental was wished for

@@ -7,8 +7,9 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, NonNegativeInt, PositiveInt, StringConstraints, ValidationError
+from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, StringConstraints, ValidationError
 
+from freezeframe.contract.identity import DiskIdentity
 from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Label, Shape
 from freezeframe.contract.proof import Proof
 from freezeframe.contract.result import SkippedDisk
@@ -28,6 +29,8 @@ class DiskCapture(Shape):
     target: DiskTarget
     source: str  # the file or device that the guest used
     source_format: str
+    #: What the disk is. Without it nobody can tell later whether a disk is this one, so no incremental is built upon it.
+    identity: Annotated[DiskIdentity | None, Field(exclude_if=lambda identity: identity is None)] = None
     size_bytes: PositiveInt
     chunk_bytes: PositiveInt
     kind: CaptureKind

@@ -23,15 +23,17 @@ class Parent:
         return self.disk.checkpoint or ""
 
 
-def find_parents(manifests: Iterable[Manifest], guest_uuid: str) -> dict[str, Parent]:
-    """For each disk of a guest, by target: the newest sealed capture of it that has a checkpoint, if there is one.
+def find_parents(manifests: Iterable[Manifest], guest_uuid: str) -> list[Parent]:
+    """For each disk of a guest, the newest sealed capture of it that has a checkpoint; newest first.
 
-    A later capture without one (a disk that was raw for a while, say) does not hide it: the checkpoint's bitmap went on
-    recording. Whether the checkpoint is still sound is for the host to prove.
+    A disk is what it is, not where it is plugged in: a target under which two disks were captured has two. A later capture
+    without a checkpoint (a disk that was raw for a while, say) does not hide it: the checkpoint's bitmap went on recording.
+    Whether the disk is still the same, and the checkpoint sound, is for the host to prove.
     """
-    newest: dict[str, Parent] = {}
-    for manifest in sorted(manifests, key=lambda manifest: manifest.capture_id):
+    newest: dict[tuple[str, str | None], Parent] = {}
+    for manifest in sorted(manifests, key=lambda manifest: manifest.capture_id, reverse=True):
         for guest, disk in manifest.disks():
             if guest.guest_uuid == guest_uuid and disk.checkpoint is not None:
-                newest[disk.target] = Parent(manifest.capture_id, disk)
-    return newest
+                key = disk.target, disk.identity.key if disk.identity else None
+                newest.setdefault(key, Parent(manifest.capture_id, disk))
+    return list(newest.values())

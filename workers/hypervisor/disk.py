@@ -1,4 +1,4 @@
-"""The disks of a guest, as its definition has them, and which of them can be captured."""
+"""The disks of a guest, as its definition has them."""
 
 from __future__ import annotations
 
@@ -38,35 +38,10 @@ class DomainDisk:
     source_format: str  # qcow2, raw, …
     transient: bool
     has_data_file: bool = False
-
-    @property
-    def carries_bitmaps(self) -> bool:
-        """Whether QEMU can keep a persistent bitmap in it: what an incremental needs. [QEMU docs/interop/bitmaps]"""
-        return self.source_format == "qcow2"
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """Why a disk cannot be captured. A harmless one has no state of the guest's own, so leaving it out loses nothing."""
-
-    reason: str
-    harmless: bool
-
-
-def obstacle(disk: DomainDisk) -> Obstacle | None:
-    """Why this disk cannot be captured, or None."""
-    if disk.device in {"cdrom", "floppy"}:
-        kind = "a CD-ROM drive" if disk.device == "cdrom" else "a floppy drive"
-        return Obstacle(f"it is {kind}, whose medium is not the guest's own", harmless=True)
-    if disk.device == "lun":
-        return Obstacle("it is a SCSI device passed through, which QEMU cannot back up", harmless=False)
-    if disk.transient:
-        return Obstacle("it is transient: libvirt throws its content away when the guest stops", harmless=False)
-    if disk.source_type.startswith("vhost"):
-        return Obstacle(f"it is a {disk.source_type} device, whose data does not pass through QEMU", harmless=False)
-    if not disk.source:
-        return Obstacle("it has no source", harmless=True)
-    return None
+    bus: str = ""  # virtio, sata, scsi, …
+    shareable: bool = False  # other guests may write to it
+    readonly: bool = False  # this guest cannot write to it
+    encryption: str | None = None  # the format by which QEMU decrypts it, such as luks
 
 
 def disks_of(domain_xml: str) -> list[DomainDisk]:
@@ -86,7 +61,19 @@ def _disk(element: etree._Element) -> DomainDisk:
         source_format=driver.get("type", "raw") if driver is not None else "raw",
         transient=element.find("transient") is not None,
         has_data_file=element.find("source/dataStore") is not None,
+        bus=target.get("bus", "") if target is not None else "",
+        shareable=element.find("shareable") is not None,
+        readonly=element.find("readonly") is not None,
+        encryption=_encryption(element),
     )
+
+
+def _encryption(disk: etree._Element) -> str | None:
+    """Return the format of the <encryption>, which stands in <source> or, in older definitions, in <disk>."""
+    for path in ("source/encryption", "encryption"):
+        if (found := disk.find(path)) is not None:
+            return found.get("format", "default")
+    return None
 
 
 def _source_name(source: etree._Element) -> str:

@@ -96,6 +96,12 @@ class Domain:
         with telling(f"asking for the size of {self}, disk {target}"):
             return int(self.handle.blockInfo(target)[0])
 
+    def volume_path(self, pool: str, volume: str) -> str:
+        """Where a volume of a storage pool is: a path on this host, or a name that the pool's driver understands."""
+        with telling(f"looking for volume {volume} of pool {pool}"):
+            found = self.handle.connect().storagePoolLookupByName(pool).storageVolLookupByName(volume)
+            return str(found.path())
+
     def start(self) -> None:
         with telling(f"starting {self}"):
             self.handle.create()

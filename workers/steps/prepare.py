@@ -3,37 +3,40 @@
 For the host: the repository can be written and is the right one, the thaw guard answers. For each guest, side by side:
 it is claimed for this capture alone, runs, has no job and is not frozen, its agent answers, every disk of it can be captured
 or is left out with a reason, and each disk's kind is decided: incremental only where the chain is proven (invariant 7),
-else full with the reason. Then scratch files are made, so that the hold need not.
+else full with the reason. Then room for scratch files is reserved, beside all other guests and captures (`workers/scratch`),
+and the files are made, so that the hold need not.
 
 A guest that is refused is undone at once and named in the result; the orchestrator decides what becomes of the rest.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.identity import DiskIdentity
 from freezeframe.contract.order import PrepareOrder
-from freezeframe.contract.plan import GuestPlan, ParentDisk
-from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult, SkippedDisk
+from freezeframe.contract.plan import GuestPlan
+from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.contract.words import CaptureKind, HoldKind, Step
 from freezeframe.errors import FreezeframeError
-from workers import durable
+from workers import fitness
 from workers.bounded import answered
 from workers.guard.client import GuardLine
 from workers.host import Host
 from workers.hypervisor import agent, backup, checkpoint, lost
-from workers.hypervisor.disk import DomainDisk, obstacle
+from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import MIGRATIONS, Domain
 from workers.hypervisor.errors import AgentError
-from workers.journal import CaptureJournal, ClaimChange, ScratchChange
+from workers.hypervisor.image import header_of
+from workers.identity.read import Unknown, read_identities
+from workers.journal import CaptureJournal, ClaimChange
+from workers.scratch.files import make_files
 from workers.steps import refusal
 from workers.steps.mountpoints import moving_disks
+from workers.steps.parents import choose_parent, full_reason
 from workers.steps.undo import undo_guest
 
 #: Guests of a host that are prepared side by side; most of it is waiting for libvirt and agents.
@@ -44,8 +47,6 @@ REPOSITORY_LEAST_BYTES = 64 << 20
 #: Seconds for the repository to answer. More than object storage may take to fail (`s3_patience_s` and `s3_timeout_s`, 90 s),
 #: which knows better why; less than `prepare_timeout_s`, so that a directory that hangs is told and not only a silent host.
 REPOSITORY_PATIENCE_S = 100.0
-#: The least room for scratch files, however small the disks.
-SCRATCH_LEAST_BYTES = 64 << 20
 
 
 def prepare(host: Host, order: PrepareOrder) -> PrepareResult:
@@ -95,15 +96,16 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     journal.record(ClaimChange(guest_uuid=plan.guest_uuid))
     domain = host.hypervisor.domain(plan.guest_uuid)
     _check_state(domain, plan.hold.kind)
-    taken, skipped = choose_disks(domain.name, domain.disks(), plan.skip)
+    taken, skipped = fitness.choose_disks(domain.name, domain.disks(), plan.skip)
     _check_block_jobs(domain, taken)
     moving: tuple[str, ...] = ()
     if plan.hold.kind.freezes:
         _check_agent(domain, host.settings.agent_timeout_s)
         moving = _moving_disks(domain, plan.hold, taken, host.settings.agent_timeout_s)
-    prepared = tuple(_prepare_disk(domain, order, plan, disk) for disk in taken)
+    identities = read_identities(domain, [disk.target for disk in taken])
+    prepared = tuple(_prepare_disk(domain, order, plan, disk, identities) for disk in taken)
     _check_socket(host, domain)
-    _make_scratch_files(host, order, journal, domain, prepared)
+    make_files(host, journal, domain, prepared)
     return PreparedGuest(
         guest_uuid=domain.uuid,
         name=domain.name,
@@ -157,100 +159,36 @@ def _moving_disks(domain: Domain, hold: GuestHold, taken: Sequence[DomainDisk], 
     return () if hold.kind.pauses else moving
 
 
-def choose_disks(
-    guest: str, disks: Sequence[DomainDisk], skip: Sequence[str]
-) -> tuple[list[DomainDisk], list[SkippedDisk]]:
-    """Which disks are captured and which are left out, with the reason. Pure.
-
-    Raises DiskNotCapturableError for a disk with data of the guest's own that cannot be captured and that the caller has not
-    agreed to leave out.
-    """
-    unknown = set(skip) - {disk.target for disk in disks}
-    if unknown:
-        raise refusal.DiskNotCapturableError(
-            f"Guest {guest} has no disk {', '.join(sorted(unknown))} to leave out.",
-            advice=f"Its disks are {', '.join(disk.target for disk in disks) or 'none'}.",
-        )
-    taken, skipped = [], []
-    for disk in disks:
-        found = obstacle(disk)
-        if disk.target in skip:
-            skipped.append(SkippedDisk(target=disk.target, reason="the caller left it out"))
-        elif found is None:
-            taken.append(disk)
-        elif found.harmless:
-            skipped.append(SkippedDisk(target=disk.target, reason=found.reason))
-        else:
-            raise refusal.DiskNotCapturableError(
-                f"Disk {disk.target} of guest {guest} cannot be captured: {found.reason}.",
-                advice=f"Leave it out with --skip-disk {guest}:{disk.target} if you can do without it.",
-            )
-    if not taken:
-        raise refusal.NoDiskError(f"Guest {guest} has no disk that can be captured.")
-    return taken, skipped
-
-
-def _prepare_disk(domain: Domain, order: PrepareOrder, plan: GuestPlan, disk: DomainDisk) -> PreparedDisk:
+def _prepare_disk(
+    domain: Domain,
+    order: PrepareOrder,
+    plan: GuestPlan,
+    disk: DomainDisk,
+    identities: Mapping[str, DiskIdentity | Unknown],
+) -> PreparedDisk:
     size_bytes = domain.disk_bytes(disk.target)
-    parent = plan.parent_of(disk.target)
-    reason = full_reason(domain, disk, size_bytes, parent, order.chunk_bytes)
-    proven = parent if reason is None else None
+    choice = choose_parent(disk.target, identities, plan.parents)
+    untracked = fitness.untracked_reason(disk, header_of(disk))
+    reason = untracked or full_reason(domain, disk.target, size_bytes, choice, order.chunk_bytes)
+    proven = choice.parent if reason is None else None
+    identity = identities[disk.target]
     name = checkpoint.checkpoint_name(order.repository_id, order.capture_id)
     return PreparedDisk(
         target=disk.target,
         source=disk.source,
         source_format=disk.source_format,
+        identity=None if isinstance(identity, Unknown) else identity,
         size_bytes=size_bytes,
         kind=CaptureKind.INCREMENTAL if proven else CaptureKind.FULL,
         full_reason=reason,
         parent_capture_id=proven.capture_id if proven else None,
         parent_index=proven.index if proven else None,
         parent_checkpoint=proven.checkpoint if proven else None,
-        checkpoint=name if disk.carries_bitmaps else None,
+        checkpoint=name if untracked is None else None,
     )
-
-
-def full_reason(
-    domain: Domain, disk: DomainDisk, size_bytes: int, parent: ParentDisk | None, chunk_bytes: int
-) -> str | None:
-    """Why a disk must be read in full; None if its changes since the parent are proven."""
-    if not disk.carries_bitmaps:
-        return f"a {disk.source_format} disk keeps no record of its changes"
-    if parent is None:
-        return "there is no earlier capture of it to build upon, or a full one was asked for"
-    if parent.size_bytes != size_bytes:
-        return f"its size has changed from {parent.size_bytes} to {size_bytes} bytes"
-    if parent.chunk_bytes != chunk_bytes:
-        return "the repository's chunk size has changed"
-    return checkpoint.chain_fault(domain, parent.checkpoint, disk.target)
 
 
 def _check_socket(host: Host, domain: Domain) -> None:
     """A second backup is refused by libvirt only when it begins, inside the hold; find it out now."""
     if (socket := backup.current_socket(domain)) is not None:
         raise refusal.GuestBusyError(f"Guest {domain.name} has a backup running on host {host.host_id}, at {socket}.")
-
-
-def _make_scratch_files(
-    host: Host, order: PrepareOrder, journal: CaptureJournal, domain: Domain, disks: Sequence[PreparedDisk]
-) -> None:
-    total = sum(disk.size_bytes for disk in disks)
-    needed = max(int(total * host.settings.scratch_share), SCRATCH_LEAST_BYTES)
-    free = shutil.disk_usage(host.settings.scratch_dir).free
-    if free < needed:
-        raise refusal.ScratchSpaceError(
-            f"The scratch files of guest {domain.name} need {needed >> 20} MiB on host {host.host_id}, "
-            f"and {host.settings.scratch_dir} has {free >> 20} MiB free.",
-            advice="Make room there, or set FREEZEFRAME_SCRATCH_DIR to a larger file system.",
-        )
-    for disk in disks:
-        path = host.scratch_file(order.capture_id, domain.uuid, disk.target)
-        durable.make_directory(path.parent)
-        journal.record(ScratchChange(guest_uuid=domain.uuid, path=path))
-        command = ["qemu-img", "create", "-q", "-f", "qcow2", os.fspath(path), str(disk.size_bytes)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode:
-            raise refusal.ScratchSpaceError(
-                f"The scratch file for disk {disk.target} of guest {domain.name} cannot be made: {done.stderr.strip()}",
-                advice="Look at the file system of FREEZEFRAME_SCRATCH_DIR.",
-            )

@@ -60,10 +60,6 @@ class NoDiskError(RefusedError):
     advice = "There is nothing to capture; leave the guest out."
 
 
-class ScratchSpaceError(RefusedError):
-    code = "scratch-space"
-
-
 class RepositoryMismatchError(RefusedError):
     code = "repository-mismatch"
     advice = "Set FREEZEFRAME_REPOSITORY on this host to the repository that the orchestrator uses."

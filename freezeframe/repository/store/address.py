@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from freezeframe.missing import need_extra
 from freezeframe.repository.errors import RepositoryExists, RepositoryNotFound, RepositoryUnsupported
 from freezeframe.repository.layout import folder_of, folders
 from freezeframe.repository.store.directory import DirectoryStore
@@ -90,7 +91,7 @@ def _bucket(address: str, settings: S3Settings) -> tuple[S3Store, Store]:
     except ModuleNotFoundError as error:
         raise RepositoryUnsupported(
             f"The Python module {error.name} is not installed.",
-            advice="A repository in object storage needs the s3 extra: pip install 'freezeframe[s3]'.",
+            advice=f"A repository in object storage needs a package more. {need_extra('s3')}",
         ) from error
     parsed = S3Address.parse(address)
     store = S3Store(connect(parsed, settings), str(parsed))

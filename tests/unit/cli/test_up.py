@@ -6,6 +6,7 @@ import fcntl
 import signal
 import socket
 import stat
+import subprocess
 import threading
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ import pytest
 from freezeframe.cli import parts, up
 from freezeframe.cli.private_redis import free_port, private_redis
 from freezeframe.settings import BusSettings, HostSettings
+from freezeframe.supervise import Child, Part
 
 from .run import Run
 
@@ -65,6 +67,26 @@ def test_workers_end_before_the_guard_and_redis_last(host: HostSettings) -> None
     assert [part.name for part in ranked] == ["control", "data", "guard", "orchestrator", "flower", "redis"]
     told = {part.name for part in found if part.orphan_signal is signal.SIGTERM}
     assert told == {"guard", "redis"}
+
+
+def test_nothing_is_imported_from_where_up_was_typed(host: HostSettings, tmp_path: Path) -> None:
+    """Or a `redis.py` in /tmp would run as root."""
+    for module in ("freezeframe", "redis", "celery", "orchestrator", "structlog"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('imported from the working directory')")
+    service = parts.guard_part(host).argv
+    flower = parts.flower_part(1, {}).argv
+    for argv in ([*service[: service.index("guard")], "version"], [*flower[: flower.index("flower")], "report"]):
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_part_is_launched_without_the_working_directory_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "freezeframe.py").write_text("raise SystemExit('imported from the working directory')")
+    monkeypatch.chdir(tmp_path)
+    lines: list[str] = []
+    child = Child(Part("echo", ("echo", "ran"), ready=lambda: True), lambda _name, line: lines.append(line))
+    assert child.wait(60)
+    assert lines == ["ran"]
 
 
 def test_a_second_up_is_refused(run: Run, host: HostSettings) -> None:

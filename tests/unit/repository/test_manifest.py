@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.identity import DiskIdentity, Layer
 from freezeframe.contract.proof import Arrival, GuestProof, HostProof, Proof
 from freezeframe.contract.words import HoldKind
 from freezeframe.repository import Manifest, Repository
@@ -85,6 +86,15 @@ def test_what_is_not_a_manifest_of_this_format_is_damage(change: dict[str, objec
         del content["created_at"]
     with pytest.raises(ManifestDamaged, match="there"):
         parsed(checked(content))
+
+
+def test_a_disk_of_which_it_is_not_known_what_it_is_has_no_such_key() -> None:
+    storage = Layer(kind="file", place="/images/disk.qcow2", facts={"inode": "7"})
+    disk = disk_capture("ab" * 32, CHUNK).model_copy(update={"identity": DiskIdentity(active=storage)})
+    known, unknown = manifest_of(1, disk), manifest_of(1, disk_capture("ab" * 32, CHUNK))
+    assert b"identity" not in unknown.to_json()
+    assert parsed(unknown.to_json()).guests[0].disks[0].identity is None
+    assert parsed(known.to_json()) == known
 
 
 def test_captures_are_listed_newest_first(repository: Repository) -> None:

@@ -124,7 +124,7 @@ class World:
 
     def _write_disk(self, repository: Repository, random: Random, number: int) -> Manifest:
         disk = disk_of(*random.choices(CONTENTS, k=SLOTS))
-        parent = find_parents(repository.manifests(), GUEST).get("vda") if random.random() < 0.6 else None
+        parent = next(iter(find_parents(repository.manifests(), GUEST)), None) if random.random() < 0.6 else None
         writer = repository.disk_writer(SLOTS * CHUNK, CHUNK)
         dirty = set(range(SLOTS))
         if parent is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ from workers.pace import Paces
 
 
 @pytest.fixture
-def host(tmp_path: Path, bus_settings: BusSettings) -> Host:
+def host(tmp_path: Path, bus_settings: BusSettings) -> Iterator[Host]:
     durable.make_directory(tmp_path)
-    return Host(
+    made = Host(
         settings=HostSettings(host_id="host-a", state_dir=tmp_path, run_dir=tmp_path, scratch_dir=tmp_path / "scratch"),
         bus=bus_settings,
         repository=str(tmp_path / "repository"),
@@ -29,3 +30,5 @@ def host(tmp_path: Path, bus_settings: BusSettings) -> Host:
         claims=Claims(tmp_path),
         paces=Paces(tmp_path),
     )
+    yield made
+    made.redis.close()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from freezeframe.errors import EXIT_REFUSED
+from workers.fitness import choose_disks
 from workers.hypervisor.backup import BackupDisk, backup_xml
 from workers.hypervisor.checkpoint import checkpoint_name, checkpoint_xml
 from workers.hypervisor.disk import disks_of, parse
-from workers.steps.prepare import choose_disks
 from workers.steps.refusal import DiskNotCapturableError, NoDiskError
 
 DOMAIN = """
@@ -28,15 +29,18 @@ DOMAIN = """
 """
 TRANSIENT = "<disk type='file' device='disk'><source file='/images/t'/><target dev='vdt'/><transient/></disk>"
 VHOST_USER = "<disk type='vhostuser' device='disk'><source type='unix' path='/run/v.sock'/><target dev='vdu'/></disk>"
+SHAREABLE = (
+    "<disk type='file' device='disk'><driver type='raw'/><source file='/s'/><target dev='vds'/><shareable/></disk>"
+)
 PASSED_THROUGH = "<disk type='block' device='lun'><source dev='/dev/sdx'/><target dev='sdl'/></disk>"
 
 
 def test_disks_are_taken_and_drives_left_out_with_a_reason() -> None:
     taken, skipped = choose_disks("db1", disks_of(DOMAIN.format("")), [])
-    assert [(disk.target, disk.source, disk.carries_bitmaps) for disk in taken] == [
-        ("vda", "/images/a", True),
-        ("vdb", "/dev/vg/b", False),
-        ("vdc", "rbd:pool/c", False),
+    assert [(disk.target, disk.source, disk.source_format) for disk in taken] == [
+        ("vda", "/images/a", "qcow2"),
+        ("vdb", "/dev/vg/b", "raw"),
+        ("vdc", "rbd:pool/c", "raw"),
     ]
     assert {disk.target: disk.reason for disk in skipped} == {
         "sda": "it is a CD-ROM drive, whose medium is not the guest's own",
@@ -46,7 +50,12 @@ def test_disks_are_taken_and_drives_left_out_with_a_reason() -> None:
 
 @pytest.mark.parametrize(
     ("disk", "target", "reason"),
-    [(TRANSIENT, "vdt", "transient"), (VHOST_USER, "vdu", "vhostuser"), (PASSED_THROUGH, "sdl", "passed through")],
+    [
+        (TRANSIENT, "vdt", "transient"),
+        (VHOST_USER, "vdu", "vhostuser"),
+        (PASSED_THROUGH, "sdl", "passed through"),
+        pytest.param(SHAREABLE, "vds", "shareable", marks=pytest.mark.case("P2")),
+    ],
 )
 def test_a_disk_with_data_that_cannot_be_captured_is_refused_unless_the_caller_leaves_it_out(
     disk: str, target: str, reason: str
@@ -58,6 +67,13 @@ def test_a_disk_with_data_that_cannot_be_captured_is_refused_unless_the_caller_l
     assert caught.value.exit_code == EXIT_REFUSED
     _, skipped = choose_disks("db1", disks, [target])
     assert target in {one.target for one in skipped}
+
+
+def test_advice_to_leave_a_disk_out_can_be_pasted_whatever_the_guest_is_called() -> None:
+    with pytest.raises(DiskNotCapturableError) as caught:
+        choose_disks("old db's", disks_of(DOMAIN.format(TRANSIENT)), [])
+    quoted = shlex.quote("old db's:vdt")
+    assert f"--skip-disk {quoted} " in caught.value.hint
 
 
 def test_a_guest_without_any_disk_to_capture_is_refused() -> None:

@@ -8,15 +8,12 @@ import libvirt
 import pytest
 
 from freezeframe.contract.plan import ParentDisk
-from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import Domain
-from workers.steps.prepare import full_reason
+from workers.steps.parents import ParentChoice, full_reason
 
 BROKEN = "missing or broken bitmap"
 SIZE, CHUNK = 1 << 30, 1 << 20
 FIRST, SECOND = "freezeframe.6f1c2f6e0f5b.1", "freezeframe.6f1c2f6e0f5b.2"
-QCOW2 = DomainDisk("vda", "disk", "file", "/images/a.qcow2", "qcow2", transient=False)
-RAW = DomainDisk("vda", "disk", "file", "/images/a.raw", "raw", transient=False)
 PARENT = ParentDisk(
     capture_id="01KAAAAAAAAAAAAAAAAAAAAAAA", checkpoint=FIRST, index="ab" * 32, size_bytes=SIZE, chunk_bytes=CHUNK
 )
@@ -64,10 +61,11 @@ class Handle:
             raise error
 
 
-def reason(
-    handle: Handle, disk: DomainDisk = QCOW2, parent: ParentDisk | None = PARENT, size: int = SIZE, chunk: int = CHUNK
-) -> str | None:
-    return full_reason(Domain(handle), disk, size, parent, chunk)
+CHOICE = ParentChoice(PARENT)
+
+
+def reason(handle: Handle, choice: ParentChoice = CHOICE, size: int = SIZE, chunk: int = CHUNK) -> str | None:
+    return full_reason(Domain(handle), "vda", size, choice, chunk)
 
 
 def test_with_every_proof_it_is_an_incremental() -> None:
@@ -77,8 +75,7 @@ def test_with_every_proof_it_is_an_incremental() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"handle": Handle(), "disk": RAW}, "a raw disk keeps no record of its changes"),
-        ({"handle": Handle(), "parent": None}, "there is no earlier capture of it to build upon"),
+        ({"handle": Handle(), "choice": ParentChoice(reason="another disk")}, "another disk"),
         ({"handle": Handle(), "size": 2 * SIZE}, f"its size has changed from {SIZE} to {2 * SIZE} bytes"),
         ({"handle": Handle(), "chunk": 4 * CHUNK}, "the repository's chunk size has changed"),
         ({"handle": Handle(names=(SECOND,))}, f"checkpoint {FIRST} is not on the guest any more"),

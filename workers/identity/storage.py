@@ -1,0 +1,79 @@
+"""The facts of a file or a block device on this host. Every call may wait for storage that is away: see `read.py`."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from freezeframe.contract.identity import Layer
+from workers.identity.statx import statx
+
+SYS = Path("/sys")
+
+#: Where the kernel tells a device's own id, relative to its directory in /sys.
+_IDS = {
+    "device-mapper UUID": "dm/uuid",
+    "array UUID": "md/uuid",
+    "WWID": "wwid",  # NVMe, and SCSI since Linux 6
+    "SCSI WWID": "device/wwid",
+    "serial number": "serial",  # virtio
+    "device serial number": "device/serial",  # NVMe, others
+}
+_RBD_IDS = ("cluster_fsid", "pool", "pool_ns", "image_id", "name", "current_snap")
+
+
+def layer_of(path: str, *, backing: bool = False, sys: Path = SYS) -> Layer:
+    """What is at `path`. Raises OSError."""
+    resolved = os.path.realpath(path, strict=True)
+    found = Path(resolved).stat()
+    if stat.S_ISBLK(found.st_mode):
+        facts = device_facts(f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}", sys)
+        return Layer(kind="block", place=resolved, facts=facts or {"path": resolved})
+    facts = file_facts(resolved)
+    if backing:  # only ever read, so a change of it is a change of what the guest has
+        facts["modified"] = str(found.st_mtime_ns)
+    return Layer(kind="file", place=resolved, facts=facts)
+
+
+def file_facts(resolved: str) -> dict[str, str]:
+    """The facts of a regular file. An inode number alone may be used again by the next file; its birth time may not."""
+    born = statx(resolved)
+    facts = {"path": resolved, "inode": str(born.inode)}
+    if born.birth_ns is not None:
+        facts["birth time"] = str(born.birth_ns)
+    return facts
+
+
+def device_facts(number: str, sys: Path = SYS) -> dict[str, str]:
+    """The own id of the block device with that number (`major:minor`); nothing if it has none."""
+    directory = (sys / "dev/block" / number).resolve()
+    if (partition := _read(directory / "partition")) is not None:
+        whole = _device_facts(directory.parent, sys)
+        return whole and {**whole, "partition": partition, "begins at": _read(directory / "start") or ""}
+    return _device_facts(directory, sys)
+
+
+def _device_facts(directory: Path, sys: Path) -> dict[str, str]:
+    if (file := _read(directory / "loop/backing_file")) is not None:
+        return _loop_facts(file, _read(directory / "loop/offset") or "0")
+    if directory.name.startswith("rbd"):
+        image = sys / "bus/rbd/devices" / directory.name.removeprefix("rbd")
+        return {name: value for name in _RBD_IDS if (value := _read(image / name)) is not None}
+    return {name: value for name, place in _IDS.items() if (value := _read(directory / place)) is not None}
+
+
+def _loop_facts(file: str, offset: str) -> dict[str, str]:
+    """A loop device is the file behind it; its number is given out anew each time."""
+    facts = {"path": file}
+    with suppress(OSError):  # deleted meanwhile: its path is all that is known
+        facts = file_facts(file)
+    return {**facts, "offset": offset}
+
+
+def _read(path: Path) -> str | None:
+    """The text of a file in /sys; None if it is not there or empty."""
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+    return None
