@@ -36,5 +36,5 @@ def receipt_of(
         bytes_read=sum(result.bytes_read for result in transferred),
         bytes_stored=sum(result.bytes_stored for result in transferred),
         faults=run.faults,
-        warnings=run.warnings,
+        warnings=(*(warning for guest in guests for warning in guest.warnings), *run.warnings),
     )

@@ -69,6 +69,7 @@ def _guest_capture(
             _disk_capture(disk, transferred[guest.guest_uuid, disk.target], chunk_bytes) for disk in guest.disks
         ),
         skipped=guest.skipped,
+        warnings=guest.warnings,
     )
 
 

@@ -27,13 +27,14 @@ class GuestProof(Shape):
 
     guest_uuid: GuestUuid
     hold: GuestHold
-    moving_disks: tuple[DiskTarget, ...] = ()  # which the hold's mount points left out
+    moving_disks: tuple[DiskTarget, ...] = ()  # which the hold does not keep still, as far as prepare could tell
     hold_start_ns: int  # before the first call that keeps the guest still
     held_ns: int | None = None  # libvirt has confirmed the hold
     begun_ns: int | None = None  # libvirt has confirmed the backups of all its disks, begun in one transaction
     thaw_start_ns: int | None = None
     thawed_ns: int | None = None  # the guest itself has confirmed that it runs and is not frozen
     frozen_filesystems: int | None = None
+    expected_filesystems: int | None = None  # how many there were to freeze; None for a record that does not say
     cut_short: str | None = None  # why the hold may have ended before `thaw_start_ns`, by another hand than ours
 
     @property
@@ -59,18 +60,24 @@ class GuestProof(Shape):
         return self.hold.kind is not HoldKind.NONE and not self.moving_disks
 
     @property
-    def _all_frozen(self) -> bool:
-        """Whether as much was frozen as was asked for; a freeze of nothing has kept nothing still."""
+    def all_frozen(self) -> bool:
+        """Return True if as much was frozen as there was to freeze; a freeze of nothing keeps nothing still."""
         if not self.hold.kind.freezes or self.hold.kind.pauses:
             return True  # paused CPUs write to no filesystem
-        return (self.frozen_filesystems or 0) >= max(1, len(self.hold.mountpoints))
+        return (self.frozen_filesystems or 0) >= self.least_filesystems
+
+    @property
+    def least_filesystems(self) -> int:
+        """Return how many filesystems a freeze must have frozen, for the guest to count as still."""
+        expected = len(self.hold.mountpoints) if self.expected_filesystems is None else self.expected_filesystems
+        return max(1, expected)
 
     @property
     def own_instant(self) -> bool:
         """Whether the guest was kept still from before its backups began until after."""
         return (
             self.promises
-            and self._all_frozen
+            and self.all_frozen
             and self.cut_short is None
             and self.held_ns is not None
             and self.begun_ns is not None
@@ -155,7 +162,10 @@ def _host_shortcomings(host: HostProof) -> list[str]:
             found.append(f"guest {guest.guest_uuid} was not to be held")
         elif guest.moving_disks:
             disks = ", ".join(guest.moving_disks)
-            found.append(f"guest {guest.guest_uuid} was not to be held on {disks}, by its mount points")
+            found.append(f"guest {guest.guest_uuid} was not kept still on {disks} by its hold")
+        elif not guest.all_frozen:
+            number = f"{guest.frozen_filesystems or 0} of {guest.least_filesystems}"
+            found.append(f"guest {guest.guest_uuid} froze {number} filesystems")
         elif not guest.own_instant:
             found.append(f"guest {guest.guest_uuid} was not held still while its backup began")
         elif guest.begun_ns is None or guest.begun_ns > host.report_ns:

@@ -47,7 +47,9 @@ class PreparedGuest(Shape):
     domain_xml: str = ""
     disks: tuple[PreparedDisk, ...] = ()
     skipped: tuple[SkippedDisk, ...] = ()
-    moving_disks: tuple[DiskTarget, ...] = ()  # which the hold does not keep still, as its mount points leave them out
+    moving_disks: tuple[DiskTarget, ...] = ()  # which the hold does not keep still, as far as can be proven
+    filesystems: int = 0  # how many a freeze must answer at least, for the guest to count as still
+    warnings: tuple[str, ...] = ()
 
 
 class PrepareResult(Result):

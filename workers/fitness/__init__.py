@@ -7,9 +7,21 @@ functions decide. A refusal names guest, disk and remedy, before any guest is he
 |-------------------------------------------------|--------------|----------------------------------------------------|
 | Can this disk be captured?                      | disks        | taken, skipped with a reason, or refused           |
 | Can this disk record its changes?               | tracking     | None, or the reason for a full without checkpoint  |
+| Does the hold keep this disk still?             | stillness    | the moving disks, and how many filesystems freeze  |
+| Can the guest be held so, in its state?         | guest        | None, or the refusal                               |
 """
 
 from workers.fitness.disks import choose_disks
+from workers.fitness.guest import blocked_command, state_refusal
+from workers.fitness.stillness import MovingDisk, Stillness, stillness
 from workers.fitness.tracking import untracked_reason
 
-__all__ = ["choose_disks", "untracked_reason"]
+__all__ = [
+    "MovingDisk",
+    "Stillness",
+    "blocked_command",
+    "choose_disks",
+    "state_refusal",
+    "stillness",
+    "untracked_reason",
+]

@@ -14,6 +14,7 @@ from typing import Literal
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError, telling
 from workers.hypervisor.filesystem import Filesystem
+from workers.hypervisor.freeze_failure import answering
 
 FreezeStatus = Literal["thawed", "frozen"]
 
@@ -31,20 +32,26 @@ def freeze_status(domain: Domain, timeout_s: int) -> FreezeStatus:
 
 
 def freeze(domain: Domain, timeout_s: int, mountpoints: Sequence[str] = ()) -> int:
-    """Freeze the guest's filesystems, or only those at `mountpoints`; how many.
+    """Freeze the guest's filesystems, or only those at `mountpoints`, and return how many.
 
-    Raises AgentError, after which the guest may be frozen all the same.
+    Raises AgentError, after which the guest may be frozen all the same; FreezeFailedError if the agent answered with an error.
     """
-    with telling(f"freezing {domain}", AgentError):
+    with answering(domain), telling(f"freezing {domain}", AgentError):
         domain.handle.agentSetResponseTimeout(timeout_s)
         return int(domain.handle.fsFreeze(list(mountpoints) if mountpoints else None))
 
 
 def filesystems(domain: Domain, timeout_s: int) -> list[Filesystem]:
-    """What the guest has mounted, as far as a freeze can reach it. Raises AgentError."""
+    """Return what the guest has mounted, as far as a freeze can reach it. Raises AgentError."""
     with telling(f"asking {domain} for its filesystems", AgentError):
         domain.handle.agentSetResponseTimeout(timeout_s)
-        return [Filesystem(str(where), tuple(disks or ())) for where, _, _, disks in domain.handle.fsInfo()]
+        return [_filesystem(*listed) for listed in domain.handle.fsInfo()]
+
+
+def _filesystem(mountpoint: str, name: str | None, kind: str | None, disks: Sequence[str | None] | None) -> Filesystem:
+    """Map one entry of fsInfo. It has None for a device at whose address libvirt knows no disk. [qemuAgentFSInfoToPublic]"""
+    known = tuple(str(disk) for disk in disks or () if disk)
+    return Filesystem(mountpoint, known, name or "", kind or "", unmapped=len(known) < len(disks or ()))
 
 
 def thaw(domain: Domain, timeout_s: int) -> int:

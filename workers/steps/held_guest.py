@@ -43,6 +43,7 @@ class HeldGuest:
     agent_timeout_s: int
     agent_socket: Path | None = None
     delay_s: float = 0.0
+    filesystems: int | None = None  # how many there are to freeze
     over: threading.Event = field(default_factory=threading.Event)  # nobody is held any more, or shall be
     hold_start_ns: int = 0
     held_ns: int | None = None
@@ -101,6 +102,7 @@ class HeldGuest:
             thaw_start_ns=self.thaw_start_ns,
             thawed_ns=self.thawed_ns,
             frozen_filesystems=self.frozen,
+            expected_filesystems=self.filesystems,
             cut_short=self._cut_short(lease_stood=lease_stood),
         )
 
@@ -156,6 +158,7 @@ def _ready_guest(
         hold=hold,
         hold_timeout_s=order.hold_timeout_s,
         moving_disks=guest.moving_disks,
+        filesystems=guest.filesystems,
         backup_xml=backup.backup_xml(socket, disks, left_out),
         checkpoint_xml=checkpoint.checkpoint_xml(name, tracked, [*untracked, *left_out]) if name else None,
         agent_timeout_s=host.settings.agent_timeout_s,

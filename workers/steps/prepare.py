@@ -11,6 +11,7 @@ A guest that is refused is undone at once and named in the result; the orchestra
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,16 +27,17 @@ from workers import fitness
 from workers.bounded import answered
 from workers.guard.client import GuardLine
 from workers.host import Host
-from workers.hypervisor import agent, backup, checkpoint, lost
+from workers.hypervisor import agent, agent_info, backup, checkpoint, lost
 from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import MIGRATIONS, Domain
 from workers.hypervisor.errors import AgentError
+from workers.hypervisor.filesystem import Filesystem
+from workers.hypervisor.freeze_failure import refused
 from workers.hypervisor.image import header_of
 from workers.identity.read import Unknown, read_identities
 from workers.journal import CaptureJournal, ClaimChange
 from workers.scratch.files import make_files
 from workers.steps import refusal
-from workers.steps.mountpoints import moving_disks
 from workers.steps.parents import choose_parent, full_reason
 from workers.steps.undo import undo_guest
 
@@ -98,10 +100,11 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     _check_state(domain, plan.hold.kind)
     taken, skipped = fitness.choose_disks(domain.name, domain.disks(), plan.skip)
     _check_block_jobs(domain, taken)
-    moving: tuple[str, ...] = ()
+    still = fitness.Stillness()
     if plan.hold.kind.freezes:
-        _check_agent(domain, host.settings.agent_timeout_s)
-        moving = _moving_disks(domain, plan.hold, taken, host.settings.agent_timeout_s)
+        commands = _check_agent(domain, plan.hold, host.settings.agent_timeout_s)
+        listed = _filesystems(domain, commands, host.settings.agent_timeout_s)
+        still = fitness.stillness(domain.name, plan.hold, taken, listed)
     identities = read_identities(domain, [disk.target for disk in taken])
     prepared = tuple(_prepare_disk(domain, order, plan, disk, identities) for disk in taken)
     _check_socket(host, domain)
@@ -113,7 +116,9 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
         domain_xml=domain.stored_xml(),
         disks=prepared,
         skipped=tuple(skipped),
-        moving_disks=moving,
+        moving_disks=tuple(disk.target for disk in still.moving),
+        filesystems=still.filesystems,
+        warnings=still.warnings(domain.name),
     )
 
 
@@ -125,8 +130,8 @@ def _check_state(domain: Domain, hold: HoldKind) -> None:
     job = domain.job()
     if job in MIGRATIONS:
         raise refusal.GuestMigratingError(f"Guest {domain.name} is migrating ({job}).")
-    if domain.state() == "paused" and hold is not HoldKind.NONE:
-        raise refusal.GuestPausedError(f"Guest {domain.name} is paused already, and not by this capture.")
+    if (unfit := fitness.state_refusal(domain.name, domain.state(), hold)) is not None:
+        raise unfit
     if job is not None:
         raise refusal.GuestBusyError(f"Guest {domain.name} is busy with another job: {job}.")
 
@@ -137,26 +142,35 @@ def _check_block_jobs(domain: Domain, disks: Sequence[DomainDisk]) -> None:
             raise refusal.GuestBusyError(f"Disk {disk.target} of guest {domain.name} has a block job.")
 
 
-def _check_agent(domain: Domain, timeout_s: int) -> None:
+def _check_agent(domain: Domain, hold: GuestHold, timeout_s: int) -> Mapping[str, bool] | None:
+    """Refuse a guest whose agent does not answer, blocks what the hold needs, or has frozen it; what the agent knows."""
     try:
+        commands = agent_info.commands(domain, timeout_s)
+        if (blocked := fitness.blocked_command(domain.name, hold, commands)) is not None:
+            raise blocked
         status = agent.freeze_status(domain, timeout_s)
     except AgentError as error:
         raise refusal.NoAgentError(
             f"The agent of guest {domain.name} does not answer: {error.message}",
-            advice=f"Start qemu-guest-agent in the guest, or capture it with --guest-hold {domain.name}:pause. If it runs, "
-            "restart it: libvirt loses sight of an agent that was restarted while a backup ran.",
+            advice="Start qemu-guest-agent in the guest, or capture it with --guest-hold "
+            f"{shlex.quote(f'{domain.name}:pause')}. If it runs, restart it: libvirt loses sight of an agent that was "
+            "restarted while a backup ran.",
         ) from error
     if status == "frozen":
         raise refusal.GuestFrozenError(f"Guest {domain.name} is frozen already, and not by this capture.")
+    return commands
 
 
-def _moving_disks(domain: Domain, hold: GuestHold, taken: Sequence[DomainDisk], timeout_s: int) -> tuple[str, ...]:
-    """What its mount points leave out. A pause as well keeps all of the guest still."""
-    if not hold.mountpoints:
-        return ()
-    targets = [disk.target for disk in taken]
-    moving = moving_disks(domain.name, agent.filesystems(domain, timeout_s), hold.mountpoints, targets)
-    return () if hold.kind.pauses else moving
+def _filesystems(domain: Domain, commands: Mapping[str, bool] | None, timeout_s: int) -> list[Filesystem] | None:
+    """Ask the agent for the guest's filesystems; None if it cannot list them. Raises AgentError if it does not answer."""
+    if commands is not None and not commands.get("guest-get-fsinfo"):
+        return None
+    try:
+        return agent.filesystems(domain, timeout_s)
+    except AgentError as error:
+        if refused(error):
+            return None
+        raise
 
 
 def _prepare_disk(

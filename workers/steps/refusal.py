@@ -19,7 +19,19 @@ class GuestNotRunningError(RefusedError):
 
 class GuestPausedError(RefusedError):
     code = "guest-paused"
-    advice = "Resume it, or capture it with --hold none."
+
+
+class GuestSuspendedError(RefusedError):
+    code = "guest-suspended"
+
+
+class GuestCrashedError(RefusedError):
+    code = "guest-crashed"
+
+
+class GuestEndingError(RefusedError):
+    code = "guest-ending"
+    advice = "Start the guest again when it is off; stopped guests cannot be captured yet."
 
 
 class GuestBusyError(RefusedError):
@@ -49,6 +61,18 @@ class GuestFrozenError(RefusedError):
 
 class NoAgentError(RefusedError):
     code = "no-agent"
+
+
+class AgentCommandBlockedError(RefusedError):
+    """The agent's configuration in the guest forbids a command that the hold needs."""
+
+    code = "agent-command-blocked"
+
+
+class MountpointError(RefusedError):
+    """A filesystem that shall be frozen is not there."""
+
+    code = "mountpoint"
 
 
 class DiskNotCapturableError(RefusedError):

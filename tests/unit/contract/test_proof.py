@@ -103,6 +103,7 @@ def test_without_one_link_of_the_chain_there_is_no_group_but_guests_keep_their_o
         guest(BETA, frozen_filesystems=0),  # the agent froze, and had nothing to freeze
         guest(BETA, frozen_filesystems=1, hold=GuestHold(kind=HoldKind.FREEZE, mountpoints=("/a", "/b"))),
         guest(BETA, moving_disks=("vdb",)),
+        guest(BETA, frozen_filesystems=1, expected_filesystems=2),  # one could not be frozen, or was unmounted
     ],
 )
 def test_a_guest_that_was_not_still_is_crash_consistent_and_so_is_the_whole(lost: GuestProof) -> None:
@@ -120,6 +121,29 @@ def test_the_hold_window_lasts_until_the_guest_has_confirmed() -> None:
 def test_mount_points_that_reach_every_disk_are_as_good_as_all() -> None:
     some = guest(BETA, hold=GuestHold(kind=HoldKind.FREEZE, mountpoints=("/a", "/b")))
     assert consistency(proof(host("a", guest(ALPHA)), host("b", some))) is Consistency.GROUP
+
+
+def test_a_filesystem_that_was_mounted_since_prepare_is_frozen_too() -> None:
+    more = guest(BETA, frozen_filesystems=3, expected_filesystems=2)
+    assert consistency(proof(host("a", guest(ALPHA)), host("b", more))) is Consistency.GROUP
+
+
+@pytest.mark.case("P1")
+def test_fewer_frozen_than_there_were_to_freeze_is_said() -> None:
+    fewer = guest(BETA, frozen_filesystems=1, expected_filesystems=2)
+    whole = proof(host("a", guest(ALPHA)), host("b", fewer))
+    assert f"guest {BETA} froze 1 of 2 filesystems" in shortcomings(whole)
+    assert failures(whole) != []
+
+
+def test_a_mount_point_named_twice_over_one_filesystem_counts_once() -> None:
+    bound = guest(
+        BETA,
+        hold=GuestHold(kind=HoldKind.FREEZE, mountpoints=("/a", "/b")),
+        frozen_filesystems=1,
+        expected_filesystems=1,
+    )
+    assert consistency(proof(host("a", guest(ALPHA)), host("b", bound))) is Consistency.GROUP
 
 
 def test_paused_cpus_keep_a_guest_still_whatever_was_frozen() -> None:
@@ -158,6 +182,7 @@ def hosts_named(host_id: str, guest_uuid: str) -> st.SearchStrategy[HostProof]:
         hold=st.sampled_from([GuestHold(kind=HoldKind.FREEZE), GuestHold(kind=HoldKind.NONE)]),
         moving_disks=st.sampled_from([(), ("vdb",)]),
         frozen_filesystems=st.none() | st.integers(0, 2),
+        expected_filesystems=st.none() | st.integers(0, 2),
         hold_start_ns=st.integers(0, 9),
         held_ns=times,
         begun_ns=times,

@@ -1,0 +1,150 @@
+"""Guests that cannot be held as asked are refused in prepare, with their state or the command that is blocked (P6, G3)."""
+
+from __future__ import annotations
+
+import shlex
+
+import libvirt
+import pytest
+
+from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.words import HoldKind
+from freezeframe.errors import EXIT_REFUSED
+from workers.fitness import blocked_command, state_refusal
+from workers.hypervisor import agent, agent_info
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import AgentError
+from workers.hypervisor.freeze_failure import FreezeFailedError, FreezeHookError, refused
+
+FREEZE = GuestHold(kind=HoldKind.FREEZE)
+SOME = GuestHold(kind=HoldKind.FREEZE, mountpoints=("/srv",))
+ALL_ENABLED = dict.fromkeys(
+    ("guest-fsfreeze-freeze", "guest-fsfreeze-freeze-list", "guest-fsfreeze-thaw", "guest-fsfreeze-status"), True
+)
+
+
+@pytest.mark.case("P6")
+@pytest.mark.parametrize("hold", [HoldKind.FREEZE, HoldKind.PAUSE, HoldKind.FREEZE_PAUSE])
+@pytest.mark.parametrize(
+    ("state", "said", "advised"),
+    [
+        ("paused", "paused already", "virsh resume 'old db'"),
+        ("pmsuspended", "suspended", "virsh dompmwakeup 'old db'"),
+        ("crashed", "crashed", "virsh reset 'old db'"),
+    ],
+)
+def test_a_guest_that_does_not_run_is_refused_with_its_state(
+    state: str, said: str, advised: str, hold: HoldKind
+) -> None:
+    refusal = state_refusal("old db", state, hold)
+    assert refusal is not None
+    assert refusal.exit_code == EXIT_REFUSED
+    assert "Guest old db" in refusal.message
+    assert said in refusal.message
+    assert advised in refusal.hint
+    assert f"--guest-hold {shlex.quote('old db:none')}" in refusal.hint
+    assert state_refusal("old db", state, HoldKind.NONE) is None
+
+
+@pytest.mark.case("P6")
+def test_a_guest_that_shuts_down_is_refused_however_it_is_held() -> None:
+    for hold in HoldKind:
+        assert state_refusal("db", "in shutdown", hold) is not None
+        assert state_refusal("db", "running", hold) is None
+        assert state_refusal("db", "idle", hold) is None
+
+
+@pytest.mark.case("G3")
+@pytest.mark.parametrize("blocked", ["guest-fsfreeze-freeze", "guest-fsfreeze-thaw", "guest-fsfreeze-status"])
+def test_a_freeze_that_the_agent_blocks_is_refused_with_the_command(blocked: str) -> None:
+    refusal = blocked_command("db", FREEZE, {**ALL_ENABLED, blocked: False})
+    assert refusal is not None
+    assert refusal.exit_code == EXIT_REFUSED
+    assert blocked in refusal.message
+    assert "--guest-hold db:pause" in refusal.hint
+    assert "install" not in refusal.hint.lower()
+
+
+@pytest.mark.case("G3")
+def test_only_the_commands_that_the_hold_needs_must_be_allowed() -> None:
+    no_list = {**ALL_ENABLED, "guest-fsfreeze-freeze-list": False}
+    assert blocked_command("db", FREEZE, no_list) is None
+    assert blocked_command("db", SOME, no_list) is not None
+    assert blocked_command("db", SOME, {**ALL_ENABLED, "guest-fsfreeze-freeze": False}) is None
+    assert blocked_command("db", GuestHold(kind=HoldKind.PAUSE), {}) is None
+    assert blocked_command("db", FREEZE, None) is None
+
+
+@pytest.mark.case("G3")
+def test_a_command_that_the_agent_does_not_have_is_said_to_be_unknown() -> None:
+    refusal = blocked_command("db", FREEZE, {"guest-ping": True})
+    assert refusal is not None
+    assert "does not know guest-fsfreeze-status, guest-fsfreeze-freeze, guest-fsfreeze-thaw" in refusal.message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "[]",
+        '{"return": {}}',
+        '{"return": {"supported_commands": [{"name": "x"}]}}',
+        '{"return": null}',
+        '{"return": {"supported_commands": [{"name": 1, "enabled": "yes"}]}}',
+    ],
+)
+def test_a_guest_that_answers_guest_info_with_something_else_has_said_nothing(answer: str) -> None:
+    assert agent_info.parse(answer) is None
+
+
+class Handle:
+    """A guest whose agent answers a freeze as told."""
+
+    def __init__(self, error: str, code: int) -> None:
+        self.error = libvirt.libvirtError(error)
+        self.error.err = (code, libvirt.VIR_FROM_QEMU, error, 2, "", None, None, 0, 0)
+
+    def UUIDString(self) -> str:  # noqa: N802  libvirt's name
+        return "00000000-0000-4000-8000-00000000000a"
+
+    def name(self) -> str:
+        return "old db"
+
+    def agentSetResponseTimeout(self, timeout_s: int) -> None:  # noqa: N802  libvirt's name
+        assert timeout_s > 0
+
+    def fsFreeze(self, mountpoints: list[str] | None) -> int:  # noqa: N802  libvirt's name
+        assert mountpoints is None
+        raise self.error
+
+
+REFUSES = "internal error: unable to execute QEMU agent command 'guest-fsfreeze-freeze': "
+
+
+@pytest.mark.case("G3")
+@pytest.mark.parametrize(
+    ("said", "failure"),
+    [
+        (REFUSES + "fsfreeze hook has failed with status 1", FreezeHookError),
+        (REFUSES + "failed to freeze /srv: Invalid argument", FreezeFailedError),
+    ],
+)
+def test_a_freeze_that_failed_in_the_guest_is_said_as_such_and_a_pause_advised(
+    said: str, failure: type[FreezeFailedError]
+) -> None:
+    domain = Domain(Handle(said, libvirt.VIR_ERR_INTERNAL_ERROR))
+    with pytest.raises(failure) as caught:
+        agent.freeze(domain, 5)
+    assert type(caught.value) is failure
+    assert said.removeprefix(REFUSES) in caught.value.message
+    assert f"--guest-hold {shlex.quote('old db:pause')}" in caught.value.hint
+    assert "install" not in caught.value.hint.lower()
+
+
+@pytest.mark.case("G3")
+def test_an_agent_that_does_not_answer_a_freeze_is_not_said_to_have_failed() -> None:
+    domain = Domain(Handle("Guest agent is not responding", libvirt.VIR_ERR_AGENT_UNRESPONSIVE))
+    with pytest.raises(AgentError) as caught:
+        agent.freeze(domain, 5)
+    assert type(caught.value) is AgentError
+    assert not refused(caught.value)

@@ -1,0 +1,146 @@
+"""One guest prepared: the facts that libvirt and the agent tell become decisions, and a refusal takes no guest along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import libvirt_qemu
+import pytest
+
+from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.order import PrepareOrder
+from freezeframe.contract.plan import GuestPlan
+from freezeframe.contract.result import PreparedGuest
+from freezeframe.contract.words import HoldKind, Method
+from workers import durable
+from workers.host import Host
+from workers.hypervisor.connection import Hypervisor
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.fake_guest import FakeGuest, disk_xml, domain_xml
+from workers.steps import prepare
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+ROOT = ["/", "vda1", "ext4", ["vda"]]
+
+Prepare = Callable[..., PreparedGuest]
+
+
+@pytest.fixture
+def prepared(host: Host, monkeypatch: pytest.MonkeyPatch) -> Prepare:
+    """Prepare one fake guest on a host that has it."""
+    durable.make_directory(host.settings.scratch_dir)
+
+    def attempt(guest: FakeGuest, hold: HoldKind = HoldKind.FREEZE, **plan: Any) -> PreparedGuest:
+        def find(_: Hypervisor, guest_uuid: str) -> Domain:
+            assert guest_uuid == guest.uuid
+            return Domain(guest)
+
+        def ask(handle: FakeGuest, command: str, timeout_s: int, flags: int) -> str:
+            assert flags == 0
+            return handle.agent_command(command, timeout_s)
+
+        monkeypatch.setattr(Hypervisor, "domain", find)
+        monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", ask)
+        wanted = GuestPlan(guest_uuid=guest.uuid, name="alpha", hold=GuestHold(kind=hold), **plan)
+        order = PrepareOrder(
+            capture_id=CAPTURE,
+            epoch=1,
+            host_id="host-a",
+            not_after=datetime.now(UTC) + timedelta(minutes=1),
+            method=Method.BACKUP_PULL,
+            repository_id="6f1c2f6e-0f5b-4a3e-9d0e-2f6b8a1c3d4e",
+            chunk_bytes=4096,
+            guests=(wanted,),
+        )
+        return prepare._prepare_guest(host, order, host.journal.of(CAPTURE), wanted)
+
+    return attempt
+
+
+def two_disks(**more: Any) -> FakeGuest:
+    return FakeGuest(domain_xml(disk_xml("vda", "/images/a"), disk_xml("vdb", "/images/b")), **more)
+
+
+@pytest.mark.case("P1")
+def test_a_raw_database_beside_a_frozen_root_is_named_in_the_result(prepared: Prepare) -> None:
+    made = prepared(two_disks(filesystems=[ROOT]))
+    assert made.fault is None
+    assert (made.moving_disks, made.filesystems) == (("vdb",), 1)
+    assert "Disk vdb of guest alpha" in made.warnings[0]
+    assert "--guest-hold alpha:freeze-pause" in made.warnings[0]
+
+
+@pytest.mark.case("P1")
+def test_with_a_filesystem_on_each_disk_nothing_moves(prepared: Prepare) -> None:
+    made = prepared(two_disks(filesystems=[ROOT, ["/srv", "vdb", "xfs", ["vdb"]]]))
+    assert (made.moving_disks, made.filesystems, made.warnings) == ((), 2, ())
+
+
+@pytest.mark.case("P1")
+@pytest.mark.parametrize("known", [True, False])
+def test_an_agent_that_may_not_list_filesystems_proves_nothing(prepared: Prepare, known: bool) -> None:  # noqa: FBT001
+    guest = two_disks(filesystems=[ROOT])
+    guest.commands["guest-get-fsinfo"] = False
+    if not known:
+        guest.commands = {"guest-get-fsinfo": False}  # an answer without the rest, which no agent gives
+        guest.agent_command = _without_info  # type: ignore[method-assign]
+    assert prepared(guest).moving_disks == ("vda", "vdb")
+
+
+def _without_info(command: str, timeout_s: int) -> str:
+    if "guest-info" in command:
+        return '{"return": {"version": "0.1"}}'
+    return FakeGuest("").agent_command(command, timeout_s)
+
+
+@pytest.mark.case("P1")
+def test_freeze_pause_keeps_the_raw_disk_still(prepared: Prepare) -> None:
+    assert prepared(two_disks(filesystems=[ROOT]), HoldKind.FREEZE_PAUSE).moving_disks == ()
+
+
+@pytest.mark.case("G3")
+def test_a_blocked_freeze_is_refused_in_prepare_by_the_command_s_name(prepared: Prepare) -> None:
+    guest = two_disks(filesystems=[ROOT])
+    guest.commands["guest-fsfreeze-freeze"] = False
+    fault = prepared(guest).fault
+    assert fault is not None
+    assert (fault.code, fault.guest) == ("agent-command-blocked", "alpha")
+    assert "guest-fsfreeze-freeze" in fault.message
+    assert prepared(guest, HoldKind.PAUSE).fault is None
+
+
+@pytest.mark.case("P2")
+def test_a_shareable_disk_is_refused_in_prepare(prepared: Prepare) -> None:
+    guest = FakeGuest(domain_xml(disk_xml("vda", "/a"), disk_xml("vds", "/s", more="<shareable/>")), filesystems=[ROOT])
+    fault = prepared(guest).fault
+    assert fault is not None
+    assert "Disk vds of guest alpha" in fault.message
+    assert "--skip-disk alpha:vds" in fault.advice
+    assert prepared(guest, skip=("vds",)).fault is None
+
+
+@pytest.mark.case("P6")
+@pytest.mark.parametrize(("state", "code"), [(3, "guest-paused"), (6, "guest-crashed"), (7, "guest-suspended")])
+def test_a_guest_that_stands_is_refused_with_its_state(prepared: Prepare, state: int, code: str) -> None:
+    fault = prepared(two_disks(filesystems=[ROOT], state_code=state)).fault
+    assert fault is not None
+    assert fault.code == code
+    assert prepared(two_disks(state_code=state), HoldKind.NONE).fault is None
+
+
+@pytest.mark.case("G2")
+def test_a_qcow2_of_version_2_is_captured_in_full_without_a_checkpoint(prepared: Prepare, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"QFI\xfb\0\0\0\x02" + bytes(96))
+    new.write_bytes(b"QFI\xfb\0\0\0\x03" + bytes(96))
+    guest = FakeGuest(
+        domain_xml(disk_xml("vda", str(old), driver="qcow2"), disk_xml("vdb", str(new), driver="qcow2")),
+        filesystems=[ROOT],
+    )
+    by_target = {disk.target: disk for disk in prepared(guest).disks}
+    assert by_target["vda"].checkpoint is None
+    assert "qemu-img amend" in (by_target["vda"].full_reason or "")
+    assert by_target["vdb"].checkpoint is not None

@@ -1,0 +1,117 @@
+"""Decide which disks a hold keeps still. Pure.
+
+    paused vCPUs                         every disk is still
+    a freeze alone                       a disk is still if a frozen filesystem is on it, and no filesystem that is not frozen
+    no hold                              nothing is promised, so nothing is asked
+
+A freeze reaches the mounted filesystems that the agent lists, and no raw device, ZFS pool or FUSE mount. A disk on which the
+agent shows no filesystem therefore counts as moving: nothing proves that the guest does not write to it. So does every disk of
+a guest whose agent cannot tell, and every disk that an unfrozen filesystem may be on. A disk that the guest cannot write to is
+still.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from freezeframe.contract.hold import GuestHold
+from workers.hypervisor.disk import DomainDisk
+from workers.hypervisor.filesystem import Filesystem
+from workers.steps.refusal import MountpointError
+
+#: Filesystems that nothing writes to, mounted however. They cannot be frozen and need not be.
+_READ_ONLY_KINDS: Final = frozenset({"squashfs", "erofs", "cramfs", "romfs", "iso9660", "cdfs"})
+#: Filesystems that are written to and cannot be frozen: the agent passes over what answers EOPNOTSUPP, and counts it not.
+#: [qga/commands-posix.c; Linux: no freeze_fs in their super_operations] A kind that is on neither list counts as one that can
+#: be frozen, and the number that the freeze answers tells whether it was.
+_UNFREEZABLE_KINDS: Final = frozenset({"vfat", "msdos", "fat", "fat32", "exfat", "hfs", "hfsplus", "minix", "ntfs3"})
+
+
+@dataclass(frozen=True)
+class MovingDisk:
+    """A disk that the hold does not keep still, and why."""
+
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stillness:
+    """What a hold keeps still: `moving` are the other disks, `filesystems` the number that a freeze must answer at least."""
+
+    moving: tuple[MovingDisk, ...] = ()
+    filesystems: int = 0
+
+    def warnings(self, guest: str) -> tuple[str, ...]:
+        """Return a sentence for each moving disk, with the command that would keep it still."""
+        choice = shlex.quote(f"{guest}:freeze-pause")
+        return tuple(
+            f"Disk {disk.target} of guest {guest} is not kept still by the freeze: {disk.reason}. The guest's label is crash. "
+            f"--guest-hold {choice} keeps it still."
+            for disk in self.moving
+        )
+
+
+def stillness(
+    guest: str, hold: GuestHold, disks: Sequence[DomainDisk], filesystems: Sequence[Filesystem] | None
+) -> Stillness:
+    """Return which of the captured `disks` the hold keeps still. `filesystems` is None if the agent cannot list them.
+
+    Raises MountpointError for a mount point that the guest does not have.
+    """
+    if not hold.kind.freezes:
+        return Stillness()
+    if filesystems is None:
+        reason = "the guest's agent cannot say which filesystems are on it"
+        return Stillness() if hold.kind.pauses else _all_moving(disks, reason)
+    _check_mountpoints(guest, hold, filesystems)
+    if hold.kind.pauses:
+        return Stillness()
+    return _of_freeze(hold, disks, filesystems)
+
+
+def _of_freeze(hold: GuestHold, disks: Sequence[DomainDisk], filesystems: Sequence[Filesystem]) -> Stillness:
+    wanted = {one.identity for one in filesystems if not hold.mountpoints or one.mountpoint in hold.mountpoints}
+    frozen = [one for one in filesystems if one.identity in wanted and _can_freeze(one)]
+    written = [one for one in filesystems if one not in frozen and one.kind.lower() not in _READ_ONLY_KINDS]
+    for one in written:
+        if not one.mapped:
+            return _all_moving(disks, f"{_named(one)} {_why_unfrozen(one)}, and which disks it is on is not known")
+    reasons = {target: f"{_named(one)} on it {_why_unfrozen(one)}" for one in written for target in one.disks}
+    still = {target for one in frozen for target in one.disks}
+    moving = [
+        MovingDisk(disk.target, reasons.get(disk.target, "the guest's agent shows no frozen filesystem on it"))
+        for disk in disks
+        if not disk.readonly and (disk.target not in still or disk.target in reasons)
+    ]
+    return Stillness(tuple(moving), len({one.identity for one in frozen}))
+
+
+def _all_moving(disks: Sequence[DomainDisk], reason: str) -> Stillness:
+    return Stillness(tuple(MovingDisk(disk.target, reason) for disk in disks if not disk.readonly))
+
+
+def _check_mountpoints(guest: str, hold: GuestHold, filesystems: Sequence[Filesystem]) -> None:
+    known = {filesystem.mountpoint for filesystem in filesystems}
+    unknown = sorted(set(hold.mountpoints) - known)
+    if unknown:
+        raise MountpointError(
+            f"Guest {guest} has no filesystem mounted at {', '.join(unknown)}.",
+            advice=f"It has: {', '.join(sorted(known)) or 'none that its agent lists'}.",
+        )
+
+
+def _can_freeze(one: Filesystem) -> bool:
+    kind = one.kind.lower()
+    return kind not in _READ_ONLY_KINDS | _UNFREEZABLE_KINDS and not kind.startswith("fuse")
+
+
+def _named(one: Filesystem) -> str:
+    return f"filesystem {one.mountpoint} ({one.kind})" if one.kind else f"filesystem {one.mountpoint}"
+
+
+def _why_unfrozen(one: Filesystem) -> str:
+    return "is not among the mount points to freeze" if _can_freeze(one) else "cannot be frozen"

@@ -1,0 +1,106 @@
+# ruff: noqa: N802, S101  libvirt's names; a caller that asks wrongly is a failed test
+"""A guest as libvirt and its agent show it, for tests of prepare and of the hold. It refuses calls that it does not know."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import libvirt
+
+UUID = "00000000-0000-4000-8000-00000000000a"
+CONFIG_FLAGS = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_MIGRATABLE
+FSFREEZE = ("guest-fsfreeze-status", "guest-fsfreeze-freeze", "guest-fsfreeze-freeze-list", "guest-fsfreeze-thaw")
+
+
+def disk_xml(target: str, source: str, *, driver: str = "raw", more: str = "", kind: str = "file") -> str:
+    attribute = {"file": "file", "block": "dev"}[kind]
+    return (
+        f"<disk type='{kind}' device='disk'><driver name='qemu' type='{driver}'/><source {attribute}='{source}'/>"
+        f"<target dev='{target}' bus='virtio'/>{more}</disk>"
+    )
+
+
+def domain_xml(*disks: str, name: str = "alpha", uuid: str = UUID) -> str:
+    return f"<domain type='kvm'><name>{name}</name><uuid>{uuid}</uuid><devices>{''.join(disks)}</devices></domain>"
+
+
+def libvirt_error(code: int, message: str = "no") -> libvirt.libvirtError:
+    error = libvirt.libvirtError(message)
+    error.err = (code, libvirt.VIR_FROM_QEMU, message, 2, "", None, None, 0, 0)
+    return error
+
+
+@dataclass
+class FakeGuest:
+    """A running guest with an agent; `filesystems` are (mountpoint, name, kind, disks)."""
+
+    live_xml: str
+    stored_xml: str = ""
+    uuid: str = UUID
+    label: str = "alpha"
+    state_code: int = libvirt.VIR_DOMAIN_RUNNING
+    size_bytes: int = 1 << 20
+    starts_with_host: bool = False
+    filesystems: list[list[Any]] = field(default_factory=list)
+    commands: dict[str, bool] = field(default_factory=lambda: dict.fromkeys((*FSFREEZE, "guest-get-fsinfo"), True))
+
+    def UUIDString(self) -> str:
+        return self.uuid
+
+    def name(self) -> str:
+        return self.label
+
+    def isActive(self) -> bool:
+        return True
+
+    def state(self) -> list[int]:
+        return [self.state_code, 0]
+
+    def jobStats(self) -> dict[str, int]:
+        return {"type": libvirt.VIR_DOMAIN_JOB_NONE}
+
+    def blockJobInfo(self, target: str) -> dict[str, int]:
+        assert f"dev='{target}'" in self.live_xml
+        return {}
+
+    def blockInfo(self, target: str) -> list[int]:
+        assert f"dev='{target}'" in self.live_xml
+        return [self.size_bytes, 0, 0]
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        assert flags in {0, CONFIG_FLAGS}
+        return (self.stored_xml or self.live_xml) if flags else self.live_xml
+
+    def autostart(self) -> int:
+        return int(self.starts_with_host)
+
+    def backupGetXMLDesc(self) -> str:
+        raise libvirt_error(libvirt.VIR_ERR_NO_DOMAIN_BACKUP)
+
+    def listAllCheckpoints(self) -> list[object]:
+        return []
+
+    def agentSetResponseTimeout(self, timeout_s: int) -> None:
+        assert timeout_s > 0
+
+    def fsInfo(self) -> list[list[Any]]:
+        if not self.commands["guest-get-fsinfo"]:
+            raise libvirt_error(
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                "internal error: unable to execute QEMU agent command 'guest-get-fsinfo': The command is not allowed",
+            )
+        return self.filesystems
+
+    def agent_command(self, command: str, timeout_s: int) -> str:
+        """Answer as qemu-ga does; put in place of `libvirt_qemu.qemuAgentCommand`."""
+        assert timeout_s > 0
+        match json.loads(command)["execute"]:
+            case "guest-info":
+                listed = [{"name": name, "enabled": enabled} for name, enabled in self.commands.items()]
+                return json.dumps({"return": {"version": "7.2.0", "supported_commands": listed}})
+            case "guest-fsfreeze-status":
+                return json.dumps({"return": "thawed"})
+            case other:
+                raise AssertionError(f"nobody should ask the agent for {other}")
