@@ -168,6 +168,7 @@ def proof_of(run: Run, results: Sequence[HoldResult]) -> Proof:
         members=run.members,
         arrivals=arrivals,
         release_us=next((result.release_us for result in results if result.release_us is not None), None),
+        release_arrivals=next((one.release_arrivals for one in results if one.release_arrivals is not None), None),
         hosts=tuple(sorted(hosts, key=lambda host: host.host_id)),
     )
 

@@ -1,6 +1,7 @@
 -- One gate of the barrier, one script for its verbs, so that a gate is decided in one place.
 --
--- KEYS[1]  <gate>            hash: state ("open", "released" or "broken"), at (µs when it was decided), by, why
+-- KEYS[1]  <gate>            hash: state ("open", "released" or "broken"), at (µs when it was decided), by, why,
+--                            arrived (how many members had arrived when it was decided)
 -- KEYS[2]  <gate>:arrived    sorted set: member -> µs of its first arrival
 -- and <gate>:wake:<m>, a list for each member that has arrived: one entry once the gate is decided. Those keys are made
 -- here from the members that arrived, so that a call does not carry all members; they share the gate's hash tag.
@@ -11,7 +12,7 @@
 -- ARGV[4]  seconds to keep the keys
 -- ARGV[5]  why, for "break"
 --
--- Returns {state, at, why}; for "look" then {…, member, µs, member, µs, …} in order of arrival.
+-- Returns {state, at, why, arrived}; for "look" then {…, member, µs, member, µs, …} in order of arrival.
 -- A member that has not arrived when the gate breaks is not woken: it is told when it arrives.
 local gate, arrived = KEYS[1], KEYS[2]
 local verb, caller, members, keep_s, why = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
@@ -19,7 +20,8 @@ local time = redis.call('TIME')
 local now = string.format('%d%06d', time[1], time[2])
 
 local function decide(state)
-    redis.call('HSET', gate, 'state', state, 'at', now, 'by', caller, 'why', why)
+    -- counted here: that the release follows every arrival is a fact of this script, whatever the wall clock says
+    redis.call('HSET', gate, 'state', state, 'at', now, 'by', caller, 'why', why, 'arrived', redis.call('ZCARD', arrived))
     for _, member in ipairs(redis.call('ZRANGE', arrived, 0, -1)) do
         local wake = gate .. ':wake:' .. member
         redis.call('RPUSH', wake, state)
@@ -42,7 +44,9 @@ if state == 'open' and verb ~= 'look' then
     redis.call('EXPIRE', gate, keep_s)
 end
 
-local reply = {state, redis.call('HGET', gate, 'at') or '0', redis.call('HGET', gate, 'why') or ''}
+local reply = {
+    state, redis.call('HGET', gate, 'at') or '0', redis.call('HGET', gate, 'why') or '', redis.call('HGET', gate, 'arrived') or '0'
+}
 if verb == 'look' then
     for _, value in ipairs(redis.call('ZRANGE', arrived, 0, -1, 'WITHSCORES')) do
         reply[#reply + 1] = value

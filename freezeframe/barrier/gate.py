@@ -41,11 +41,12 @@ class GateUnreachableError(Exception):
 
 @dataclass(frozen=True)
 class GateReply:
-    """A gate as Redis has it; `arrivals` only from `look`."""
+    """A gate as Redis has it; `arrivals` only from `look`. `arrived` is how many had arrived when it was decided."""
 
     state: State
     at_us: int
     why: str
+    arrived: int
     arrivals: tuple[Arrival, ...]
 
 
@@ -120,11 +121,11 @@ class Gate:
             reply = cast("list[str]", self._exchange(deadline, "EVALSHA", _SHA, *words))
         except redis.exceptions.NoScriptError:
             reply = cast("list[str]", self._exchange(deadline, "EVAL", _SCRIPT, *words))
-        state, at_us, reason, *pairs = reply
+        state, at_us, reason, arrived, *pairs = reply
         arrivals = tuple(
             Arrival(host_id=member, redis_us=int(at)) for member, at in zip(pairs[::2], pairs[1::2], strict=True)
         )
-        return GateReply(cast("State", state), int(at_us), reason, arrivals)
+        return GateReply(cast("State", state), int(at_us), reason, int(arrived), arrivals)
 
     def _exchange(self, deadline: float, *words: str | int) -> str | list[str] | None:
         """One command and its answer, which is waited for until the deadline and no longer.

@@ -20,7 +20,7 @@ from freezeframe.contract.proof import HostProof, Proof
 def doubts(proof: Proof) -> list[str]:
     """What does not fit together in the times of a proof, each with the host's name; empty if all does."""
     arrivals = {arrival.host_id: arrival.redis_us for arrival in proof.arrivals}
-    found: list[str] = []
+    found = _order_doubts(proof)
     for host in proof.hosts:
         found += _clock_doubts(host)
         found += _report_doubts(host, arrivals.get(host.host_id))
@@ -28,6 +28,16 @@ def doubts(proof: Proof) -> list[str]:
     for one, other in combinations(proof.hosts, 2):
         found += _boot_doubts(one, other)
     return found
+
+
+def _order_doubts(proof: Proof) -> list[str]:
+    """The barrier is released no earlier than the last arrival: one script stamps both, so its clock was set back."""
+    late = [
+        arrival for arrival in proof.arrivals if proof.release_us is not None and arrival.redis_us > proof.release_us
+    ]
+    return [
+        f"Redis's clock went back in the barrier: host {one.host_id} arrived after the release, by it" for one in late
+    ]
 
 
 def _clock_doubts(host: HostProof) -> list[str]:

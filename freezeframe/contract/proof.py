@@ -7,8 +7,9 @@ across hosts, so the proof never compares the clocks of two hosts: each comparis
     host b      hold ── begun ─────── report ┐                ├ woken ── thaw     monotonic clock of host b
     Redis                     arrive a ── arrive b ── release ┘                   one script, one clock
 
-On each host: begun ≤ report and woken ≤ thaw. In Redis: every member arrived, and the release came no earlier than the
-last arrival. So begun ≤ report ≤ arrive ≤ release ≤ woken ≤ thaw, across any two hosts.
+On each host: begun ≤ report ≤ woken ≤ thaw. In Redis: every member arrived, and the script that released the barrier had
+counted all of them. So begun ≤ report ≤ arrive ≤ release ≤ woken ≤ thaw, across any two hosts. That the release follows the
+arrivals is the script's order, not its wall clock's: Redis's clock may be set back between two arrivals.
 
 Each host also measures its clock against Redis's (`clock`), so that all steps can be shown on one line. Nothing that is
 proven depends on it; what does not fit together by these times is a doubt (`doubts`).
@@ -114,12 +115,13 @@ class HostProof(Shape):
 
 
 class Proof(Shape):
-    """All that was recorded of a hold. `arrivals` and `release_us` are Redis's, the rest the hosts'."""
+    """All that was recorded of a hold. What is of arrivals and the release is Redis's, the rest the hosts'."""
 
     epoch: int
     members: tuple[HostId, ...]
     arrivals: tuple[Arrival, ...]
     release_us: int | None
+    release_arrivals: int | None = None  # how many had arrived when the barrier released; None: the record does not say
     hosts: tuple[HostProof, ...]
 
 
@@ -134,7 +136,7 @@ def shortcomings(proof: Proof) -> list[str]:
     found += [f"host {host_id} is no member of this hold" for host_id in sorted((arrived | told) - members)]
     if proof.release_us is None:
         found.append("the barrier was never released")
-    elif any(arrival.redis_us > proof.release_us for arrival in proof.arrivals):
+    elif proof.release_arrivals is not None and proof.release_arrivals < len(members):
         found.append("the barrier was released before the last host reported")
     for host in proof.hosts:
         found += _host_shortcomings(host)
@@ -156,6 +158,8 @@ def failures(proof: Proof) -> list[str]:
 def _host_shortcomings(host: HostProof) -> list[str]:
     if host.report_ns is None or host.woken_ns is None:
         return [f"host {host.host_id} was not told of the release and let its guests go by itself"]
+    if host.report_ns > host.woken_ns:
+        return [f"host {host.host_id} was told of the release before it reported"]
     found = []
     for guest in host.guests:
         if guest.hold.kind is HoldKind.NONE:

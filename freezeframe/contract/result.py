@@ -68,6 +68,7 @@ class HoldResult(Result):
     proof: HostProof | None = None
     arrivals: tuple[Arrival, ...] = ()  # as the release told them
     release_us: int | None = None
+    release_arrivals: int | None = None  # how many members had arrived when the barrier released
     guest_faults: tuple[HeldGuestFault, ...] = ()
 
 

@@ -223,5 +223,6 @@ def _result(
         proof=proof,
         arrivals=reply.arrivals if reply else (),
         release_us=reply.at_us if reply and reply.state == "released" else None,
+        release_arrivals=reply.arrived if reply and reply.state == "released" else None,
         guest_faults=tuple(faults),
     )

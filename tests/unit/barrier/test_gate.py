@@ -52,6 +52,17 @@ def test_the_last_arrival_releases_all(bus_settings: BusSettings) -> None:
     assert reply.state == "released"
     assert [arrival.host_id for arrival in reply.arrivals][-1] == members[-1]
     assert max(arrival.redis_us for arrival in reply.arrivals) <= reply.at_us
+    assert reply.arrived == len(members)
+
+
+def test_a_gate_says_how_many_had_arrived_when_it_was_decided(bus_settings: BusSettings) -> None:
+    """The fact that a proof needs of it: an order of the script, not of its clock."""
+    members = ["a", "b", "c"]
+    assert gate(bus_settings, "a", members).look().arrived == 0
+    assert meets(gate(bus_settings, "a", members), 0.1) == "GateUnreachableError"
+    gate(bus_settings, "b", members).break_up("b gave up")
+    assert meets(gate(bus_settings, "c", members)) == "GateBrokenError"
+    assert gate(bus_settings, "a", members).look().arrived == 1
 
 
 def test_arriving_twice_is_arriving_once(bus_settings: BusSettings) -> None:

@@ -54,6 +54,7 @@ def proof(*hosts: HostProof, **changes: Any) -> Proof:
         "members": ("a", "b"),
         "arrivals": (Arrival(host_id="b", redis_us=10), Arrival(host_id="a", redis_us=20)),
         "release_us": 20,
+        "release_arrivals": 2,
         "hosts": hosts or (host("a", guest(ALPHA)), host("b", guest(BETA))),
     }
     return Proof.model_validate(whole | changes)
@@ -77,11 +78,15 @@ def test_the_clocks_of_two_hosts_are_never_compared() -> None:
     ("broken", "says"),
     [
         (proof(release_us=None), "never released"),
-        (proof(release_us=19), "before the last host reported"),
+        (proof(release_arrivals=1), "before the last host reported"),
         (proof(arrivals=(Arrival(host_id="a", redis_us=20),)), "host b never reported"),
         (proof(host("a", guest(ALPHA))), "host b left no record"),
         (proof(members=("a",)), "host b is no member"),
         (proof(host("a", guest(ALPHA)), host("b", guest(BETA), woken_ns=None)), "host b was not told"),
+        (
+            proof(host("a", guest(ALPHA), woken_ns=3_999_999), host("b", guest(BETA))),
+            "host a was told of the release before",
+        ),
         (proof(host("a", guest(ALPHA)), host("b", guest(BETA, begun_ns=4_500_000))), "after host b reported"),
         (proof(host("a", guest(ALPHA)), host("b", guest(BETA, thaw_start_ns=4_500_000))), "before host b was told"),
     ],
@@ -235,7 +240,8 @@ def with_guest(one: Proof, number: int, **changes: Any) -> Proof:
 #: What makes a proof show less: each leaves out a fact, or makes it a worse one. The number is that of a host.
 WORSENED = {
     "no release": lambda one, _: changed(one, release_us=None),
-    "an early release": lambda one, _: changed(one, release_us=min((a.redis_us for a in one.arrivals), default=0) - 1),
+    "an early release": lambda one, _: changed(one, release_arrivals=1),
+    "a release before the report": lambda one, number: with_host(one, number, woken_ns=-1),
     "no arrival": lambda one, number: changed(one, arrivals=one.arrivals[:number]),
     "no record": lambda one, number: changed(one, hosts=one.hosts[:number] + one.hosts[number + 1 :]),
     "one more member": lambda one, _: changed(one, members=(*one.members, "c")),
@@ -278,6 +284,25 @@ def test_the_clocks_that_were_measured_change_no_label(
     assert consistency(other) is consistency(one)
     assert shortcomings(other) == shortcomings(one)
     doubts(other)  # whatever is read from a manifest, it never fails
+
+
+@given(one=proofs(), clock=st.lists(st.integers(-(10**18), 10**18), min_size=4, max_size=4))
+def test_redis_s_wall_clock_changes_no_label(one: Proof, clock: list[int]) -> None:
+    """Whatever it was set to between two arrivals, or between the last of them and the release."""
+    arrivals = tuple(
+        arrival.model_copy(update={"redis_us": at}) for arrival, at in zip(one.arrivals, clock, strict=False)
+    )
+    other = changed(one, arrivals=arrivals, release_us=None if one.release_us is None else clock[3])
+    assert consistency(other) is consistency(one)
+    assert shortcomings(other) == shortcomings(one)
+    assert failures(other) == failures(one)
+
+
+def test_a_redis_clock_that_went_back_in_the_barrier_is_a_doubt_and_no_shortcoming() -> None:
+    back = proof(release_us=19)
+    assert consistency(back) is Consistency.GROUP
+    assert doubts(back) == ["Redis's clock went back in the barrier: host a arrived after the release, by it"]
+    assert doubts(proof()) == []
 
 
 def test_a_steps_redis_time_is_derived_from_the_hosts_two_readings() -> None:

@@ -175,9 +175,11 @@ def test_a_hold_as_it_is_measured_gives_no_doubts(
         members=("host-a",),
         arrivals=result.arrivals,
         release_us=result.release_us,
+        release_arrivals=result.release_arrivals,
         hosts=(result.proof,),
     )
     assert doubts(proof) == []
+    assert result.release_arrivals == 1
     assert consistency(proof) is Consistency.GROUP
 
 
