@@ -20,6 +20,7 @@ from freezeframe.contract.words import Step
 from freezeframe.settings import BusSettings, HostSettings, load
 from workers import inventory, recovery
 from workers.host import this_host
+from workers.scratch import watcher
 from workers.steps import table
 from workers.steps.frame import run_step, settle_interrupted
 
@@ -65,7 +66,11 @@ def _begin(sender: Any, **_: object) -> None:
         return
     settle_interrupted(host, table.CONTROL_STEPS)
     recovery.recover(host)
-    for work, name in ((inventory.publish_forever, "inventory"), (recovery.recover_forever, "recovery")):
+    for work, name in (
+        (inventory.publish_forever, "inventory"),
+        (recovery.recover_forever, "recovery"),
+        (watcher.watch_forever, "scratch"),
+    ):
         threading.Thread(target=work, args=(host, _stop), name=name, daemon=True).start()
 
 

@@ -87,15 +87,19 @@ def _current(domain: Domain) -> etree._Element | None:
 
 
 def end(domain: Domain, socket: Path) -> bool:
-    """End the backup that serves `socket` and wait until it has; whether there was one. Another's backup is left alone.
+    """End the backup that serves `socket` and wait until it has ended; return True if there was one. Leave others alone.
 
     There is no virDomainBackupEnd: a pull backup ends by aborting its job, and reports COMPLETED. That says nothing about
     whether its data was read. [qemu_backup.c] Raises HypervisorError if it has not ended within END_S.
     """
     if not domain.active() or current_socket(domain) != socket:
         return False
-    with telling(f"ending the backup of {domain}"):
-        domain.handle.abortJob()
+    try:
+        with telling(f"ending the backup of {domain}"):
+            domain.handle.abortJob()
+    except HypervisorError:
+        if current_socket(domain) == socket:
+            raise  # else the watcher and a release have ended it at once, or the guest has
     told = time.monotonic()
     while current_socket(domain) == socket:
         waited_s = time.monotonic() - told

@@ -28,6 +28,14 @@ _STATES = {
 }
 
 
+_STOPPED = {
+    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "was shut down",
+    libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "was forced off",
+    libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_SHUTOFF_SAVED: "was saved and stopped",
+}
+
+
 class Domain:
     """A guest. Every call may raise HypervisorError, and GuestGoneError once the guest is gone."""
 
@@ -44,6 +52,17 @@ class Domain:
         """In virsh's words: running, paused, shut off, …"""
         with telling(f"asking for the state of {self}"):
             return _STATES.get(self.handle.state()[0], "unknown")
+
+    def stop_reason(self) -> str:
+        """Say why the guest does not run, as the end of a sentence that begins with its name."""
+        with telling(f"asking for the state of {self}"):
+            state, reason = self.handle.state()
+        return _STOPPED.get(reason, "stopped") if state == libvirt.VIR_DOMAIN_SHUTOFF else "stopped"
+
+    def start_id(self) -> int:
+        """Return libvirt's number of this start of the guest: another one means that it was off in between; -1 while off."""
+        with telling(f"asking for the state of {self}"):
+            return int(self.handle.ID())
 
     def active(self) -> bool:
         with telling(f"asking for the state of {self}"):

@@ -1,7 +1,7 @@
 """Transfer: one disk's export into the repository, in bounded memory, while the guest runs on.
 
     prepared ─▶ a writer, upon the parent's index or upon nothing ─▶ reading (reading.py) ─▶ finish: the index
-                                                                      └ told of, and watched, by a thread beside it
+                                                                      └ told of by a thread beside it
 
 An incremental's chunks that are not dirty keep what the parent's index says. But those that the repository has lost since, or
 set aside as damaged, are read again at the end, dirty or not: the export has the whole disk as it was at the instant, and a
@@ -11,7 +11,6 @@ is read in full, which the export allows at any time: a fallback costs a read, n
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from datetime import UTC, datetime
@@ -26,7 +25,6 @@ from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import TransferOrder
 from freezeframe.contract.result import TransferResult
 from freezeframe.contract.words import CaptureKind
-from freezeframe.errors import FreezeframeError
 from freezeframe.repository import DiskWriter, Effort, Repository
 from freezeframe.repository.errors import IndexDamaged, ParentUnfit
 from workers.host import Host
@@ -39,16 +37,6 @@ EVENTS_KEPT = 2000
 EVENTS_KEEP_S = 7 * 86400
 #: Seconds between two reports of progress.
 REPORT_S = 0.5
-#: Room that must stay free where the scratch files are. QEMU's default when it runs out breaks the guest's own write, so
-#: the transfer gives up first. [qemu-devel on-cbw-error]
-SCRATCH_FLOOR_BYTES = 32 << 20
-
-
-class ScratchRunsOutError(FreezeframeError):
-    """The guest rewrites more than there is room to keep."""
-
-    code = "scratch-runs-out"
-    advice = "Make room for FREEZEFRAME_SCRATCH_DIR on that host, or capture when the guest writes less."
 
 
 def transfer(host: Host, order: TransferOrder) -> TransferResult:
@@ -60,7 +48,7 @@ def transfer(host: Host, order: TransferOrder) -> TransferResult:
     incremental = order.kind is CaptureKind.INCREMENTAL and full_reason is None
     progress = Progress(bytes_total=order.size_bytes)
     reading = Reading(host, order, writer, progress, bitmap=incremental)
-    with writer, _Reporter(host, order, progress, reading):
+    with writer, _Reporter(host, order, progress):
         dirty_bytes = reading.run()
         receipt = writer.finish()
     repository.sessions.check(order.capture_id)
@@ -112,13 +100,12 @@ def _open_writer(host: Host, repository: Repository, order: TransferOrder) -> tu
 
 
 class _Reporter:
-    """Tells of a transfer's progress, and watches the room for scratch files, in a thread of its own."""
+    """Report a transfer's progress in a thread of its own."""
 
-    def __init__(self, host: Host, order: TransferOrder, progress: Progress, reading: Reading) -> None:
+    def __init__(self, host: Host, order: TransferOrder, progress: Progress) -> None:
         self._host = host
         self._order = order
         self._progress = progress
-        self._reading = reading
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="report", daemon=True)
 
@@ -133,19 +120,7 @@ class _Reporter:
 
     def _run(self) -> None:
         while not self._ended.wait(REPORT_S):
-            self._watch_scratch()
             self._tell()
-
-    def _watch_scratch(self) -> None:
-        directory = self._host.settings.scratch_dir
-        if shutil.disk_usage(directory).free < SCRATCH_FLOOR_BYTES:
-            self._reading.fail(
-                ScratchRunsOutError(
-                    f"Guest {self._order.guest_name} rewrites its disks faster than they are read, and {directory} on "
-                    f"host {self._host.host_id} is full; the transfer of {self._order.target} was given up for the "
-                    f"guest's sake."
-                )
-            )
 
     def _tell(self) -> None:
         """Best effort: a transfer does not fail because nobody could be told how far it is."""

@@ -108,3 +108,26 @@ def test_anothers_backup_is_left_alone() -> None:
     handle = Handle({"vda": BACKUP}, socket=THEIRS)
     assert not backup.end(Domain(handle), OURS)
     assert not handle.aborted
+
+
+def test_two_that_end_it_at_once_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watcher and a release: the second finds the job gone when it asks for its end."""
+    handle = Handle({"vda": BACKUP})
+
+    def gone() -> None:
+        handle.running.clear()
+        raise NoBackupError("gone")
+
+    monkeypatch.setattr(handle, "abortJob", gone)
+    assert backup.end(Domain(handle), OURS)
+
+
+def test_a_refusal_to_end_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = Handle({"vda": BACKUP})
+
+    def refuse() -> None:
+        raise NoBackupError("no")
+
+    monkeypatch.setattr(handle, "abortJob", refuse)
+    with pytest.raises(HypervisorError, match="Ending the backup"):
+        backup.end(Domain(handle), OURS)

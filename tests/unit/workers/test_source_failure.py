@@ -1,0 +1,178 @@
+"""A transfer whose export failed says why: the watcher gave the guest up, or the guest stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TypeVar
+
+import pytest
+
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.order import TransferOrder
+from freezeframe.contract.result import TransferResult
+from freezeframe.contract.words import CaptureKind
+from freezeframe.repository.errors import RepositoryNotReadable
+from workers.export import ExportError
+from workers.host import Host
+from workers.hypervisor.connection import Hypervisor
+from workers.hypervisor.errors import GuestGoneError, HypervisorError
+from workers.journal import BackupChange, GivenUpChange
+from workers.scratch.errors import ScratchRunsOutError
+from workers.steps import source_failure
+from workers.steps.source_failure import GuestStoppedError, transfer
+
+ValueT = TypeVar("ValueT")
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+GUEST = "00000000-0000-4000-8000-00000000000a"
+SOCKET = Path("/run/freezeframe/one.sock")
+FULL = Fault(code="scratch-runs-out", message="Guest alpha rewrites too fast.", advice="Make room.")
+
+
+@dataclass
+class Guest:
+    """What libvirt says of the guest, look by look; the last one stands."""
+
+    host: Host
+    active: list[bool] = field(default_factory=lambda: [True])
+    start_ids: list[int] = field(default_factory=lambda: [7])
+    sockets: list[Path | None] = field(default_factory=list)
+    error: HypervisorError | None = None
+    after: bool = False  # the reading has failed
+
+    def domain(self, uuid: str) -> SimpleNamespace:
+        assert uuid == GUEST
+        if self.error and self.after:
+            raise self.error
+        return SimpleNamespace(
+            active=lambda: _next(self.active),
+            start_id=lambda: _next(self.start_ids),
+            stop_reason=lambda: "was shut down",
+        )
+
+    def socket(self, _: SimpleNamespace) -> Path | None:
+        return _next(self.sockets) if self.sockets else SOCKET
+
+
+def _next(values: list[ValueT]) -> ValueT:
+    return values.pop(0) if len(values) > 1 else values[0]
+
+
+@pytest.fixture
+def guest(host: Host, monkeypatch: pytest.MonkeyPatch) -> Guest:
+    found = Guest(host)
+    change = BackupChange(guest_uuid=GUEST, socket=SOCKET, checkpoint=None, repository_id="r")
+    host.journal.of(CAPTURE).record(change)
+    monkeypatch.setattr(Hypervisor, "domain", found.domain)
+    monkeypatch.setattr("workers.hypervisor.backup.current_socket", found.socket)
+    monkeypatch.setattr(source_failure, "LOOK_S", 0)
+    return found
+
+
+def order() -> TransferOrder:
+    return TransferOrder(
+        capture_id=CAPTURE,
+        epoch=1,
+        host_id="host-a",
+        not_after=datetime.now(UTC) + timedelta(hours=1),
+        guest_uuid=GUEST,
+        guest_name="alpha",
+        target="vda",
+        size_bytes=1,
+        chunk_bytes=4096,
+        kind=CaptureKind.FULL,
+        checkpoint=None,
+        parent_index=None,
+    )
+
+
+def reading(monkeypatch: pytest.MonkeyPatch, guest: Guest, error: Exception, meanwhile: Callable[[], None]) -> None:
+    def read(_: Host, __: TransferOrder) -> TransferResult:
+        meanwhile()
+        guest.after = True
+        raise error
+
+    monkeypatch.setattr(source_failure, "read_disk", read)
+
+
+def give_up(host: Host) -> None:
+    host.journal.of(CAPTURE).record(GivenUpChange(guest_uuid=GUEST, fault=FULL))
+
+
+@pytest.mark.case("G5")
+def test_a_guest_that_was_given_up_is_not_read(host: Host, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading(monkeypatch, guest, AssertionError("it was read"), lambda: None)
+    give_up(host)
+    with pytest.raises(ScratchRunsOutError) as raised:
+        transfer(host, order())
+    assert (raised.value.message, raised.value.hint) == (FULL.message, FULL.advice)
+
+
+@pytest.mark.case("G5")
+def test_an_export_that_the_watcher_ended_fails_with_its_reason(
+    host: Host, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading(monkeypatch, guest, ExportError("the connection was closed"), lambda: give_up(host))
+    with pytest.raises(ScratchRunsOutError, match="rewrites too fast"):
+        transfer(host, order())
+
+
+@pytest.mark.case("G6")
+@pytest.mark.parametrize("looks", [[False], [True, True, False]])
+def test_a_guest_that_is_shut_down_by_its_user_is_told_as_such(
+    host: Host, guest: Guest, monkeypatch: pytest.MonkeyPatch, looks: list[bool]
+) -> None:
+    """QEMU closes its exports first, so libvirt may call the guest running for a while."""
+    guest.active = looks
+    reading(monkeypatch, guest, ExportError("closed"), lambda: None)
+    with pytest.raises(GuestStoppedError, match="Guest alpha was shut down while disk vda was read"):
+        transfer(host, order())
+
+
+@pytest.mark.case("G6")
+def test_a_guest_that_ran_again_before_libvirt_was_asked_is_told_as_such(
+    host: Host, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest.start_ids = [7, 8]
+    guest.sockets = [None]
+    reading(monkeypatch, guest, ExportError("closed"), lambda: None)
+    with pytest.raises(GuestStoppedError, match="was stopped and started again"):
+        transfer(host, order())
+
+
+@pytest.mark.case("G6")
+def test_a_transient_guest_is_gone(host: Host, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest.error = GuestGoneError("no domain")
+    reading(monkeypatch, guest, ExportError("closed"), lambda: None)
+    with pytest.raises(GuestStoppedError, match="is gone from the host"):
+        transfer(host, order())
+
+
+def test_a_backup_that_others_ended_is_told_as_the_export_told(
+    host: Host, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_failure, "AFTER_BACKUP_S", -1)
+    guest.sockets = [None]
+    reading(monkeypatch, guest, ExportError("closed"), lambda: None)
+    with pytest.raises(ExportError, match="closed"):
+        transfer(host, order())
+
+
+def test_a_libvirt_that_does_not_answer_hides_no_cause(
+    host: Host, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest.error = HypervisorError("away")
+    reading(monkeypatch, guest, ExportError("closed"), lambda: None)
+    with pytest.raises(ExportError, match="closed"):
+        transfer(host, order())
+
+
+def test_a_repository_s_trouble_is_its_own(host: Host, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest.active = [False]
+    reading(monkeypatch, guest, RepositoryNotReadable("full"), lambda: None)
+    with pytest.raises(RepositoryNotReadable):
+        transfer(host, order())

@@ -1,0 +1,123 @@
+"""The backups that are open on this host, as the journals tell: so a new control worker finds those of the last one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import redis
+import structlog
+
+from freezeframe.contract import names
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.result import HoldResult
+from freezeframe.contract.words import RunState, Step
+from freezeframe.errors import FreezeframeError
+from workers.host import Host
+from workers.journal import (
+    AnyChange,
+    BackupChange,
+    CaptureJournal,
+    ClaimChange,
+    FreedChange,
+    GivenUpChange,
+    ReservationChange,
+    ScratchChange,
+)
+
+log = structlog.get_logger("scratch")
+
+#: States of a run in which `kept` says which guests are still part of the capture.
+_KEPT_IS_KNOWN = frozenset({RunState.TRANSFERRING, RunState.SEALING, RunState.RELEASING})
+
+
+@dataclass(frozen=True)
+class OpenBackup:
+    """A guest's backup that was begun, or is about to be, and has not been ended."""
+
+    capture_id: str
+    guest_uuid: str
+    guest: str
+    socket: Path
+    scratch: tuple[Path, ...]
+    targets: tuple[str, ...]
+
+
+def open_backups(host: Host) -> list[OpenBackup]:
+    """Return all open backups of the host. A journal that cannot be read is passed over: recovery reports it."""
+    found = []
+    for journal in host.journal.unended():
+        try:
+            backups = _of_changes(journal.capture_id, journal.changes())
+        except (FreezeframeError, OSError, ValueError) as error:
+            log.warning("cannot watch", capture=journal.capture_id, why=str(error))
+            continue
+        found += [one for one in backups if host.claims.holder(one.guest_uuid) == journal.capture_id]
+    return found
+
+
+def _of_changes(capture_id: str, changes: Sequence[AnyChange]) -> list[OpenBackup]:
+    reserved: dict[str, ReservationChange] = {}
+    scratch: dict[str, list[Path]] = {}
+    sockets: dict[str, Path] = {}
+    for change in changes:
+        uuid = change.guest_uuid
+        match change:
+            case ClaimChange() | FreedChange():
+                for known in (reserved, scratch, sockets):
+                    known.pop(uuid, None)
+            case ReservationChange():
+                reserved[uuid] = change
+            case ScratchChange():
+                scratch.setdefault(uuid, []).append(change.path)
+            case BackupChange():
+                sockets[uuid] = change.socket
+            case _:
+                pass
+    return [
+        OpenBackup(capture_id, uuid, reserved[uuid].guest, socket, tuple(scratch.get(uuid, ())), reserved[uuid].targets)
+        for uuid, socket in sockets.items()
+        if uuid in reserved
+    ]
+
+
+def given_up(journal: CaptureJournal, guest_uuid: str) -> Fault | None:
+    """Return why the guest's backup was ended before its transfers were done; None if it was not."""
+    found = [
+        change.fault
+        for change in journal.changes()
+        if isinstance(change, GivenUpChange) and change.guest_uuid == guest_uuid
+    ]
+    return found[-1] if found else None
+
+
+def is_done_with(journal: CaptureJournal, one: OpenBackup) -> bool:
+    """Return True if nothing will read the guest's export any more: all its transfers are answered, or it never began.
+
+    A transfer reads for the last time before its result is stored, also where it reads again what the repository lacks.
+    """
+    text = journal.result(Step.HOLD, "")
+    if text is None:
+        return False
+    if one.guest_uuid not in _begun(HoldResult.model_validate_json(text)):
+        return True
+    return all(journal.result(Step.TRANSFER, f"{one.guest_uuid}.{target}") is not None for target in one.targets)
+
+
+def _begun(result: HoldResult) -> set[str]:
+    return {guest.guest_uuid for guest in (result.proof.guests if result.proof else ()) if guest.begun_ns is not None}
+
+
+def is_dropped(host: Host, one: OpenBackup) -> bool:
+    """Return True if the run goes on without this guest. False if Redis does not say: that is no reason to end anything."""
+    try:
+        text = cast("str | None", host.redis.hget(names.run_key(one.capture_id), "record"))
+    except redis.RedisError:
+        return False
+    if text is None:
+        return False
+    record = json.loads(text)
+    return record.get("state") in _KEPT_IS_KNOWN and one.guest_uuid not in record.get("kept", ())
