@@ -14,6 +14,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from subprocess import SubprocessError
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
@@ -39,7 +40,7 @@ from workers.journal import CaptureJournal, ClaimChange
 from workers.scratch.files import make_files
 from workers.steps import refusal
 from workers.steps.parents import choose_parent, full_reason
-from workers.steps.undo import undo_guest
+from workers.steps.refusing import refuse, refuse_shared
 
 #: Guests of a host that are prepared side by side; most of it is waiting for libvirt and agents.
 SIDE_BY_SIDE = 16
@@ -60,6 +61,7 @@ def prepare(host: Host, order: PrepareOrder) -> PrepareResult:
     journal = host.journal.of(order.capture_id)
     with ThreadPoolExecutor(SIDE_BY_SIDE, "prepare") as pool:
         guests = list(pool.map(lambda plan: _prepare_guest(host, order, journal, plan), order.guests))
+    guests = refuse_shared(host, journal, guests)
     return PrepareResult(capture_id=order.capture_id, host_id=host.host_id, guests=tuple(guests), round=order.round)
 
 
@@ -87,9 +89,14 @@ def _prepare_guest(host: Host, order: PrepareOrder, journal: CaptureJournal, pla
     try:
         return _attempt(host, order, journal, plan)
     except FreezeframeError as error:
-        undo_guest(host, journal, plan.guest_uuid, sealed=False)
-        fault = Fault.of(error, guest=plan.name, host=host.host_id)
-        return PreparedGuest(guest_uuid=plan.guest_uuid, name=plan.name, fault=fault)
+        return refuse(host, journal, plan.guest_uuid, plan.name, error)
+    except (
+        OSError,
+        SubprocessError,
+        ValueError,
+    ) as error:  # a full file system, a tool that is missing, XML that is none
+        trouble = refusal.GuestTroubleError(f"Guest {plan.name} could not be prepared on host {host.host_id}: {error}.")
+        return refuse(host, journal, plan.guest_uuid, plan.name, trouble)
 
 
 def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: GuestPlan) -> PreparedGuest:

@@ -87,3 +87,10 @@ class NoDiskError(RefusedError):
 class RepositoryMismatchError(RefusedError):
     code = "repository-mismatch"
     advice = "Set FREEZEFRAME_REPOSITORY on this host to the repository that the orchestrator uses."
+
+
+class GuestTroubleError(RefusedError):
+    """Something on this host failed while a guest was prepared; no other guest is concerned."""
+
+    code = "guest-trouble"
+    advice = "Look at this host's worker log and at the file system of FREEZEFRAME_SCRATCH_DIR, then capture again."

@@ -127,3 +127,26 @@ class _Arriving:
 
 def test_a_guest_that_arrives_has_a_job_although_libvirt_tells_nothing_of_it() -> None:
     assert Domain(_Arriving()).job() == "migration from another host"
+
+
+@pytest.mark.case("P2")
+def test_what_is_prepared_is_compared_with_all_that_runs_on_the_host(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository.init(host.repository)
+    asked: list[str] = []
+
+    def shared(_host: Host, _journal: object, guests: list[PreparedGuest]) -> list[PreparedGuest]:
+        asked.extend(guest.name for guest in guests)
+        return [guest.model_copy(update={"fault": GONE}) for guest in guests]
+
+    monkeypatch.setattr(prepare, "GuardLine", lambda _: nullcontext(SimpleNamespace(ping=lambda: None)))
+    monkeypatch.setattr(
+        prepare,
+        "_prepare_guest",
+        lambda _host, _order, _journal, plan: PreparedGuest(guest_uuid=plan.guest_uuid, name="a"),
+    )
+    monkeypatch.setattr(prepare, "refuse_shared", shared)
+    result = prepare.prepare(host, to_prepare(ALPHA, repository_id=str(repository.config.id)))
+    assert asked == ["a"]
+    assert [guest.fault for guest in result.guests] == [GONE]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,8 +20,9 @@ from workers import durable
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.fake_guest import FakeGuest, disk_xml, domain_xml
+from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml
 from workers.steps import prepare
+from workers.steps.refusing import refuse_shared
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 ROOT = ["/", "vda1", "ext4", ["vda"]]
@@ -120,6 +122,41 @@ def test_a_shareable_disk_is_refused_in_prepare(prepared: Prepare) -> None:
     assert "Disk vds of guest alpha" in fault.message
     assert "--skip-disk alpha:vds" in fault.advice
     assert prepared(guest, skip=("vds",)).fault is None
+
+
+@pytest.mark.case("P2")
+def test_a_source_under_two_running_guests_is_refused_in_prepare_and_undone(
+    prepared: Prepare, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = two_disks(filesystems=[ROOT, ["/srv", "vdb", "xfs", ["vdb"]]])
+    made = prepared(guest)
+    beta = FakeGuest(domain_xml(disk_xml("vdx", "/images/b")), uuid=UUID[:-1] + "b", label="beta")
+    monkeypatch.setattr(Hypervisor, "domains", lambda _: [Domain(guest), Domain(beta)])
+    (refused,) = refuse_shared(host, host.journal.of(CAPTURE), [made])
+    assert refused.fault is not None
+    assert "Disk vdb of guest alpha cannot be captured: disk vdx of the running guest beta" in refused.fault.message
+    assert "--skip-disk alpha:vdb" in refused.fault.advice
+    assert host.claims.holder(UUID) is None
+    left_out = prepared(guest, skip=("vdb",))
+    assert refuse_shared(host, host.journal.of(CAPTURE), [left_out]) == [left_out]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [OSError(28, "No space left on device"), subprocess.TimeoutExpired("qemu-img", 60), FileNotFoundError("qemu-img")],
+)
+def test_trouble_with_one_guest_is_that_guest_s_fault_and_no_other_s(
+    prepared: Prepare, host: Host, trouble: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr(prepare, "make_files", fail)
+    fault = prepared(two_disks(filesystems=[ROOT])).fault
+    assert fault is not None
+    assert (fault.code, fault.guest, fault.host) == ("guest-trouble", "alpha", "host-a")
+    assert str(trouble) in fault.message
+    assert host.claims.holder(UUID) is None
 
 
 @pytest.mark.case("P6")

@@ -1,0 +1,135 @@
+"""A disk that another guest may write to is found in prepare, whichever name each has for it (P2)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from workers.fitness import DiskUse, shared_reason
+from workers.hypervisor.connection import Hypervisor
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml, libvirt_error
+from workers.identity.uses import disk_uses, keys_of
+
+OTHER = "00000000-0000-4000-8000-00000000000b"
+
+pytestmark = pytest.mark.case("P2")
+
+
+def use(guest_uuid: str, target: str, *writes: str, below: tuple[str, ...] = ()) -> DiskUse:
+    return DiskUse(guest_uuid, f"guest {guest_uuid[-1]}", target, frozenset({*writes, *below}), frozenset(writes))
+
+
+def test_two_guests_that_write_to_one_source_are_both_refused() -> None:
+    uses = [use(UUID, "vda", "x"), use(OTHER, "vdb", "x", "y")]
+    assert shared_reason(UUID, "vda", uses) == "disk vdb of the running guest guest b writes to the same storage"
+    assert shared_reason(OTHER, "vdb", uses) == "disk vda of the running guest guest a writes to the same storage"
+
+
+def test_a_guest_that_has_one_source_twice_is_refused() -> None:
+    uses = [use(UUID, "vda", "x"), use(UUID, "vdb", "x")]
+    assert shared_reason(UUID, "vda", uses) == "disk vdb of the same guest writes to the same storage"
+
+
+def test_overlays_over_one_base_share_nothing_that_is_written() -> None:
+    uses = [use(UUID, "vda", "a", below=("base",)), use(OTHER, "vda", "b", below=("base",))]
+    assert shared_reason(UUID, "vda", uses) is None
+
+
+def test_an_overlay_whose_base_another_guest_writes_to_is_refused_and_the_base_is_not() -> None:
+    uses = [use(UUID, "vda", "a", below=("base",)), use(OTHER, "vda", "base")]
+    assert shared_reason(UUID, "vda", uses) is not None
+    assert shared_reason(OTHER, "vda", uses) is None
+
+
+def test_only_a_writer_is_in_the_way() -> None:
+    reader = DiskUse(OTHER, "beta", "vda", frozenset({"x"}), frozenset())
+    uses = [use(UUID, "vda", "x"), reader]
+    assert shared_reason(UUID, "vda", uses) is None
+    assert shared_reason(OTHER, "vda", uses) is not None
+
+
+def running(monkeypatch: pytest.MonkeyPatch, *guests: FakeGuest) -> list[DiskUse]:
+    monkeypatch.setattr(Hypervisor, "domains", lambda _: [Domain(guest) for guest in guests])
+    return disk_uses(Hypervisor("test:///default"))
+
+
+def guest(uuid: str, source: Path | str, more: str = "") -> FakeGuest:
+    xml = domain_xml(disk_xml("vda", os.fspath(source), more=more), name=uuid[-1], uuid=uuid)
+    return FakeGuest(xml, uuid=uuid, label=uuid[-1])
+
+
+@pytest.mark.parametrize("way", ["path", "symlink", "hardlink", "dots"])
+def test_one_image_is_known_by_whichever_name_it_is_reached(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, other = tmp_path / "image", tmp_path / "other"
+    image.write_bytes(b"x")
+    match way:
+        case "path":
+            other = image
+        case "symlink":
+            other.symlink_to(image)
+        case "hardlink":
+            other.hardlink_to(image)
+    path = f"{tmp_path}/../{tmp_path.name}/image" if way == "dots" else other
+    uses = running(monkeypatch, guest(UUID, image), guest(OTHER, path))
+    assert shared_reason(UUID, "vda", uses) is not None
+
+
+def test_two_images_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"x")
+    assert (
+        shared_reason(UUID, "vda", running(monkeypatch, guest(UUID, tmp_path / "a"), guest(OTHER, tmp_path / "b")))
+        is None
+    )
+
+
+def test_a_source_that_cannot_be_looked_at_is_known_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    uses = running(monkeypatch, guest(UUID, "/nowhere/a"), guest(OTHER, "/nowhere/a"))
+    assert shared_reason(UUID, "vda", uses) is not None
+
+
+def test_network_storage_is_known_by_its_name_and_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def remote(uuid: str, server: str) -> FakeGuest:
+        source = f"<source protocol='nbd' name='x'><host name='{server}' port='10809'/></source>"
+        disk = f"<disk type='network' device='disk'><driver type='raw'/>{source}<target dev='vda'/></disk>"
+        return FakeGuest(domain_xml(disk, uuid=uuid), uuid=uuid, label=uuid[-1])
+
+    assert shared_reason(UUID, "vda", running(monkeypatch, remote(UUID, "s1"), remote(OTHER, "s1"))) is not None
+    assert shared_reason(UUID, "vda", running(monkeypatch, remote(UUID, "s1"), remote(OTHER, "s2"))) is None
+
+
+def test_a_guest_that_reads_only_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"x")
+    uses = running(monkeypatch, guest(UUID, image), guest(OTHER, image, more="<readonly/>"))
+    assert shared_reason(UUID, "vda", uses) is None
+    assert shared_reason(OTHER, "vda", uses) is not None
+
+
+def test_guests_that_are_off_or_gone_use_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    off, gone = guest(OTHER, tmp_path), guest(OTHER, tmp_path)
+    monkeypatch.setattr(off, "isActive", lambda: False)
+
+    def undefined(_flags: int = 0) -> str:
+        raise libvirt_error(42)  # VIR_ERR_NO_DOMAIN
+
+    monkeypatch.setattr(gone, "XMLDesc", undefined)
+    assert [one.guest_uuid for one in running(monkeypatch, guest(UUID, tmp_path), off, gone)] == [UUID]
+
+
+def test_a_loop_device_is_the_file_behind_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel is told by a copy of /sys; /dev/null stands for the device's node, which is none."""
+    image = tmp_path / "image"
+    image.write_bytes(b"x")
+    entry = tmp_path / "sys/dev/block/7:3/loop"
+    entry.mkdir(parents=True)
+    (entry / "backing_file").write_text(f"{image}\n", encoding="utf-8")
+    node = os.stat_result((0o060660, 1, 1, 1, 0, 0, 0, 0, 0, 0), {"st_rdev": os.makedev(7, 3)})
+    real = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **more: node if str(path) == "/dev/loop3" else real(path, **more))
+    assert keys_of("/dev/loop3", sys=tmp_path / "sys") & keys_of(str(image))

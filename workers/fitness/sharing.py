@@ -1,0 +1,39 @@
+"""Decide whether another guest of this host, or another disk, may write to a disk. Pure.
+
+Copy-before-write sees the writes of one QEMU only, so a disk with a second writer is torn over the length of its transfer,
+and no hold of one guest keeps it still. An image that several guests only read, as the base of their overlays, is no such disk.
+
+    what a disk shows    its active layer, its data file and the images below
+    what a disk writes   its active layer and its data file, unless it is attached read-only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """One disk of a running guest and the storage behind it, each piece by keys that are equal for the same storage."""
+
+    guest_uuid: str
+    guest: str
+    target: str
+    shows: frozenset[str]
+    writes: frozenset[str]
+
+
+def shared_reason(guest_uuid: str, target: str, uses: Iterable[DiskUse]) -> str | None:
+    """Return the reason why this disk has another writer than its guest, None if it has none."""
+    known = list(uses)
+    own = next((use for use in known if (use.guest_uuid, use.target) == (guest_uuid, target)), None)
+    if own is None:
+        return None
+    for other in known:
+        if other is own or not own.shows & other.writes:
+            continue
+        if other.guest_uuid == guest_uuid:
+            return f"disk {other.target} of the same guest writes to the same storage"
+        return f"disk {other.target} of the running guest {other.guest} writes to the same storage"
+    return None

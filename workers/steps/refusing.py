@@ -1,0 +1,42 @@
+"""Refuse a guest in prepare: undo what was done for it, and answer with the reason. The host's other guests go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.result import PreparedGuest
+from freezeframe.errors import FreezeframeError
+from workers import fitness
+from workers.host import Host
+from workers.identity.uses import disk_uses
+from workers.journal import CaptureJournal
+from workers.steps.undo import undo_guest
+
+
+def refuse(host: Host, journal: CaptureJournal, guest_uuid: str, name: str, error: FreezeframeError) -> PreparedGuest:
+    """Undo what was prepared of a guest, and return the refusal."""
+    undo_guest(host, journal, guest_uuid, sealed=False)
+    return PreparedGuest(guest_uuid=guest_uuid, name=name, fault=Fault.of(error, guest=name, host=host.host_id))
+
+
+def refuse_shared(host: Host, journal: CaptureJournal, guests: Sequence[PreparedGuest]) -> list[PreparedGuest]:
+    """Refuse each prepared guest with a captured disk that another running guest may write to; the others as they are.
+
+    Once for all guests of an order, since each is compared with all that run on this host. Raises HypervisorError.
+    """
+    uses = disk_uses(host.hypervisor) if any(guest.fault is None for guest in guests) else []
+    return [_checked(host, journal, guest, uses) for guest in guests]
+
+
+def _checked(
+    host: Host, journal: CaptureJournal, guest: PreparedGuest, uses: Sequence[fitness.DiskUse]
+) -> PreparedGuest:
+    if guest.fault is not None:
+        return guest
+    for disk in guest.disks:
+        reason = fitness.shared_reason(guest.guest_uuid, disk.target, uses)
+        if reason is not None:
+            error = fitness.not_capturable(guest.name, disk.target, reason)
+            return refuse(host, journal, guest.guest_uuid, guest.name, error)
+    return guest
