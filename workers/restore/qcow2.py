@@ -53,6 +53,11 @@ class Qcow2Layout:
         self._ranges = sorted(ranges)
         self._arrange()
 
+    @property
+    def reference_blocks(self) -> int:
+        """Blocks of reference counts, each for 32,768 clusters of the file."""
+        return self._blocks
+
     def place(self, offset: int) -> int:
         unit, rest = divmod(offset, self._unit)
         place = self._data + self._units.rank(unit) * self._unit

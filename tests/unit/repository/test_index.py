@@ -181,3 +181,15 @@ def test_the_index_is_as_documented() -> None:
 def test_a_disk_that_cannot_be_is_refused(size_bytes: int, chunk_bytes: int) -> None:
     with pytest.raises(ValueError, match="bytes"):
         IndexBuilder(size_bytes, chunk_bytes)
+
+
+def test_a_header_of_another_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a writer that is wrong itself can make one: its file has the digest that its name says."""
+    store = MemoryStore()
+    with IndexBuilder(10 * CHUNK, CHUNK) as builder:
+        builder.set(3, os.urandom(32))
+        monkeypatch.setattr("freezeframe.repository.table.SlotTable.sha256", lambda _: b"\xab" * 32)
+        digest, _ = builder.store(Objects(store))
+    monkeypatch.undo()
+    with pytest.raises(IndexDamaged, match="another than the header says"):
+        load_index(Objects(store), digest)

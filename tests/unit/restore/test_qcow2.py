@@ -102,6 +102,27 @@ def test_a_large_disk_with_many_tables(tmp_path: Path) -> None:
         assert read(path, offset, 512) == piece
 
 
+@given(st.integers(0, 6 * GIB // CLUSTER))
+@settings(max_examples=60, deadline=None)
+def test_each_cluster_of_the_file_has_a_count(clusters: int) -> None:
+    layout = Qcow2Layout(max(clusters, 1) * CLUSTER, CLUSTER, range(clusters))
+    _check_counts(layout)
+
+
+@pytest.mark.parametrize("beyond", [-2, -1, 0, 1, 2])
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_each_cluster_has_a_count_where_another_block_begins(beyond: int, blocks: int) -> None:
+    others = Qcow2Layout(CLUSTER, CLUSTER, ()).file_bytes // CLUSTER + 2 * blocks
+    clusters = blocks * (CLUSTER // 2) - others + beyond
+    _check_counts(Qcow2Layout(clusters * CLUSTER, CLUSTER, range(clusters)))
+
+
+def _check_counts(layout: Qcow2Layout) -> None:
+    """A block of reference counts has 32,768 of them. Without one for each cluster QEMU calls the image corrupt."""
+    blocks = layout.reference_blocks
+    assert blocks * (CLUSTER // 2) >= layout.file_bytes // CLUSTER > (blocks - 1) * (CLUSTER // 2) - 2
+
+
 def test_qemu_writes_on_in_it(tmp_path: Path) -> None:
     """Free clusters within the file are used again, and it stays sound."""
     path = tmp_path / "disk.qcow2"

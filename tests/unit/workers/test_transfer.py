@@ -22,6 +22,7 @@ from freezeframe.repository.errors import ChunkDamaged, RepositoryNotReadable
 from freezeframe.repository.layout import index_name, locate
 from freezeframe.repository.writer import ChunkOutcome
 from ops.qemu_nbd import serving
+from workers.export import ExportError
 from workers.host import Host
 from workers.hypervisor.backup import bitmap_name
 from workers.steps.transfer import transfer
@@ -65,6 +66,14 @@ class ExportedDisk:
         _run("qemu-io", "-f", "qcow2", "-c", f"write -s {source} {offset} {len(data)}", str(self.path))
         source.unlink()
 
+    def discard(self, offset: int, length: int) -> None:
+        """Have the disk read zeros there, as after a guest's fstrim."""
+        _run("qemu-io", "-f", "qcow2", "-d", "unmap", "-c", f"discard {offset} {length}", str(self.path))
+
+    def zero(self, offset: int, length: int) -> None:
+        """Have the guest write zeros there by its disk's command for that."""
+        _run("qemu-io", "-f", "qcow2", "-c", f"write -z {offset} {length}", str(self.path))
+
     @contextmanager
     def served(self, path: Path) -> Iterator[None]:
         options = ["--read-only", "--persistent", "--shared=8", "--format=qcow2"]
@@ -91,26 +100,26 @@ class Guest:
         self.disk = ExportedDisk(place / "disk.qcow2", CONTENT)
         self._count = 0
 
-    def full(self, checkpoint: str | None = FIRST) -> TransferResult:
-        return self._transfer(kind=CaptureKind.FULL, parent_index=None, checkpoint=checkpoint)
+    def full(self, checkpoint: str | None = FIRST, **changes: Any) -> TransferResult:
+        return self._transfer(kind=CaptureKind.FULL, parent_index=None, checkpoint=checkpoint, **changes)
 
     def incremental(self, parent: TransferResult, **changes: Any) -> TransferResult:
         wanted = {"parent_index": parent.index, "parent_checkpoint": FIRST, "checkpoint": SECOND, **changes}
         return self._transfer(kind=CaptureKind.INCREMENTAL, **wanted)
 
     def _transfer(self, **changes: Any) -> TransferResult:
-        order = TransferOrder(
-            capture_id=CAPTURE,
-            epoch=1,
-            host_id="host-a",
-            not_after=datetime.now(UTC) + timedelta(hours=1),
-            guest_uuid=GUEST,
-            guest_name="alpha",
-            target=TARGET,
-            size_bytes=len(CONTENT),
-            chunk_bytes=CHUNK,
-            **changes,
-        )
+        usual = {
+            "capture_id": CAPTURE,
+            "epoch": 1,
+            "host_id": "host-a",
+            "not_after": datetime.now(UTC) + timedelta(hours=1),
+            "guest_uuid": GUEST,
+            "guest_name": "alpha",
+            "target": TARGET,
+            "size_bytes": len(CONTENT),
+            "chunk_bytes": CHUNK,
+        }
+        order = TransferOrder.model_validate({**usual, **changes})
         path = self.host.export_socket(CAPTURE, GUEST)
         with self.disk.served(path):
             result = transfer(self.host, order)
@@ -182,6 +191,31 @@ def test_an_incremental_reads_what_is_dirty_and_no_more(guest: Guest) -> None:
     assert result.full_reason is None
     assert (result.bytes_read, result.dirty_bytes, result.chunks_new) == (CHUNK, CHUNK, 1)
     assert guest.read(result) == CONTENT[: 2 * CHUNK] + changed + CONTENT[3 * CHUNK :]
+
+
+@pytest.mark.parametrize("how", [ExportedDisk.discard, ExportedDisk.zero])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_chunk_that_the_guest_has_emptied_keeps_nothing_of_the_parents(
+    guest: Guest, how: Callable[[ExportedDisk, int, int], None], count: int
+) -> None:
+    full = guest.full()
+    guest.disk.checkpoint()
+    how(guest.disk, 2 * CHUNK, count * CHUNK)
+    guest.disk.write(6 * CHUNK, changed := noise(CHUNK, 2))
+    result = guest.incremental(full)
+    assert result.full_reason is None
+    assert result.bytes_read == CHUNK
+    emptied = CONTENT[: 2 * CHUNK] + bytes(count * CHUNK) + CONTENT[(2 + count) * CHUNK : 6 * CHUNK]
+    assert guest.read(result) == emptied + changed + CONTENT[7 * CHUNK :]
+    assert guest.read(full) == CONTENT
+
+
+@pytest.mark.parametrize("planned", [len(CONTENT) - CHUNK, len(CONTENT) + CHUNK, len(CONTENT) - 512])
+def test_a_disk_of_another_size_than_planned_is_not_stored(guest: Guest, planned: int) -> None:
+    """It was resized between prepare and hold; stored by its planned size it would be cut off."""
+    with pytest.raises(ExportError, match=f"vda of guest alpha has {len(CONTENT)} bytes .* had {planned}"):
+        guest.full(size_bytes=planned)
+    assert not list((guest.root / "indexes").rglob("??/*"))
 
 
 def test_a_clean_chunk_that_was_set_aside_is_read_again_and_both_captures_are_whole(guest: Guest) -> None:
