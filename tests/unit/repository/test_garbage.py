@@ -18,9 +18,18 @@ from freezeframe.repository.errors import (
     SessionDamaged,
     SessionLost,
 )
-from freezeframe.repository.garbage import CollectReport, collect
+from freezeframe.repository.garbage import CollectReport, collect, forgotten
 from freezeframe.repository.garbage.record import Records, RunRecord
-from freezeframe.repository.layout import CHUNKS, CONDEMNED, INDEXES, folder_of, run_name, session_name
+from freezeframe.repository.layout import (
+    CHUNKS,
+    CONDEMNED,
+    INDEXES,
+    MANIFESTS,
+    condemned_name,
+    folder_of,
+    run_name,
+    session_name,
+)
 from freezeframe.repository.session import MARGIN, TERM, Sessions, SessionState
 from freezeframe.repository.store import MemoryStore
 
@@ -513,3 +522,36 @@ def test_without_a_trace_of_its_forgotten_parent_an_incremental_would_be_lost(
         index = writer.finish().digest
     with pytest.raises(ChunkDamaged):
         read_disk(repository, index)
+
+
+def test_a_forgotten_manifest_that_moves_between_two_looks_stops_every_deletion(
+    repository: Repository, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run moves it from one listing to the other: whoever sees neither cannot know what it refers to."""
+    seal(repository, 1, disk_of(b"a"))
+    seal(repository, 2, disk_of(b"b"))
+    repository.forget(capture_id(1))
+    time.pass_(hours=2)
+    assert run(repository, time).condemned.objects == 2
+    time.pass_(days=30)  # what the first run has condemned is ripe
+    repository.forget(capture_id(2))
+    look = forgotten._look
+    looks = []
+
+    def moving(repository: Repository, records: Records) -> forgotten.Forgotten:
+        found = look(repository, records)
+        if not looks:
+            other = RunRecord(run_id=capture_id(9), begun_at=time())
+            records.put(other)
+            for entry in found.loose:
+                repository.store.move(entry.name, condemned_name(other.run_id, f"{MANIFESTS}/{entry.name[-26:]}"))
+        looks.append(found)
+        return found
+
+    monkeypatch.setattr(forgotten, "_look", moving)
+    report = run(repository, time)
+    assert len(looks) == 2
+    assert looks[0].loose
+    assert (report.deleted.objects, report.waiting.objects > 0) == (0, True)
+    assert len(names(repository, CHUNKS)) + len([name for name in condemned(repository) if CHUNKS in name]) == 2
+    assert run(repository, time).deleted.objects == 2  # the chunk and the index of the first
