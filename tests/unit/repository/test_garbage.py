@@ -536,7 +536,7 @@ def test_a_forgotten_manifest_that_moves_between_two_looks_stops_every_deletion(
     time.pass_(days=30)  # what the first run has condemned is ripe
     repository.forget(capture_id(2))
     look = forgotten._look
-    looks = []
+    looks: list[forgotten.Forgotten] = []
 
     def moving(repository: Repository, records: Records) -> forgotten.Forgotten:
         found = look(repository, records)
