@@ -10,6 +10,7 @@ import structlog
 from freezeframe import heartbeat, log
 from freezeframe.errors import FreezeframeError
 from freezeframe.settings import HostSettings, load
+from workers import descriptors
 from workers.guard.lease import LeaseFiles
 from workers.guard.server import Guard
 from workers.hypervisor.connection import Hypervisor
@@ -33,11 +34,12 @@ LOOK_S = 1.0
 def guard() -> None:
     """Run this host's thaw guard, which lets go of every guest that is held for too long.
 
-    Told to end (SIGTERM, Ctrl-C) it takes no new leases and ends when no guest is held any more; told twice, at once: what
-    it then leaves is let go by the next one.
+    Told to end (SIGTERM, Ctrl-C) it takes no new leases and ends when no guest can be held any more; told twice, at once:
+    what it then leaves is let go by the next one.
     """
     log.configure()
     settings = load(HostSettings)
+    descriptors.raise_limit()
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # for all threads, which inherit it: only `_told_to_end` takes them
     server = Guard(LeaseFiles(settings.state_dir), Hypervisor(settings.libvirt_uri))
     serving = threading.Thread(target=server.run, args=(settings.guard_socket,), name="guard", daemon=True)

@@ -15,7 +15,7 @@ from freezeframe import log
 from freezeframe.contract import names
 from freezeframe.settings import HostSettings, load
 from freezeframe.supervise import die_with_parent
-from workers import budget
+from workers import budget, descriptors
 
 #: Short tasks at once on a host. Each waits most of the time: for an agent, for the barrier, for libvirt.
 CONTROL_THREADS = 16
@@ -42,6 +42,7 @@ def worker(
     # running as root is usual here; that JSON is all a worker accepts is why this is no danger
     warnings.filterwarnings("ignore", category=SecurityWarning)
     settings = load(HostSettings)
+    descriptors.raise_limit()
     if role is Role.DATA:
         worker_process_init.connect(_die_with_worker)
         budget.keep_to(settings)

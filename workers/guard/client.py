@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-from pydantic import ValidationError
 
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
 from workers.guard.lease import Answer, Arm, Disarm, Lease, LeasedGuest, Ping
@@ -37,6 +37,7 @@ class GuardLine:
             self._socket.close()
             raise GuardError(f"The thaw guard does not answer at {path}: {error.strerror or error}.") from error
         self._lines = self._socket.makefile("rb")
+        self._asking = threading.Lock()  # guests that are left alone are told of by threads of their own
 
     def __enter__(self) -> Self:
         return self
@@ -59,17 +60,24 @@ class GuardLine:
         if not answer.ok:
             raise GuardError(f"The thaw guard refused the lease: {answer.why}.")
 
-    def disarm(self, capture_id: str) -> bool:
-        """End the lease. False if the guard has let go of the guests, or of its lease, before."""
+    def disarm(self, capture_id: str, guests: Sequence[str] | None = None) -> bool:
+        """End the lease for `guests`, or for all. Return False if the guard has let go of them, or may have, before."""
         try:
-            return self._ask(Disarm(capture_id=capture_id)).ok
+            return self._ask(Disarm(capture_id=capture_id, guests=None if guests is None else tuple(guests))).ok
         except GuardError:
             return False
 
+    def stands(self) -> bool:
+        """Return True if the guard that armed the lease still has this line open. One system call, no exchange."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return not poll.poll(0)
+
     def _ask(self, call: Arm | Disarm | Ping) -> Answer:
         try:
-            self._socket.sendall(f"{call.model_dump_json()}\n".encode())
-            line = self._lines.readline()
+            with self._asking:
+                self._socket.sendall(f"{call.model_dump_json()}\n".encode())
+                line = self._lines.readline()
             return Answer.model_validate_json(line)
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError) as error:  # a ValidationError, or a line that is closed
             raise GuardError("The thaw guard did not answer.") from error

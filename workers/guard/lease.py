@@ -1,15 +1,16 @@
-"""Leases, and what worker and guard say to each other: one JSON line a message over a Unix socket."""
+"""Leases on disk, and what worker and guard say to each other: one JSON line a message over a Unix socket."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, RootModel, ValidationError
+from pydantic import Field, RootModel
 
 from freezeframe.contract.message import CaptureId, GuestUuid, Message, Shape
 from freezeframe.contract.words import HoldKind
 from workers import durable
+from workers.guard.reading import FoundLease, read_lease
 
 
 class LeasedGuest(Shape):
@@ -32,8 +33,11 @@ class Arm(Message):
 
 
 class Disarm(Message):
+    """These guests (None: all) have confirmed that they run, and no call that could hold them is pending."""
+
     verb: Literal["disarm"] = "disarm"
     capture_id: CaptureId
+    guests: tuple[GuestUuid, ...] | None = None
 
 
 class Ping(Message):
@@ -51,28 +55,36 @@ class Answer(Message):
     why: str = ""
 
 
+class StoredLease(Message):
+    """A lease as it is on disk. `deadline_s` is of CLOCK_BOOTTIME, which is one clock only within one boot.
+
+    The guests stand first: of a file that is cut off they are found all the same (`reading`).
+    """
+
+    guests: tuple[LeasedGuest, ...]
+    capture_id: CaptureId
+    deadline_s: float
+    boot_id: str
+
+
 class LeaseFiles:
     """The leases on disk, one file a capture."""
 
     def __init__(self, state_dir: Path) -> None:
+        self._captures = state_dir / "captures"
         self._directory = state_dir / "leases"
         durable.make_directory(self._directory)
 
-    def add(self, lease: Lease) -> None:
+    def add(self, lease: StoredLease) -> None:
+        """Put a lease on stable storage, in place of an earlier one of its capture."""
         durable.replace(self._path(lease.capture_id), lease.model_dump_json())
 
     def remove(self, capture_id: str) -> None:
         durable.remove(self._path(capture_id))
 
-    def all(self) -> list[Lease]:
-        """Every readable lease. One that cannot be read was never acknowledged: files are put there whole."""
-        found = []
-        for path in sorted(self._directory.glob("*.json")):
-            try:
-                found.append(Lease.model_validate_json(path.read_text(encoding="utf-8")))
-            except (ValidationError, OSError):
-                continue
-        return found
+    def all(self) -> list[FoundLease]:
+        """Return every lease, as far as it can be read: none is passed over."""
+        return [read_lease(path, self._captures / path.stem) for path in sorted(self._directory.glob("*.json"))]
 
     def _path(self, capture_id: str) -> Path:
         return self._directory / f"{capture_id}.json"

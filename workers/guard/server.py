@@ -1,4 +1,9 @@
-"""The thaw guard itself: a socket, leases with deadlines, and the letting go."""
+"""The thaw guard itself: a socket, leases with deadlines, and the letting go.
+
+a thread for each connection     calls of one worker, in order
+the watching thread              begins each look when it is due (`table`), and reads again what could not be read
+a bounded pool (`GuestCalls`)    the looks; one that hangs costs one thread of it, and no other guest waits
+"""
 
 from __future__ import annotations
 
@@ -8,87 +13,140 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 from pydantic import ValidationError
 
-from freezeframe.errors import FreezeframeError
-from workers import durable, hold
-from workers.guard import agent_line
-from workers.guard.lease import Answer, Arm, Call, Disarm, Lease, LeasedGuest, LeaseFiles
+from workers import durable
+from workers.boot import boot_id
+from workers.bounded import GuestCalls, GuestHangsError
+from workers.guard import letting_go
+from workers.guard.lease import Answer, Arm, Call, Disarm, Lease, LeasedGuest, LeaseFiles, StoredLease
+from workers.guard.reading import FoundGuest, FoundLease
+from workers.guard.table import LeaseLife, Look, Stage
 from workers.hypervisor.connection import Hypervisor
-from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import GuestGoneError
 
 log = structlog.get_logger("guard")
 
-#: Seconds for one answer of an agent while letting go; the next try follows at once.
-AGENT_S = 5
-#: Seconds between two tries to let go of a guest: quick at first, then not a burden on a host in trouble.
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 2.0
 #: The longest line a worker may send; a lease of a thousand guests is 40 KB.
 LINE_BYTES = 1 << 20
+#: Workers that may be connected at once; each capture that is held needs one, and more wait in the socket's queue.
+CONNECTIONS = 64
+#: Seconds between two tries to accept a connection while that fails, as without a free descriptor.
+ACCEPT_PAUSE_S = 0.2
+#: Seconds that an `arm` waits for an earlier lease's look at one of its guests; a look would let the new hold go.
+LOOK_WAIT_S = 2.0
+#: Seconds between two tries to read a lease that names no guest as far as it can be read.
+READ_AGAIN_S = 5.0
+
+
+def now_s() -> float:
+    """Return the guard's clock: it goes on while the host sleeps, and is the same clock for the next guard of this boot."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass
+class _Kept:
+    """A lease that is not retired."""
+
+    life: LeaseLife
+    guests: dict[str, FoundGuest]
+    deadline_s: float
+    is_found: bool = False  # written by an earlier guard, perhaps of another version
 
 
 class Guard:
     """Keeps leases and lets go of guests that outlive theirs."""
 
-    def __init__(self, files: LeaseFiles, hypervisor: Hypervisor) -> None:
+    def __init__(self, files: LeaseFiles, hypervisor: Hypervisor, clock: Callable[[], float] = now_s) -> None:
         self._files = files
         self._hypervisor = hypervisor
+        self._clock = clock
+        self._boot_id = boot_id()
+        self._calls = GuestCalls()
         self._lock = threading.Lock()
-        self._armed: dict[str, tuple[Lease, float, int]] = {}  # capture: lease, deadline, the connection that armed it
         self._changed = threading.Condition(self._lock)
+        self._writing = threading.Lock()  # around what changes a lease's file, before the other lock
+        self._kept: dict[str, _Kept] = {}
+        self._unread: dict[str, str] = {}  # leases on disk that name nobody: capture, why
+        self._looking: set[tuple[str, str]] = set()  # capture, guest
         self._connections = 0
-        self._watching = threading.Thread(target=self._watch_deadlines, name="deadlines", daemon=True)
+        self._places = threading.BoundedSemaphore(CONNECTIONS)
+        self._watching = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._answering = 0  # calls that were read and are not answered yet
         self._draining = False
 
     def run(self, path: Path) -> None:
         """Let go of what an earlier guard left, then serve for ever."""
-        for lease in self._files.all():
-            log.warning("lease found at start", capture=lease.capture_id, guests=len(lease.guests))
-            self._let_go(lease)
+        self._find()
         self._watching.start()
         with _listen(path) as listener:
             log.info("guard is ready", socket=str(path))
             while True:
-                connection, _ = listener.accept()
-                self._connections += 1
-                threading.Thread(target=self._serve, args=(connection, self._connections), daemon=True).start()
+                self._places.acquire()
+                if not self._accept(listener):
+                    self._places.release()
 
     def at_work(self) -> bool:
         """Whether deadlines are watched; blocks if nobody gets at the leases any more. For the supervisor."""
         with self._lock:
             return self._watching.ident is None or self._watching.is_alive()
 
-    def drain(self) -> None:
-        """Refuse new leases, and return when no guest is held under an old one.
+    def wake(self) -> None:
+        """Look at the clock again now. For a clock that does not run by itself."""
+        with self._changed:
+            self._changed.notify_all()
 
-        A lease is disarmed, or let go of by its deadline at the latest; what cannot be let go of is tried on. Leases of an
-        earlier guard count too, and so does an answer that is still on its way: a worker whose disarming is not
-        acknowledged would have to think that its hold was cut short.
+    def drain(self) -> None:
+        """Refuse new leases, and return when no guest can be held under an old one.
+
+        A lease is disarmed or retired; a guest that cannot be let go of is tried on. Leases of an earlier guard count too, and
+        so does an answer that is still on its way: a worker whose disarming is not acknowledged would have to think that its
+        hold was cut short.
         """
         with self._changed:
             self._draining = True
-            leases = self._files.all()
-            if leases:
-                log.warning("waiting until held guests are let go", captures=len(leases))
-            while self._answering or self._files.all():
+            if self._kept:
+                log.warning("waiting until held guests are let go", captures=len(self._kept))
+            while self._answering or self._kept:
                 self._changed.wait()
+
+    # Connections.
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept one connection and serve it. A guard that has run out of descriptors or threads goes on with its leases."""
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:
+            log.error("no connection can be accepted", why=str(error))  # noqa: TRY400  once every ACCEPT_PAUSE_S
+            time.sleep(ACCEPT_PAUSE_S)
+            return False
+        self._connections += 1
+        try:
+            threading.Thread(target=self._serve, args=(connection, self._connections), daemon=True).start()
+        except RuntimeError as error:  # no thread can be started
+            log.error("a connection cannot be served", why=str(error))  # noqa: TRY400
+            connection.close()
+            return False
+        return True
 
     def _serve(self, connection: socket.socket, number: int) -> None:
         """Answer one worker; when it hangs up, let go of what it left armed."""
-        with connection, contextlib.suppress(OSError), connection.makefile("rb") as lines:
-            while line := lines.readline(LINE_BYTES):
-                with self._under_way():
-                    answer = self._answer(line, number)
-                    connection.sendall(f"{answer.model_dump_json()}\n".encode())
-        for lease in self._take(lambda _deadline, owner: owner == number):
-            log.warning("worker hung up with guests held", capture=lease.capture_id)
-            self._let_go(lease)
+        try:
+            with connection, contextlib.suppress(OSError), connection.makefile("rb") as lines:
+                while line := lines.readline(LINE_BYTES):
+                    with self._under_way():
+                        answer = self._answer(line, number)
+                        connection.sendall(f"{answer.model_dump_json()}\n".encode())
+        finally:
+            self._places.release()
+            with self._changed:
+                for capture_id, kept in self._kept.items():
+                    if kept.life.hang_up(number, self._clock()):
+                        log.warning("worker hung up with guests held", capture=capture_id)
+                self._changed.notify_all()
 
     @contextlib.contextmanager
     def _under_way(self) -> Iterator[None]:
@@ -110,7 +168,7 @@ class Guard:
         if isinstance(call, Arm):
             return self._arm(call.lease, number)
         if isinstance(call, Disarm):
-            return self._disarm(call.capture_id)
+            return self._disarm(call)
         return self._stopping() or Answer(ok=True)
 
     def _stopping(self) -> Answer | None:
@@ -118,96 +176,161 @@ class Guard:
         with self._lock:
             return Answer(ok=False, why="the guard is stopping") if self._draining else None
 
+    # Leases.
+
     def _arm(self, lease: Lease, number: int) -> Answer:
+        """Put the lease on stable storage, and only then say so."""
         if (refusal := self._stopping()) is not None:
             return refusal
-        deadline = time.monotonic() + lease.seconds
-        try:
-            self._files.add(lease)
-        except OSError as error:
-            return Answer(ok=False, why=f"the lease cannot be stored: {error.strerror}")
+        found = {one.guest_uuid: FoundGuest(one.guest_uuid, one.hold, one.agent_socket) for one in lease.guests}
+        deadline_s = self._clock() + lease.seconds
+        kept = _Kept(LeaseLife(found, deadline_s, number), found, deadline_s)
         with self._changed:
-            self._armed[lease.capture_id] = (lease, deadline, number)
+            if lease.capture_id in self._kept:
+                return Answer(ok=False, why="there is a lease of this capture already")
+            self._kept[lease.capture_id] = kept  # from now on no other lease's look begins at its guests
+            if not self._changed.wait_for(lambda: not self._looked_at(found), LOOK_WAIT_S):
+                del self._kept[lease.capture_id]
+                return Answer(ok=False, why="a guest of it is still being let go under an earlier lease")
+        try:
+            self._files.add(self._stored(lease.capture_id, kept))
+        except OSError as error:
+            with self._changed:
+                del self._kept[lease.capture_id]
+            return Answer(ok=False, why=f"the lease cannot be stored: {error.strerror}")
+        self.wake()
+        return Answer(ok=True)
+
+    def _looked_at(self, guests: dict[str, FoundGuest]) -> bool:
+        return any(guest in guests for _, guest in self._looking)
+
+    def _disarm(self, call: Disarm) -> Answer:
+        with self._lock:
+            kept = self._kept.get(call.capture_id)
+            stood = kept is not None and kept.life.disarm(call.guests)
+        if kept is not None:
+            self._settle(call.capture_id, kept)
+        return Answer(ok=True) if stood else Answer(ok=False, why="the lease was not armed any more")
+
+    def _settle(self, capture_id: str, kept: _Kept) -> None:
+        """Have on disk what is left of a lease: the file goes with the last guest.
+
+        A file that cannot be changed names too many guests, never too few. One of an earlier guard stays as it is.
+        """
+        with self._writing:
+            with self._lock:
+                left = {name: kept.guests[name] for name in kept.life.guests}
+                fewer, kept.guests = len(left) < len(kept.guests), left
+            try:
+                if not left:
+                    self._files.remove(capture_id)
+                elif fewer and not kept.is_found:
+                    self._files.add(self._stored(capture_id, kept))
+            except OSError as error:
+                log.error("the lease on disk cannot be changed", capture=capture_id, why=str(error))  # noqa: TRY400
+        with self._changed:
+            if not left and self._kept.get(capture_id) is kept:
+                del self._kept[capture_id]
             self._changed.notify_all()
-        return Answer(ok=True)
 
-    def _disarm(self, capture_id: str) -> Answer:
-        with self._lock:
-            was_armed = self._armed.pop(capture_id, None) is not None
-        if not was_armed:
-            return Answer(ok=False, why="the lease was not armed any more")
-        self._files.remove(capture_id)
-        return Answer(ok=True)
+    def _stored(self, capture_id: str, kept: _Kept) -> StoredLease:
+        guests = tuple(
+            LeasedGuest(guest_uuid=one.guest_uuid, hold=one.hold, agent_socket=one.agent_socket)
+            for one in kept.guests.values()
+        )
+        return StoredLease(guests=guests, capture_id=capture_id, deadline_s=kept.deadline_s, boot_id=self._boot_id)
 
-    def _take(self, due: Callable[[float, int], bool]) -> list[Lease]:
-        """Take leases out of the armed ones; whoever takes one lets go of its guests."""
-        with self._lock:
-            taken = [name for name, (_, deadline, owner) in self._armed.items() if due(deadline, owner)]
-            return [self._armed.pop(name)[0] for name in taken]
+    def _find(self) -> None:
+        """Take up the leases on disk that this guard does not know."""
+        for found in self._files.all():
+            with self._lock:
+                known = found.capture_id in self._kept
+            if not known:
+                self._take_up(found)
 
-    def _watch_deadlines(self) -> None:
+    def _take_up(self, found: FoundLease) -> None:
+        if found.damage and self._unread.get(found.capture_id) != found.damage:
+            log.error("lease is not as this version writes it", capture=found.capture_id, why=found.damage)
+        if not found.guests:
+            self._unread[found.capture_id] = found.damage or ""
+            return
+        self._unread.pop(found.capture_id, None)
+        log.warning("lease found", capture=found.capture_id, guests=len(found.guests))
+        now = self._clock()
+        same_boot = found.boot_id in {None, self._boot_id}
+        deadline_s = found.deadline_s if found.deadline_s is not None and same_boot else now
+        guests = {guest.guest_uuid: guest for guest in found.guests}
+        life = LeaseLife.found(guests, deadline_s, now, same_boot=same_boot)
+        with self._changed:
+            self._kept[found.capture_id] = _Kept(life, guests, deadline_s, is_found=True)
+            self._changed.notify_all()
+
+    # Looks.
+
+    def _watch(self) -> None:
+        read_again = self._clock() + READ_AGAIN_S
         while True:
-            for lease in self._take(lambda deadline, _owner: deadline <= time.monotonic()):
-                log.warning("deadline passed with guests held", capture=lease.capture_id)
-                self._let_go(lease)
+            if self._unread and self._clock() >= read_again:
+                with contextlib.suppress(OSError):  # the next time
+                    self._find()
+                read_again = self._clock() + READ_AGAIN_S
             with self._changed:
-                next_deadline = min((deadline for _, deadline, _ in self._armed.values()), default=None)
-                self._changed.wait(None if next_deadline is None else max(next_deadline - time.monotonic(), 0.001))
+                now = self._clock()
+                due = self._due(now)
+                if not due:
+                    self._changed.wait(self._pause_s(now))
+            for capture_id, kept, guest in due:
+                self._begin_look(capture_id, kept, guest)
 
-    def _let_go(self, lease: Lease) -> None:
-        """Let go of all guests of a lease side by side, without waiting for it."""
-        left = {guest.guest_uuid for guest in lease.guests}
-        for guest in lease.guests:
-            threading.Thread(target=self._let_go_of, args=(lease, guest, left), name=guest.guest_uuid).start()
+    def _due(self, now: float) -> list[tuple[str, _Kept, FoundGuest]]:
+        """Return the looks that begin now. With the lock."""
+        armed = {guest for kept in self._kept.values() if kept.life.stage is Stage.ARMED for guest in kept.life.guests}
+        found = []
+        for capture_id, kept in self._kept.items():
+            if kept.life.time(now):
+                log.warning("deadline passed with guests held", capture=capture_id)
+                armed -= set(kept.life.guests)
+            for name in kept.life.due(now):
+                if name in armed:
+                    kept.life.put_off(name, now)
+                else:
+                    kept.life.begin_look(name)
+                    self._looking.add((capture_id, name))
+                    found.append((capture_id, kept, kept.guests[name]))
+        return found
 
-    def _let_go_of(self, lease: Lease, guest: LeasedGuest, left: set[str]) -> None:
-        """Try until the guest says that it runs, or is gone. The last guest takes the lease from the disk."""
-        pause_s = FIRST_PAUSE_S
-        while not self._tried(guest):
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-        log.warning("let go", capture=lease.capture_id, guest=guest.guest_uuid)
-        with self._lock:
-            left.discard(guest.guest_uuid)
-            last = not left and lease.capture_id not in self._armed
-        if last:
-            self._files.remove(lease.capture_id)
-            with self._changed:
-                self._changed.notify_all()
+    def _pause_s(self, now: float) -> float | None:
+        times = [kept.life.next_time() for kept in self._kept.values()]
+        nearest = min((time_s for time_s in times if time_s is not None), default=None)
+        if nearest is None:
+            return READ_AGAIN_S if self._unread else None
+        return max(nearest - now, 0.001)
 
-    def _tried(self, guest: LeasedGuest) -> bool:
+    def _begin_look(self, capture_id: str, kept: _Kept, guest: FoundGuest) -> None:
         try:
-            domain = self._running(guest.guest_uuid)
-            if domain is None:
-                return _lost_let_go(guest)
-            with contextlib.suppress(FreezeframeError):  # a thaw may be lost and have worked; the guest is asked
-                hold.let_go(domain, guest.hold, AGENT_S)
-            hold.verify_let_go(domain, guest.hold, AGENT_S)
-        except Exception as error:  # noqa: BLE001  whatever it is, the guest must still be let go
-            log.warning("not let go yet", guest=guest.guest_uuid, why=str(error))
-            return False
-        return True
+            self._calls.start(guest.guest_uuid, lambda: self._look(capture_id, kept, guest))
+        except (GuestHangsError, RuntimeError) as error:  # no thread is left, or none can be started
+            log.error("a look cannot begin", guest=guest.guest_uuid, why=str(error))  # noqa: TRY400
+            self._looked(capture_id, kept, guest, Look.NO_ANSWER, self._clock())
 
-    def _running(self, guest_uuid: str) -> Domain | None:
+    def _look(self, capture_id: str, kept: _Kept, guest: FoundGuest) -> None:
+        asked, answer = self._clock(), Look.NO_ANSWER
         try:
-            domain = self._hypervisor.domain(guest_uuid)
-            return domain if domain.active() else None
-        except GuestGoneError:
-            return None
+            answer = letting_go.look(self._hypervisor, self._calls, guest)
+        finally:
+            self._looked(capture_id, kept, guest, answer, asked)
 
-
-def _lost_let_go(guest: LeasedGuest) -> bool:
-    """Let go of a guest that does not run, as libvirt says: its QEMU may, and then it may still be held.
-
-    A pause cannot be taken back without libvirt: whether such a guest runs on nobody knows until its QEMU is gone, or libvirt
-    has it again.
-    """
-    if guest.agent_socket is None or agent_line.is_gone(guest.agent_socket):
-        return True
-    log.warning("libvirt has lost a guest whose QEMU runs", guest=guest.guest_uuid, agent=str(guest.agent_socket))
-    if guest.hold.freezes:
-        agent_line.thaw(guest.agent_socket, AGENT_S)
-    return not guest.hold.pauses
+    def _looked(self, capture_id: str, kept: _Kept, guest: FoundGuest, answer: Look, asked: float) -> None:
+        with self._changed:
+            self._looking.discard((capture_id, guest.guest_uuid))
+            ran = kept.life.all_run
+            kept.life.look(guest.guest_uuid, answer, asked, self._clock())
+            if kept.life.all_run and not ran:
+                log.warning("let go", capture=capture_id)
+            changed = len(kept.life.guests) < len(kept.guests)
+            self._changed.notify_all()
+        if changed:
+            self._settle(capture_id, kept)
 
 
 def _listen(path: Path) -> socket.socket:
@@ -219,5 +342,5 @@ def _listen(path: Path) -> socket.socket:
         listener.bind(str(path))
     finally:
         os.umask(mask)
-    listener.listen(16)
+    listener.listen(CONNECTIONS)
     return listener

@@ -133,6 +133,22 @@ class Domain:
         with telling(f"resuming {self}"):
             self.handle.resume()
 
+    def let_run(self) -> None:
+        """Resume the guest if it is paused, behind any call that is already at work on it. Raises HypervisorError.
+
+        Its state alone does not tell: while a suspend waits for QEMU the state is still "running". A resume waits for the
+        guest's job, which that suspend has, and is then refused if the guest runs. [qemu_driver.c: qemuDomainResume]
+        """
+        state = self.state()
+        if state == "paused":
+            self.resume()
+        elif state == "running":
+            try:
+                self.resume()
+            except HypervisorError as error:
+                if error.libvirt_code not in _RUNS_ALREADY:
+                    raise
+
     def agent_command(self, command: str, timeout_s: int) -> str:
         """Send a command in JSON to the guest agent and return its answer. Raises AgentError."""
         with telling(f"asking the agent of {self}", AgentError):
@@ -151,6 +167,9 @@ class Domain:
             raise HypervisorError(f"QEMU of {self} refused {command}: {answer['error'].get('desc')}.")
         return answer["return"]
 
+
+#: How a resume of a running guest is refused: by QEMU's driver, and by libvirt's test driver.
+_RUNS_ALREADY = frozenset({libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_INTERNAL_ERROR})
 
 _OPERATIONS = {
     libvirt.VIR_DOMAIN_JOB_OPERATION_START: "start",

@@ -1,0 +1,124 @@
+"""A lease of any version, whole or not, names guests that may be held: none is passed over."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from freezeframe.contract.words import HoldKind
+from workers.guard.lease import LeasedGuest, LeaseFiles, StoredLease
+from workers.guard.reading import FoundGuest, FoundLease, read_lease
+from workers.journal import HoldChange, Journal
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+A = "00000000-0000-4000-8000-00000000000a"
+B = "00000000-0000-4000-8000-00000000000b"
+BOOT = "11111111-2222-4333-8444-555555555555"
+SOCKET = "/run/libvirt/qemu/channel/1-a/org.qemu.guest_agent.0"
+
+STORED = StoredLease(
+    guests=(
+        LeasedGuest(guest_uuid=A, hold=HoldKind.FREEZE, agent_socket=Path(SOCKET)),
+        LeasedGuest(guest_uuid=B, hold=HoldKind.PAUSE),
+    ),
+    capture_id=CAPTURE,
+    deadline_s=12.5,
+    boot_id=BOOT,
+)
+GUESTS = (FoundGuest(A, HoldKind.FREEZE, Path(SOCKET)), FoundGuest(B, HoldKind.PAUSE))
+
+
+def read(tmp_path: Path, content: str | bytes) -> FoundLease:
+    path = tmp_path / f"{CAPTURE}.json"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_lease(path, tmp_path / "captures" / CAPTURE)
+
+
+def test_a_lease_is_read_as_it_was_stored(tmp_path: Path) -> None:
+    files = LeaseFiles(tmp_path)
+    files.add(STORED)
+    assert files.all() == [FoundLease(CAPTURE, GUESTS, 12.5, BOOT)]
+    files.remove(CAPTURE)
+    assert files.all() == []
+
+
+def changed(**changes: Any) -> str:
+    return json.dumps(json.loads(STORED.model_dump_json()) | changes)
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize(
+    "content",
+    [
+        changed(v=2),
+        changed(priority="high"),
+        json.dumps(
+            {"v": 1, "capture_id": CAPTURE, "guests": json.loads(STORED.model_dump_json())["guests"], "seconds": 12}
+        ),
+    ],
+    ids=["newer", "a key more", "of the version before, without a boot and a deadline"],
+)
+def test_a_lease_of_another_version_names_the_same_guests(tmp_path: Path, content: str) -> None:
+    assert read(tmp_path, content).guests == GUESTS
+
+
+@pytest.mark.case("S5")
+def test_a_guest_with_keys_that_are_not_known_and_in_another_order(tmp_path: Path) -> None:
+    guest = {"hold": "pause", "since": 3, "id": {"uuid": A}}
+    found = read(tmp_path, changed(v=3, guests=[guest, {"guest": B, "hold": "freeze-more"}]))
+    assert found.guests == (FoundGuest(A, HoldKind.PAUSE), FoundGuest(B, HoldKind.FREEZE_PAUSE))
+    assert found.damage is not None
+
+
+@pytest.mark.case("S5")
+def test_a_lease_that_is_cut_off_anywhere_behind_its_first_guest_names_the_guests_before_the_cut(
+    tmp_path: Path,
+) -> None:
+    text = STORED.model_dump_json()
+    for end in range(text.index(A) + len(A), len(text)):
+        found = read(tmp_path, text[:end])
+        assert found.guests
+        assert found.guests[0].guest_uuid == A
+        assert found.guests[0].hold in {HoldKind.FREEZE, HoldKind.FREEZE_PAUSE}  # unknown: everything is let go
+        assert {guest.guest_uuid for guest in found.guests} <= {A, B}
+        assert found.damage == "it is not whole"
+
+
+@pytest.mark.parametrize("content", [f'"{A}"', f'["{A}"]', f"{A}\n\x00\xff"])
+def test_whatever_has_a_uuid_in_it_names_a_guest(tmp_path: Path, content: str) -> None:
+    assert read(tmp_path, content).guests == (FoundGuest(A, HoldKind.FREEZE_PAUSE),)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x00" * 512, b"null", b'{"guests": 5}', b"\xff\xfe"])
+def test_a_lease_that_names_nobody_is_told_and_the_journal_is_asked(tmp_path: Path, content: bytes) -> None:
+    found = read(tmp_path, content)
+    assert found.guests == ()
+    assert found.damage
+    journal = Journal(tmp_path).of(CAPTURE)
+    journal.record(HoldChange(guest_uuid=A, hold=HoldKind.PAUSE))
+    journal.record(HoldChange(guest_uuid=B, hold=HoldKind.FREEZE))
+    assert read(tmp_path, content).guests == (FoundGuest(A, HoldKind.PAUSE), FoundGuest(B, HoldKind.FREEZE))
+
+
+@pytest.mark.case("S5")
+def test_a_lease_that_the_disk_does_not_give_is_told_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = LeaseFiles(tmp_path)
+    files.add(STORED)
+    Journal(tmp_path).of(CAPTURE).record(HoldChange(guest_uuid=A, hold=HoldKind.FREEZE))
+    real = Path.read_bytes
+
+    def fails(path: Path) -> bytes:
+        if path.suffix == ".json":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    (found,) = files.all()
+    assert found.damage == "it cannot be read: Input/output error"
+    assert found.guests == (FoundGuest(A, HoldKind.FREEZE),)

@@ -1,0 +1,95 @@
+"""Letting one guest go, whatever has become of libvirt, and asking whether it runs.
+
+    libvirt answers                       resume and thaw through it, then ask the guest
+    libvirt is dead, or silent for        the agent's own socket: QEMU serves one client at a time, and a libvirtd that died
+    LIBVIRT_S, or has lost the guest      has left it free. One that hangs keeps it: nobody is answered until it goes on
+
+A guest that says that it is not frozen is not thawed: each thaw calls the guest's freeze hooks.
+A pause cannot be taken back without libvirt; whether such a guest runs is not known until libvirt has it again, or its QEMU
+is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import structlog
+
+from freezeframe.contract.words import HoldKind
+from freezeframe.errors import FreezeframeError
+from workers import hold
+from workers.bounded import GuestCalls, GuestHangsError
+from workers.guard import agent_line
+from workers.guard.reading import FoundGuest
+from workers.guard.table import AGENT_S, Look
+from workers.hypervisor import agent
+from workers.hypervisor.connection import Hypervisor
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import GuestGoneError, HypervisorUnreachableError
+
+log = structlog.get_logger("guard")
+
+#: Seconds that libvirt has for one attempt before the agent's socket is tried beside it. A thaw takes 10 ms; one that a busy
+#: guest answers later than this is not lost, the next look finds it.
+LIBVIRT_S = 3.0
+
+
+def look(hypervisor: Hypervisor, calls: GuestCalls, guest: FoundGuest) -> Look:
+    """Let a guest go if it is held, and return what it says then. Never raises, and takes LIBVIRT_S + AGENT_S at most."""
+    if guest.hold is HoldKind.NONE:
+        return Look.RUNS
+    try:
+        return calls.answered(
+            f"{guest.guest_uuid} libvirt", "Letting go", LIBVIRT_S, lambda: _through_libvirt(hypervisor, guest)
+        )
+    except (GuestHangsError, HypervisorUnreachableError) as error:
+        log.warning("libvirt does not answer", guest=guest.guest_uuid, why=str(error))
+        return _past_libvirt(guest)
+    except Exception as error:  # noqa: BLE001  whatever it is, the guest must still be let go
+        log.warning("not let go yet", guest=guest.guest_uuid, why=str(error))
+        return Look.HELD if isinstance(error, hold.StillHeldError) else Look.NO_ANSWER
+
+
+def _through_libvirt(hypervisor: Hypervisor, guest: FoundGuest) -> Look:
+    try:
+        domain = hypervisor.domain(guest.guest_uuid)
+        if not domain.active():
+            return _lost(guest)
+        _let_go(domain, guest.hold)
+        hold.verify_let_go(domain, guest.hold, AGENT_S)
+    except GuestGoneError:
+        return _lost(guest)
+    return Look.RUNS
+
+
+def _let_go(domain: Domain, kind: HoldKind) -> None:
+    """Resume and thaw, each only where needed. Raises HypervisorError only for a resume that was not carried out."""
+    if kind.pauses:
+        domain.let_run()
+    if kind.freezes:
+        with contextlib.suppress(FreezeframeError):
+            if agent.freeze_status(domain, AGENT_S) == "thawed":
+                return
+        with contextlib.suppress(FreezeframeError):  # a thaw may be lost and have worked; the guest is asked
+            agent.thaw(domain, AGENT_S)
+
+
+def _past_libvirt(guest: FoundGuest) -> Look:
+    """Thaw over the agent's socket, which tells nothing about a pause."""
+    if guest.agent_socket is None or not guest.hold.freezes:
+        return Look.NO_ANSWER
+    try:
+        agent_line.thaw(guest.agent_socket, AGENT_S)
+    except (agent_line.AgentLineError, OSError) as error:
+        log.warning("not let go yet", guest=guest.guest_uuid, agent=str(guest.agent_socket), why=str(error))
+        return Look.NO_ANSWER
+    log.warning("thawed without libvirt", guest=guest.guest_uuid)
+    return Look.NO_ANSWER if guest.hold.pauses else Look.RUNS
+
+
+def _lost(guest: FoundGuest) -> Look:
+    """Let go of a guest that does not run, as libvirt says: its QEMU may, and then it may still be held."""
+    if guest.agent_socket is None or agent_line.is_gone(guest.agent_socket):
+        return Look.GONE
+    log.warning("libvirt has lost a guest whose QEMU runs", guest=guest.guest_uuid, agent=str(guest.agent_socket))
+    return _past_libvirt(guest)
