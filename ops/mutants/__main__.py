@@ -100,7 +100,10 @@ def tried(mutants: list[Mutant], tests: list[str], side_by_side: int) -> list[Ve
         reach = measure(first.root, directory, tests)
         copies.put(first)
         with ThreadPoolExecutor(side_by_side) as pool:
-            return list(pool.map(lambda mutant: _tried(copies, mutant, reach), mutants))
+            verdicts = list(pool.map(lambda mutant: _tried(copies, mutant, reach), mutants))
+        while not copies.empty():
+            copies.get().close()
+        return verdicts
 
 
 def _tried(copies: Queue[Copy], mutant: Mutant, reach: Reach) -> Verdict:

@@ -13,6 +13,7 @@ from pathlib import Path
 import coverage
 
 from ops.mutants.reach_plugin import DURATIONS_ENV
+from ops.mutants.runner import TOOL
 
 _RC = """\
 [run]
@@ -20,10 +21,6 @@ data_file = {data}
 source = freezeframe, orchestrator, workers
 concurrency = thread
 """
-
-
-#: Where this tool itself is: the plugin is loaded from here.
-_TOOL = Path(__file__).parents[2]
 
 
 class BaselineError(RuntimeError):
@@ -57,7 +54,7 @@ def measure(root: Path, directory: Path, tests: Iterable[str]) -> Reach:
     settings.write_text(_RC.format(data=data), encoding="utf-8")
     command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest"]
     command += ["-q", "-p", "no:cacheprovider", "-p", "ops.mutants.reach_plugin", "-m", "not lab and not long", *tests]
-    env = {**os.environ, DURATIONS_ENV: str(durations), "PYTHONPATH": f"{root}{os.pathsep}{_TOOL}"}
+    env = {**os.environ, DURATIONS_ENV: str(durations), "PYTHONPATH": f"{root}{os.pathsep}{TOOL}"}
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BaselineError(f"the unit tests fail without a mutant:\n{(done.stdout + done.stderr)[-3000:]}")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +12,7 @@ from typing import Self
 
 from ops.mutants.mutation import Mutant, lines
 from ops.mutants.reach import Reach
+from ops.mutants.runner import Runner
 
 #: Seconds of tests that are run first: most mutants are caught by a quick test.
 QUICK_S = 15.0
@@ -48,6 +46,10 @@ class Copy:
             if (root / name).is_file():
                 (directory / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, directory / name)
+        self._runner = Runner(directory)
+
+    def close(self) -> None:
+        self._runner.close()
 
     @classmethod
     def of(cls, root: Path, directory: Path) -> Self:
@@ -71,41 +73,8 @@ class Copy:
         return Verdict(mutant, Outcome.SURVIVED, tests=len(tests))
 
     def _failed(self, tests: Sequence[str], reach: Reach) -> str | None:
-        """Return the first test that fails, "no end" if they do not end, None if all pass."""
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "--no-header",
-            "-p",
-            "no:cacheprovider",
-            "--tb=no",
-            "-rfE",
-        ]
-        env = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
         limit_s = START_S + SLOWER * sum(reach.seconds.get(test, 1.0) for test in tests)
-        with subprocess.Popen(
-            [*command, *tests],
-            cwd=self.root,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        ) as run:
-            try:
-                said, _ = run.communicate(timeout=limit_s)
-            except subprocess.TimeoutExpired:
-                os.killpg(run.pid, signal.SIGKILL)
-                run.communicate()
-                return "no end"
-            if run.returncode == 0:
-                return None
-            with_names = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
-            return with_names[0].split(" ")[1] if with_names else f"exit status {run.returncode}"
+        return self._runner.run(tests, limit_s)
 
 
 def _reaching(mutant: Mutant, reach: Reach) -> list[str]:

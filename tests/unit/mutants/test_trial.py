@@ -54,7 +54,9 @@ def verdicts(project: Path, place: Path) -> tuple[list[Verdict], Reach]:
     copy = Copy.of(project, place / "copy")
     reach = measure(copy.root, place, ["tests"])
     mutants = mutants_of("orchestrator/sign.py", MODULE)
-    return [copy.tried(mutant, reach) for mutant in mutants], reach
+    found = [copy.tried(mutant, reach) for mutant in mutants]
+    copy.close()
+    return found, reach
 
 
 def test_caught_survived_unreached_and_endless(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,123 @@
+"""Runs of pytest that need not start Python and import libraries each time: a process that is forked for every run.
+
+    Runner (in the tool) ── tests, seconds ──▶ server (this module as a program): libraries imported, none of the project
+                         ◀── what failed ────    └─ fork ─▶ pytest of the project as it is now, in a session of its own
+
+A run that does not end in its time is killed with all processes of its session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+#: Where this tool itself is; a project under test may have none.
+TOOL = Path(__file__).parents[2]
+#: Most of the time that a run would need to start. None of them starts a thread when it is imported.
+_LIBRARIES = ("pytest", "hypothesis", "redis", "celery", "kombu", "pydantic_settings", "typer", "rich", "lxml.etree")
+_LOOK_S = 0.01
+#: The answer for a run that was killed.
+NO_END = "no end"
+
+
+class Runner:
+    """A server for one copy of the project."""
+
+    def __init__(self, root: Path) -> None:
+        env = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{TOOL}", "PYTHONDONTWRITEBYTECODE": "1"}
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "ops.mutants.runner"],
+            cwd=root,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, tests: Sequence[str], limit_s: float) -> str | None:
+        """Return the first test that fails, NO_END for a run that takes longer, None if all pass."""
+        calls, answers = _pipes(self._server)
+        print(json.dumps({"tests": list(tests), "limit_s": limit_s}), file=calls, flush=True)
+        answer: str | None = json.loads(answers.readline())
+        return answer
+
+    def close(self) -> None:
+        calls, answers = _pipes(self._server)
+        calls.close()
+        self._server.wait()
+        answers.close()
+
+
+def _pipes(server: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
+    assert server.stdin is not None
+    assert server.stdout is not None
+    return server.stdin, server.stdout
+
+
+def serve() -> None:
+    """Fork a pytest for each line of the standard input, and answer with a line each."""
+    for name in _LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    for line in sys.stdin:
+        call = json.loads(line)
+        print(json.dumps(_forked(call["tests"], call["limit_s"])), flush=True)
+
+
+def _forked(tests: list[str], limit_s: float) -> str | None:
+    with tempfile.TemporaryFile("w+") as said:
+        child = os.fork()
+        if child == 0:
+            _become_pytest(tests, said)
+        status = _status(child, time.monotonic() + limit_s)
+        if status is None:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return NO_END
+        if status == 0:
+            return None
+        said.seek(0)
+        failed = [one for one in said.read().splitlines() if one.startswith(("FAILED", "ERROR"))]
+        return failed[0].split(" ")[1] if failed else f"status {status}"
+
+
+def _status(child: int, deadline: float) -> int | None:
+    """Return the wait status of the child; None if it still runs at the deadline."""
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(_LOOK_S)
+
+
+def _become_pytest(tests: list[str], said: IO[str]) -> None:
+    """Be a pytest whose words go to a file. Does not return."""
+    status = 99
+    try:
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for number, source in ((0, nothing), (1, said.fileno()), (2, said.fileno())):
+            os.dup2(source, number)
+        sys.stdin, sys.stdout, sys.stderr = open(0, closefd=False), open(1, "w"), open(2, "w")  # noqa: SIM115
+        pytest = importlib.import_module("pytest")
+        options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "--tb=no", "-rfE"]
+        status = int(pytest.main([*options, *tests]))
+        sys.stdout.flush()
+    finally:
+        os._exit(status)  # the server's own exit handlers are not this process's to run
+
+
+if __name__ == "__main__":
+    serve()
