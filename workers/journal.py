@@ -54,6 +54,7 @@ class ReservationChange(_GuestChange):
     guest: str
     needed_bytes: int
     targets: tuple[DiskTarget, ...]
+    images: tuple[Path, ...] = ()  # of this host, in which a new bitmap of the guest may be stored
 
 
 class GivenUpChange(_GuestChange):

@@ -1,8 +1,8 @@
 """Checkpoints: from when on QEMU records which blocks of a disk change. What increments build upon.
 
 Ours are named `freezeframe.<repository>.<capture>`, so that two repositories keep two lines that do not disturb each other
-and everybody else's checkpoints are left alone. Deleting one merges its bitmap into its parent's, so the parent still
-knows all that changed since. [libvirt qemu_checkpoint.c]
+and everybody else's checkpoints are left alone. Each bitmap records on its own, so deleting one takes nothing from another.
+[libvirt qemu_checkpoint.c: qemuCheckpointDiscardDiskBitmaps]
 
 A chain is sound only if each checkpoint from the one built upon up to the newest has its bitmap, recording and not
 damaged. libvirt checks that with REDEFINE_VALIDATE, which needs `<domain>` in the XML and a running guest.
@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import libvirt
 from lxml import etree
 
+from workers.hypervisor import bitmaps, lost
 from workers.hypervisor.disk import parse, text
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import HypervisorError, telling
+from workers.hypervisor.errors import HypervisorError, HypervisorUnreachableError, telling
 
 _PREFIX = "freezeframe"
 
@@ -87,8 +89,12 @@ def _validation_fault(domain: Domain, xml: str) -> str | None:
     return None
 
 
-def delete(domain: Domain, name: str) -> bool:
-    """Delete a checkpoint; whether it was there. One whose bitmap is damaged or gone loses its metadata at least."""
+def delete(domain: Domain, name: str, images: Iterable[Path] = ()) -> bool:
+    """Delete a checkpoint and its bitmaps; return True if it was there. Raises HypervisorError for one that stays.
+
+    libvirt deletes bitmaps of running guests only, and none if one is missing. Then they are removed one by one, of a guest
+    that is off from its disks' images and from `images`; libvirt forgets the checkpoint only when no bitmap is left.
+    """
     handle = _find(domain, name)
     if handle is None:
         return False
@@ -97,10 +103,21 @@ def delete(domain: Domain, name: str) -> bool:
     try:
         with telling(f"deleting checkpoint {name} of {domain}"):
             handle.delete()
+    except HypervisorUnreachableError:
+        raise
     except HypervisorError:
+        if domain.active():
+            lost.remove_bitmaps(domain, {name})
+        else:
+            bitmaps.remove_from_images({*images, *image_paths(domain)}, {name})
         with telling(f"forgetting checkpoint {name} of {domain}"):
             handle.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
     return True
+
+
+def image_paths(domain: Domain) -> list[Path]:
+    """Return the images of a guest's disks that are files or devices of this host."""
+    return [Path(disk.source) for disk in domain.disks() if disk.source.startswith("/")]
 
 
 def _rewrite(domain: Domain, handle: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from freezeframe.contract.result import PreparedDisk
 from workers import durable
@@ -19,12 +20,14 @@ def make_files(host: Host, journal: CaptureJournal, domain: Domain, disks: Seque
     """Reserve a guest's room and make its scratch files. Raises ScratchSpaceError."""
     durable.make_directory(host.settings.scratch_dir)
     needed = account.needed_bytes((disk.size_bytes for disk in disks), host.settings.scratch_share)
-    targets = tuple(disk.target for disk in disks)
-    account.reserve(
-        host,
-        journal,
-        ReservationChange(guest_uuid=domain.uuid, guest=domain.name, needed_bytes=needed, targets=targets),
+    change = ReservationChange(
+        guest_uuid=domain.uuid,
+        guest=domain.name,
+        needed_bytes=needed,
+        targets=tuple(disk.target for disk in disks),
+        images=tuple(Path(disk.source) for disk in disks if disk.checkpoint and disk.source.startswith("/")),
     )
+    account.reserve(host, journal, change)
     for disk in disks:
         _make_file(host, journal, domain, disk)
 

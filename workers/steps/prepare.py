@@ -41,6 +41,7 @@ from workers.scratch.files import make_files
 from workers.steps import refusal
 from workers.steps.parents import choose_parent, full_reason
 from workers.steps.refusing import refuse, refuse_shared
+from workers.steps.settling import remove_orphans
 
 #: Guests of a host that are prepared side by side; most of it is waiting for libvirt and agents.
 SIDE_BY_SIDE = 16
@@ -115,6 +116,7 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     identities = read_identities(domain, [disk.target for disk in taken])
     prepared = tuple(_prepare_disk(domain, order, plan, disk, identities) for disk in taken)
     _check_socket(host, domain)
+    remove_orphans(domain, taken)
     make_files(host, journal, domain, prepared)
     return PreparedGuest(
         guest_uuid=domain.uuid,

@@ -16,10 +16,11 @@ import structlog
 from freezeframe.errors import FreezeframeError
 from workers import durable, hold
 from workers.host import Host
-from workers.hypervisor import backup, checkpoint, lost
+from workers.hypervisor import backup, lost
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError, GuestGoneError
 from workers.journal import AnyChange, BackupChange, CaptureJournal, HoldChange, LetGoChange, ScratchChange
+from workers.steps.settling import settle, settle_gone
 
 log = structlog.get_logger("undo")
 
@@ -44,8 +45,10 @@ def undo_guest(host: Host, journal: CaptureJournal, guest_uuid: str, *, sealed: 
     changes = [change for change in journal.changes() if change.guest_uuid == guest_uuid]
     left: list[str] = []
     try:
-        with contextlib.suppress(GuestGoneError):  # what belonged to the guest went with it
+        try:
             left = _undo_on_guest(host, host.hypervisor.domain(guest_uuid), changes, sealed=sealed)
+        except GuestGoneError:  # what belonged to the guest went with it, but for what is in its images
+            settle_gone(changes, sealed=sealed)
         for change in changes:
             if isinstance(change, ScratchChange):
                 change.path.unlink(missing_ok=True)
@@ -75,24 +78,8 @@ def _undo_on_guest(host: Host, domain: Domain, changes: list[AnyChange], *, seal
             if not ended and domain.active() and lost.is_lost(domain):
                 scratch = [other.path for other in changes if isinstance(other, ScratchChange)]
                 lost.end(domain, scratch, None if sealed else change.checkpoint)
-            _settle_checkpoint(domain, change, sealed=sealed, ended=ended)
+            settle(domain, change, changes, sealed=sealed, ended=ended)
     return left
-
-
-def _settle_checkpoint(domain: Domain, change: BackupChange, *, sealed: bool, ended: bool) -> None:
-    """Sealed: the new checkpoint is the one to build upon, and the older ones of its line are done with. Else it goes.
-
-    A libvirtd that was killed between writing down the backup and its checkpoint knows only the first; QEMU has the bitmap.
-    """
-    if change.checkpoint is None:
-        return
-    if not sealed:
-        known = checkpoint.delete(domain, change.checkpoint)
-        if ended and not known:
-            lost.remove_bitmaps(domain, {change.checkpoint})
-    elif domain.active() and change.checkpoint in (line := checkpoint.own_names(domain, change.repository_id)):
-        for name in line[: line.index(change.checkpoint)]:
-            checkpoint.delete(domain, name)
 
 
 def _remove_scratch_directory(host: Host, capture_id: str) -> None:

@@ -1,0 +1,127 @@
+"""Bitmaps in images, made and removed by QEMU's own tools: ours are found beside others, and only ours ever go."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ops.qemu_nbd import serving
+from workers.hypervisor import bitmaps
+from workers.hypervisor.bitmaps import ImageInUseError
+from workers.hypervisor.errors import HypervisorError
+
+OURS = "freezeframe.0123456789ab.01KAAAAAAAAAAAAAAAAAAAAAAA"
+NEWER = "freezeframe.0123456789ab.01KAAAAAAAAAAAAAAAAAAAAAAB"
+ELSEWHERE = "freezeframe.ba9876543210.01KAAAAAAAAAAAAAAAAAAAAAAA"
+THEIRS = ("virtnbdbackup.0", "freezeframe", "freezeframe.mine", f"{OURS}.copy", "é" * 40)
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def image(path: Path, *names: str, options: str = "compat=1.1") -> Path:
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, os.fspath(path), "64M")
+    for name in names:
+        run("qemu-img", "bitmap", "--add", "-f", "qcow2", os.fspath(path), name)
+    return path
+
+
+def as_qemu_says(path: Path) -> list[str]:
+    told = json.loads(run("qemu-img", "info", "--output=json", os.fspath(path)))
+    return [bitmap["name"] for bitmap in told["format-specific"]["data"].get("bitmaps", [])]
+
+
+@pytest.mark.case("G6")
+def test_the_names_are_those_that_qemu_tells(tmp_path: Path) -> None:
+    path = image(tmp_path / "a", OURS, *THEIRS, NEWER)
+    assert bitmaps.in_image(path) == as_qemu_says(path) == [OURS, *THEIRS, NEWER]
+    assert bitmaps.ours_in([path]) == {path: [OURS, NEWER]}
+
+
+@pytest.mark.parametrize(
+    "options", ["compat=1.1", "compat=0.10", "compat=1.1,compression_type=zstd", "cluster_size=4k"]
+)
+def test_an_image_without_bitmaps_has_none(tmp_path: Path, options: str) -> None:
+    assert bitmaps.in_image(image(tmp_path / "a", options=options)) == []
+
+
+def test_a_bitmap_beside_other_extensions_of_the_header(tmp_path: Path) -> None:
+    """A backing file and a data file have extensions of their own, which come first."""
+    image(tmp_path / "base")
+    path = tmp_path / "top"
+    options = f"data_file={tmp_path / 'data'}"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, os.fspath(path), "64M")
+    run("qemu-img", "bitmap", "--add", "-f", "qcow2", os.fspath(path), OURS)
+    assert bitmaps.in_image(path) == [OURS]
+    upper = tmp_path / "upper"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", os.fspath(path), "-F", "qcow2", os.fspath(upper))
+    run("qemu-img", "bitmap", "--add", "-f", "qcow2", os.fspath(upper), NEWER)
+    assert bitmaps.in_image(upper) == [NEWER]
+
+
+@pytest.mark.parametrize("name", [OURS, NEWER, ELSEWHERE, f"freezeframe.{'0' * 32}.01KAAAAAAAAAAAAAAAAAAAAAAA"])
+def test_ours(name: str) -> None:
+    assert bitmaps.is_ours(name)
+
+
+@pytest.mark.parametrize("name", [*THEIRS, "", f"x{OURS}", f"{OURS}\n", "changed-vda", OURS.upper()])
+def test_not_ours(name: str) -> None:
+    assert not bitmaps.is_ours(name)
+
+
+@pytest.mark.case("G6")
+def test_only_the_named_bitmap_is_removed(tmp_path: Path) -> None:
+    first, second = image(tmp_path / "a", OURS, *THEIRS, NEWER), image(tmp_path / "b", NEWER)
+    bitmaps.remove_from_images([first, second, tmp_path / "none", _raw(tmp_path)], {OURS})
+    assert as_qemu_says(first) == [*THEIRS, NEWER]
+    assert as_qemu_says(second) == [NEWER]
+    bitmaps.remove_from_images([first, second], {OURS})  # twice is once
+
+
+def _raw(folder: Path) -> Path:
+    path = folder / "raw"
+    path.write_bytes(b"\0" * 4096)
+    return path
+
+
+@pytest.mark.case("G6")
+def test_an_image_that_is_in_use_keeps_it_and_says_so(tmp_path: Path) -> None:
+    path = image(tmp_path / "a", OURS)
+    with (
+        serving(tmp_path / "s", path, ["--persistent", "--format=qcow2"]),
+        pytest.raises(ImageInUseError, match="in use"),
+    ):
+        bitmaps.remove_from_images([path], {OURS})
+    assert as_qemu_says(path) == [OURS]
+
+
+def test_bitmaps_of_a_crashed_qemu_can_be_removed(tmp_path: Path) -> None:
+    """It was killed while it had them in memory: they are marked as in use."""
+    path = image(tmp_path / "a", OURS)
+    with serving(tmp_path / "s", path, ["--persistent", "--format=qcow2"]):
+        assert bitmaps.in_image(path) == [OURS]  # beside a QEMU that has it
+        copy = tmp_path / "copy"
+        copy.write_bytes(path.read_bytes())
+    assert bitmaps.in_image(copy) == [OURS]
+    bitmaps.remove_from_images([copy], {OURS})
+    assert as_qemu_says(copy) == []
+
+
+@pytest.mark.parametrize("length", [0, 4, 50, 103, 110, 130])
+def test_an_image_that_is_cut_off_is_none_that_could_be_read(tmp_path: Path, length: int) -> None:
+    whole = image(tmp_path / "a", OURS).read_bytes()
+    path = tmp_path / "cut"
+    path.write_bytes(whole[:length])
+    with pytest.raises((ValueError, OSError)):
+        bitmaps.in_image(path)
+    assert bitmaps.ours_in([path]) == {}
+
+
+def test_an_image_that_cannot_be_read_is_not_one_without_bitmaps(tmp_path: Path) -> None:
+    with pytest.raises(HypervisorError, match="cannot be read"):
+        bitmaps.remove_from_images([tmp_path], {OURS})  # a directory

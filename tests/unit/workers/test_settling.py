@@ -1,0 +1,299 @@
+"""No bitmap of ours stays without its checkpoint, whether the guest runs, is off or is gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from ops.qemu_nbd import serving
+from workers.host import Host
+from workers.hypervisor import bitmaps
+from workers.hypervisor.bitmaps import ImageInUseError
+from workers.hypervisor.connection import Hypervisor
+from workers.hypervisor.disk import DomainDisk
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import GuestGoneError, HypervisorError, HypervisorUnreachableError
+from workers.journal import AnyChange, BackupChange, ClaimChange, FreedChange, ReservationChange
+from workers.steps.settling import remove_orphans, settle, settle_gone
+from workers.steps.undo import undo_guest
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+GUEST = "00000000-0000-4000-8000-00000000000a"
+REPOSITORY = "01234567-89ab-4000-8000-000000000000"
+OLDER, OURS = f"freezeframe.0123456789ab.{CAPTURE[:-1]}0", f"freezeframe.0123456789ab.{CAPTURE}"
+THEIRS = "virtnbdbackup.0"
+METADATA_ONLY = libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY
+
+
+class LibvirtError(libvirt.libvirtError):  # type: ignore[misc]  # libvirt has no types
+    def __init__(self, text: str, code: int = libvirt.VIR_ERR_OPERATION_INVALID, domain: int = 10) -> None:
+        super().__init__(text)
+        self.err = (code, domain, text, 2, "", None, None, 0, 0)
+
+
+@dataclass
+class Checkpoint:
+    """One of libvirt's checkpoints."""
+
+    guest: Guest
+    name: str
+
+    def getName(self) -> str:  # noqa: N802  libvirt's name
+        return self.name
+
+    def getXMLDesc(self) -> str:  # noqa: N802
+        return "<domaincheckpoint/>"
+
+    def delete(self, flags: int = 0) -> None:
+        assert flags in {0, METADATA_ONLY}
+        if self.guest.refusal is not None:
+            raise self.guest.refusal
+        if not flags:
+            if not self.guest.running:
+                raise LibvirtError("cannot delete checkpoint for inactive domain")
+            if self.guest.passing:
+                raise LibvirtError(self.guest.passing.pop())
+            assert self.name in self.guest.memory, "bitmap not found"
+            self.guest.memory.remove(self.name)
+        self.guest.checkpoints.remove(self.name)
+
+
+@dataclass
+class Guest(Domain):
+    """A guest: libvirt's checkpoints, the bitmaps in QEMU's memory while it runs, and those in its image."""
+
+    image: Path
+    running: bool = True
+    checkpoints: list[str] = field(default_factory=lambda: [OURS])
+    memory: list[str] = field(default_factory=lambda: [OURS, THEIRS])
+    passing: list[str] = field(default_factory=list)  # why the next deletions fail
+    refusal: Exception | None = None
+    monitor_refuses: bool = False
+
+    def __post_init__(self) -> None:
+        self.uuid, self.name, self.handle = GUEST, "alpha", self
+
+    def active(self) -> bool:
+        return self.running
+
+    def disks(self) -> list[DomainDisk]:
+        return [
+            DomainDisk(
+                target="vda",
+                source=str(self.image),
+                source_type="file",
+                source_format="qcow2",
+                device="disk",
+                transient=False,
+            )
+        ]
+
+    def checkpointLookupByName(self, name: str) -> Checkpoint:  # noqa: N802  libvirt's name
+        if name not in self.checkpoints:
+            raise LibvirtError("no such checkpoint", libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT)
+        return Checkpoint(self, name)
+
+    def checkpointCreateXML(self, _xml: str, flags: int) -> None:  # noqa: N802
+        assert flags == libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE
+
+    def listAllCheckpoints(self) -> list[Checkpoint]:  # noqa: N802
+        return [Checkpoint(self, name) for name in self.checkpoints]
+
+    def monitor(self, command: str, **arguments: Any) -> Any:
+        assert self.running
+        if command == "query-named-block-nodes":
+            return [{"node-name": "format", "drv": "qcow2", "dirty-bitmaps": [{"name": name} for name in self.memory]}]
+        assert command == "block-dirty-bitmap-remove"
+        assert arguments["node"] == "format"
+        if self.monitor_refuses:
+            raise HypervisorError("Bitmap is currently in use")
+        self.memory.remove(arguments["name"])
+        return {}
+
+
+def stored(path: Path, *names: str) -> Path:
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", os.fspath(path), "1M"], check=True)
+    for name in names:
+        subprocess.run(["qemu-img", "bitmap", "--add", "-f", "qcow2", os.fspath(path), name], check=True)
+    return path
+
+
+def changes_of(*images: Path, freed: bool = False) -> list[AnyChange]:
+    found: list[AnyChange] = [
+        ClaimChange(guest_uuid=GUEST),
+        ReservationChange(guest_uuid=GUEST, guest="alpha", needed_bytes=1, targets=("vda",), images=images),
+        change(),
+    ]
+    return [*found, FreedChange(guest_uuid=GUEST)] if freed else found
+
+
+def change() -> BackupChange:
+    return BackupChange(guest_uuid=GUEST, socket=Path("/run/one.sock"), checkpoint=OURS, repository_id=REPOSITORY)
+
+
+def not_kept(guest: Guest, *images: Path, ended: bool = False, freed: bool = False) -> None:
+    settle(guest, change(), changes_of(*images, freed=freed), sealed=False, ended=ended)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Guest:
+    return Guest(stored(tmp_path / "vda.qcow2"))
+
+
+@pytest.fixture
+def off(tmp_path: Path) -> Guest:
+    """QEMU has stored its bitmaps at its end."""
+    return Guest(stored(tmp_path / "vda.qcow2", OURS, THEIRS), running=False, memory=[])
+
+
+def test_of_a_running_guest_libvirt_deletes_both(running: Guest) -> None:
+    not_kept(running)
+    assert (running.checkpoints, running.memory) == ([], [THEIRS])
+
+
+@pytest.mark.case("G6")
+def test_of_a_guest_that_was_shut_down_neither_stays(off: Guest) -> None:
+    not_kept(off)
+    assert (off.checkpoints, bitmaps.in_image(off.image)) == ([], [THEIRS])
+
+
+@pytest.mark.case("G6")
+def test_the_image_is_the_one_that_was_prepared_also_when_the_definition_names_another(
+    off: Guest, tmp_path: Path
+) -> None:
+    prepared = off.image
+    off.image = stored(tmp_path / "another.qcow2")
+    not_kept(off, prepared)
+    assert (off.checkpoints, bitmaps.in_image(prepared)) == ([], [THEIRS])
+
+
+@pytest.mark.case("G6")
+def test_while_something_uses_the_image_the_checkpoint_stays_to_be_deleted_later(off: Guest, tmp_path: Path) -> None:
+    with (
+        serving(tmp_path / "s", off.image, ["--persistent", "--format=qcow2"]),
+        pytest.raises(ImageInUseError),
+    ):
+        not_kept(off)
+    assert (off.checkpoints, bitmaps.in_image(off.image)) == ([OURS], [OURS, THEIRS])
+    not_kept(off)
+    assert (off.checkpoints, bitmaps.in_image(off.image)) == ([], [THEIRS])
+
+
+@pytest.mark.case("G6")
+def test_left_to_do_is_done_when_the_guest_runs_again(off: Guest) -> None:
+    off.running, off.memory = True, [OURS, THEIRS]
+    not_kept(off)
+    assert (off.checkpoints, off.memory) == ([], [THEIRS])
+
+
+@pytest.mark.case("G6")
+def test_an_error_that_passes_leaves_no_bitmap(running: Guest) -> None:
+    running.passing = ["cannot acquire state change lock"]
+    not_kept(running)
+    assert (running.checkpoints, running.memory) == ([], [THEIRS])
+
+
+@pytest.mark.case("G6")
+def test_a_bitmap_that_cannot_be_removed_keeps_its_checkpoint(running: Guest) -> None:
+    running.passing, running.monitor_refuses = ["cannot acquire state change lock"], True
+    with pytest.raises(HypervisorError, match="in use"):
+        not_kept(running)
+    assert (running.checkpoints, running.memory) == ([OURS], [OURS, THEIRS])
+
+
+@pytest.mark.case("G6")
+def test_a_libvirtd_that_does_not_answer_is_no_reason_to_forget(running: Guest) -> None:
+    running.refusal = LibvirtError("broken pipe", libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC)
+    with pytest.raises(HypervisorUnreachableError):
+        not_kept(running)
+    assert running.checkpoints == [OURS]
+
+
+def test_one_whose_bitmap_is_gone_is_forgotten(running: Guest) -> None:
+    """As after a QEMU that was killed: libvirt refuses, and there is nothing to remove."""
+    running.passing, running.memory = ["bitmap not found in backing chain"], [THEIRS]
+    not_kept(running)
+    assert (running.checkpoints, running.memory) == ([], [THEIRS])
+
+
+@pytest.mark.case("G6")
+@pytest.mark.parametrize(("ended", "freed"), [(True, False), (False, True)])
+def test_a_bitmap_that_libvirt_never_knew_goes_with_the_backup(running: Guest, *, ended: bool, freed: bool) -> None:
+    running.checkpoints = []
+    not_kept(running, ended=ended, freed=freed)
+    assert running.memory == [THEIRS]
+
+
+def test_a_capture_that_never_began_asks_qemu_nothing(running: Guest) -> None:
+    """A guest whose monitor was used is marked as tainted."""
+    running.checkpoints, running.monitor_refuses = [], True
+    not_kept(running)
+    assert running.memory == [OURS, THEIRS]
+
+
+@pytest.mark.case("G6")
+def test_a_bitmap_that_libvirt_has_forgotten_is_removed_from_the_image(off: Guest) -> None:
+    off.checkpoints = []
+    not_kept(off, off.image)
+    assert bitmaps.in_image(off.image) == [THEIRS]
+
+
+@pytest.mark.case("G6")
+def test_a_transient_guest_leaves_no_bitmap_when_it_is_gone(
+    host: Host, off: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: Hypervisor, _uuid: str) -> Domain:
+        raise GuestGoneError("no domain")
+
+    journal = host.journal.of(CAPTURE)
+    host.claims.take(GUEST, CAPTURE)
+    for one in changes_of(off.image):
+        journal.record(one)
+    monkeypatch.setattr(Hypervisor, "domain", gone)
+    assert undo_guest(host, journal, GUEST, sealed=False) == []
+    assert bitmaps.in_image(off.image) == [THEIRS]
+    assert host.claims.holder(GUEST) is None
+
+
+def test_a_gone_guest_whose_image_another_uses_holds_nobody_up(off: Guest, tmp_path: Path) -> None:
+    with serving(tmp_path / "s", off.image, ["--persistent", "--format=qcow2"]):
+        settle_gone(changes_of(off.image), sealed=False)
+    assert bitmaps.in_image(off.image) == [OURS, THEIRS]
+
+
+def test_a_sealed_capture_keeps_its_bitmap_wherever_the_guest_is(off: Guest) -> None:
+    settle_gone(changes_of(off.image), sealed=True)
+    settle(off, change(), changes_of(off.image), sealed=True, ended=False)
+    assert (off.checkpoints, bitmaps.in_image(off.image)) == ([OURS], [OURS, THEIRS])
+
+
+def test_sealed_the_older_ones_of_the_line_go(running: Guest) -> None:
+    running.checkpoints, running.memory = [OLDER, OURS, THEIRS], [OLDER, OURS, THEIRS]
+    settle(running, change(), changes_of(), sealed=True, ended=True)
+    assert (running.checkpoints, running.memory) == ([OURS, THEIRS], [OURS, THEIRS])
+
+
+@pytest.mark.case("G6")
+def test_orphans_of_migrations_go_before_the_next_capture_and_nothing_else(running: Guest, tmp_path: Path) -> None:
+    running.image = stored(tmp_path / "moved.qcow2", OLDER, OURS, THEIRS)
+    running.memory = [OLDER, OURS, THEIRS]
+    assert remove_orphans(running, running.disks()) == [OLDER]
+    assert running.memory == [OURS, THEIRS]
+
+
+def test_without_orphans_qemu_is_asked_nothing(running: Guest, tmp_path: Path) -> None:
+    running.image, running.monitor_refuses = stored(tmp_path / "more.qcow2", OURS, THEIRS), True
+    assert remove_orphans(running, running.disks()) == []
+
+
+def test_an_orphan_that_cannot_be_removed_costs_no_capture(running: Guest, tmp_path: Path) -> None:
+    running.image, running.monitor_refuses = stored(tmp_path / "more.qcow2", OLDER), True
+    running.memory = [OLDER]
+    assert remove_orphans(running, running.disks()) == [OLDER]
+    assert running.memory == [OLDER]

@@ -1,0 +1,139 @@
+"""Bitmaps of ours: which there are in an image or a running QEMU, and how they are removed from either.
+
+A persistent bitmap is stored in its qcow2 image when QEMU closes the image, so a guest that shuts down in the middle of a
+transfer leaves there the bitmap of a checkpoint that is never kept. It would record, and slow down writes, for ever.
+
+    the guest runs      QEMU's monitor removes it, from memory and from the image
+    the guest is off    `qemu-img bitmap --remove`, which takes the image's write lock: it refuses while any QEMU has the image
+
+What is in an image is read from its header, without QEMU and beside one: the directory lists every bitmap that was there when
+QEMU opened the image. [QEMU docs/interop/qcow2, "Bitmaps extension"; block/qcow2-bitmap.c]
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import subprocess
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from workers.hypervisor.errors import HypervisorError
+
+#: Checkpoints and bitmaps of ours: `freezeframe.<repository>.<capture>`; of no others.
+_OURS: Final = re.compile(r"freezeframe\.[0-9a-f]{12,32}\.[0-7][0-9A-HJKMNP-TV-Z]{25}")
+
+_MAGIC: Final = b"QFI\xfb"
+_FIRST_WITH_EXTENSIONS: Final = 3
+_EXTENSION: Final = struct.Struct(">II")  # type, length; padded to 8
+_BITMAPS_EXTENSION: Final = 0x23852875
+_BITMAPS: Final = struct.Struct(">IIQQ")  # count, reserved, size and offset of the directory
+_ENTRY: Final = struct.Struct(
+    ">QIIBBHI"
+)  # table, its size, flags, type, granularity, length of the name and of extra data
+#: QEMU's own limit. [qcow2.h: QCOW2_MAX_BITMAP_DIRECTORY_SIZE]
+_DIRECTORY_BYTES_MAX: Final = 65535 * 1024
+#: Seconds for qemu-img to remove one bitmap; it takes some tens of milliseconds.
+_REMOVE_S: Final = 60.0
+
+
+class ImageInUseError(HypervisorError):
+    """A bitmap cannot be removed, because a QEMU has the image."""
+
+    code = "image-in-use"
+    advice = "It is removed when nothing uses the image any more, or by the next capture of the guest that does."
+
+
+def is_ours(name: str) -> bool:
+    """Return True for a name that one of our checkpoints could have."""
+    return _OURS.fullmatch(name) is not None
+
+
+def in_image(path: Path) -> list[str]:
+    """Return the names of all bitmaps that a qcow2 image has stored. Raises OSError, ValueError."""
+    with path.open("rb") as file:
+        return list(_names(file))
+
+
+def ours_in(paths: Iterable[Path]) -> dict[Path, list[str]]:
+    """Return our bitmaps by image. Images that are missing, unreadable or no qcow2 have none that anybody could remove."""
+    found = {}
+    for path in paths:
+        try:
+            names = [name for name in in_image(path) if is_ours(name)]
+        except (OSError, ValueError):
+            continue
+        if names:
+            found[path] = names
+    return found
+
+
+def remove_from_images(paths: Iterable[Path], names: Collection[str]) -> None:
+    """Remove bitmaps from the images of a guest that is off. Raises ImageInUseError, HypervisorError."""
+    for path in paths:
+        try:
+            found = in_image(path)
+        except (FileNotFoundError, ValueError):  # no image, or none that has bitmaps
+            continue
+        except OSError as error:
+            raise HypervisorError(f"The bitmaps of {path} cannot be read: {error.strerror or error}.") from error
+        for name in found:
+            if name in names:
+                _remove(path, name)
+
+
+def _remove(path: Path, name: str) -> None:
+    command = ["qemu-img", "bitmap", "--remove", "-f", "qcow2", os.fspath(path), name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_REMOVE_S, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise HypervisorError(f"Bitmap {name} cannot be removed from {path}: {error}.") from error
+    if done.returncode == 0:
+        return
+    why = done.stderr.strip()
+    if "lock" in why:
+        raise ImageInUseError(f"Bitmap {name} cannot be removed from {path}: the image is in use.")
+    raise HypervisorError(f"Bitmap {name} cannot be removed from {path}: {why}")
+
+
+def _names(file: BinaryIO) -> Iterator[str]:
+    magic, version = struct.unpack(">4sI", _read(file, 0, 8))
+    if magic != _MAGIC:
+        raise ValueError("no qcow2 image")
+    if version < _FIRST_WITH_EXTENSIONS:
+        return
+    (at,) = struct.unpack(">I", _read(file, 100, 4))  # the header's length; extensions follow it
+    while True:
+        kind, length = _EXTENSION.unpack(_read(file, at, _EXTENSION.size))
+        if kind == 0:
+            return
+        if kind == _BITMAPS_EXTENSION:
+            count, _, size, offset = _BITMAPS.unpack(_read(file, at + _EXTENSION.size, _BITMAPS.size))
+            yield from _entries(_read(file, offset, min(size, _DIRECTORY_BYTES_MAX)), count)
+            return
+        at += _EXTENSION.size + _padded(length)
+
+
+def _entries(directory: bytes, count: int) -> Iterator[str]:
+    at = 0
+    for _ in range(count):
+        if at + _ENTRY.size > len(directory):
+            raise ValueError("the directory of bitmaps is cut off")
+        *_, name_bytes, extra_bytes = _ENTRY.unpack_from(directory, at)
+        begin = at + _ENTRY.size + extra_bytes
+        yield directory[begin : begin + name_bytes].decode(errors="replace")
+        at += _padded(_ENTRY.size + extra_bytes + name_bytes)
+
+
+def _read(file: BinaryIO, offset: int, count: int) -> bytes:
+    file.seek(offset)
+    data = file.read(count)
+    if len(data) < count:
+        raise ValueError("the image is cut off")
+    return data
+
+
+def _padded(length: int) -> int:
+    return -(-length // 8) * 8
