@@ -8,10 +8,11 @@ restores another's messages.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import redis
-from celery import Celery
+from celery import Celery, signals
 from celery.backends.redis import RedisBackend
 from kombu.transport import redis as redis_transport
 from redis.backoff import ExponentialBackoff
@@ -64,7 +65,7 @@ redis_transport.Channel.QoS = QoS  # where kombu looks for it; there is no optio
 
 def celery_app(name: str, settings: BusSettings) -> Celery:
     """A Celery app named `name`, which is also the owner of its unacknowledged messages."""
-    url = settings.redis_url.get_secret_value()
+    url = _verified(settings.redis_url.get_secret_value())
     # for a Unix socket redis-py says unix://, kombu redis+socket:// and Celery's backend socket://
     broker = url.replace("unix://", "redis+socket://", 1)
     backend = url.replace("unix://", "socket://", 1)
@@ -84,6 +85,8 @@ def celery_app(name: str, settings: BusSettings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # MISCONF, OOM, READONLY and NOPERM are answers, not lost connections: without this the first ends the worker
+        broker_channel_error_retry=True,
         broker_transport_options=_transport_options(name, settings),
         result_expires=RESULT_EXPIRES_S,
         result_backend_transport_options={"socket_timeout": settings.redis_timeout_s},
@@ -95,6 +98,17 @@ def celery_app(name: str, settings: BusSettings) -> Celery:
     return app
 
 
+def _verified(url: str) -> str:
+    """Return `url` such that TLS verifies the server's certificate unless the URL says otherwise.
+
+    redis-py verifies by default. For a plain `rediss://` Celery's backend raises ValueError and kombu verifies nothing.
+    [celery/backends/redis.py E_REDIS_SSL_CERT_REQS_MISSING_INVALID; kombu/connection.py `ssl = {'ssl_cert_reqs': CERT_NONE}`]
+    """
+    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+
+
 def _transport_options(name: str, settings: BusSettings) -> dict[str, Any]:
     return {
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
@@ -103,6 +117,22 @@ def _transport_options(name: str, settings: BusSettings) -> dict[str, Any]:
         "unacked_index_key": f"unacked_index.{name}",
         "unacked_mutex_key": f"unacked_mutex.{name}",
     }
+
+
+def run_worker(app: Celery, options: Sequence[str]) -> NoReturn:
+    """Run a worker of `app` until it is told to end. Raises SystemExit: 0 if it was told to end, else not 0.
+
+    Celery's own `worker_main` returns nothing, so a worker that ended by itself would report success to its supervisor.
+    """
+    ended: list[int | None] = []
+
+    def note(sender: Any, **_: object) -> None:
+        ended.append(sender.exitcode)
+
+    signals.worker_shutdown.connect(note, weak=False)
+    app.worker_main(["--quiet", "worker", *options])
+    status = ended[-1] if ended else None
+    raise SystemExit(1 if status is None else status)
 
 
 def connect(settings: BusSettings, *, retries: int = 3) -> redis.Redis:

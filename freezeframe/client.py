@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-import kombu.exceptions
-import redis
 from pydantic import ValidationError
 
-from freezeframe import bus, presence
+from freezeframe import bus, presence, redis_fault
 from freezeframe.contract import names
 from freezeframe.contract.event import EndEvent, Event, ProgressEvent, StateEvent
 from freezeframe.contract.request import CaptureRequest
@@ -183,12 +181,5 @@ def _active_run(capture_id: str, record: str | None) -> ActiveRun | None:
 def _reaching_redis() -> Iterator[None]:
     try:
         yield
-    except redis.AuthenticationError as error:
-        raise UnreachableError(
-            "Redis refuses our password.", advice="Check the password in FREEZEFRAME_REDIS_URL."
-        ) from error
-    except (redis.RedisError, kombu.exceptions.OperationalError) as error:
-        raise UnreachableError(
-            f"Redis does not answer: {str(error).rstrip('.')}.",
-            advice="Start the system (`freezeframe up`), or let FREEZEFRAME_REDIS_URL name the Redis that it uses.",
-        ) from error
+    except redis_fault.TROUBLE as error:
+        raise UnreachableError(redis_fault.words_of(error), advice=redis_fault.advice_for(error)) from error

@@ -21,7 +21,7 @@ from freezeframe.access import open_repository
 from freezeframe.contract import names
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.settings import BusSettings, OrchestratorSettings, load
-from orchestrator.intake import take_in
+from orchestrator.intake import take_in_patiently
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
 from orchestrator.run import Runs
@@ -54,7 +54,7 @@ def intake(payload: dict[str, Any]) -> None:
     except ValidationError as error:
         log.warning("unreadable request", faults=error.error_count())
         return
-    take_in(orchestrator(), request)
+    take_in_patiently(orchestrator(), request)
 
 
 @app.task(name=names.LOOK_TASK, ignore_result=True)  # type: ignore[untyped-decorator]

@@ -7,7 +7,7 @@ import warnings
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 
-from freezeframe import log
+from freezeframe import bus, log
 from freezeframe.access import open_repository
 from freezeframe.contract import names
 from freezeframe.settings import HostSettings, load
@@ -27,7 +27,7 @@ def orchestrator() -> None:
     open_repository()  # without one no capture can be sealed: say so at the start
     from orchestrator.app import app  # noqa: PLC0415  reads the settings, which is for this verb only
 
-    app.worker_main(["--quiet", "worker", *worker_options(load(HostSettings).host_id)])
+    bus.run_worker(app, worker_options(load(HostSettings).host_id))
 
 
 def worker_options(host_id: str) -> list[str]:

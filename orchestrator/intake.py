@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import redis
 import structlog
 
+from freezeframe import redis_fault
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.plan import DiskPlan, Plan
 from freezeframe.contract.request import CaptureRequest
@@ -20,6 +23,30 @@ from orchestrator.receipt import receipt_of
 from orchestrator.run import Run
 
 log = structlog.get_logger("intake")
+
+#: Seconds that a request is tried again while Redis refuses, and between two tries. Less than a caller waits for the first
+#: event (`client.PICK_UP_S`): a request that was given up must not begin later.
+PATIENCE_S = 20.0
+PAUSE_S = 0.5
+
+
+def take_in_patiently(orchestrator: Orchestrator, request: CaptureRequest, patience_s: float = PATIENCE_S) -> None:
+    """Take in a request, again while Redis is away or refuses: its message is acknowledged, so it would be lost.
+
+    The caller waits no longer for its first event than this. Raises redis errors after that.
+    """
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            take_in(orchestrator, request)
+        except redis.RedisError as error:
+            if time.monotonic() > until:
+                log.warning("request lost", capture=request.capture_id, why=redis_fault.words_of(error))
+                raise
+            log.warning("request not taken in yet", capture=request.capture_id, why=redis_fault.words_of(error))
+            time.sleep(PAUSE_S)
+        else:
+            return
 
 
 def take_in(orchestrator: Orchestrator, request: CaptureRequest) -> None:

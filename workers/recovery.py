@@ -18,6 +18,7 @@ from typing import cast
 import redis
 import structlog
 
+from freezeframe import redis_fault
 from freezeframe.contract import names
 from freezeframe.contract.words import RunState
 from freezeframe.errors import FreezeframeError
@@ -72,7 +73,7 @@ def _recover_one(host: Host, journal: CaptureJournal, sealed: _Sealed, *, force:
         try:
             goes_on = _goes_on(host, journal.capture_id)
         except redis.RedisError as error:  # no reason to touch a guest
-            return Recovered(journal.capture_id, State.UNKNOWN, (f"Redis does not answer: {error}",))
+            return Recovered(journal.capture_id, State.UNKNOWN, (redis_fault.words_of(error),))
         if goes_on:
             publish_again(host, journal)
             return Recovered(journal.capture_id, State.RUNNING)

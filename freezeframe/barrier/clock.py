@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from freezeframe.barrier.gate import RETRY_PAUSE_S, GateUnreachableError
+from freezeframe.barrier.gate import GateUnreachableError, pause_after
 from freezeframe.contract.clock import ClockReading
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def await_clock(client: redis.Redis, deadline: float) -> ClockReading:
     while True:
         try:
             return read_clock(client)
-        except (redis.ConnectionError, redis.TimeoutError) as error:
+        except redis.RedisError as error:
             if time.monotonic() >= deadline:
-                raise GateUnreachableError("the deadline passed before Redis told its time") from error
-            time.sleep(RETRY_PAUSE_S)
+                raise GateUnreachableError("the deadline passed before Redis told its time", error) from error
+            pause_after(error)
 
 
 def _sample(client: redis.Redis, now_ns: Callable[[], int]) -> ClockReading:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import redis
 
+from freezeframe import redis_fault
 from freezeframe.contract import names
 from freezeframe.contract.proof import Arrival
 
@@ -36,7 +37,14 @@ class GateBrokenError(Exception):
 
 
 class GateUnreachableError(Exception):
-    """The deadline passed before this member was told anything."""
+    """The deadline passed before this member was told anything, or Redis will not let it pass at all.
+
+    `fault` is Redis's last error, if Redis was away or refused when the wait ended.
+    """
+
+    def __init__(self, message: str, fault: redis.RedisError | None = None) -> None:
+        super().__init__(message if fault is None else f"{message}: {redis_fault.words_of(fault)}")
+        self.fault = fault
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,18 @@ def gate_client(settings: BusSettings) -> redis.Redis:
     )
 
 
+def pause_after(error: redis.RedisError) -> redis.RedisError:
+    """Wait a moment before the next try; the error, as the last one. Raises GateUnreachableError if no try can help.
+
+    A refusal passes as a lost connection does: a failover (READONLY) or free space (MISCONF, OOM) ends it, and the gate's
+    deadline bounds the wait.
+    """
+    if redis_fault.is_lasting(error):
+        raise GateUnreachableError("Redis lets this host into no gate", error) from error
+    time.sleep(RETRY_PAUSE_S)
+    return error
+
+
 class Gate:
     """One gate of one run. Deadlines are of `time.monotonic()`."""
 
@@ -83,13 +103,14 @@ class Gate:
         Raises GateBrokenError if a member gave up, GateUnreachableError if the deadline passed first. In the second
         case this member must let its guests go and then `break_up`; others may have been released all the same.
         """
+        fault: redis.RedisError | None = None
         while True:
             if time.monotonic() >= deadline:
-                raise GateUnreachableError("the deadline passed before every host had reported")
+                raise GateUnreachableError("the deadline passed before every host had reported", fault)
             try:
-                state = self._arrive_and_wait(deadline)
-            except (redis.ConnectionError, redis.TimeoutError):
-                time.sleep(RETRY_PAUSE_S)  # then it arrives again: a wake-up may have been lost with the connection
+                state, fault = self._arrive_and_wait(deadline), None
+            except redis.RedisError as error:
+                fault = pause_after(error)  # then it arrives again: a wake-up may have been lost with the connection
                 continue
             if state == "released":
                 return

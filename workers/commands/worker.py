@@ -11,7 +11,7 @@ import typer
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_process_init
 
-from freezeframe import log
+from freezeframe import bus, log
 from freezeframe.contract import names
 from freezeframe.settings import HostSettings, load
 from freezeframe.supervise import die_with_parent
@@ -49,7 +49,7 @@ def worker(
         budget.keep_memory()
     from workers.app import app  # noqa: PLC0415  reads the settings and connects signals, which is for this verb only
 
-    app.worker_main(["--quiet", "worker", *worker_options(role, settings)])
+    bus.run_worker(app, worker_options(role, settings))
 
 
 def worker_options(role: Role, settings: HostSettings) -> list[str]:

@@ -23,6 +23,7 @@ from pathlib import Path
 import redis
 import structlog
 
+from freezeframe import redis_fault
 from freezeframe.barrier import (
     Gate,
     GateBrokenError,
@@ -141,10 +142,7 @@ def _clock_before(client: redis.Redis, order: HoldOrder, deadline: float) -> Clo
     try:
         return await_clock(client, deadline)
     except GateUnreachableError as error:
-        raise MusterError(
-            f"Redis did not answer within {order.muster_timeout_s:g} s.",
-            advice="Redis is down, or this host cannot reach it. No guest was held.",
-        ) from error
+        raise _muster_error(error, f"Redis did not answer within {order.muster_timeout_s:g} s.") from error
 
 
 def _clock_after(client: redis.Redis) -> ClockReading | None:
@@ -161,9 +159,17 @@ def _muster(gate: Gate, order: HoldOrder, deadline: float) -> None:
         gate.meet(deadline)
     except GateUnreachableError as error:
         _break_up(gate, "a host")
-        raise MusterError(f"Not every host came to the muster within {order.muster_timeout_s:g} s.") from error
+        raise _muster_error(error, f"Not every host came to the muster within {order.muster_timeout_s:g} s.") from error
     except GateBrokenError as error:
         raise MusterError("Another host gave up the muster.") from error
+
+
+def _muster_error(error: GateUnreachableError, otherwise: str) -> MusterError:
+    """Tell Redis's own trouble as Redis's: "not every host came" would send the operator to the wrong machine."""
+    if error.fault is None:
+        return MusterError(otherwise)
+    advice = f"{redis_fault.advice_for(error.fault)} No guest was held."
+    return MusterError(f"The hosts could not meet: {redis_fault.words_of(error.fault)}", advice=advice)
 
 
 def _arm(host: Host, order: HoldOrder, guests: Sequence[HeldGuest], line: GuardLine, barrier: Gate) -> None:

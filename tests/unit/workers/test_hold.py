@@ -188,7 +188,7 @@ def test_a_redis_that_does_not_tell_its_time_costs_no_guest_a_hold(
 ) -> None:
     away = BusSettings.model_validate({"redis_url": "redis://127.0.0.1:1/0"})
     hasty = order.model_copy(update={"muster_timeout_s": 0.01})
-    with pytest.raises(step.MusterError, match="Redis did not answer"):
+    with pytest.raises(step.MusterError, match="Redis does not answer"):
         step.hold(a_host(away), hasty)
     assert guest.hold_start_ns == 0
 

@@ -84,7 +84,7 @@ def test_without_redis_nobody_is_touched_and_it_is_told_apart_from_a_run_that_go
 
     monkeypatch.setattr(host.redis, "hget", away)
     [found] = recover(host)
-    assert (found.state, found.problems) == (State.UNKNOWN, ("Redis does not answer: away",))
+    assert (found.state, found.problems) == (State.UNKNOWN, ("Redis does not answer: away.",))
     assert left_alone(host, guest)
     assert recover(host, force=True) == [Recovered(CAPTURE, State.UNDONE)]
 

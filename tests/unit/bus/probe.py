@@ -1,0 +1,45 @@
+"""A worker with tasks of no consequence, set up as every worker of Freezeframe is: `python -m tests.unit.bus.probe POOL`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from freezeframe import bus
+from freezeframe.settings import BusSettings, load
+
+QUEUE = "host.host-a.control"
+TASK = "probe"
+SLOW_TASK = "slow"
+
+app = bus.celery_app("host.host-a", load(BusSettings))
+
+
+@app.task(name=TASK)  # type: ignore[untyped-decorator]
+def probe(key: str) -> str:
+    """Set a key in Redis, which shows that the task was done."""
+    bus.connect(load(BusSettings)).set(key, "done")
+    return key
+
+
+@app.task(name=SLOW_TASK)  # type: ignore[untyped-decorator]
+def slow(begun: str, until: str) -> str:
+    """Create one file, and return when there is the other."""
+    Path(begun).touch()
+    while not Path(until).exists():
+        time.sleep(0.02)
+    return until
+
+
+def main() -> None:
+    """Run the worker. With `fragile` its first refusal ends it, as Celery's default has it."""
+    pool, *rest = sys.argv[1:]
+    if "fragile" in rest:
+        app.conf.broker_channel_error_retry = False
+    options = ["-P", pool, "-c", "2", "-Q", QUEUE, "-n", "control@host-a"]
+    bus.run_worker(app, [*options, "-E", "--without-gossip", "--without-mingle", "--heartbeat-interval", "1"])
+
+
+if __name__ == "__main__":
+    main()
