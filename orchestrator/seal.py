@@ -63,6 +63,8 @@ def _guest_capture(
         name=guest.name,
         host_id=host_id,
         domain_xml=guest.domain_xml,
+        live_xml=guest.live_xml,
+        autostart=guest.autostart,
         consistency=guest_consistency(proof, steps),
         hold_ms=steps.hold_ms,
         disks=tuple(

@@ -44,7 +44,9 @@ class PreparedGuest(Shape):
     name: str
     fault: Fault | None = None
     expected_hold_ms: float | None = None  # how long it will take to be held, as far as its past tells
-    domain_xml: str = ""
+    domain_xml: str = ""  # the definition of its next start
+    live_xml: str = ""  # as it runs now: with disks that are attached to this run only
+    autostart: bool | None = None  # whether it starts with its host, which no definition says
     disks: tuple[PreparedDisk, ...] = ()
     skipped: tuple[SkippedDisk, ...] = ()
     moving_disks: tuple[DiskTarget, ...] = ()  # which the hold does not keep still, as far as can be proven

@@ -52,7 +52,9 @@ class GuestCapture(Shape):
     guest_uuid: GuestUuid
     name: GuestName
     host_id: HostId
-    domain_xml: str
+    domain_xml: str  # the definition of its next start
+    live_xml: str = ""  # as it ran when it was captured: with disks that were attached to that run only
+    autostart: bool | None = None  # whether it started with its host; None where that is not known
     consistency: Consistency
     hold_ms: float | None
     disks: tuple[DiskCapture, ...]

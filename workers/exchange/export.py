@@ -133,7 +133,7 @@ def _define(part: GuestPart, directory: Path, filling: Path) -> tuple[str | None
     """Write what `virsh define` takes, its disks in the set's own directory; where it is, and what to know of it."""
     images = {disk.target: RestoredImage(directory / disk.path.name, disk.format) for disk in part.disks}
     try:
-        made = definition(part.guest.domain_xml, images)
+        made = definition(part.guest.domain_xml, images, live_xml=part.guest.live_xml)
     except DefinitionUnfitError as error:
         return None, (f"It has no definition to define it by: {error.message}",)
     name = f"{DEFINE}/{part.xml_path.name}"

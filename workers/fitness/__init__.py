@@ -3,27 +3,31 @@
 The premises of the proof are checked here and nowhere else (invariant 2). Prepare gathers the facts as values, and these
 functions decide. A refusal names guest, disk and remedy, before any guest is held.
 
-| question                                        | module       | answer                                             |
-|-------------------------------------------------|--------------|----------------------------------------------------|
-| Can this disk be captured?                      | disks        | taken, skipped with a reason, or refused           |
-| Can this disk record its changes?               | tracking     | None, or the reason for a full without checkpoint  |
-| Has the disk a second writer?                   | sharing      | None, or the reason for a refusal                  |
-| Does the hold keep this disk still?             | stillness    | the moving disks, and how many filesystems freeze  |
-| Can the guest be held so, in its state?         | guest        | None, or the refusal                               |
+| question                                          | module     | answer                                             |
+|---------------------------------------------------|------------|----------------------------------------------------|
+| Can this disk be captured?                        | disks      | taken, skipped with a reason, or refused           |
+| Can this disk record its changes?                 | tracking   | None, or the reason for a full without checkpoint  |
+| Has the disk a second writer?                     | sharing    | None, or the reason for a refusal                  |
+| Does the hold keep this disk still?               | stillness  | the moving disks, and how many filesystems freeze  |
+| Has the guest still the disks that were prepared? | drift      | the changes, and what the backup leaves out        |
+| Can the guest be held so, in its state?           | guest      | None, or the refusal                               |
 """
 
 from workers.fitness.disks import choose_disks, not_capturable
+from workers.fitness.drift import DiskSet, compare_disks
 from workers.fitness.guest import blocked_command, state_refusal
 from workers.fitness.sharing import DiskUse, shared_reason
 from workers.fitness.stillness import MovingDisk, Stillness, stillness
 from workers.fitness.tracking import untracked_reason
 
 __all__ = [
+    "DiskSet",
     "DiskUse",
     "MovingDisk",
     "Stillness",
     "blocked_command",
     "choose_disks",
+    "compare_disks",
     "not_capturable",
     "shared_reason",
     "state_refusal",

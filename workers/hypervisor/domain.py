@@ -101,6 +101,21 @@ class Domain:
         with telling(f"reading the definition of {self}"):
             return str(self.handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_MIGRATABLE))
 
+    def autostart(self) -> bool | None:
+        """Return True if the guest starts with its host; None for a transient guest, which cannot."""
+        try:
+            with telling(f"asking whether {self} starts with its host"):
+                return bool(self.handle.autostart())
+        except HypervisorError as error:
+            if error.libvirt_code == libvirt.VIR_ERR_OPERATION_INVALID:
+                return None
+            raise
+
+    def set_autostart(self, *, wanted: bool) -> None:
+        """Let the guest start with its host, or not."""
+        with telling(f"setting whether {self} starts with its host"):
+            self.handle.setAutostart(wanted)
+
     def agent_socket(self) -> Path | None:
         """QEMU's socket for the guest agent, which libvirt is connected to; None for a guest without one."""
         source = parse(self.live_xml()).find(f"devices/channel[@type='unix']/target[@name='{AGENT_CHANNEL}']/../source")

@@ -131,7 +131,7 @@ def _write_xml(part: GuestPart, whole: list[str], *, overwrite: bool) -> None:
 def _guest(
     part: GuestPart, disks: tuple[RestoredDisk, ...], define: Define | None, made: Definition | None
 ) -> RestoredGuest:
-    defined = define.define(made) if define is not None and made is not None else None
+    defined = define.define(made, autostart=part.guest.autostart) if define is not None and made is not None else None
     skipped = tuple(f"Disk {one.target} was not captured: {one.reason}." for one in part.guest.skipped)
     return RestoredGuest(
         guest_uuid=part.guest.guest_uuid,

@@ -5,6 +5,7 @@
 | a disk that was restored     | its file or block device; backing chain, mirror, credentials and encryption are gone    |
 | a CD-ROM or floppy drive     | the drive, empty                                                                       |
 | any other disk               | nothing, and a warning                                                                 |
+| (a disk of the running guest) | as it was attached to it, if it was restored (live_disks.py)                            |
 | a socket libvirt had chosen   | nothing: it chooses again                                                              |
 | the generation id            | a new one: Windows domain controllers look at it to learn that they were restored       |
 | with a new identity          | see identity.py                                                                        |
@@ -27,6 +28,7 @@ from workers.restore.chardev import forget_own_sockets
 from workers.restore.errors import DefinitionUnfitError
 from workers.restore.identity import Identity, adopt
 from workers.restore.image import ImageFormat
+from workers.restore.live_disks import with_live_disks
 
 _QEMU_NAMESPACE: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
 
@@ -57,12 +59,19 @@ class Definition:
     warnings: tuple[str, ...]
 
 
-def definition(domain_xml: str, images: Mapping[str, RestoredImage], identity: Identity | None = None) -> Definition:
+def definition(
+    domain_xml: str, images: Mapping[str, RestoredImage], identity: Identity | None = None, live_xml: str = ""
+) -> Definition:
     """The definition of a restored guest whose disks are `images`, by target; as captured without an `identity`.
+
+    `live_xml` is the guest as it ran: disks that it had only then are taken from there.
 
     Raises DefinitionUnfitError if the XML is not a domain's, has a document type, or lacks a disk that was restored.
     """
     root = _domain(domain_xml)
+    if live_xml:
+        _domain(live_xml)
+        with_live_disks(root, domain_xml, live_xml, images)
     warnings = list(_replace_disks(root, images))
     warnings += _warnings(root)
     for genid in root.iterfind("genid"):

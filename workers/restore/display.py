@@ -86,7 +86,9 @@ def summarize(report: RestoreReport) -> None:
             console.print(words, soft_wrap=True, markup=False)
         if guest.defined is not None:
             state = "started" if guest.defined.started else "defined"
-            console.print(f"  {state} as {guest.defined.name} ({guest.defined.uuid})", soft_wrap=True, markup=False)
+            starts = "; it starts with this host, as it did when it was captured" if guest.defined.autostart else ""
+            words = f"  {state} as {guest.defined.name} ({guest.defined.uuid}){starts}"
+            console.print(words, soft_wrap=True, markup=False)
         for warning in guest.warnings:
             warnings.print(f"warning: guest {guest.name}: {warning}", soft_wrap=True, markup=False)
     console.print(f"Capture {report.capture_id} restored in {duration_text(report.seconds)}.", soft_wrap=True)

@@ -40,19 +40,21 @@ class Define:
         self._check_free(made.values())
         return made
 
-    def define(self, made: Definition) -> DefinedGuest:
-        """Define the guest, and start it if so wished. Raises HypervisorError."""
+    def define(self, made: Definition, *, autostart: bool | None = None) -> DefinedGuest:
+        """Define the guest, let it start with its host if it did so, and start it if so wished. Raises HypervisorError."""
         domain = self.hypervisor.define(made.xml)
+        if autostart:
+            domain.set_autostart(wanted=True)
         if self.start:
             domain.start()
-        return DefinedGuest(name=domain.name, uuid=domain.uuid, started=self.start)
+        return DefinedGuest(name=domain.name, uuid=domain.uuid, started=self.start, autostart=bool(autostart))
 
     def _definition(self, part: GuestPart) -> Definition:
         images = {disk.target: _image(disk) for disk in part.disks}
         identity = None
         if self.name is not None:
             identity = Identity(_checked(self.name.replace(PLACEHOLDER, part.guest.name)), str(uuid4()))
-        return definition(part.guest.domain_xml, images, identity)
+        return definition(part.guest.domain_xml, images, identity, part.guest.live_xml)
 
     def _check_free(self, wanted: Iterable[Definition]) -> None:
         taken = {word: domain.name for domain in self.hypervisor.domains() for word in (domain.name, domain.uuid)}

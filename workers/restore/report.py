@@ -28,6 +28,7 @@ class DefinedGuest(Shape):
     name: str
     uuid: GuestUuid
     started: bool
+    autostart: bool = False  # it starts with this host, as it did with the one it was captured on
 
 
 class RestoredGuest(Shape):

@@ -7,10 +7,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.order import HoldOrder
 from freezeframe.contract.proof import GuestProof
-from freezeframe.contract.result import PreparedGuest
+from freezeframe.contract.result import HeldGuestFault, PreparedGuest
 from freezeframe.errors import FreezeframeError
 from workers import hold as holding
 from workers.host import Host
@@ -19,6 +20,7 @@ from workers.hypervisor.domain import Domain
 from workers.journal import BackupChange, CaptureJournal, HoldChange
 from workers.pace import delay_s
 from workers.steps import refusal
+from workers.steps.drift import left_out_now
 from workers.steps.prepare import prepared_guests
 
 
@@ -118,8 +120,12 @@ class HeldGuest:
         return None
 
 
-def ready(host: Host, order: HoldOrder, journal: CaptureJournal) -> list[HeldGuest]:
-    """Everything that can be done ahead: XML built, changes in the journal, libvirt asked for each guest, twice."""
+def ready(host: Host, order: HoldOrder, journal: CaptureJournal, unfit: list[HeldGuestFault]) -> list[HeldGuest]:
+    """Everything that can be done ahead: XML built, changes in the journal, libvirt asked for each guest, twice.
+
+    A guest whose disks have changed since prepare ends the hold with policy `all`; else it is added to `unfit`, and the
+    others go on. Raises DisksChangedError, and if no guest is left.
+    """
     prepared = prepared_guests(journal)
     guests = []
     for to_hold in order.guests:
@@ -128,16 +134,24 @@ def ready(host: Host, order: HoldOrder, journal: CaptureJournal) -> list[HeldGue
         if guest is None or host.claims.holder(uuid) != order.capture_id:
             raise NotPreparedError(f"Guest {uuid} is not prepared for capture {order.capture_id} on this host.")
         host.claims.fence(uuid, order.epoch)
-        guests.append(_ready_guest(host, order, journal, guest, to_hold.hold))
+        try:
+            guests.append(_ready_guest(host, order, journal, guest, to_hold.hold))
+        except refusal.DisksChangedError as error:
+            if order.all_or_nothing or len(order.guests) == 1:
+                raise
+            unfit.append(HeldGuestFault(guest_uuid=uuid, fault=Fault.of(error, guest=guest.name, host=host.host_id)))
+    if not guests:
+        raise refusal.DisksChangedError(" ".join(one.fault.message for one in unfit))
     return guests
 
 
 def _ready_guest(
     host: Host, order: HoldOrder, journal: CaptureJournal, guest: PreparedGuest, hold: GuestHold
 ) -> HeldGuest:
+    domain = host.hypervisor.domain(guest.guest_uuid)
+    left_out = left_out_now(domain, guest)
     socket = host.export_socket(order.capture_id, guest.guest_uuid)
     socket.unlink(missing_ok=True)
-    left_out = [disk.target for disk in guest.skipped]
     disks = [
         backup.BackupDisk(
             disk.target, host.scratch_file(order.capture_id, guest.guest_uuid, disk.target), disk.parent_checkpoint
@@ -151,7 +165,6 @@ def _ready_guest(
         BackupChange(guest_uuid=guest.guest_uuid, socket=socket, checkpoint=name, repository_id=order.repository_id)
     )
     journal.record(HoldChange(guest_uuid=guest.guest_uuid, hold=hold.kind))
-    domain = host.hypervisor.domain(guest.guest_uuid)
     return HeldGuest(
         domain=domain,
         apart=host.hypervisor.domain(guest.guest_uuid),

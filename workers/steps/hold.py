@@ -61,7 +61,8 @@ class MusterError(FreezeframeError):
 def hold(host: Host, order: HoldOrder) -> HoldResult:
     """Hold all guests of an order. Raises FreezeframeError only while no guest is held."""
     journal = host.journal.of(order.capture_id)
-    guests = ready(host, order, journal)
+    unfit: list[HeldGuestFault] = []
+    guests = ready(host, order, journal, unfit)
     with gate_client(host.bus) as client:
         muster, barrier = (
             Gate(client, order.capture_id, order.epoch, name, host.host_id, order.members)
@@ -82,7 +83,8 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
         _remember_paces(host, guests)
         reply = _look(barrier)
         clocks = {"clock_before": clock, "clock_after": _clock_after(client) if reply else None}
-        return _result(host, order, guests, proof.model_copy(update=clocks), reply)
+        result = _result(host, order, guests, proof.model_copy(update=clocks), reply)
+        return result.model_copy(update={"guest_faults": (*unfit, *result.guest_faults)})
 
 
 def failed(order: HoldOrder, fault: Fault) -> HoldResult:

@@ -29,7 +29,7 @@ from workers.bounded import answered
 from workers.guard.client import GuardLine
 from workers.host import Host
 from workers.hypervisor import agent, agent_info, backup, checkpoint, lost
-from workers.hypervisor.disk import DomainDisk
+from workers.hypervisor.disk import DomainDisk, disks_of
 from workers.hypervisor.domain import MIGRATIONS, Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.filesystem import Filesystem
@@ -106,7 +106,8 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     journal.record(ClaimChange(guest_uuid=plan.guest_uuid))
     domain = host.hypervisor.domain(plan.guest_uuid)
     _check_state(domain, plan.hold.kind)
-    taken, skipped = fitness.choose_disks(domain.name, domain.disks(), plan.skip)
+    live_xml = domain.live_xml()
+    taken, skipped = fitness.choose_disks(domain.name, disks_of(live_xml), plan.skip)
     _check_block_jobs(domain, taken)
     still = fitness.Stillness()
     if plan.hold.kind.freezes:
@@ -123,6 +124,8 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
         name=domain.name,
         expected_hold_ms=host.paces.expected_ms(domain.uuid),
         domain_xml=domain.stored_xml(),
+        live_xml=live_xml,
+        autostart=domain.autostart(),
         disks=prepared,
         skipped=tuple(skipped),
         moving_disks=tuple(disk.target for disk in still.moving),

@@ -94,3 +94,10 @@ class GuestTroubleError(RefusedError):
 
     code = "guest-trouble"
     advice = "Look at this host's worker log and at the file system of FREEZEFRAME_SCRATCH_DIR, then capture again."
+
+
+class DisksChangedError(RefusedError):
+    """The guest has not the disks any more that were prepared; it was not held."""
+
+    code = "disks-changed"
+    advice = "Nothing was held. Capture again, when nobody attaches or detaches disks of the guest."

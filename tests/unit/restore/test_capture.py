@@ -8,7 +8,7 @@ import pytest
 
 from freezeframe.repository import Manifest, Repository
 from workers.hypervisor.connection import Hypervisor
-from workers.hypervisor.disk import disks_of
+from workers.hypervisor.disk import disks_of, parse
 from workers.restore.capture import restore_capture
 from workers.restore.errors import (
     DefineNameError,
@@ -137,6 +137,53 @@ def test_as_captured_keeps_name_and_uuid(
     report = restore_capture(repository, manifest, target, guests=["alpha"], define=Define(hypervisor))
     assert report.guests[0].defined is not None
     assert (report.guests[0].defined.name, report.guests[0].defined.uuid) == ("alpha", UUID)
+
+
+@pytest.mark.case("G8")
+@pytest.mark.parametrize("name", [None, "{guest}-restored"])
+@pytest.mark.parametrize("autostart", [True, False, None])
+def test_a_guest_that_started_with_its_host_does_so_again(
+    repository: Repository,
+    manifest: Manifest,
+    target: Path,
+    hypervisor: Hypervisor,
+    name: str | None,
+    autostart: bool | None,  # noqa: FBT001  a parameter of the test
+) -> None:
+    guest = manifest.guests[0].model_copy(update={"autostart": autostart})
+    report = restore_capture(repository, manifest_of(guest), target, define=Define(hypervisor, name))
+    defined = report.guests[0].defined
+    assert defined is not None
+    assert defined.autostart is bool(autostart)
+    assert hypervisor.domain(defined.uuid).autostart() is bool(autostart)
+
+
+@pytest.mark.case("G8")
+@pytest.mark.parametrize("name", [None, "{guest}-restored"])
+def test_title_description_and_metadata_are_kept(
+    repository: Repository, manifest: Manifest, target: Path, hypervisor: Hypervisor, name: str | None
+) -> None:
+    own = "<o:owner xmlns:o='http://example.org/1'>ops &amp; co</o:owner>"
+    told = f"<title>Shop</title><description>Sells.</description><metadata>{own}</metadata>"
+    guest = manifest.guests[0].model_copy(update={"domain_xml": TESTED.replace("<memory", f"{told}<memory")})
+    report = restore_capture(repository, manifest_of(guest), target, define=Define(hypervisor, name))
+    defined = report.guests[0].defined
+    assert defined is not None
+    root = parse(hypervisor.domain(defined.uuid).stored_xml())
+    assert (root.findtext("title"), root.findtext("description")) == ("Shop", "Sells.")
+    assert root.findtext("metadata/{http://example.org/1}owner") == "ops & co"
+
+
+@pytest.mark.case("P5")
+def test_a_guest_is_defined_with_a_disk_that_was_attached_to_its_run_only(
+    repository: Repository, manifest: Manifest, target: Path, hypervisor: Hypervisor
+) -> None:
+    stored = TESTED[: TESTED.index("<disk type='block'")] + TESTED[TESTED.index("</devices>") :]
+    guest = manifest.guests[0].model_copy(update={"domain_xml": stored, "live_xml": TESTED})
+    report = restore_capture(repository, manifest_of(guest), target, define=Define(hypervisor))
+    assert report.guests[0].defined is not None
+    sources = {disk.target: disk.source for disk in hypervisor.domain(UUID).disks()}
+    assert sources == {"vda": str(target / "alpha-vda.qcow2"), "vdb": str(target / "alpha-vdb.qcow2")}
 
 
 def test_a_guest_that_is_there_is_not_replaced(

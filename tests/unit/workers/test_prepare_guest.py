@@ -168,6 +168,14 @@ def test_a_guest_that_stands_is_refused_with_its_state(prepared: Prepare, state:
     assert prepared(two_disks(state_code=state), HoldKind.NONE).fault is None
 
 
+@pytest.mark.case("P5", "G8")
+def test_the_running_definition_and_the_autostart_are_told_beside_the_stored_one(prepared: Prepare) -> None:
+    stored = domain_xml(disk_xml("vda", "/images/a"))
+    made = prepared(two_disks(filesystems=[ROOT], stored_xml=stored, starts_with_host=True))
+    assert (made.domain_xml, made.autostart) == (stored, True)
+    assert "/images/b" in made.live_xml
+
+
 @pytest.mark.case("G2")
 def test_a_qcow2_of_version_2_is_captured_in_full_without_a_checkpoint(prepared: Prepare, tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
