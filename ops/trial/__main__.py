@@ -12,7 +12,9 @@ from typing import Annotated
 
 import typer
 
+from ops.install import Environment, Wheelhouse, build_wheel
 from ops.lab import Lab, LabSpec
+from ops.program import Program
 from ops.system import System
 from ops.trial.account import Account
 from ops.trial.story import Trial
@@ -24,6 +26,9 @@ def main(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write what was found to this file, as JSON.")
     ] = None,
+    installed: Annotated[
+        bool, typer.Option("--installed", help="Build the wheel, install it, and try the command of that installation.")
+    ] = False,
 ) -> None:
     """Capture three real guests on two hosts at one instant, twice; bring both captures back and compare every byte."""
     began = time.monotonic()
@@ -33,7 +38,7 @@ def main(
 
     account = Account()
     try:
-        account = _trial(say)
+        account = _trial(say, installed=installed)
     finally:
         account.seconds = round(time.monotonic() - began, 1)
         if json_file is not None:
@@ -42,16 +47,24 @@ def main(
     sys.exit(0 if account.ok else 1)
 
 
-def _trial(say: Callable[[str], None]) -> Account:
+def _trial(say: Callable[[str], None], *, installed: bool) -> Account:
     directory = Path(tempfile.mkdtemp(prefix="ff-try-", dir="/var/tmp"))
     try:
+        program = _install(directory, say) if installed else Program.of_checkout()
         with Lab.up(LabSpec.of(hosts=HOSTS, guests=GUESTS, disks=DISKS), directory / "lab") as lab:
             say(f"lab: {len(lab.hosts)} hosts, {len(lab.guests)} guests with {DISKS} disks each, by {lab.accelerator}")
-            with System(lab, directory / "system") as system:
+            with System(lab, directory / "system", program=program) as system:
                 say("system: Redis, orchestrator, and guard, control and data worker on each host")
                 return Trial(system, directory, say).run()
     finally:
         shutil.rmtree(directory)
+
+
+def _install(directory: Path, say: Callable[[str], None]) -> Program:
+    wheelhouse = Wheelhouse.fill(directory / "wheelhouse", build_wheel(directory / "wheel"))
+    made = Environment.create(directory / "environment", wheelhouse, ("host", "control"), system_packages=True)
+    say(f"installed: {made.command}, from the wheel, in an environment of its own")
+    return Program.installed_in(made.directory)
 
 
 if __name__ == "__main__":
