@@ -14,6 +14,7 @@ packages=(
   libvirt-dev gcc pkg-config                                        # libvirt-python is built from source
   redis-server                                                      # our own, private one is started from this binary
   busybox-static cpio e2fsprogs iproute2 util-linux                 # the lab's guests and its namespaces
+  mmdebstrap                                                        # a Debian of another release, to install on
 )
 
 say() { printf '%s\n' "$*" >&2; }
