@@ -82,8 +82,10 @@ def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> Plan:
     repository = orchestrator.repository
     manifests = repository.manifests() if request.kind is WantedKind.AUTO else []
 
+    marked = repository.suspects.marked()
+
     def parents_of(guest_uuid: str) -> Sequence[DiskPlan]:
-        return parent_disks(manifests, guest_uuid)
+        return parent_disks(manifests, guest_uuid, marked.has)
 
     hosts = plan_hosts(request, known_hosts(orchestrator.redis), parents_of)
     return Plan(

@@ -27,6 +27,7 @@ from freezeframe.presence import known_hosts
 from freezeframe.repository import Manifest, Repository
 from freezeframe.settings import OrchestratorSettings
 from orchestrator import decision, metrics, sessions
+from orchestrator.inherited import warnings_of
 from orchestrator.path import STEP_OF, orders_of, send
 from orchestrator.receipt import receipt_of
 from orchestrator.run import Run, Runs
@@ -91,6 +92,7 @@ class Orchestrator:
                 log.info("run goes on", capture=capture_id, state=str(following.state), round=following.round)
                 if following.state.ended:
                     metrics.ended(following)
+                    metrics.audited(answers.transferred)
                 if not following.dispatched:
                     self.dispatch(following, answers)
         return None
@@ -151,6 +153,8 @@ class Orchestrator:
     def _ended(self, run: Run, answers: Answers, now: datetime) -> Run:
         sessions.end(self.repository, run)
         manifest = self.repository.manifest(run.capture_id) if run.sealed else None
+        found = [text for _, text in warnings_of(answers.prepared, answers.transferred)]
+        run = run.model_copy(update={"warnings": (*run.warnings, *found)})
         return run.model_copy(update={"receipt": receipt_of(run, now, manifest, answers.transferred)})
 
 

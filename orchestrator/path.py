@@ -113,6 +113,7 @@ def _transfer_orders(run: Run, plan: Plan, prepared: Sequence[PrepareResult]) ->
             kind=disk.kind,
             checkpoint=disk.checkpoint,
             parent_index=disk.parent_index,
+            parent_capture_id=disk.parent_capture_id,
             parent_checkpoint=disk.parent_checkpoint,
             limit_bytes_s=run.request.limit_bytes_s,
         )

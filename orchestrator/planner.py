@@ -101,8 +101,12 @@ def _holds(request: CaptureRequest, chosen: Sequence[Place]) -> dict[str, HoldCh
     return holds
 
 
-def parent_disks(manifests: Iterable[Manifest], guest_uuid: str) -> list[DiskPlan]:
-    """What disks of a guest could build upon, newest first."""
+def parent_disks(
+    manifests: Iterable[Manifest],
+    guest_uuid: str,
+    is_suspect: Callable[[str, str], bool] = lambda _capture, _index: False,
+) -> list[DiskPlan]:
+    """Return the captures that disks of a guest could build upon, newest first."""
     return [
         DiskPlan(
             target=parent.disk.target,
@@ -113,6 +117,7 @@ def parent_disks(manifests: Iterable[Manifest], guest_uuid: str) -> list[DiskPla
                 size_bytes=parent.disk.size_bytes,
                 chunk_bytes=parent.disk.chunk_bytes,
                 identity=parent.disk.identity,
+                suspect=is_suspect(parent.capture_id, parent.disk.index),
             ),
         )
         for parent in find_parents(manifests, guest_uuid)

@@ -10,6 +10,7 @@ from freezeframe.contract.result import HoldResult, PreparedDisk, PreparedGuest,
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest
 from orchestrator.decision import proof_of
+from orchestrator.inherited import warnings_of
 from orchestrator.run import Run
 
 
@@ -21,8 +22,11 @@ def manifest_of(
     steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
     disks = {(result.guest_uuid, result.target): result for result in transferred}
     chunk_bytes = run.plan.chunk_bytes if run.plan else 0
+    warnings = warnings_of(prepared, transferred)
     guests = tuple(
-        _guest_capture(result.host_id, guest, disks, proof, steps[guest.guest_uuid], chunk_bytes)
+        _guest_capture(result.host_id, guest, disks, proof, steps[guest.guest_uuid], chunk_bytes).model_copy(
+            update={"warnings": tuple(text for guest_uuid, text in warnings if guest_uuid == guest.guest_uuid)}
+        )
         for result in prepared
         for guest in result.guests
         if guest.guest_uuid in run.kept and not guest.fault  # it may have been refused elsewhere before

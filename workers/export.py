@@ -7,7 +7,7 @@
     incr.    read          keep          zero           keep          read
 
 A chunk is read whole if any byte of it must be; one that must be looked at and holds no data is zero without being read;
-one that is not dirty keeps the parent's digest.
+one that is not dirty keeps the parent's digest, which is that of zeros if it holds no data (`keep zero`).
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class ChunkNeed(Enum):
     READ = "read"
     ZERO = "zero"
     KEEP = "keep"
+    KEEP_ZERO = "keep zero"
 
 
 @dataclass(frozen=True)
@@ -172,5 +173,5 @@ def bytes_of(slots: range, size_bytes: int, chunk_bytes: int) -> int:
 
 def _need(*, data: bool, dirty: bool) -> ChunkNeed:
     if not dirty:
-        return ChunkNeed.KEEP
+        return ChunkNeed.KEEP if data else ChunkNeed.KEEP_ZERO
     return ChunkNeed.READ if data else ChunkNeed.ZERO

@@ -17,6 +17,7 @@ from freezeframe.cli.proof import show_proof
 from freezeframe.cli.proof_document import proof_document
 from freezeframe.cli.secret import open_repository
 from freezeframe.cli.selection import GroupFilter, GuestFilter, TagFilter, selection_of
+from freezeframe.cli.suspects import show_suspects
 from freezeframe.cli.verbs import VerbGroup
 from freezeframe.client import ActiveRun, Client, UnreachableError
 from freezeframe.contract.retention import Selection
@@ -63,9 +64,12 @@ def list_captures(
     found = repository.manifests(on_damaged=lambda error: damaged.append(error.message))
     sealed = [one for one in found if Candidate.of(one).selected_by(selection)]
     known = {one.capture_id for one in found}
+    suspects = repository.suspects.all()
     active = [run for run in _active_runs() if run.capture_id not in known and _will_be(run, selection)]
     if as_json:
-        print_json({"active": [_active_document(run) for run in active], "captures": sealed, "damaged": damaged})
+        documents = [one.model_dump(mode="json", exclude={"format"}) for one in suspects]
+        active_documents = [_active_document(run) for run in active]
+        print_json({"active": active_documents, "captures": sealed, "damaged": damaged, "suspects": documents})
         return
     for message in damaged:
         err().print(Text.assemble(("damaged: ", "bold red"), message), soft_wrap=True)
@@ -73,6 +77,7 @@ def list_captures(
         out().print("No captures.")
         return
     _show(active, sealed, known | {run.capture_id for run in active})
+    show_suspects(suspects)
 
 
 @captures.command("show")
@@ -93,13 +98,16 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show all that is known of one capture: guests, disks, hold windows, and whether it shows one instant."""
-    manifest = open_repository().manifest(capture)
+    repository = open_repository()
+    manifest = repository.manifest(capture)
+    suspects = [one for one in repository.suspects.all() if one.capture_id == manifest.capture_id]
     if as_json:
         print_json(proof_document(manifest) if proof else capture_document(manifest))
     elif proof:
         show_proof(manifest)
     else:
         show_capture(manifest)
+        show_suspects(suspects)
 
 
 def _active_runs() -> list[ActiveRun]:

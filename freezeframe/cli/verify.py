@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +17,12 @@ from freezeframe.cli.output import AsJson, print_json
 from freezeframe.cli.progress import showing
 from freezeframe.cli.rehearsal import find_rehearsal
 from freezeframe.cli.secret import open_repository
+from freezeframe.cli.suspects import show_suspects
 from freezeframe.cli.verified import Labels, show_report
 from freezeframe.cli.verify_status import show_status
 from freezeframe.errors import EXIT_DAMAGED
 from freezeframe.repository import Manifest, Repository, Tier, VerifyReport
-from freezeframe.repository.errors import IndexDamaged, RepositoryNotReadable
+from freezeframe.repository.errors import IndexDamaged, RepositoryFull, RepositoryNotReadable, RepositoryNotWritable
 from freezeframe.repository.verify import Progress, parse_share, verify_restored, verify_share
 from freezeframe.repository.verify import verify as verify_captures
 from freezeframe.repository.verify.folders import folders_in
@@ -90,6 +93,9 @@ def verify(
     With `--share` every run looks at another part of the repository, whichever host captured it, and notes it there; thirty
     nights of `--share 1/30` verify all of it once a month.
 
+    If no capture is named, those are verified too that an incremental has marked, because the disk had other data. One that is
+    as it was written is noted as such; it may be of another disk all the same, so compare it with the guest.
+
     A label that does not follow from its proof is damage. Clocks that do not fit together are a doubt: a warning that leaves
     the label as it is, because nothing that is proven rests on clocks.
 
@@ -104,7 +110,7 @@ def verify(
     if every_capture or share is not None:
         wanted = repository.manifests(on_damaged=lambda error: unreadable.append(error.message))
     else:
-        wanted = [repository.manifest(capture or "latest")]
+        wanted = _named(repository, capture)
     labels = Labels(wanted)
     if tier is Tier.RESTORED:
         report = _restored(repository, wanted, scratch, set_aside=set_aside)
@@ -112,14 +118,36 @@ def verify(
         report = _folders(repository, share or EVERYTHING, tier, set_aside=set_aside)
     else:
         report = _captures(repository, wanted, tier, set_aside=set_aside)
+    suspects = _settle_suspects(repository, wanted, report, whole=share is None)
     sound = report.sound and not labels.wrong and not unreadable
     if as_json:
         document = {**dataclasses.asdict(report), "damaged_captures": report.damaged_captures}
-        print_json({"sound": sound, **document, **labels.document(), "unreadable_manifests": unreadable})
+        print_json({"sound": sound, **document, **labels.document(), "unreadable_manifests": unreadable, **suspects})
     else:
         show_report(report, labels, unreadable, sound=sound)
+        show_suspects(repository.suspects.all())
     if not sound:
         raise typer.Exit(EXIT_DAMAGED)
+
+
+def _named(repository: Repository, capture: str | None) -> list[Manifest]:
+    """The capture that was named; without a name the latest, and those that an audit has marked."""
+    if capture is not None:
+        return [repository.manifest(capture)]
+    latest = repository.manifest("latest")
+    marked = {one.capture_id for one in repository.suspects.pending()} & set(repository.capture_ids())
+    return [latest, *(repository.manifest(one) for one in sorted(marked - {latest.capture_id}))]
+
+
+def _settle_suspects(
+    repository: Repository, wanted: Sequence[Manifest], report: VerifyReport, *, whole: bool
+) -> dict[str, object]:
+    """Note marked captures that were looked at closely and are as they were written; all marks, for JSON."""
+    if whole and report.tier in {Tier.REHASHED, Tier.RESTORED}:
+        sound = {one.capture_id for one in wanted} - set(report.damaged_captures)
+        with suppress(RepositoryNotWritable, RepositoryFull):  # who may only read can verify all the same
+            repository.suspects.note_verified(sound, datetime.now(UTC))
+    return {"suspects": [one.model_dump(mode="json", exclude={"format"}) for one in repository.suspects.all()]}
 
 
 def _check_usage(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from freezeframe.cli.output import duration_text, fields, out, print_json, when_text
+from freezeframe.cli.suspects import show_suspects
 from freezeframe.repository import Repository
 from freezeframe.repository.aside import Aside, list_aside
 from freezeframe.repository.verify import CHUNK_TIERS, Tier
@@ -13,8 +14,10 @@ from freezeframe.repository.verify.record import Records, read_records
 
 def show_status(repository: Repository, *, as_json: bool) -> None:
     records, aside = read_records(repository.objects), list_aside(repository.objects)
+    suspects = repository.suspects.all()
     if as_json:
-        print_json({**status_document(records), "set_aside": [_document(one) for one in aside]})
+        marks = [one.model_dump(mode="json", exclude={"format"}) for one in suspects]
+        print_json({**status_document(records), "set_aside": [_document(one) for one in aside], "suspects": marks})
         return
     pairs = [(tier.value, age_text(records, tier)) for tier in CHUNK_TIERS]
     pairs.append(("indexes", _indexes(records)))
@@ -24,6 +27,7 @@ def show_status(repository: Repository, *, as_json: bool) -> None:
     for one in aside:
         if one.document is not None:
             out().print(f"  {one.document.kind} {one.document.digest}: {one.document.reason}", soft_wrap=True)
+    show_suspects(suspects)
 
 
 def status_document(records: Records) -> dict[str, object]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Self
+
+from pydantic import model_validator
 
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Message, Shape
@@ -70,8 +73,20 @@ class TransferOrder(Order):
     kind: CaptureKind
     checkpoint: str | None
     parent_index: Digest | None
+    parent_capture_id: CaptureId | None = (
+        None  # whose index that is; it is marked if it turns out to be of another disk
+    )
     parent_checkpoint: str | None = None  # since which the export tells changes; the parent's index must have begun it
     limit_bytes_s: int | None = None  # of this capture; the host's own settings may be stricter
+
+    @model_validator(mode="after")
+    def _builds_upon_something(self) -> Self:
+        """Chunks that are not dirty would become holes without a parent."""
+        if (self.kind is CaptureKind.INCREMENTAL) != (self.parent_index is not None):
+            raise ValueError(
+                f"an order for a {self.kind} capture {'without' if self.parent_index is None else 'with'} a parent"
+            )
+        return self
 
     @property
     def part(self) -> str:

@@ -17,6 +17,7 @@ class ParentDisk(Shape):
     size_bytes: int
     chunk_bytes: int
     identity: DiskIdentity | None = None  # None: the capture does not say which disk it read
+    suspect: bool = False  # an audit has found a disk that is not what this capture has of it
 
 
 class DiskPlan(Shape):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
+from pydantic import model_validator
+
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.identity import DiskIdentity
 from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Message, Shape
@@ -32,6 +36,14 @@ class PreparedDisk(Shape):
     parent_index: Digest | None = None
     parent_checkpoint: str | None = None
     checkpoint: str | None = None  # the checkpoint that begins with this capture; None where a disk cannot carry one
+
+    @model_validator(mode="after")
+    def _builds_upon_something(self) -> Self:
+        if (self.kind is CaptureKind.INCREMENTAL) != (self.parent_index is not None):
+            raise ValueError(
+                f"disk {self.target} is prepared for a {self.kind} capture, and its parent does not fit that"
+            )
+        return self
 
 
 class SkippedDisk(Shape):
@@ -79,6 +91,8 @@ class TransferResult(Result):
     target: DiskTarget
     index: Digest | None = None
     full_reason: str | None = None  # why it was read in full although its chain was proven
+    audited_chunks: int = 0  # that are inherited, and were read and compared all the same
+    inherited_differs: bool = False  # the disk was not what its older capture has of it
     bytes_read: int = 0
     bytes_stored: int = 0
     dirty_bytes: int | None = None

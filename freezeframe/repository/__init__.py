@@ -31,6 +31,7 @@ from freezeframe.repository.parent import Parent, find_parents
 from freezeframe.repository.reader import DiskReader, Extent
 from freezeframe.repository.repository import Repository
 from freezeframe.repository.session import Session, Sessions
+from freezeframe.repository.suspects import Suspect, Suspects
 from freezeframe.repository.verify import Tier, VerifyReport, verify
 from freezeframe.repository.writer import ChunkOutcome, DiskWriter, IndexReceipt
 
@@ -53,6 +54,8 @@ __all__ = [
     "Session",
     "Sessions",
     "SkippedDisk",
+    "Suspect",
+    "Suspects",
     "Tier",
     "VerifyReport",
     "find_parents",

@@ -34,6 +34,7 @@ from freezeframe.repository.protection import PLAIN, Encrypted
 from freezeframe.repository.reader import DiskReader
 from freezeframe.repository.session import MARGIN, Sessions
 from freezeframe.repository.store.address import create_store, open_store
+from freezeframe.repository.suspects import Suspects
 from freezeframe.repository.writer import DiskWriter
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Repository:
         self.config = config
         self.objects = Objects(store, PLAIN if keys is None else Encrypted(keys))
         self.sessions = Sessions(self.objects, clock)
+        self.suspects = Suspects(self.objects)
         self._keys = keys
         self._catalog = Catalog(self.objects)
 
@@ -238,10 +240,13 @@ class Repository:
         if not self.is_sealed(capture_id):
             raise CaptureNotFound(f"There is no capture {capture_id} in {self.address}.")
         self._catalog.delete(capture_id)
+        self.suspects.clear([capture_id])
 
     def forget_all(self, capture_ids: Iterable[str]) -> None:
         """As `forget` for each, oldest first, made to last together. One that is not there, or no more, is no error."""
-        self._catalog.delete(*capture_ids)
+        wanted = list(capture_ids)
+        self._catalog.delete(*wanted)
+        self.suspects.clear(wanted)
 
     def is_sealed(self, capture_id: str) -> bool:
         """Whether its manifest is visible."""

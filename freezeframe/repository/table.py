@@ -99,6 +99,10 @@ class SlotTable:
                         yield first + at // DIGEST_BYTES, digest
             first += len(piece) // DIGEST_BYTES
 
+    def first_used(self, first: int, end: int) -> int | None:
+        """The first slot from `first` to before `end` that is not a hole; holes are passed over by the megabyte."""
+        return next((slot for slot, _ in self.used(first, end)), None)
+
     def sha256(self) -> bytes:
         state = hashlib.sha256()
         for piece in self.pieces():

@@ -140,6 +140,20 @@ class DiskWriter:
             self._queue.fail(error)
             raise
 
+    def first_inherited(self, slots: range) -> int | None:
+        """Return the first of these slots of which the parent has a chunk; None if it has holes in all of them."""
+        return None if self._parent is None else self._parent.table.first_used(slots.start, slots.stop)
+
+    def is_inherited(self, slot: int, buffer: ChunkBuffer) -> bool:
+        """Return True if the parent has the data in the buffer for this slot. Takes the buffer back, as `write_buffer` does."""
+        if self._parent is None:
+            raise ValueError("a full capture inherits nothing")
+        plain = buffer.chunk(self._builder.header.slot_bytes(slot))
+        inherited = self._parent.digest_at(slot)
+        same = self._zeros.startswith(plain) if inherited is None else digest_of_chunk(plain) == inherited
+        self._buffers.give_back(buffer)
+        return same
+
     def look_for_inherited(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Look whether the chunks that the parent refers to are there at all, until `stopped` says so.
 

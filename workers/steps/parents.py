@@ -44,8 +44,14 @@ def choose_parent(
     newest_first = sorted(candidates, key=lambda one: one.parent.capture_id, reverse=True)
     for one in newest_first:
         if one.parent.identity is not None and difference(one.parent.identity, own) is None:
-            return ParentChoice(parent=one.parent)
+            return _unless_suspect(one.parent)
     return ParentChoice(reason=_unlike(target, own, newest_first))
+
+
+def _unless_suspect(parent: ParentDisk) -> ParentChoice:
+    if parent.suspect:
+        return ParentChoice(reason=f"capture {parent.capture_id} was found to have other data than this disk")
+    return ParentChoice(parent=parent)
 
 
 def _unlike(target: str, own: DiskIdentity, newest_first: Sequence[DiskPlan]) -> str:

@@ -5,6 +5,7 @@
                                │  (while limits let)       │ compress, store                 │
                                └─────────────────────────────────────────────────────────────┘
     what an incremental inherits ─▶ one thread: is it there at all?   ─▶ what it lacks, and what is damaged, is read again
+                                 └▶ some of it, by chance: read and compared (audit.py)
 
 While a thread hands one chunk to the repository's writer the next two are on their way into buffers of the writer's, so the
 source and the processors are busy at the same time, also where a chunk that does not compress is done with sooner than the
@@ -31,6 +32,7 @@ from workers.bandwidth import MIB, Bandwidth, slowest
 from workers.connection import DataConnection
 from workers.export import ChunkNeed, Export, ExportError, Extent, bytes_of, chunk_needs
 from workers.host import Host
+from workers.steps.audit import Audit, InheritedDiffersError
 from workers.steps.walk import Walk
 
 log = structlog.get_logger("transfer")
@@ -113,15 +115,22 @@ class Reading:
         self._stopped = threading.Event()
         self._bandwidth = _bandwidth(host, order)
         self._dirty_bytes = 0
+        self._audit = Audit()
+        self.audited = 0  # chunks that were inherited, and read and compared
+        self._differing: list[int] = []  # of these
 
     def run(self) -> int | None:
-        """Read what must be read; how many bytes the bitmap calls dirty, if there is one. Raises the first failure."""
+        """Read what must be read; how many bytes the bitmap calls dirty, if there is one.
+
+        Raises the first failure; InheritedDiffersError if the disk is not what the parent has of it.
+        """
         with Export(self._socket, self._order.target, with_bitmap=self._bitmap) as export:
             self._check_size(export)
             chunk_bytes = self._order.chunk_bytes
             slots = -(-export.size_bytes // chunk_bytes)
             walk = Walk(slots, chunk_bytes, lambda stretch: self._slots_to_read(export, stretch))
-            self._run_all([*self._readers(walk.next), self._look_for_inherited])
+            self._run_all([*self._readers(walk.next, self._write), self._look_for_inherited])
+            self._read_audited()
             self._read_again()
         return self._dirty_bytes if self._bitmap else None
 
@@ -131,8 +140,10 @@ class Reading:
             self._failure = self._failure or error
         self._stopped.set()
 
-    def _readers(self, next_slot: Callable[[], int | None]) -> list[Callable[[], None]]:
-        return [partial(self._read, next_slot)] * self._threads
+    def _readers(
+        self, next_slot: Callable[[], int | None], take: Callable[[_Coming, ChunkBuffer], None]
+    ) -> list[Callable[[], None]]:
+        return [partial(self._read, next_slot, take)] * self._threads
 
     def _run_all(self, parts: list[Callable[[], None]]) -> None:
         """Each part in a thread of its own. Raises the first failure."""
@@ -144,6 +155,32 @@ class Reading:
         if self._failure:
             raise self._failure
 
+    def _read_audited(self) -> None:
+        """Read some of what is inherited, and compare it with the parent's."""
+        slots = self._audit.slots()
+        if not slots:
+            return
+        self._run_all(self._readers(_one_by_one(iter(slots)), self._compare))
+        if self._differing:
+            raise self._differs(f"{len(self._differing)} of {len(slots)} chunks that were looked at have other data")
+
+    def _compare(self, chunk: _Coming, buffer: ChunkBuffer) -> None:
+        same = self._writer.is_inherited(chunk.slot, buffer)
+        with self._lock:
+            self.audited += 1
+            if not same:
+                self._differing.append(chunk.slot)
+        self._progress.add(0, chunk.length)
+
+    def _check_zeros(self, slots: range) -> None:
+        """Raises InheritedDiffersError if the parent has data where the export has zeros and nothing says it has changed."""
+        if (slot := self._writer.first_inherited(slots)) is not None:
+            raise self._differs(f"chunk {slot} reads as zeros now")
+
+    def _differs(self, how: str) -> InheritedDiffersError:
+        older = self._order.parent_capture_id or "its older capture"
+        return InheritedDiffersError(f"it is not what {older} has of it, although no change was recorded: {how}")
+
     def _read_again(self) -> None:
         """Read what the repository lacks of all that the index would refer to."""
         slots = self._writer.slots_to_read_again()
@@ -151,13 +188,7 @@ class Reading:
         if first is None:
             return
         log.warning("reading what the repository lacks", guest=self._order.guest_name, disk=self._order.target)
-        rest, lock = itertools.chain([first], slots), threading.Lock()
-
-        def next_slot() -> int | None:
-            with lock:
-                return next(rest, None)
-
-        self._run_all(self._readers(next_slot))
+        self._run_all(self._readers(_one_by_one(itertools.chain([first], slots)), self._write))
 
     def _look_for_inherited(self) -> None:
         try:
@@ -165,7 +196,11 @@ class Reading:
         except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to; `run` tells
             self.fail(error)
 
-    def _read(self, next_slot: Callable[[], int | None]) -> None:
+    def _write(self, chunk: _Coming, buffer: ChunkBuffer) -> None:
+        self._writer.write_buffer(chunk.slot, buffer)
+        self._progress.add(chunk.length, chunk.length)
+
+    def _read(self, next_slot: Callable[[], int | None], take: Callable[[_Coming, ChunkBuffer], None]) -> None:
         try:
             with DataConnection(self._socket, self._order.target) as connection:
                 lane = _Lane(connection, self._writer)
@@ -179,8 +214,7 @@ class Reading:
                     if lane.is_empty:
                         return
                     chunk, buffer = lane.complete()
-                    self._writer.write_buffer(chunk.slot, buffer)
-                    self._progress.add(chunk.length, chunk.length)
+                    take(chunk, buffer)
         except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to; `run` tells
             self.fail(error)
 
@@ -206,6 +240,10 @@ class Reading:
                 continue
             if need is ChunkNeed.ZERO and self._order.parent_index is not None:
                 self._writer.set_zero(slots.start, len(slots))
+            elif need is ChunkNeed.KEEP_ZERO:
+                self._check_zeros(slots)
+            if need is not ChunkNeed.ZERO:
+                self._audit.inherit(slots, data=need is ChunkNeed.KEEP)
             self._progress.add(bytes_of(slots, export.size_bytes, chunk_bytes), 0)
 
     def _counted(self, extents: Iterator[Extent]) -> Iterator[Extent]:
@@ -222,6 +260,17 @@ class Reading:
 
     def _length(self, slot: int) -> int:
         return min(self._order.chunk_bytes, self._order.size_bytes - slot * self._order.chunk_bytes)
+
+
+def _one_by_one(slots: Iterator[int]) -> Callable[[], int | None]:
+    """Hand out slots to several threads; None when there is no more."""
+    lock = threading.Lock()
+
+    def next_slot() -> int | None:
+        with lock:
+            return next(slots, None)
+
+    return next_slot
 
 
 def _bandwidth(host: Host, order: TransferOrder) -> Bandwidth:

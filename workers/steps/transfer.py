@@ -6,13 +6,15 @@
 An incremental's chunks that are not dirty keep what the parent's index says. But those that the repository has lost since, or
 set aside as damaged, are read again at the end, dirty or not: the export has the whole disk as it was at the instant, and a
 chunk that is written anew makes the older captures that share it whole again. If that index turns out to be damaged the disk
-is read in full, which the export allows at any time: a fallback costs a read, not storage (invariant 7).
+is read in full, which the export allows at any time: a fallback costs a read, not storage (invariant 7). So it is if the audit
+(audit.py) finds that the disk is not what the older capture has of it; that capture is marked for verification.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
 
@@ -25,9 +27,11 @@ from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import TransferOrder
 from freezeframe.contract.result import TransferResult
 from freezeframe.contract.words import CaptureKind
-from freezeframe.repository import DiskWriter, Effort, Repository
+from freezeframe.errors import FreezeframeError
+from freezeframe.repository import DiskWriter, Effort, IndexReceipt, Repository, Suspect
 from freezeframe.repository.errors import IndexDamaged, ParentUnfit
 from workers.host import Host
+from workers.steps.audit import InheritedDiffersError
 from workers.steps.reading import Progress, Reading
 
 log = structlog.get_logger("transfer")
@@ -44,13 +48,8 @@ def transfer(host: Host, order: TransferOrder) -> TransferResult:
     began = time.monotonic()
     repository = host.open_repository()
     repository.sessions.check(order.capture_id)  # without it nobody could seal what is read here
-    writer, full_reason = _open_writer(host, repository, order)
-    incremental = order.kind is CaptureKind.INCREMENTAL and full_reason is None
-    progress = Progress(bytes_total=order.size_bytes)
-    reading = Reading(host, order, writer, progress, bitmap=incremental)
-    with writer, _Reporter(host, order, progress):
-        dirty_bytes = reading.run()
-        receipt = writer.finish()
+    read = _read(host, repository, order)
+    receipt = read.receipt
     repository.sessions.check(order.capture_id)
     return TransferResult(
         capture_id=order.capture_id,
@@ -58,14 +57,67 @@ def transfer(host: Host, order: TransferOrder) -> TransferResult:
         guest_uuid=order.guest_uuid,
         target=order.target,
         index=receipt.digest,
-        full_reason=full_reason,
+        full_reason=read.full_reason,
+        audited_chunks=read.audited_chunks,
+        inherited_differs=read.inherited_differs,
         bytes_read=receipt.bytes_read,
         bytes_stored=receipt.bytes_stored,
-        dirty_bytes=dirty_bytes,
+        dirty_bytes=read.dirty_bytes,
         chunks_new=receipt.chunks_new,
         chunks_known=receipt.chunks_known,
         seconds=time.monotonic() - began,
     )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read of a disk, and how."""
+
+    receipt: IndexReceipt
+    full_reason: str | None
+    dirty_bytes: int | None
+    audited_chunks: int
+    inherited_differs: bool = False
+
+
+def _read(host: Host, repository: Repository, order: TransferOrder) -> _Read:
+    """Read the disk; in full if it turns out to be another than its older capture has, which is marked then."""
+    writer, full_reason = _open_writer(host, repository, order)
+    bitmap = order.kind is CaptureKind.INCREMENTAL and full_reason is None
+    try:
+        return _read_into(host, order, writer, full_reason, bitmap=bitmap)
+    except InheritedDiffersError as error:
+        log.warning("reading in full", guest=order.guest_name, disk=order.target, why=error.message)
+        _mark_older(repository, order, error.message)
+        whole = _read_into(host, order, _full_writer(host, repository, order), error.message, bitmap=False)
+        return replace(whole, inherited_differs=True)
+
+
+def _read_into(host: Host, order: TransferOrder, writer: DiskWriter, full_reason: str | None, *, bitmap: bool) -> _Read:
+    progress = Progress(bytes_total=order.size_bytes)
+    reading = Reading(host, order, writer, progress, bitmap=bitmap)
+    with writer, _Reporter(host, order, progress):
+        dirty_bytes = reading.run()
+        return _Read(writer.finish(), full_reason, dirty_bytes, reading.audited)
+
+
+def _mark_older(repository: Repository, order: TransferOrder, reason: str) -> None:
+    """Mark the older capture for verification. The capture goes on if that cannot be done: its receipt tells all the same."""
+    if order.parent_capture_id is None or order.parent_index is None:
+        return
+    mark = Suspect(
+        capture_id=order.parent_capture_id,
+        index=order.parent_index,
+        guest=order.guest_name,
+        target=order.target,
+        found_by=order.capture_id,
+        found_at=datetime.now(UTC),
+        reason=reason,
+    )
+    try:
+        repository.suspects.mark(mark)
+    except FreezeframeError as error:
+        log.warning("the older capture could not be marked", capture=order.parent_capture_id, why=error.message)
 
 
 def failed(order: TransferOrder, fault: Fault) -> TransferResult:
@@ -94,9 +146,14 @@ def _open_writer(host: Host, repository: Repository, order: TransferOrder) -> tu
             )
         except (IndexDamaged, ParentUnfit) as error:
             log.warning("reading in full", why=error.message)
-            return repository.disk_writer(size, chunk, checkpoint=checkpoint, effort=effort), error.message
+            return _full_writer(host, repository, order), error.message
         return writer, None
-    return repository.disk_writer(size, chunk, checkpoint=checkpoint, effort=effort), None
+    return _full_writer(host, repository, order), None
+
+
+def _full_writer(host: Host, repository: Repository, order: TransferOrder) -> DiskWriter:
+    effort = Effort.parse(host.settings.compression)
+    return repository.disk_writer(order.size_bytes, order.chunk_bytes, checkpoint=order.checkpoint, effort=effort)
 
 
 class _Reporter:

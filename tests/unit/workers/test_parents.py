@@ -85,3 +85,10 @@ def test_two_disks_that_nothing_tells_apart_are_full() -> None:
 def test_a_disk_that_was_never_captured_and_a_full_that_was_asked_for_have_a_reason() -> None:
     assert chosen("vde", {"vde": NEW}).reason == "there is no earlier capture of it to build upon"
     assert "a full one was asked for" in (chosen("vdb", {"vdb": B}, []).reason or "")
+
+
+def test_a_capture_that_an_audit_has_marked_is_not_built_upon() -> None:
+    marked = BEFORE[0].model_copy(update={"parent": BEFORE[0].parent.model_copy(update={"suspect": True})})
+    now: dict[str, DiskIdentity | Unknown] = {"vdb": B, "vdc": C}
+    assert "was found to have other data" in (chosen("vdb", now, [marked, BEFORE[1]]).reason or "")
+    assert chosen("vdc", now, [marked, BEFORE[1]]).parent == BEFORE[1].parent
