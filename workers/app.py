@@ -19,7 +19,7 @@ from freezeframe.contract import names
 from freezeframe.contract.words import Step
 from freezeframe.settings import BusSettings, HostSettings, load
 from workers import inventory, recovery
-from workers.host import this_host
+from workers.host import Host, this_host
 from workers.scratch import watcher
 from workers.steps import table
 from workers.steps.frame import run_step, settle_interrupted
@@ -59,19 +59,30 @@ def release_task(order: Payload) -> Payload:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _begin(sender: Any, **_: object) -> None:
-    """Answer for what an earlier worker of this kind left unanswered; the control worker also recovers and publishes."""
+    """Answer for what an earlier worker of this kind left unanswered; the control worker also recovers and publishes.
+
+    Orders and the inventory do not wait for that: whatever is odd about one capture, the host is there for the others.
+    """
     host = this_host()
     if names.control_queue(_host_id) not in sender.app.amqp.queues.consume_from:
         settle_interrupted(host, table.DATA_STEPS)
         return
-    settle_interrupted(host, table.CONTROL_STEPS)
-    recovery.recover(host)
-    for work, name in (
-        (inventory.publish_forever, "inventory"),
-        (recovery.recover_forever, "recovery"),
-        (watcher.watch_forever, "scratch"),
-    ):
-        threading.Thread(target=work, args=(host, _stop), name=name, daemon=True).start()
+    looks = recovery.Looks()
+    for name, work in {
+        "inventory": lambda: inventory.publish_forever(host, _stop, looks),
+        "recovery": lambda: _recover_forever(host, looks),
+        "scratch": lambda: watcher.watch_forever(host, _stop),
+    }.items():
+        threading.Thread(target=work, name=name, daemon=True).start()
+
+
+def _recover_forever(host: Host, looks: recovery.Looks) -> None:
+    recovery.sweep(host)
+    try:
+        settle_interrupted(host, table.CONTROL_STEPS)
+    except Exception:  # a defect; recovery must begin all the same
+        log.exception("interrupted steps were not answered")
+    recovery.recover_forever(host, _stop, looks)
 
 
 @task_failure.connect  # type: ignore[untyped-decorator]

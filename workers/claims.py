@@ -1,18 +1,25 @@
 """Claims: which capture has a guest in hand, and the highest epoch that ever had.
 
-    <state_dir>/claims/<guest uuid>   the capture's id; at most one capture has a guest
-    <state_dir>/epochs/<guest uuid>   the highest epoch seen; an older order is one from the past and is refused
+    <state_dir>/claims/<guest uuid>   {"v": 1, "capture_id": …}   at most one capture has a guest
+    <state_dir>/epochs/<guest uuid>   {"v": 1, "epoch": …}        the highest epoch seen; an order of an older one is refused
 
-A claim is made before anything of the guest is changed and dropped after all is undone, so a crash in between leaves a
-claim without changes, which recovery drops.
+A capture claims a guest before it changes anything of it, and drops the claim after all is undone. A crash, or a disk that is
+full, in between leaves a claim without a line in the journal: recovery looks at both (`held`), and drops it.
+
+Versions: later ones may add fields, and keep these two. A file that has neither is unreadable, and its guest is refused: to
+take it for absent would let two captures have one guest, or an order from the past through.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from workers import durable
+
+_CAPTURE = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
 class GuestClaimedError(FreezeframeError):
@@ -20,7 +27,11 @@ class GuestClaimedError(FreezeframeError):
 
     code = "guest-claimed"
     exit_code = EXIT_REFUSED
-    advice = "Wait for that capture to end (`freezeframe captures` shows it), or run `freezeframe recover` on the host."
+    advice = "Wait for that capture to end; `freezeframe recover` on the host says what is left of one that has ended."
+
+    def __init__(self, message: str, *, holder: str, advice: str | None = None) -> None:
+        super().__init__(message, advice=advice)
+        self.holder = holder
 
 
 class StaleOrderError(FreezeframeError):
@@ -29,6 +40,17 @@ class StaleOrderError(FreezeframeError):
     code = "stale-order"
     exit_code = EXIT_REFUSED
     advice = "A newer capture has had this guest since; nothing was done."
+
+
+class ClaimUnreadableError(FreezeframeError):
+    """The file that says which capture has a guest, or had it last, cannot be read."""
+
+    code = "claim-unreadable"
+    exit_code = EXIT_REFUSED
+    advice = (
+        "If a newer version of freezeframe wrote the file, install that version again. If it is damaged, see that no capture "
+        "of the guest runs (`freezeframe captures`, `virsh domjobinfo`), move the file away and run `freezeframe recover`."
+    )
 
 
 class Claims:
@@ -41,35 +63,95 @@ class Claims:
         durable.make_directory(self._epochs)
 
     def take(self, guest_uuid: str, capture_id: str) -> None:
-        """Claim a guest; claiming it again for the same capture changes nothing. Raises GuestClaimedError."""
+        """Claim a guest; claiming it again for the same capture changes nothing.
+
+        Raises GuestClaimedError, ClaimUnreadableError, OSError.
+        """
         try:
-            durable.create(self._claims / guest_uuid, capture_id)
+            durable.create(self._claims / guest_uuid, json.dumps({"v": 1, "capture_id": capture_id}))
         except FileExistsError as error:
             holder = self.holder(guest_uuid)
             if holder != capture_id:
-                raise GuestClaimedError(f"The guest is being captured by {holder}.") from error
+                raise GuestClaimedError(f"Capture {holder} has the guest in hand.", holder=holder or "") from error
+
+    def take_over(self, guest_uuid: str, holder: str, capture_id: str) -> None:
+        """Claim a guest that `holder` has no more use for. Raises as `take` does: of two callers one wins."""
+        self.drop(guest_uuid, holder)
+        self.take(guest_uuid, capture_id)
 
     def holder(self, guest_uuid: str) -> str | None:
-        """The capture that has the guest in hand."""
+        """Return the capture that has the guest in hand. Raises ClaimUnreadableError."""
+        path = self._claims / guest_uuid
+        text = _read(path)
+        return None if text is None else _capture_of(path, text)
+
+    def may_be_held(self, guest_uuid: str, capture_id: str) -> bool:
+        """Return True if the capture has the guest in hand, or there is no telling: unreadable is not absent."""
         try:
-            return (self._claims / guest_uuid).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
+            return self.holder(guest_uuid) == capture_id
+        except ClaimUnreadableError:
+            return True
 
     def drop(self, guest_uuid: str, capture_id: str) -> None:
-        """Drop this capture's claim; another's is left alone."""
+        """Drop this capture's claim; another's is left alone. Raises ClaimUnreadableError, OSError."""
         if self.holder(guest_uuid) == capture_id:
             durable.remove(self._claims / guest_uuid)
 
     def held_by(self, capture_id: str) -> list[str]:
-        """The guests that a capture has in hand."""
-        return sorted(path.name for path in self._claims.iterdir() if self.holder(path.name) == capture_id)
+        """Return the guests that a capture has in hand. Raises OSError."""
+        return self.held()[0].get(capture_id, [])
+
+    def held(self) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """Return the guests that each capture has in hand; and for guests whose claim cannot be read, why. Raises OSError."""
+        captures: dict[str, list[str]] = {}
+        unreadable: dict[str, str] = {}
+        for path in sorted(self._claims.iterdir()):
+            if path.name.startswith("."):
+                continue
+            try:
+                holder = self.holder(path.name)
+            except ClaimUnreadableError as error:
+                unreadable[path.name] = error.message
+            else:
+                if holder is not None:
+                    captures.setdefault(holder, []).append(path.name)
+        return captures, unreadable
 
     def fence(self, guest_uuid: str, epoch: int) -> None:
-        """Remember `epoch` for the guest. Raises StaleOrderError if a higher one was seen."""
+        """Remember `epoch` for the guest. Raises StaleOrderError if a higher one was seen, ClaimUnreadableError, OSError."""
         path = self._epochs / guest_uuid
-        seen = int(path.read_text(encoding="utf-8")) if path.exists() else 0
+        text = _read(path)
+        seen = 0 if text is None else _epoch_of(path, text)
         if epoch < seen:
             raise StaleOrderError(f"The order is of epoch {epoch}, and epoch {seen} has had the guest.")
         if epoch > seen:
-            durable.replace(path, str(epoch))
+            durable.replace(path, json.dumps({"v": 1, "epoch": epoch}))
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return durable.read(path)
+    except OSError as error:
+        raise ClaimUnreadableError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _capture_of(path: Path, text: str) -> str:
+    found = text if _CAPTURE.fullmatch(text) else _field(path, text, "capture_id")  # bare in version 0
+    if not isinstance(found, str) or not _CAPTURE.fullmatch(found):
+        raise ClaimUnreadableError(f"{path} names no capture.")
+    return found
+
+
+def _epoch_of(path: Path, text: str) -> int:
+    found = int(text) if text.isdecimal() else _field(path, text, "epoch")  # bare in version 0
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise ClaimUnreadableError(f"{path} names no epoch.")
+    return found
+
+
+def _field(path: Path, text: str, name: str) -> object:
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ClaimUnreadableError(f"{path} is damaged.") from error
+    return fields.get(name) if isinstance(fields, dict) else None

@@ -139,7 +139,7 @@ def is_torn(line: bytes | str) -> bool:
     """Return True if a crash may have left `line`, the end of a file without a newline: it is no whole JSON. Pure."""
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
     return False
 

@@ -9,25 +9,20 @@ import redis
 import structlog
 
 from freezeframe import __version__, presence
-from freezeframe.contract.inventory import GuestEntry, HostEntry
+from freezeframe.contract.inventory import GuestEntry, HostEntry, StuckCapture
 from freezeframe.errors import FreezeframeError
+from workers.claims import ClaimUnreadableError
 from workers.host import Host
+from workers.hypervisor.listing import GuestState, guest_states
+from workers.recovery import Looks
 
 log = structlog.get_logger("inventory")
 
 
-def entry_of(host: Host) -> HostEntry:
-    """This host as it is now. Raises HypervisorError."""
+def entry_of(host: Host, looks: Looks | None = None) -> HostEntry:
+    """Return this host as it is now. Raises HypervisorError."""
     libvirt_version, qemu_version = host.hypervisor.versions()
-    guests = [
-        GuestEntry(
-            guest_uuid=domain.uuid,
-            name=domain.name,
-            state=domain.state(),
-            captured_by=host.claims.holder(domain.uuid),
-        )
-        for domain in host.hypervisor.domains()
-    ]
+    guests = [_guest_entry(host, guest) for guest in guest_states(host.hypervisor)]
     return HostEntry(
         host_id=host.host_id,
         at=datetime.now(UTC),
@@ -35,15 +30,38 @@ def entry_of(host: Host) -> HostEntry:
         libvirt_version=libvirt_version,
         qemu_version=qemu_version,
         guests=tuple(sorted(guests, key=lambda guest: guest.name)),
-        open_captures=tuple(journal.capture_id for journal in host.journal.unended()),
+        open_captures=_open_captures(host),
+        stuck=tuple(StuckCapture(capture_id=one.capture_id, problems=one.problems) for one in looks.stuck)
+        if looks
+        else (),
     )
 
 
-def publish_forever(host: Host, stop: threading.Event) -> None:
+def _guest_entry(host: Host, guest: GuestState) -> GuestEntry:
+    """One guest in trouble shows as such, and silences neither the others nor the host."""
+    holder = trouble = None
+    try:
+        holder = host.claims.holder(guest.uuid)
+    except ClaimUnreadableError as error:
+        trouble = error.message
+    return GuestEntry(guest_uuid=guest.uuid, name=guest.name, state=guest.state, captured_by=holder, trouble=trouble)
+
+
+def _open_captures(host: Host) -> tuple[str, ...]:
+    try:
+        return tuple(journal.capture_id for journal in host.journal.unended())
+    except OSError as error:
+        log.warning("the journals cannot be listed", why=str(error))
+        return ()
+
+
+def publish_forever(host: Host, stop: threading.Event, looks: Looks | None = None) -> None:
     """Publish until told to stop. Trouble is logged and silences the host: it then counts as down, which it is."""
     while not stop.is_set():
         try:
-            presence.publish(host.redis, entry_of(host))
+            presence.publish(host.redis, entry_of(host, looks))
         except (FreezeframeError, redis.RedisError) as error:
             log.warning("not published", why=str(error))
+        except Exception:  # a defect; the next try may do better
+            log.exception("not published")
         stop.wait(host.settings.inventory_interval_s)

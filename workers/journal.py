@@ -1,111 +1,137 @@
 """The journal: a host's own durable record of every change it made to a guest that must be undone.
 
-    <state_dir>/captures/<capture id>/changes    a JSON line a change, on disk before the change is made
+    <state_dir>/captures/<capture id>/<guest uuid>/changes   a JSON line a change, on disk before the change is made
+                                                  /.lock     who is at work on the guest, for this capture
                                      /begun/     the order of each step that was begun
                                      /results/   the result of each step, so that an order delivered twice is answered alike
                                      /ended      all is undone or kept for good; nothing is left to do
 
+Each guest has a file and a lock of its own: one that hangs or cannot be read delays no other.
+
 Crash windows. After a line and before its change: undoing it finds nothing to undo, which is fine, since every undo asks
-what is there first. In the middle of a line: the change was not made; a broken last line is passed over. After the undo
-and before `ended`: it is undone a second time, to no effect.
+what is there first. In the middle of a line: the change was not made; a part of a line at a file's end is passed over. After
+the undo and before `ended`: it is undone a second time, to no effect.
+
+Versions. Every line carries the version of its format. Lines of older versions are read; a line of a newer one, with a field
+or a change that this version does not know, or one that is damaged is *not understood*: its guest is stuck and reported, the
+changes that are understood are undone, and its claim stays. A line is never passed over as if it were not there.
 """
 
 from __future__ import annotations
 
+import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from fcntl import LOCK_EX, LOCK_NB, flock
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field, RootModel, ValidationError
-
-from freezeframe.contract.fault import Fault
-from freezeframe.contract.message import CaptureId, DiskTarget, GuestUuid, Shape
-from freezeframe.contract.words import HoldKind, Step
+from freezeframe.contract.message import CaptureId
+from freezeframe.contract.words import Step
+from freezeframe.errors import FreezeframeError
 from workers import durable
+from workers.changes import (
+    AnyChange,
+    BackupChange,
+    ClaimChange,
+    FreedChange,
+    GivenUpChange,
+    HoldChange,
+    LetGoChange,
+    ReservationChange,
+    ScratchChange,
+    ThawPendingChange,
+    read_lines,
+)
+from workers.lock_file import locked
+
+__all__ = [
+    "AnyChange",
+    "BackupChange",
+    "CaptureJournal",
+    "ClaimChange",
+    "FreedChange",
+    "GivenUpChange",
+    "GuestJournal",
+    "HoldChange",
+    "Journal",
+    "JournalUnreadableError",
+    "LetGoChange",
+    "Record",
+    "ReservationChange",
+    "ScratchChange",
+    "ThawPendingChange",
+]
 
 #: Ended captures whose journals are kept, so that late orders are answered alike and people can look.
 KEPT = 50
 
-
-class _GuestChange(Shape):
-    guest_uuid: GuestUuid
-
-
-class ClaimChange(_GuestChange):
-    """The guest was claimed."""
-
-    change: Literal["claim"] = "claim"
+_CAPTURE = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_GUEST = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_REMOVED = ".removed-"
 
 
-class ScratchChange(_GuestChange):
-    """A scratch file was made."""
+class JournalUnreadableError(FreezeframeError):
+    """A journal has a line that this version does not understand, or that is damaged."""
 
-    change: Literal["scratch"] = "scratch"
-    path: Path
-
-
-class ReservationChange(_GuestChange):
-    """Room for the guest's scratch files was promised (`workers/scratch`)."""
-
-    change: Literal["reservation"] = "reservation"
-    guest: str
-    needed_bytes: int
-    targets: tuple[DiskTarget, ...]
-    images: tuple[Path, ...] = ()  # of this host, in which a new bitmap of the guest may be stored
+    code = "journal-unreadable"
+    advice = (
+        "If a newer version of freezeframe wrote it, install that version again and run `freezeframe recover`. If not, see "
+        "what the guest has (`virsh domjobinfo`, `virsh checkpoint-list`), move the file away and run `freezeframe recover`."
+    )
 
 
-class GivenUpChange(_GuestChange):
-    """The guest's backup is ended before its transfers are done, for this reason."""
+@dataclass(frozen=True)
+class Record:
+    """What one guest's journal says: the changes that are understood, and why others are not."""
 
-    change: Literal["given-up"] = "given-up"
-    fault: Fault
-
-
-class FreedChange(_GuestChange):
-    """The guest's backup was ended before the release, and its scratch files are gone. Its checkpoint stays."""
-
-    change: Literal["freed"] = "freed"
+    changes: tuple[AnyChange, ...]
+    trouble: str | None = None
 
 
-class BackupChange(_GuestChange):
-    """A backup was begun, and a checkpoint with it."""
+class GuestJournal:
+    """The journal of one guest of one capture on this host."""
 
-    change: Literal["backup"] = "backup"
-    socket: Path
-    checkpoint: str | None
-    repository_id: str
+    def __init__(self, directory: Path, guest_uuid: str) -> None:
+        self.guest_uuid = guest_uuid
+        self._directory = directory / guest_uuid
+        self._changes = self._directory / "changes"
+        self._older = directory / "changes"  # of all guests: where versions before this layout wrote
 
+    def record(self, change: AnyChange) -> None:
+        """Put a change on stable storage. Call it before making the change. Raises OSError if it cannot be put there."""
+        if not self._changes.exists():
+            durable.make_directory(self._directory.parent)
+            durable.make_directory(self._directory)
+        durable.append_line(self._changes, change.model_dump_json())
 
-class HoldChange(_GuestChange):
-    """The guest was held."""
+    def read(self) -> Record:
+        """Return what is recorded, oldest first. Never raises: what cannot be read is the record's trouble."""
+        changes: list[AnyChange] = []
+        troubles = []
+        for path in (self._older, self._changes):
+            try:
+                found, trouble = read_lines(durable.read(path) or "")
+            except OSError as error:
+                troubles.append(f"{path} cannot be read: {error.strerror or error}")
+                continue
+            changes += [change for change in found if change.guest_uuid == self.guest_uuid]
+            if trouble:
+                troubles.append(f"{path}: {trouble}")
+        return Record(tuple(changes), "; ".join(troubles) or None)
 
-    change: Literal["hold"] = "hold"
-    hold: HoldKind
+    @contextmanager
+    def lock(self, patience_s: float = 0.0) -> Iterator[None]:
+        """Keep all others from working on the guest for this capture, in this process and others.
 
-
-class LetGoChange(_GuestChange):
-    """The guest was let go and has confirmed it: the hold before this line needs no undoing any more."""
-
-    change: Literal["let-go"] = "let-go"
-
-
-AnyChange = (
-    ClaimChange
-    | ReservationChange
-    | ScratchChange
-    | BackupChange
-    | HoldChange
-    | LetGoChange
-    | GivenUpChange
-    | FreedChange
-)
-
-
-class _Line(RootModel[Annotated[AnyChange, Field(discriminator="change")]]):
-    """A line of the journal."""
+        Raises BlockingIOError if another has the lock for longer than `patience_s`. The kernel drops the lock of a process
+        that dies.
+        """
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(self._directory / ".lock", patience_s):
+            yield
 
 
 class CaptureJournal:
@@ -114,88 +140,98 @@ class CaptureJournal:
     def __init__(self, directory: Path) -> None:
         self.capture_id = directory.name
         self._directory = directory
-        self._changes = directory / "changes"
         self._begun = directory / "begun"
         self._results = directory / "results"
         self._ended = directory / "ended"
 
+    def guest(self, guest_uuid: str) -> GuestJournal:
+        return GuestJournal(self._directory, guest_uuid)
+
+    def guests(self) -> list[str]:
+        """Return the guests that the capture has a journal for. Raises OSError."""
+        older, _ = read_lines(durable.read(self._directory / "changes") or "")
+        names = {path.name for path in _inside(self._directory) if _GUEST.fullmatch(path.name)}
+        return sorted(names | {change.guest_uuid for change in older})
+
     def record(self, change: AnyChange) -> None:
         """Put a change on stable storage. Call it before making the change."""
-        durable.make_directory(self._directory)
-        durable.append_line(self._changes, change.model_dump_json())
+        self.guest(change.guest_uuid).record(change)
 
     def changes(self) -> list[AnyChange]:
-        """All recorded changes, oldest first."""
-        if not self._changes.exists():
-            return []
-        lines = self._changes.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [change for line in lines if (change := _parse(line)) is not None]
+        """Return all recorded changes, of each guest oldest first. Raises JournalUnreadableError, OSError."""
+        records = [self.guest(uuid).read() for uuid in self.guests()]
+        for record in records:
+            if record.trouble:
+                raise JournalUnreadableError(f"{record.trouble}.")
+        return [change for record in records for change in record.changes]
 
     @property
     def ended(self) -> bool:
+        """Return True if nothing is left to undo. Raises OSError."""
         return self._ended.exists()
 
     def end(self) -> None:
-        """Nothing is left to undo."""
+        """Record durably that nothing is left to undo."""
         durable.make_directory(self._directory)
         durable.replace(self._ended, "")
 
     def result(self, step: Step, part: str) -> str | None:
-        """The stored result of a step, as JSON."""
-        path = self._results / _result_name(step, part)
-        return path.read_text(encoding="utf-8") if path.exists() else None
+        """Return the stored result of a step, as JSON. Raises OSError."""
+        return durable.read(self._results / _result_name(step, part))
 
     def store_result(self, step: Step, part: str, result: str) -> None:
+        durable.make_directory(self._directory)
         durable.make_directory(self._results)
         durable.replace(self._results / _result_name(step, part), result)
 
-    def results(self) -> list[tuple[Step, str, str]]:
-        """All stored results: step, part, JSON."""
-        names = [path.name for path in self._results.glob("*.json") if not path.name.startswith(".")]
-        keys = [name.removesuffix(".json").partition(".") for name in sorted(names)]
-        return [(Step(step), part, self.result(Step(step), part) or "") for step, _, part in keys]
+    def results(self) -> list[tuple[str, str, str]]:
+        """Return all stored results: step, part, JSON. A newer version's steps are among them. Raises OSError."""
+        found = []
+        for path in _inside(self._results):
+            text = durable.read(path) if path.suffix == ".json" else None
+            if text is not None:
+                step, _, part = path.name.removesuffix(".json").partition(".")
+                found.append((step, part, text))
+        return found
 
     def begun(self, step: Step, part: str) -> bool:
-        """Whether the step was begun, by this process or one before."""
+        """Return True if the step was begun, by this process or one before. Raises OSError."""
         return (self._begun / _result_name(step, part)).exists()
 
     def record_begun(self, step: Step, part: str, order: str) -> None:
+        durable.make_directory(self._directory)
         durable.make_directory(self._begun)
         durable.replace(self._begun / _result_name(step, part), order)
 
-    def unanswered(self, step: Step) -> list[str]:
-        """The orders of this step that were begun and have no result: at work, or interrupted. The lock tells which."""
-        if not self._begun.exists():
-            return []
-        names = [path.name for path in self._begun.glob(f"{step}.*") if not path.name.startswith(".")]
-        return [
-            (self._begun / name).read_text(encoding="utf-8")
-            for name in sorted(names)
-            if not (self._results / name).exists()
-        ]
+    def unanswered(self, step: Step) -> list[Path]:
+        """Return the orders of this step that were begun and have no result: at work, or interrupted. The lock tells which."""
+        paths = [path for path in _inside(self._begun) if path.name.startswith(f"{step}.")]
+        return [path for path in paths if not (self._results / path.name).exists()]
 
     @contextmanager
-    def lock(self, step: Step, part: str, *, wait: bool = True) -> Iterator[None]:
+    def lock(self, step: Step, part: str, *, wait: bool = True, patience_s: float | None = None) -> Iterator[None]:
         """Keep a second delivery of an order waiting while the first is at work, in this process or another.
 
-        Without `wait` raises BlockingIOError if one is. The kernel drops the lock of a process that dies. Only transfers
-        have a lock for each part: of the steps that change guests one order is at work at a time, whatever its part.
+        Raises BlockingIOError if it is for longer than `patience_s`, or at once without `wait`. The kernel drops the lock of a
+        process that dies. Only transfers have a lock for each part: of the steps that change guests one order is at work at a
+        time, whatever its part.
         """
-        durable.make_directory(self._results)
+        self._results.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = _result_name(step, part if step is Step.TRANSFER else "")
-        with (self._results / f".{name}.lock").open("w") as file:
-            flock(file, LOCK_EX if wait else LOCK_EX | LOCK_NB)
+        with locked(self._results / f".{name}.lock", patience_s if wait else 0.0):
             yield
 
     @contextmanager
-    def at_rest(self) -> Iterator[None]:
-        """No step that changes guests is at work on this host, nor begins one, within this block.
+    def at_rest(self, patience_s: float = 0.0, *, releasing: bool = False) -> Iterator[None]:
+        """Within this block no step that changes guests is at work on this host, nor begins.
 
-        Raises BlockingIOError if one is. Else what it does next would be undone by nobody.
+        Raises BlockingIOError if one is at work for longer than `patience_s`: what it does next would be undone by nobody. A
+        caller that is `releasing` is such a step itself.
         """
+        deadline = time.monotonic() + patience_s
         with ExitStack() as locks:
-            for step in (Step.PREPARE, Step.HOLD, Step.RELEASE):
-                locks.enter_context(self.lock(step, "", wait=False))
+            for step in (Step.PREPARE, Step.HOLD) if releasing else (Step.PREPARE, Step.HOLD, Step.RELEASE):
+                locks.enter_context(self.lock(step, "", patience_s=max(0.0, deadline - time.monotonic())))
             yield
 
 
@@ -210,25 +246,42 @@ class Journal:
         return CaptureJournal(self._captures / capture_id)
 
     def all(self) -> list[CaptureJournal]:
-        """Oldest first."""
-        return [CaptureJournal(path) for path in sorted(self._captures.iterdir()) if path.is_dir()]
+        """Return the journals of all captures, oldest first."""
+        names = sorted(path.name for path in self._captures.iterdir() if _CAPTURE.fullmatch(path.name))
+        return [CaptureJournal(self._captures / name) for name in names]
 
     def unended(self) -> list[CaptureJournal]:
-        """Captures that this host still has something to do for, oldest first."""
-        return [journal for journal in self.all() if not journal.ended]
+        """Return the captures that this host still has something to do for, oldest first; among them those it cannot read."""
+        return [journal for journal in self.all() if not _has_ended(journal)]
 
     def prune(self) -> None:
-        """Forget the oldest ended captures beyond those kept."""
-        ended = [journal for journal in self.all() if journal.ended]
-        for journal in ended[:-KEPT]:
-            shutil.rmtree(self._captures / journal.capture_id)
+        """Forget the oldest ended captures beyond those kept.
+
+        A journal leaves its name in one step, so that half of one is never seen, and by one caller at a time.
+        """
+        with suppress(BlockingIOError), locked(self._captures / ".prune.lock", 0.0):
+            ended = [journal for journal in self.all() if _has_ended(journal)]
+            for journal in ended[:-KEPT]:
+                aside = self._captures / f"{_REMOVED}{secrets.token_hex(8)}"
+                (self._captures / journal.capture_id).rename(aside)
+            for path in self._captures.glob(f"{_REMOVED}*"):  # and what a crash has left of earlier ones
+                shutil.rmtree(path)
 
 
-def _parse(line: str) -> AnyChange | None:
+def _inside(folder: Path) -> list[Path]:
+    """Return what is in a folder, but for hidden files. Raises OSError: a folder that cannot be read is not empty."""
     try:
-        return _Line.model_validate_json(line).root
-    except ValidationError:
-        return None
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def _has_ended(journal: CaptureJournal) -> bool:
+    """Return False also for a journal that cannot be read: it must be reported."""
+    try:
+        return journal.ended
+    except OSError:
+        return False
 
 
 def _result_name(step: Step, part: str) -> str:

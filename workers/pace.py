@@ -5,7 +5,7 @@
 
 A guest that nobody has held yet starts at once: better that it waits held than that all others wait for it.
 
-    <state_dir>/paces/<guest uuid>   the last few times, ms, a JSON list
+    <state_dir>/paces/<guest uuid>   {"v1": […]}   the last few times; a later version has a key of its own
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ class Paces:
     def remember(self, guest_uuid: str, ms: float) -> None:
         """Not within a hold window: this waits for a disk."""
         times = [*self._times(guest_uuid), round(ms, 3)][-REMEMBERED:]
-        durable.replace(self._directory / guest_uuid, json.dumps(times))
+        durable.replace(self._directory / guest_uuid, json.dumps({"v1": times}))
 
     def _times(self, guest_uuid: str) -> list[float]:
         try:
-            return [float(ms) for ms in json.loads((self._directory / guest_uuid).read_text(encoding="utf-8"))]
-        except (OSError, ValueError, TypeError):
+            found = json.loads((self._directory / guest_uuid).read_text(encoding="utf-8"))
+            return [float(ms) for ms in (found["v1"] if isinstance(found, dict) else found)]  # a bare list in version 0
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return []
 
 

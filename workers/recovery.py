@@ -9,22 +9,22 @@ a Redis that lost its data has lost the release too, and the workers live on.
 
 from __future__ import annotations
 
-import json
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import cast
 
 import redis
 import structlog
 
 from freezeframe import redis_fault
-from freezeframe.contract import names
-from freezeframe.contract.words import RunState
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository.errors import CaptureNotFound, RepositoryError
+from workers import durable
+from workers.bounded import answered
 from workers.host import Host
 from workers.journal import CaptureJournal
+from workers.runs import RunUnreadableError, run_state
 from workers.steps.frame import publish_again
 from workers.steps.undo import undo_capture
 
@@ -32,6 +32,8 @@ log = structlog.get_logger("recovery")
 
 #: Seconds between two looks for captures that nobody will release any more.
 LOOK_S = 5.0
+#: Seconds for the repository to answer. More than object storage may take to fail, which knows better why.
+REPOSITORY_PATIENCE_S = 100.0
 
 
 class State(StrEnum):
@@ -40,8 +42,12 @@ class State(StrEnum):
     UNDONE = "undone"
     RUNNING = "running"  # left alone: its run goes on
     BUSY = "busy"  # left alone: a step of it is at work on this host
-    UNKNOWN = "unknown"  # left alone: Redis does not answer, so nobody knows whether its run goes on
+    UNKNOWN = "unknown"  # left alone: Redis does not say whether its run goes on
     STUCK = "stuck"  # not all could be undone
+
+
+#: Stands for the capture of a claim that cannot be read.
+UNKNOWN_CAPTURE = "unknown"
 
 
 @dataclass(frozen=True)
@@ -53,28 +59,76 @@ class Recovered:
     problems: tuple[str, ...] = ()
 
 
+class Looks:
+    """What the last look left, for the inventory; the log tells only what has changed since the look before."""
+
+    def __init__(self) -> None:
+        self.stuck: tuple[Recovered, ...] = ()
+
+    def note(self, found: Sequence[Recovered]) -> None:
+        stuck = tuple(one for one in found if one.state is State.STUCK)
+        for one in found:
+            if one.state is State.UNDONE or (one.state is State.STUCK and one not in self.stuck):
+                log.info("recovered", capture=one.capture_id, state=str(one.state), problems=one.problems)
+        self.stuck = stuck
+
+
 def recover(host: Host, *, force: bool = False) -> list[Recovered]:
-    """Undo every interrupted capture on this host; `force` does not ask Redis whether a run still goes on."""
+    """Undo every interrupted capture on this host; `force` does not ask Redis whether a run still goes on.
+
+    Each capture is its own: whatever is odd about one keeps recovery from no other. Raises OSError if the journals cannot be
+    listed.
+    """
+    try:
+        claimed, unreadable = host.claims.held()
+    except OSError as error:
+        claimed, unreadable = {}, {"any": f"the claims cannot be read: {error}"}
+    captures = {journal.capture_id for journal in host.journal.unended()} | set(claimed)
     sealed = _Sealed(host)
-    return [_recover_one(host, journal, sealed, force=force) for journal in host.journal.unended()]
+    found = [_recover_one(host, host.journal.of(capture_id), sealed, force=force) for capture_id in sorted(captures)]
+    found += [Recovered(UNKNOWN_CAPTURE, State.STUCK, (f"guest {guest}: {why}",)) for guest, why in unreadable.items()]
+    return found
 
 
-def recover_forever(host: Host, stop: threading.Event) -> None:
-    """Recover until told to stop."""
-    while not stop.wait(LOOK_S):
+def recover_forever(host: Host, stop: threading.Event, looks: Looks | None = None) -> None:
+    """Recover at once, and until told to stop."""
+    looks = looks or Looks()
+    while not stop.is_set():
         try:
-            recover(host)
+            looks.note(recover(host))
         except Exception:
             log.exception("recovery failed")  # a defect, or a full disk; the next look may still help
+        stop.wait(LOOK_S)
+
+
+def sweep(host: Host) -> None:
+    """Remove the temporary files that crashes have left in the state directory."""
+    try:
+        durable.sweep(host.settings.state_dir)
+    except OSError as error:
+        log.warning("temporary files stay", why=str(error))
 
 
 def _recover_one(host: Host, journal: CaptureJournal, sealed: _Sealed, *, force: bool) -> Recovered:
+    try:
+        return _attempt(host, journal, sealed, force=force)
+    except (FreezeframeError, OSError) as error:
+        return Recovered(journal.capture_id, State.STUCK, (str(error),))
+    except Exception as error:  # a defect, or a document that is odd in a new way
+        log.exception("a capture was not recovered", capture=journal.capture_id)
+        return Recovered(journal.capture_id, State.STUCK, (f"{type(error).__name__}: {error}",))
+
+
+def _attempt(host: Host, journal: CaptureJournal, sealed: _Sealed, *, force: bool) -> Recovered:
+    """Raises FreezeframeError, OSError."""
     if not force:
         try:
-            goes_on = _goes_on(host, journal.capture_id)
+            state = run_state(host, journal.capture_id)
         except redis.RedisError as error:  # no reason to touch a guest
             return Recovered(journal.capture_id, State.UNKNOWN, (redis_fault.words_of(error),))
-        if goes_on:
+        except RunUnreadableError as error:
+            return Recovered(journal.capture_id, State.UNKNOWN, (f"{error} {error.hint}",))
+        if state is not None and not state.ended:
             publish_again(host, journal)
             return Recovered(journal.capture_id, State.RUNNING)
     try:
@@ -82,23 +136,13 @@ def _recover_one(host: Host, journal: CaptureJournal, sealed: _Sealed, *, force:
             problems = undo_capture(host, journal, sealed=sealed.guests(journal.capture_id))
     except BlockingIOError:
         return Recovered(journal.capture_id, State.BUSY)
-    except (FreezeframeError, OSError) as error:
-        problems = [str(error)]
-    log.info("recovered", capture=journal.capture_id, problems=problems)
     return Recovered(journal.capture_id, State.STUCK if problems else State.UNDONE, tuple(problems))
-
-
-def _goes_on(host: Host, capture_id: str) -> bool:
-    """Whether the orchestrator still works on it. Raises redis errors."""
-    record = cast("str | None", host.redis.hget(names.run_key(capture_id), "record"))
-    return record is not None and not RunState(json.loads(record)["state"]).ended
 
 
 class _Sealed:
     """The guests that captures' manifests have, as one look of recovery asks for them.
 
-    A repository that cannot be reached is asked once: each asking waits for `s3_patience_s`, and the control worker takes no
-    orders before its first look has ended.
+    A repository that cannot be reached is asked once: each asking waits for `s3_patience_s`.
     """
 
     def __init__(self, host: Host) -> None:
@@ -110,7 +154,11 @@ class _Sealed:
         if self._unreachable is not None:
             raise self._unreachable
         try:
-            manifest = self._host.open_repository().manifest(capture_id)
+            manifest = answered(
+                f"The repository at {self._host.repository}",
+                REPOSITORY_PATIENCE_S,
+                lambda: self._host.open_repository().manifest(capture_id),
+            )
         except CaptureNotFound:
             return set()
         except RepositoryError as error:

@@ -21,6 +21,12 @@ def hosts(*, as_json: AsJson = False) -> None:
         return
     columns = ["host", "state", "running", "guests", "libvirt", "QEMU", "freezeframe", "open captures"]
     out().print(table(columns, [_row(host) for host in known], right=["running", "guests"]))
+    for host in known:
+        for stuck in host.entry.stuck:
+            for problem in stuck.problems:
+                out().print(
+                    f"Host {host.entry.host_id} could not undo capture {stuck.capture_id}: {problem}", markup=False
+                )
 
 
 def state_text(host: KnownHost) -> Text:

@@ -12,6 +12,14 @@ class GuestEntry(Shape):
     name: str
     state: str  # running, paused, shut off, …: virsh's words
     captured_by: str | None = None  # the capture that has this guest in hand
+    trouble: str | None = None  # why part of this entry is not known
+
+
+class StuckCapture(Shape):
+    """A capture that the host could not undo, and why: a guest, a file, what to do."""
+
+    capture_id: str
+    problems: tuple[str, ...]
 
 
 class HostEntry(Message):
@@ -22,3 +30,4 @@ class HostEntry(Message):
     qemu_version: str
     guests: tuple[GuestEntry, ...]
     open_captures: tuple[str, ...] = ()  # captures in this host's journal that are not undone or done yet
+    stuck: tuple[StuckCapture, ...] = ()  # of these, what recovery could not undo when it last looked

@@ -62,7 +62,7 @@ def results_key(capture_id: str) -> str:
     return f"{PREFIX}:run:{capture_id}:results"
 
 
-def result_field(step: Step, host_id: str, part: str = "") -> str:
+def result_field(step: Step | str, host_id: str, part: str = "") -> str:
     return f"{step}/{host_id}/{part}"
 
 

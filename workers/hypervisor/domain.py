@@ -36,6 +36,11 @@ _STOPPED = {
 }
 
 
+def state_text(state: int | None) -> str:
+    """Return a state in virsh's words. Pure."""
+    return "unknown" if state is None else _STATES.get(state, "unknown")
+
+
 class Domain:
     """A guest. Every call may raise HypervisorError, and GuestGoneError once the guest is gone."""
 
@@ -51,7 +56,7 @@ class Domain:
     def state(self) -> str:
         """In virsh's words: running, paused, shut off, …"""
         with telling(f"asking for the state of {self}"):
-            return _STATES.get(self.handle.state()[0], "unknown")
+            return state_text(self.handle.state()[0])
 
     def stop_reason(self) -> str:
         """Say why the guest does not run, as the end of a sentence that begins with its name."""

@@ -114,7 +114,7 @@ def _standing(claims: Claims, capture_id: str, changes: Sequence[AnyChange]) -> 
     return [
         Reservation(capture_id, uuid, change.guest, change.needed_bytes, occupied_bytes(files.get(uuid, ())))
         for uuid, change in last.items()
-        if claims.holder(uuid) == capture_id
+        if claims.may_be_held(uuid, capture_id)
     ]
 
 

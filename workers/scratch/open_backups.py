@@ -55,7 +55,7 @@ def open_backups(host: Host) -> list[OpenBackup]:
         except (FreezeframeError, OSError, ValueError) as error:
             log.warning("cannot watch", capture=journal.capture_id, why=str(error))
             continue
-        found += [one for one in backups if host.claims.holder(one.guest_uuid) == journal.capture_id]
+        found += [one for one in backups if host.claims.may_be_held(one.guest_uuid, journal.capture_id)]
     return found
 
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import redis
@@ -24,12 +26,14 @@ from pydantic import ValidationError
 
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.order import Order
+from freezeframe.contract.order import HoldOrder, Order
 from freezeframe.contract.result import Acknowledgement, Result
 from freezeframe.contract.words import Step
 from freezeframe.errors import EXIT_REFUSED, EXIT_UNREACHABLE, FreezeframeError
+from workers import durable
 from workers.host import Host
 from workers.journal import CaptureJournal
+from workers.steps.refusal import GuestAtWorkError
 
 OrderT = TypeVar("OrderT", bound=Order)
 ResultT = TypeVar("ResultT", bound=Result)
@@ -66,6 +70,13 @@ class UnexpectedError(FreezeframeError):
     advice = "This is a defect; the host's log has the traceback."
 
 
+class UnreadableOrderError(FreezeframeError):
+    """The order, or the stored result of it, is not understood."""
+
+    code = "unreadable-order"
+    advice = "Another version of freezeframe wrote it: install the same version on this host and on the orchestrator's."
+
+
 class InterruptedStepError(FreezeframeError):
     """The process that was at work on the step has died."""
 
@@ -93,17 +104,33 @@ def run_step(host: Host, code: StepCode[OrderT, ResultT], payload: dict[str, Any
         return {"v": 1, "ok": False, "unreadable": str(code.step)}
     with structlog.contextvars.bound_contextvars(capture=order.capture_id, step=str(code.step), part=order.part):
         journal = host.journal.of(order.capture_id)
-        with journal.lock(code.step, order.part):
-            text = journal.result(code.step, order.part) or _answer(host, code, journal, order)
+        try:
+            # a transfer that is sent again while it is at work must not keep a second process waiting for it
+            with journal.lock(code.step, order.part, wait=code.step is not Step.TRANSFER):
+                text = _stored(host, code, journal, order) or _answer(host, code, journal, order)
+        except BlockingIOError:
+            return _acknowledgement(host, code.step, order, ok=True)
         _publish(host, code.step, order, text)
-    done = Acknowledgement(
-        capture_id=order.capture_id,
-        step=code.step,
-        host_id=host.host_id,
-        part=order.part,
-        ok=json.loads(text)["fault"] is None,
-    )
+    return _acknowledgement(host, code.step, order, ok=json.loads(text)["fault"] is None)
+
+
+def _acknowledgement(host: Host, step: Step, order: Order, *, ok: bool) -> dict[str, Any]:
+    done = Acknowledgement(capture_id=order.capture_id, step=step, host_id=host.host_id, part=order.part, ok=ok)
     return done.model_dump(mode="json")
+
+
+def _stored(host: Host, code: StepCode[OrderT, ResultT], journal: CaptureJournal, order: OrderT) -> str | None:
+    """Return the result that is stored for an order. One that is damaged is an answer too: the step was done."""
+    text = journal.result(code.step, order.part)
+    if text is None:
+        return None
+    try:
+        json.loads(text)["fault"]
+    except (ValueError, KeyError, TypeError):
+        log.exception("a stored result is damaged")
+        error = UnreadableOrderError(f"The result of the step that host {host.host_id} has stored is damaged.")
+        return code.failed(order, Fault.of(error, host=host.host_id)).model_dump_json()
+    return text
 
 
 def _answer(host: Host, code: StepCode[OrderT, ResultT], journal: CaptureJournal, order: OrderT) -> str:
@@ -111,29 +138,61 @@ def _answer(host: Host, code: StepCode[OrderT, ResultT], journal: CaptureJournal
     if code.step is Step.HOLD and journal.begun(code.step, order.part):
         result = code.failed(order, _interrupted(host))
     else:
-        journal.record_begun(code.step, order.part, order.model_dump_json())
-        result = _attempt(host, code, order)
+        result = _attempt(host, code, journal, order)
     text = result.model_dump_json()
-    journal.store_result(code.step, order.part, text)
+    try:
+        journal.store_result(code.step, order.part, text)
+    except OSError as error:  # a full disk: it is told, and done again or failed if it is asked for again
+        log.warning("result not stored", why=str(error))
     return text
 
 
 def settle_interrupted(host: Host, codes: Iterable[StepCode[Any, Any]]) -> None:
-    """Answer every order that was begun by a process that died: a release is done again, the others have failed."""
+    """Answer every order that was begun by a process that died: a release is done again, the others have failed.
+
+    Each order is its own: one that cannot be read, or fails in a new way, keeps no other from being answered.
+    """
     codes = list(codes)
     for journal in host.journal.unended():
         for code in codes:
-            for text in journal.unanswered(code.step):
-                order = code.order_type.model_validate_json(text)
+            try:
+                unanswered = journal.unanswered(code.step)
+            except OSError as error:
+                log.warning("orders cannot be listed", capture=journal.capture_id, why=str(error))
+                continue
+            for path in unanswered:
                 try:
-                    with journal.lock(code.step, order.part, wait=False):
-                        if code.step is not Step.RELEASE and journal.result(code.step, order.part) is None:
-                            result = code.failed(order, _interrupted(host))
-                            journal.store_result(code.step, order.part, result.model_dump_json())
-                            log.warning("interrupted step", capture=order.capture_id, step=str(code.step))
-                except BlockingIOError:
-                    continue  # another process is at work on it
-                run_step(host, code, order.model_dump(mode="json"))
+                    _settle(host, code, journal, path)
+                except Exception:  # a defect, or a document that is odd in a new way
+                    log.exception("an interrupted step was not answered", capture=journal.capture_id, order=str(path))
+
+
+def _settle(host: Host, code: StepCode[Any, Any], journal: CaptureJournal, path: Path) -> None:
+    order = _begun_order(code, path)
+    if order is None:
+        return
+    try:
+        with journal.lock(code.step, order.part, wait=False):
+            if code.step is not Step.RELEASE and journal.result(code.step, order.part) is None:
+                result = code.failed(order, _interrupted(host))
+                journal.store_result(code.step, order.part, result.model_dump_json())
+                log.warning("interrupted step", capture=order.capture_id, step=str(code.step))
+    except BlockingIOError:
+        return  # another process is at work on it
+    run_step(host, code, order.model_dump(mode="json"))
+
+
+def _begun_order(code: StepCode[Any, Any], path: Path) -> Any:
+    """Return the order that was begun; None if this version does not understand it.
+
+    Its run then waits for its deadline, and recovery undoes what the step did, which is in the journal whatever the order said.
+    """
+    text = durable.read(path)
+    try:
+        return code.order_type.model_validate_json(text or "")
+    except ValidationError as error:
+        log.error("an order is not understood", file=str(path), faults=error.error_count())  # noqa: TRY400
+        return None
 
 
 def publish_again(host: Host, journal: CaptureJournal) -> None:
@@ -142,7 +201,7 @@ def publish_again(host: Host, journal: CaptureJournal) -> None:
     try:
         for step, part, text in journal.results():
             if host.redis.hsetnx(key, names.result_field(step, host.host_id, part), text):
-                log.warning("result published late", capture=journal.capture_id, step=str(step), part=part)
+                log.warning("result published late", capture=journal.capture_id, step=step, part=part)
                 host.redis.expire(key, RESULTS_KEEP_S)
     except redis.RedisError as error:
         log.warning("results not published yet", capture=journal.capture_id, why=str(error))
@@ -152,16 +211,33 @@ def _interrupted(host: Host) -> Fault:
     return Fault.of(InterruptedStepError(f"The worker of host {host.host_id} ended in the middle."), host=host.host_id)
 
 
-def _attempt(host: Host, code: StepCode[OrderT, ResultT], order: OrderT) -> ResultT:
+def _attempt(host: Host, code: StepCode[OrderT, ResultT], journal: CaptureJournal, order: OrderT) -> ResultT:
     try:
+        journal.record_begun(code.step, order.part, order.model_dump_json())
         _check_order(host, code.step, order)
-        return code.do(host, order)
+        with _guests_locked(journal, order):
+            return code.do(host, order)
     except FreezeframeError as error:
         log.warning("step failed", code=error.code, why=str(error))
         return code.failed(order, Fault.of(error, host=host.host_id))
     except Exception as error:
         log.exception("step failed unexpectedly")
         return code.failed(order, Fault.of(UnexpectedError(f"{type(error).__name__}: {error}"), host=host.host_id))
+
+
+@contextmanager
+def _guests_locked(journal: CaptureJournal, order: Order) -> Iterator[None]:
+    """Keep a release and recovery from the guests of a hold while it works on them. A prepare locks its guests itself."""
+    guests = [guest.guest_uuid for guest in order.guests] if isinstance(order, HoldOrder) else []
+    with ExitStack() as locks:
+        for guest in guests:
+            try:
+                locks.enter_context(journal.guest(guest).lock())
+            except BlockingIOError as error:
+                raise GuestAtWorkError(
+                    f"An undo of capture {journal.capture_id} is at work on guest {guest}."
+                ) from error
+        yield
 
 
 def _check_order(host: Host, step: Step, order: Order) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from subprocess import SubprocessError
 
 from freezeframe.contract.fault import Fault
@@ -39,12 +38,12 @@ from workers.identity.read import Unknown, read_identities
 from workers.journal import CaptureJournal, ClaimChange
 from workers.scratch.files import make_files
 from workers.steps import refusal
+from workers.steps.claimed import claim
 from workers.steps.parents import choose_parent, full_reason
+from workers.steps.prepare_guests import prepare_each
 from workers.steps.refusing import refuse, refuse_shared
 from workers.steps.settling import remove_orphans
 
-#: Guests of a host that are prepared side by side; most of it is waiting for libvirt and agents.
-SIDE_BY_SIDE = 16
 #: The least room in the repository to begin with. How much a capture will need nobody knows before it is deduplicated; a
 #: repository that is as good as full should be told of before guests are held.
 REPOSITORY_LEAST_BYTES = 64 << 20
@@ -60,8 +59,7 @@ def prepare(host: Host, order: PrepareOrder) -> PrepareResult:
         line.ping()
     host.hypervisor.set_up_types()
     journal = host.journal.of(order.capture_id)
-    with ThreadPoolExecutor(SIDE_BY_SIDE, "prepare") as pool:
-        guests = list(pool.map(lambda plan: _prepare_guest(host, order, journal, plan), order.guests))
+    guests = prepare_each(host, order, journal, lambda plan: _prepare_guest(host, order, journal, plan))
     guests = refuse_shared(host, journal, guests)
     return PrepareResult(capture_id=order.capture_id, host_id=host.host_id, guests=tuple(guests), round=order.round)
 
@@ -72,7 +70,7 @@ def failed(order: PrepareOrder, fault: Fault) -> PrepareResult:
 
 def prepared_guests(journal: CaptureJournal) -> dict[str, PreparedGuest]:
     """All guests that this host has prepared for a capture, by whichever order: one that came later has one of its own."""
-    results = [PrepareResult.model_validate_json(text) for step, _, text in journal.results() if step is Step.PREPARE]
+    results = [PrepareResult.model_validate_json(text) for step, _, text in journal.results() if step == Step.PREPARE]
     return {guest.guest_uuid: guest for result in results for guest in result.guests if not guest.fault}
 
 
@@ -101,7 +99,7 @@ def _prepare_guest(host: Host, order: PrepareOrder, journal: CaptureJournal, pla
 
 
 def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: GuestPlan) -> PreparedGuest:
-    host.claims.take(plan.guest_uuid, order.capture_id)
+    claim(host, plan, order.capture_id)
     host.claims.fence(plan.guest_uuid, order.epoch)
     journal.record(ClaimChange(guest_uuid=plan.guest_uuid))
     domain = host.hypervisor.domain(plan.guest_uuid)

@@ -101,3 +101,10 @@ class DisksChangedError(RefusedError):
 
     code = "disks-changed"
     advice = "Nothing was held. Capture again, when nobody attaches or detaches disks of the guest."
+
+
+class GuestAtWorkError(RefusedError):
+    """A step or an undo of the same capture still works on the guest."""
+
+    code = "guest-at-work"
+    advice = "Capture again when it has ended: `freezeframe recover` on the host shows that."

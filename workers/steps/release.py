@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import structlog
+
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import ReleaseOrder
 from freezeframe.contract.result import ReleaseResult
-from freezeframe.contract.words import Step
 from workers.host import Host
-from workers.steps.undo import undo_capture
+from workers.steps.undo import undo_capture, undo_guests
+
+log = structlog.get_logger("release")
+
+#: Seconds to wait for a step of the capture that is still at work. A hold that was given up ends within its deadline; a step
+#: that takes longer is left to recovery, which looks every few seconds.
+STEP_PATIENCE_S = 30.0
 
 
 def release(host: Host, order: ReleaseOrder) -> ReleaseResult:
     """Undo what the capture changed on this host. What cannot be undone now is told, and left to recovery."""
-    journal = host.journal.of(order.capture_id)
-    # a run may be released while a step of it, late on a host in trouble, is still at work: what that did after us would stay
-    with journal.lock(Step.PREPARE, ""), journal.lock(Step.HOLD, ""):
-        left = undo_capture(host, journal, sealed=set(order.sealed_guests))
-    host.journal.prune()
+    left = _undo(host, order, 0.0)
+    if left is None:  # a run may be released while a step of it, late on a host in trouble, is still at work
+        undo_guests(host, host.journal.of(order.capture_id), sealed=set(order.sealed_guests))
+        left = _undo(host, order, STEP_PATIENCE_S)
+    if left is None:
+        left = [
+            f"a step of capture {order.capture_id} is still at work there, and what it did is undone when it has ended"
+        ]
+    try:
+        host.journal.prune()
+    except OSError as error:
+        log.warning("old journals stay", why=str(error))
     return ReleaseResult(capture_id=order.capture_id, host_id=host.host_id, warnings=tuple(left))
+
+
+def _undo(host: Host, order: ReleaseOrder, patience_s: float) -> list[str] | None:
+    """Return what could not be undone; None if a step is at work for longer than `patience_s`: what it did would stay."""
+    journal = host.journal.of(order.capture_id)
+    try:
+        with journal.at_rest(patience_s, releasing=True):
+            return undo_capture(host, journal, sealed=set(order.sealed_guests))
+    except BlockingIOError:
+        return None
 
 
 def failed(order: ReleaseOrder, fault: Fault) -> ReleaseResult:

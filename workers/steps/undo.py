@@ -4,82 +4,184 @@ In the reverse of the order in which it was done: let the guest go, end the back
 scratch files, drop the claim. Every part asks what is there first, so undoing twice is undoing once; what cannot be undone
 now (a libvirt daemon that is down) is told, and the claim stays, so that nobody builds on the guest before recovery has
 been here.
+
+Each guest is undone by itself, under its own lock: one that hangs stays open, and the others are released.
+
+One thing may stay to do when all else is undone: a thaw that the agent does not answer. Only the agent can say whether the
+guest is frozen, and the next capture asks it; so the next capture may take the guest over (`claimed.py`), and recovery goes on
+sending the thaw until the agent answers, or the guest is off.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 import structlog
 
+from freezeframe.contract.words import HoldKind
 from freezeframe.errors import FreezeframeError
 from workers import durable, hold
+from workers.changes import thaw_is_pending
+from workers.claims import ClaimUnreadableError
 from workers.host import Host
 from workers.hypervisor import backup, lost
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError, GuestGoneError
-from workers.journal import AnyChange, BackupChange, CaptureJournal, HoldChange, LetGoChange, ScratchChange
+from workers.journal import (
+    AnyChange,
+    BackupChange,
+    CaptureJournal,
+    ClaimChange,
+    FreedChange,
+    HoldChange,
+    LetGoChange,
+    ScratchChange,
+    ThawPendingChange,
+)
+from workers.steps.each_guest import each_guest
 from workers.steps.settling import settle, settle_gone
 
 log = structlog.get_logger("undo")
 
+#: Seconds for all guests of a capture on this host. One takes tens of milliseconds; ending a backup may take 10 s, an agent
+#: that does not answer `agent_timeout_s`. With the wait for other steps (`release.STEP_PATIENCE_S`) less than the
+#: orchestrator's `release_timeout_s`.
+PATIENCE_S = 60.0
+
 
 def undo_capture(host: Host, journal: CaptureJournal, *, sealed: Container[str]) -> list[str]:
-    """Undo all that a capture changed on this host, and end its journal; what could not be undone, if anything.
+    """Undo all that a capture changed on this host, and end its journal. Return what could not be undone, if anything.
 
-    `sealed` are the guests that the capture's manifest has: they keep their new checkpoints.
+    Call it while no step of the capture is at work (`CaptureJournal.at_rest`). `sealed` are the guests that the capture's
+    manifest has: they keep their new checkpoints.
     """
-    guests = {change.guest_uuid for change in journal.changes()}
-    left = [problem for guest in sorted(guests) for problem in undo_guest(host, journal, guest, sealed=guest in sealed)]
+    left = undo_guests(host, journal, sealed=sealed)
     if not left:
         _remove_scratch_directory(host, journal.capture_id)
         journal.end()
     return left
 
 
-def undo_guest(host: Host, journal: CaptureJournal, guest_uuid: str, *, sealed: bool) -> list[str]:
-    """Undo all that a capture changed on one guest; what could not be undone, if anything."""
-    if host.claims.holder(guest_uuid) != journal.capture_id:
-        return []  # never ours, or undone already
-    changes = [change for change in journal.changes() if change.guest_uuid == guest_uuid]
-    left: list[str] = []
-    try:
+def undo_guests(host: Host, journal: CaptureJournal, *, sealed: Container[str]) -> list[str]:
+    """Undo all guests of a capture on which no step is at work. Return what could not be undone, if anything."""
+    guests, left = guests_of(host, journal)
+
+    def undo(guest: str) -> list[str]:
+        with journal.guest(guest).lock():
+            return undo_guest(host, journal, guest, sealed=guest in sealed)
+
+    answers = each_guest(host.calls, guests, f"undoing capture {journal.capture_id}", PATIENCE_S, undo)
+    for guest in guests:
+        answer = answers[guest]
+        if isinstance(answer, BlockingIOError):
+            left.append(f"guest {guest}: a step of the capture, or an earlier undo, is at work on it")
+        elif isinstance(answer, Exception):
+            log.warning("not undone", capture=journal.capture_id, guest=guest, why=str(answer))
+            left.append(f"guest {guest}: {answer}")
+        else:
+            left += answer
+    return left
+
+
+def guests_of(host: Host, journal: CaptureJournal) -> tuple[list[str], list[str]]:
+    """Return the guests that the capture has a journal or a claim of; and what could not be read.
+
+    A crash, or a full disk, between a claim and its line in the journal leaves the claim alone.
+    """
+    guests: set[str] = set()
+    troubles = []
+    for read in (journal.guests, lambda: host.claims.held_by(journal.capture_id)):
         try:
-            left = _undo_on_guest(host, host.hypervisor.domain(guest_uuid), changes, sealed=sealed)
-        except GuestGoneError:  # what belonged to the guest went with it, but for what is in its images
-            settle_gone(changes, sealed=sealed)
-        for change in changes:
-            if isinstance(change, ScratchChange):
-                change.path.unlink(missing_ok=True)
-            if isinstance(change, BackupChange):
-                change.socket.unlink(missing_ok=True)
+            guests.update(read())
+        except OSError as error:
+            troubles.append(f"{error.filename or 'the journal'} cannot be read: {error.strerror or error}")
+    return sorted(guests), troubles
+
+
+def undo_guest(host: Host, journal: CaptureJournal, guest_uuid: str, *, sealed: bool) -> list[str]:
+    """Undo all that a capture changed on one guest. Return what could not be undone, if anything."""
+    record = journal.guest(guest_uuid).read()
+    left = [f"guest {guest_uuid}: {record.trouble}"] if record.trouble else []
+    try:
+        holder = host.claims.holder(guest_uuid)
+        if thaw_is_pending(record.changes):
+            left += _thaw_late(host, journal, guest_uuid, holder)
+        elif holder != journal.capture_id:
+            return []  # never ours, or undone already
+        else:
+            left += _undo_on_host(host, journal, guest_uuid, record.changes, sealed=sealed)
+        if not left:
+            host.claims.drop(guest_uuid, journal.capture_id)
     except (FreezeframeError, OSError) as error:
         log.warning("not undone", capture=journal.capture_id, guest=guest_uuid, why=str(error))
-        return [f"guest {guest_uuid}: {error}"]
-    if left:
-        return left
-    host.claims.drop(guest_uuid, journal.capture_id)
-    return []
+        hint = f" {error.hint}" if isinstance(error, ClaimUnreadableError) else ""
+        return [*left, f"guest {guest_uuid}: {error}{hint}"]
+    return left
 
 
-def _undo_on_guest(host: Host, domain: Domain, changes: list[AnyChange], *, sealed: bool) -> list[str]:
-    """What could not be undone because of the guest itself: an agent that is dead keeps no backup running."""
-    left = []
+def _undo_on_host(
+    host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange], *, sealed: bool
+) -> list[str]:
+    """Undo the changes. Return the thaw that the agent has not answered, if there is one."""
+    unthawed: list[str] = []
+    if any(not isinstance(change, ClaimChange) for change in changes):
+        try:
+            domain = host.hypervisor.domain(guest_uuid)
+            unthawed = _undo_on_guest(host, journal, domain, changes, sealed=sealed)
+        except GuestGoneError:  # what belonged to the guest went with it, but for what is in its images
+            settle_gone(changes, sealed=sealed)
+    for change in changes:
+        if isinstance(change, ScratchChange):
+            change.path.unlink(missing_ok=True)
+        if isinstance(change, BackupChange):
+            change.socket.unlink(missing_ok=True)
+    if unthawed:
+        journal.record(FreedChange(guest_uuid=guest_uuid))
+        journal.record(ThawPendingChange(guest_uuid=guest_uuid))
+    return unthawed
+
+
+def _undo_on_guest(
+    host: Host, journal: CaptureJournal, domain: Domain, changes: Sequence[AnyChange], *, sealed: bool
+) -> list[str]:
+    """Undo what is on the guest itself, and return a thaw that was not answered: a dead agent keeps no backup running."""
+    unthawed = []
     held = not any(isinstance(change, LetGoChange) for change in changes)
     for change in reversed(changes):
         if isinstance(change, HoldChange) and held and domain.active():
-            try:
-                hold.let_go(domain, change.hold, host.settings.agent_timeout_s)
-            except AgentError as error:
-                left.append(f"guest {domain.uuid}: {error}")
+            unthawed += _let_go(host, journal, domain, change.hold)
         if isinstance(change, BackupChange):
             ended = backup.end(domain, change.socket)
             if not ended and domain.active() and lost.is_lost(domain):
                 scratch = [other.path for other in changes if isinstance(other, ScratchChange)]
                 lost.end(domain, scratch, None if sealed else change.checkpoint)
             settle(domain, change, changes, sealed=sealed, ended=ended)
-    return left
+    return unthawed
+
+
+def _let_go(host: Host, journal: CaptureJournal, domain: Domain, kind: HoldKind) -> list[str]:
+    """Let the guest go, and record that, so that it is not done again to a guest that somebody else holds by then."""
+    try:
+        hold.let_go(domain, kind, host.settings.agent_timeout_s)
+    except AgentError as error:
+        log.warning("not thawed", capture=journal.capture_id, guest=domain.uuid, why=str(error))
+        todo = f"Restart the agent in guest {domain.name}, or reset the guest; the thaw is sent again every few seconds"
+        return [f"guest {domain.uuid}: nobody knows whether it is thawed: {error} {todo}"]
+    with contextlib.suppress(OSError):  # a full disk: it is let go a second time, no more
+        journal.record(LetGoChange(guest_uuid=domain.uuid))
+    return []
+
+
+def _thaw_late(host: Host, journal: CaptureJournal, guest_uuid: str, holder: str | None) -> list[str]:
+    """Send the thaw again that was not answered when all else was undone. A pause had been ended by then."""
+    if holder is not None and holder != journal.capture_id:
+        return [f"guest {guest_uuid}: capture {holder} has it; the thaw that its agent did not answer waits for that"]
+    with contextlib.suppress(GuestGoneError):
+        domain = host.hypervisor.domain(guest_uuid)
+        if domain.active():
+            return _let_go(host, journal, domain, HoldKind.FREEZE)
+    return []
 
 
 def _remove_scratch_directory(host: Host, capture_id: str) -> None:

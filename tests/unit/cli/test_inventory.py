@@ -13,7 +13,7 @@ from freezeframe import presence
 from freezeframe.cli import completion
 from freezeframe.cli.address import address_file, bus_settings
 from freezeframe.contract import names
-from freezeframe.contract.inventory import GuestEntry, HostEntry
+from freezeframe.contract.inventory import GuestEntry, HostEntry, StuckCapture
 from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings
 
@@ -50,6 +50,17 @@ def test_hosts_that_are_down_are_shown_since_when(run: Run, two_hosts: None) -> 
     assert "up" in next(line for line in ran.stdout.splitlines() if "host-a" in line)
     assert "down since 2026-03-01 12:00:00 UTC" in next(line for line in ran.stdout.splitlines() if "host-b" in line)
     assert [host["alive"] for host in run("hosts", "--json").document["hosts"]] == [True, False]
+
+
+@pytest.mark.case("S5")
+def test_what_a_host_could_not_undo_is_shown_with_it(run: Run, two_hosts: None, bus: BusSettings) -> None:
+    with contextlib.closing(bus_module.connect(bus)) as client:
+        [entry] = [host.entry for host in presence.known_hosts(client) if host.entry.host_id == "host-a.example"]
+        stuck = StuckCapture(capture_id=capture_id(1), problems=("/state/[x]/changes: line 1 is not understood",))
+        presence.publish(client, entry.model_copy(update={"stuck": (stuck,)}))
+        client.persist(names.alive_key("host-a.example"))
+    told = " ".join(run("hosts").stdout.split())
+    assert f"Host host-a.example could not undo capture {capture_id(1)}: /state/[x]/changes: line 1" in told
 
 
 def test_guests_of_all_hosts_or_one(run: Run, two_hosts: None) -> None:

@@ -10,9 +10,10 @@ import redis
 
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.order import HoldOrder, ReleaseOrder
+from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.order import GuestToHold, HoldOrder, ReleaseOrder
 from freezeframe.contract.result import HoldResult, ReleaseResult
-from freezeframe.contract.words import Step
+from freezeframe.contract.words import HoldKind, Step
 from workers.host import Host
 from workers.steps.frame import StepCode, run_step, settle_interrupted
 
@@ -207,3 +208,82 @@ def test_without_redis_the_result_stays_in_the_journal(
     monkeypatch.setattr(host.redis, "hsetnx", away)
     assert run_step(host, hold_code, hold_order())["ok"] is True
     assert host.journal.of(CAPTURE).result(Step.HOLD, "") is not None
+
+
+@pytest.mark.case("S5")
+def test_an_order_that_is_not_understood_keeps_no_other_from_being_answered(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult]
+) -> None:
+    """Its capture is older, so it is looked at first."""
+    older = "01J" + CAPTURE[3:]
+    host.journal.of(older).record_begun(Step.HOLD, "", '{"v": 2, "capture_id": "…"}')
+    host.journal.of(CAPTURE).record_begun(Step.HOLD, "", HoldOrder.model_validate(hold_order()).model_dump_json())
+    settle_interrupted(host, [hold_code])
+    assert published(host, Step.HOLD) is not None
+    assert host.journal.of(older).result(Step.HOLD, "") is None
+
+
+@pytest.mark.case("S5")
+def test_an_order_that_fails_in_a_new_way_keeps_no_other_from_being_answered(
+    host: Host, hold_code: StepCode[HoldOrder, HoldResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = "01J" + CAPTURE[3:]
+    for capture_id in (older, CAPTURE):
+        order = HoldOrder.model_validate(hold_order(capture_id=capture_id))
+        host.journal.of(capture_id).record_begun(Step.HOLD, "", order.model_dump_json())
+    (host.settings.state_dir / "captures" / older / "results").write_text("not a folder")
+    settle_interrupted(host, [hold_code])
+    assert published(host, Step.HOLD) is not None
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"v": 1}'])
+def test_a_stored_result_that_is_damaged_is_answered_and_not_done_again(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult], text: str
+) -> None:
+    host.journal.of(CAPTURE).store_result(Step.HOLD, "", text)
+    assert run_step(host, hold_code, hold_order())["ok"] is False
+    result = published(host, Step.HOLD)
+    assert result is not None
+    assert result.fault is not None
+    assert (result.fault.code, counted.times) == ("unreadable-order", 0)
+
+
+@pytest.mark.case("S6")
+def test_on_a_full_disk_a_hold_is_not_begun_and_the_answer_is_told(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("workers.durable.replace", full)
+    assert run_step(host, hold_code, hold_order())["ok"] is False
+    result = published(host, Step.HOLD)
+    assert result is not None
+    assert result.fault is not None
+    assert "No space left" in result.fault.message
+    assert counted.times == 0
+
+
+def test_a_hold_waits_for_no_undo_of_its_guests(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult]
+) -> None:
+    guest = GuestToHold(guest_uuid="00000000-0000-4000-8000-00000000000a", hold=GuestHold(kind=HoldKind.PAUSE))
+    with host.journal.of(CAPTURE).guest(guest.guest_uuid).lock():
+        assert run_step(host, hold_code, hold_order(guests=(guest,)))["ok"] is False
+    assert counted.times == 0
+
+
+def test_a_hold_has_its_guests_to_itself(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = GuestToHold(guest_uuid="00000000-0000-4000-8000-00000000000a", hold=GuestHold(kind=HoldKind.PAUSE))
+    tried: list[bool] = []
+
+    def do() -> None:
+        with pytest.raises(BlockingIOError), host.journal.of(CAPTURE).guest(guest.guest_uuid).lock():
+            tried.append(True)
+
+    monkeypatch.setattr(counted, "_do", do)
+    assert run_step(host, hold_code, hold_order(guests=(guest,)))["ok"] is True
+    assert tried == []

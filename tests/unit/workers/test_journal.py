@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from freezeframe.contract.words import HoldKind, Step
 from workers.claims import Claims, GuestClaimedError, StaleOrderError
-from workers.journal import AnyChange, BackupChange, ClaimChange, HoldChange, Journal, LetGoChange, ScratchChange
+from workers.journal import (
+    KEPT,
+    AnyChange,
+    BackupChange,
+    ClaimChange,
+    HoldChange,
+    Journal,
+    JournalUnreadableError,
+    LetGoChange,
+    Record,
+    ScratchChange,
+)
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 OTHER = "01KBBBBBBBBBBBBBBBBBBBBBBB"
 GUEST = "00000000-0000-4000-8000-00000000000a"
+SECOND = "00000000-0000-4000-8000-00000000000b"
 
 
 def test_changes_come_back_in_order(tmp_path: Path) -> None:
@@ -31,14 +47,14 @@ def test_changes_come_back_in_order(tmp_path: Path) -> None:
 def test_a_line_that_a_crash_cut_off_is_passed_over(tmp_path: Path) -> None:
     journal = Journal(tmp_path).of(CAPTURE)
     journal.record(ClaimChange(guest_uuid=GUEST))
-    with (tmp_path / "captures" / CAPTURE / "changes").open("a") as file:
+    with (tmp_path / "captures" / CAPTURE / GUEST / "changes").open("a") as file:
         file.write('{"change":"scratch","guest_uu')
     assert journal.changes() == [ClaimChange(guest_uuid=GUEST)]
 
 
 def test_a_line_after_one_that_was_cut_off_is_not_lost(tmp_path: Path) -> None:
     journal = Journal(tmp_path).of(CAPTURE)
-    with_half = tmp_path / "captures" / CAPTURE
+    with_half = tmp_path / "captures" / CAPTURE / GUEST
     with_half.mkdir(parents=True)
     (with_half / "changes").write_text('{"change":"scratch","guest_uu')
     journal.record(ClaimChange(guest_uuid=GUEST))
@@ -81,3 +97,65 @@ def test_an_order_from_the_past_is_refused_for_that_guest_only(tmp_path: Path) -
     with pytest.raises(StaleOrderError):
         Claims(tmp_path).fence(GUEST, 6)
     Claims(tmp_path).fence(GUEST.replace("a", "b"), 6)
+
+
+def test_each_guest_has_a_journal_of_its_own(tmp_path: Path) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    journal.record(ClaimChange(guest_uuid=GUEST))
+    (tmp_path / "captures" / CAPTURE / GUEST / "changes").write_text("damaged\n")
+    journal.record(ClaimChange(guest_uuid=SECOND))
+    assert journal.guests() == [GUEST, SECOND]
+    assert journal.guest(SECOND).read() == Record((ClaimChange(guest_uuid=SECOND),))
+    assert journal.guest(GUEST).read().changes == ()
+    with pytest.raises(JournalUnreadableError, match=GUEST):
+        journal.changes()
+
+
+def test_what_cannot_be_read_is_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path)
+    journal.of(CAPTURE).end()
+
+    def unreadable(_: Path) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "exists", unreadable)
+    assert [one.capture_id for one in journal.unended()] == [CAPTURE]
+
+
+def ended_captures(tmp_path: Path, number: int) -> Journal:
+    for one in range(number):
+        Journal(tmp_path).of(f"01KA{one:022}").end()
+    return Journal(tmp_path)
+
+
+def test_the_oldest_ended_journals_are_forgotten_and_no_other(tmp_path: Path) -> None:
+    journal = ended_captures(tmp_path, KEPT + 3)
+    journal.of(CAPTURE).record(ClaimChange(guest_uuid=GUEST))
+    journal.prune()
+    assert [one.capture_id for one in journal.unended()] == [CAPTURE]
+    assert next(one.capture_id for one in journal.all() if one.ended) == f"01KA{3:022}"
+
+
+def test_prunes_side_by_side_do_not_fail(tmp_path: Path) -> None:
+    ended_captures(tmp_path, KEPT + 40)
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(Journal(tmp_path).prune) for _ in range(8)]:
+            future.result()
+    Journal(tmp_path).prune()
+    assert len(Journal(tmp_path).all()) == KEPT
+
+
+def test_half_of_a_pruned_journal_is_never_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker is killed while it removes one: `ended` may be gone, and the rest is no capture to recover."""
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    journal = ended_captures(tmp_path, KEPT + 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            journal.prune()
+    assert journal.unended() == []
+    journal.prune()
+    assert sorted(path.name for path in (tmp_path / "captures").iterdir() if path.name.startswith(".removed")) == []

@@ -9,14 +9,18 @@ import pytest
 import redis
 
 from freezeframe.contract import names
+from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.words import HoldKind, Step
 from freezeframe.repository import Repository
 from freezeframe.repository.errors import RepositoryNotReadable
+from workers.claims import ClaimUnreadableError, GuestClaimedError, StaleOrderError
 from workers.host import Host
 from workers.hypervisor import agent, backup
 from workers.hypervisor.domain import Domain
 from workers.journal import BackupChange, CaptureJournal, ClaimChange, HoldChange
 from workers.recovery import Recovered, State, recover
+from workers.steps.claimed import claim
 from workers.steps.undo import undo_guest
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
@@ -171,3 +175,196 @@ def test_undoing_one_guest_leaves_the_capture_s_other_guests_alone(host: Host, g
     assert undo_guest(host, journal(host), other, sealed=False) == []
     assert host.claims.holder(other) is None
     assert left_alone(host, guest)
+
+
+def test_the_guest_of_an_agent_that_stays_dead_may_be_captured_again(
+    host: Host, guest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the thaw is undone, and the next capture asks the agent itself; the thaw waits for it and is sent again."""
+    journal(host).record(HoldChange(guest_uuid=guest, hold=HoldKind.FREEZE))
+    assert recover(host)[0].state is State.STUCK
+    plan = GuestPlan(guest_uuid=guest, name="test", hold=GuestHold(kind=HoldKind.PAUSE))
+    claim(host, plan, OTHER_CAPTURE)
+    assert host.claims.holder(guest) == OTHER_CAPTURE
+    assert OTHER_CAPTURE in recover(host)[0].problems[0]
+    host.claims.drop(guest, OTHER_CAPTURE)
+    assert recover(host)[0].state is State.STUCK
+    thawed: list[str] = []
+    monkeypatch.setattr(agent, "thaw", lambda domain, _: thawed.append(domain.uuid))
+    assert recover(host) == [Recovered(CAPTURE, State.UNDONE)]
+    assert thawed == [guest]
+
+
+def test_a_pause_that_was_ended_is_not_ended_again_while_the_thaw_waits(host: Host, guest: str) -> None:
+    journal(host).record(HoldChange(guest_uuid=guest, hold=HoldKind.FREEZE_PAUSE))
+    host.hypervisor.domain(guest).pause()
+    recover(host)
+    assert host.hypervisor.domain(guest).state() == "running"
+    host.hypervisor.domain(guest).pause()  # by somebody else
+    recover(host)
+    assert host.hypervisor.domain(guest).state() == "paused"
+    host.hypervisor.domain(guest).resume()
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "advice"),
+    [
+        ("transferring", f"{CAPTURE}, which is transferring", "when that capture has ended"),
+        ("failed", f"{CAPTURE}, which has ended", "`freezeframe recover` on host host-a"),
+        (None, f"{CAPTURE}, which has ended", "`freezeframe recover` on host host-a"),
+        ("melting", "whether that has ended is not known", "`freezeframe recover` on host host-a"),
+    ],
+)
+def test_a_claimed_guest_is_refused_with_the_state_of_the_capture_that_has_it(
+    host: Host, guest: str, state: str | None, message: str, advice: str
+) -> None:
+    if state:
+        run_is(host, state)
+    with pytest.raises(GuestClaimedError) as raised:
+        claim(host, GuestPlan(guest_uuid=guest, name="web", hold=GuestHold(kind=HoldKind.PAUSE)), OTHER_CAPTURE)
+    assert message in raised.value.message
+    assert advice in raised.value.hint
+    assert host.claims.holder(guest) == CAPTURE
+
+
+@pytest.mark.case("S6")
+def test_a_claim_without_a_line_in_the_journal_is_dropped(host: Host, guest: str) -> None:
+    """The disk was full, or the worker died, between the two."""
+    other = "00000000-0000-4000-8000-00000000000a"
+    host.claims.take(other, CAPTURE)
+    assert recover(host) == [Recovered(CAPTURE, State.UNDONE)]
+    assert host.claims.holder(other) is None
+
+
+@pytest.mark.case("S6")
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_claim_of_a_capture_without_a_journal_or_with_one_that_has_ended_is_dropped(
+    host: Host, *, ended: bool
+) -> None:
+    Repository.init(host.repository, chunk_bytes=4096)
+    if ended:
+        host.journal.of(OTHER_CAPTURE).end()
+    host.claims.take("00000000-0000-4000-8000-00000000000a", OTHER_CAPTURE)
+    assert recover(host) == [Recovered(OTHER_CAPTURE, State.UNDONE)]
+    assert host.claims.held() == ({}, {})
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"v":2,"change":"claim","guest_uuid":"%s"}',
+        '{"v":1,"change":"melt","guest_uuid":"%s"}',
+        '{"v":1,"change":"claim","guest_uuid":"%s","colour":"red"}',
+        '{"v":1,"change":"cla%s',
+    ],
+    ids=["newer", "unknown change", "unknown field", "damaged"],
+)
+def test_a_capture_whose_journal_is_not_understood_is_reported_and_the_others_recover(
+    host: Host, guest: str, line: str
+) -> None:
+    other = "00000000-0000-4000-8000-00000000000a"
+    host.claims.take(other, OTHER_CAPTURE)
+    host.journal.of(OTHER_CAPTURE).record(ClaimChange(guest_uuid=other))
+    path = host.settings.state_dir / "captures" / CAPTURE / guest / "changes"
+    path.write_text((line % guest) + "\n" + path.read_text())
+    first, second = recover(host)
+    assert (first.capture_id, first.state, second) == (CAPTURE, State.STUCK, Recovered(OTHER_CAPTURE, State.UNDONE))
+    assert f"{path}: line 1 is not understood" in first.problems[0]
+    assert left_alone(host, guest)
+    path.rename(path.with_suffix(".aside"))  # as the advice says
+    assert recover(host) == [Recovered(CAPTURE, State.UNDONE)]
+
+
+@pytest.mark.case("S5")
+def test_a_half_written_last_line_is_passed_over(host: Host, guest: str) -> None:
+    path = host.settings.state_dir / "captures" / CAPTURE / guest / "changes"
+    with path.open("a") as file:
+        file.write('\n{"v":1,"change":"hold","guest_uu')
+    assert recover(host) == [Recovered(CAPTURE, State.UNDONE)]
+
+
+@pytest.mark.case("S5")
+def test_a_line_of_the_version_before_is_read(host: Host, guest: str) -> None:
+    """It had no version, and one file for all guests of a capture; claims and epochs were bare."""
+    state = host.settings.state_dir
+    host.hypervisor.domain(guest).pause()
+    (state / "captures" / CAPTURE / "changes").write_text(
+        f'\n{{"guest_uuid":"{guest}","change":"hold","hold":"pause"}}\n'
+    )
+    (state / "claims" / guest).write_text(CAPTURE)
+    (state / "epochs" / guest).write_text("7")
+    with pytest.raises(StaleOrderError):
+        host.claims.fence(guest, 6)
+    assert recover(host) == [Recovered(CAPTURE, State.UNDONE)]
+    assert host.hypervisor.domain(guest).state() == "running"
+
+
+@pytest.mark.case("S5")
+def test_a_claim_that_cannot_be_read_is_no_free_guest_and_keeps_no_other_from_recovery(host: Host, guest: str) -> None:
+    other = "00000000-0000-4000-8000-00000000000a"
+    (host.settings.state_dir / "claims" / other).write_text('{"v":2,"holders":[]}')
+    (host.settings.state_dir / "epochs" / other).write_text("many")
+    first, second = recover(host)
+    assert first == Recovered(CAPTURE, State.UNDONE)
+    assert (second.state, other in second.problems[0]) == (State.STUCK, True)
+    with pytest.raises(ClaimUnreadableError):
+        host.claims.take(other, OTHER_CAPTURE)
+    with pytest.raises(ClaimUnreadableError):
+        host.claims.fence(other, 1)
+
+
+@pytest.mark.case("S5")
+def test_a_newer_claim_and_epoch_are_heeded(host: Host) -> None:
+    other = "00000000-0000-4000-8000-00000000000a"
+    (host.settings.state_dir / "claims" / other).write_text(f'{{"v":2,"capture_id":"{CAPTURE}","why":"x"}}')
+    (host.settings.state_dir / "epochs" / other).write_text('{"v":2,"epoch":7,"why":"x"}')
+    assert host.claims.held_by(CAPTURE) == [other]
+    with pytest.raises(StaleOrderError):
+        host.claims.fence(other, 6)
+
+
+@pytest.mark.case("S5")
+def test_an_exception_of_any_type_is_its_journals_own(host: Host, guest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.journal.of(OTHER_CAPTURE).record(ClaimChange(guest_uuid=guest))
+
+    def undo(_host: Host, journal: CaptureJournal, **_: object) -> list[str]:
+        if journal.capture_id == CAPTURE:
+            raise ValueError("'copy' is not a valid Step")
+        return []
+
+    monkeypatch.setattr("workers.recovery.undo_capture", undo)
+    assert [(one.capture_id, one.state) for one in recover(host)] == [
+        (CAPTURE, State.STUCK),
+        (OTHER_CAPTURE, State.UNDONE),
+    ]
+
+
+@pytest.mark.case("S5")
+def test_a_result_of_a_newer_version_s_step_is_told_with_the_others(host: Host, guest: str) -> None:
+    journal(host).store_result(Step.HOLD, "", "answer")
+    folder = host.settings.state_dir / "captures" / CAPTURE / "results"
+    (folder / "copy.part.json").write_text("its answer")
+    run_is(host, "holding")
+    assert recover(host) == [Recovered(CAPTURE, State.RUNNING)]
+    assert host.redis.hgetall(names.results_key(CAPTURE)) == {FIELD: "answer", "copy/host-a/part": "its answer"}
+
+
+@pytest.mark.case("S5")
+def test_a_run_of_a_newer_orchestrator_is_left_alone_and_the_others_recover(host: Host, guest: str) -> None:
+    host.journal.of(OTHER_CAPTURE).record(ClaimChange(guest_uuid=guest))
+    run_is(host, "melting")
+    first, second = recover(host)
+    assert (first.state, second.state) == (State.UNKNOWN, State.UNDONE)
+    assert left_alone(host, guest)
+
+
+def test_a_guest_that_was_undone_is_not_undone_for_a_capture_that_has_it_no_more(host: Host, guest: str) -> None:
+    """Another capture has it now: what that did must stay."""
+    host.claims.drop(guest, CAPTURE)
+    host.claims.take(guest, OTHER_CAPTURE)
+    journal(host).record(HoldChange(guest_uuid=guest, hold=HoldKind.PAUSE))
+    host.hypervisor.domain(guest).pause()
+    assert undo_guest(host, journal(host), guest, sealed=False) == []
+    assert host.hypervisor.domain(guest).state() == "paused"
+    host.hypervisor.domain(guest).resume()

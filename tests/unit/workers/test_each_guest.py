@@ -1,0 +1,62 @@
+"""Work on many guests: those that hang are told as such, and keep no other from its turn."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from workers.bounded import GuestCalls, GuestHangsError
+from workers.steps import each_guest as module
+from workers.steps.each_guest import SIDE_BY_SIDE, each_guest
+
+GUESTS = [f"guest{number:03}" for number in range(60)]
+
+
+@pytest.fixture
+def never() -> Iterator[threading.Event]:
+    """What a guest that hangs waits for; it comes when the test has ended."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_each_guest_has_its_answer_and_an_error_is_its_own() -> None:
+    def work(guest: str) -> str:
+        if guest == GUESTS[1]:
+            raise ValueError(guest)
+        return guest.upper()
+
+    answers = each_guest(GuestCalls(), GUESTS, "trying", 30.0, work)
+    assert isinstance(answers.pop(GUESTS[1]), ValueError)
+    assert answers == {guest: guest.upper() for guest in GUESTS if guest != GUESTS[1]}
+
+
+def test_more_guests_hang_than_are_worked_on_side_by_side_and_the_others_are_done(
+    never: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LATE_S", 0.05)
+    hanging = set(GUESTS[: SIDE_BY_SIDE + 3])
+
+    def work(guest: str) -> bool:
+        return never.wait() if guest in hanging else True
+
+    calls = GuestCalls()
+    answers = each_guest(calls, GUESTS, "trying", 2.0, work)
+    assert {guest for guest, answer in answers.items() if answer is True} == set(GUESTS) - hanging
+    assert all(isinstance(answers[guest], GuestHangsError) for guest in hanging)
+    assert calls.threads <= len(hanging) + SIDE_BY_SIDE
+
+
+def test_a_guest_that_hangs_costs_one_thread_however_often_it_is_tried(never: threading.Event) -> None:
+    calls = GuestCalls()
+    for _ in range(5):
+        [answer] = each_guest(calls, GUESTS[:1], "trying", 0.05, lambda _: never.wait()).values()
+        assert isinstance(answer, GuestHangsError)
+    assert calls.threads == 1
+
+
+def test_when_no_thread_is_left_the_guests_behind_are_told_so(never: threading.Event) -> None:
+    answers = each_guest(GuestCalls(most_threads=2), GUESTS[:4], "trying", 0.1, lambda _: never.wait())
+    assert all(isinstance(answer, GuestHangsError) for answer in answers.values())
