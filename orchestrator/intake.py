@@ -18,7 +18,7 @@ from freezeframe.errors import FreezeframeError
 from freezeframe.presence import known_hosts
 from orchestrator import decision, metrics, sessions
 from orchestrator.look import Orchestrator
-from orchestrator.planner import parent_disks, plan_hosts
+from orchestrator.planner import left_out, parent_disks, plan_hosts
 from orchestrator.receipt import receipt_of
 from orchestrator.run import Run
 
@@ -87,7 +87,8 @@ def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> Plan:
     def parents_of(guest_uuid: str) -> Sequence[DiskPlan]:
         return parent_disks(manifests, guest_uuid, marked.has)
 
-    hosts = plan_hosts(request, known_hosts(orchestrator.redis), parents_of)
+    known = known_hosts(orchestrator.redis)
+    hosts = plan_hosts(request, known, parents_of)
     return Plan(
         capture_id=request.capture_id,
         epoch=orchestrator.runs.next_epoch(),
@@ -95,4 +96,5 @@ def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> Plan:
         chunk_bytes=repository.config.chunk_bytes,
         repository_id=str(repository.config.id),
         hosts=hosts,
+        left_out=left_out(request, known),
     )

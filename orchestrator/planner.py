@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from freezeframe.contract.plan import DiskPlan, GuestPlan, HostPlan, ParentDisk
+from freezeframe.contract.plan import DiskPlan, GuestPlan, HostPlan, LeftOutGuest, ParentDisk
 from freezeframe.contract.request import CaptureRequest, HoldChoice
+from freezeframe.contract.words import HoldKind
 from freezeframe.presence import KnownHost, Place, places
 from freezeframe.repository import Manifest, find_parents
 from orchestrator.errors import AmbiguousGuestError, HeldTwiceError, HostDownError, NoGuestsError, UnknownGuestError
 
-#: States of a guest that a host runs; `every_guest` means these.
-RUNNING = frozenset({"running", "idle", "paused", "pmsuspended"})
+#: States of a guest that does not run and still has a QEMU, in virsh's words. It can be captured as it is, without a hold;
+#: `every_guest` leaves it out by name if it would be held.
+STANDING = {
+    "paused": "it is paused",
+    "pmsuspended": "it is suspended to memory (S3)",
+    "crashed": "it has crashed and is kept as it was",
+    "in shutdown": "it is shutting down",
+}
+#: States of a guest that a host has a QEMU for.
+RUNNING = frozenset({"running", "idle", *STANDING})
 
 
 def plan_hosts(
@@ -24,6 +33,8 @@ def plan_hosts(
     holds = _holds(request, chosen)
     by_host: dict[str, list[GuestPlan]] = {}
     for place in chosen:
+        if _stands(request, place, holds):
+            continue
         if not place.host.alive:
             raise HostDownError(
                 f"Guest {place.guest.name} is on host {place.host.entry.host_id}, which has not been heard of since "
@@ -38,7 +49,31 @@ def plan_hosts(
             skip=tuple(skips.get(guest_uuid, ())),
         )
         by_host.setdefault(place.host.entry.host_id, []).append(guest)
+    if not by_host:
+        standing = ", ".join(f"{place.guest.name} ({place.guest.state})" for place in chosen)
+        raise NoGuestsError(
+            f"No host has a running guest; not running are {standing}.",
+            advice="Resume or wake one of them, or capture them as they are with --hold none.",
+        )
     return tuple(HostPlan(host_id=host_id, guests=tuple(guests)) for host_id, guests in sorted(by_host.items()))
+
+
+def left_out(request: CaptureRequest, hosts: Sequence[KnownHost]) -> tuple[LeftOutGuest, ...]:
+    """Return the guests that `every_guest` leaves out although a host has a QEMU for them, each with the reason."""
+    chosen = _chosen(request, places(list(hosts)))
+    holds = _holds(request, chosen)
+    return tuple(
+        LeftOutGuest(guest=place.guest.name, host=place.host.entry.host_id, reason=STANDING[place.guest.state])
+        for place in chosen
+        if _stands(request, place, holds)
+    )
+
+
+def _stands(request: CaptureRequest, place: Place, holds: Mapping[str, HoldChoice]) -> bool:
+    """Return True for a guest that nobody has named, does not run, and would have to be held."""
+    kind = request.hold_of(holds.get(place.guest.guest_uuid)).kind
+    can_be_captured = kind is HoldKind.NONE and place.guest.state != "in shutdown"
+    return request.every_guest and place.guest.state in STANDING and not can_be_captured
 
 
 def _chosen(request: CaptureRequest, known: Sequence[Place]) -> list[Place]:

@@ -33,6 +33,7 @@ def receipt_of(
             for guest in guests
             for disk in guest.skipped
         ),
+        left_out=run.plan.left_out if run.plan else (),
         bytes_read=sum(result.bytes_read for result in transferred),
         bytes_stored=sum(result.bytes_stored for result in transferred),
         faults=run.faults,

@@ -76,6 +76,9 @@ def show_receipt(receipt: Receipt) -> None:
         console.print(table(["guest", "host", "held", "consistency"], rows, right=["held"]))
         console.print()
     console.print(fields(_summary(receipt)))
+    for one in receipt.left_out:
+        said = f"guest {one.guest} on host {one.host}: {one.reason}"
+        err().print(Text.assemble(("left out: ", "bold yellow"), said), soft_wrap=True)
     for disk in receipt.skipped_disks:
         said = f"{disk.guest}, disk {disk.target}: {disk.reason}"
         err().print(Text.assemble(("skipped: ", "bold yellow"), said), soft_wrap=True)

@@ -42,6 +42,14 @@ class HostPlan(Shape):
     guests: tuple[GuestPlan, ...]
 
 
+class LeftOutGuest(Shape):
+    """A guest that a capture of every guest does without, and why."""
+
+    guest: str
+    host: HostId
+    reason: str
+
+
 class Plan(Message):
     """The whole of a capture, made once from the inventory and the repository, and then only followed.
 
@@ -54,3 +62,4 @@ class Plan(Message):
     chunk_bytes: int
     repository_id: str
     hosts: tuple[HostPlan, ...]
+    left_out: tuple[LeftOutGuest, ...] = ()

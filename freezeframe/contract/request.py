@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.message import CaptureId, DiskTarget, Label, Message, Mountpoint, Shape
+from freezeframe.contract.plan import LeftOutGuest
 from freezeframe.contract.result import SkippedDisk
 from freezeframe.contract.words import Consistency, HoldKind, Method, Policy, RunState, WantedKind
 
@@ -107,6 +108,7 @@ class Receipt(Message):
     consistency: Consistency | None = None
     guests: tuple[HeldGuest, ...] = ()
     skipped_disks: tuple[SkippedGuestDisk, ...] = ()
+    left_out: tuple[LeftOutGuest, ...] = ()  # guests that were not captured although every guest was asked for
     bytes_read: int = 0
     bytes_stored: int = 0
     faults: tuple[Fault, ...] = ()  # what made it fail, or what it did without

@@ -15,6 +15,7 @@ from freezeframe import bus
 from freezeframe.contract import names
 from freezeframe.contract.event import EndEvent, ProgressEvent, StateEvent
 from freezeframe.contract.fault import Fault
+from freezeframe.contract.plan import LeftOutGuest
 from freezeframe.contract.request import CaptureRequest, HeldGuest, Receipt, SkippedGuestDisk
 from freezeframe.contract.words import Consistency, RunState
 from freezeframe.settings import BusSettings
@@ -90,6 +91,7 @@ def end(
     *faults: Fault,
     warnings: tuple[str, ...] = (),
     skipped: tuple[SkippedGuestDisk, ...] = (),
+    left_out: tuple[LeftOutGuest, ...] = (),
 ) -> EndEvent:
     done = wanted is RunState.DONE
     held = HeldGuest(guest="db1", host="host-a.example", hold_ms=83.4, consistency=Consistency.GROUP)
@@ -101,6 +103,7 @@ def end(
         consistency=Consistency.GROUP if done else None,
         guests=(held,) if done else (),
         skipped_disks=skipped,
+        left_out=left_out,
         bytes_read=5 << 20,
         bytes_stored=1 << 20,
         faults=faults,

@@ -12,6 +12,7 @@ import redis
 from freezeframe.client import AnyEvent, Client
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
+from freezeframe.contract.plan import LeftOutGuest
 from freezeframe.contract.request import CaptureRequest, SkippedGuestDisk
 from freezeframe.contract.words import HoldKind, Policy, RunState, WantedKind
 from freezeframe.settings import BusSettings
@@ -146,6 +147,18 @@ def test_skipped_disks_are_named_without_the_repository(run: Run, bus: BusSettin
     with orchestra(bus, lambda request: [end(request, RunState.DONE, skipped=(skipped,))]):
         ran = run("capture", "db1", "--json")
     assert ran.document["skipped_disks"] == [skipped.model_dump()]
+
+
+@pytest.mark.case("P6")
+def test_guests_that_a_capture_of_all_does_without_are_named(run: Run, bus: BusSettings) -> None:
+    beta = LeftOutGuest(guest="beta", host="host-a", reason="it is paused")
+    with orchestra(bus, lambda request: [end(request, RunState.DONE, left_out=(beta,))]):
+        ran = run("capture", "--all")
+    assert ran.exit_code == 0
+    assert "left out: guest beta on host host-a: it is paused" in ran.stderr
+    with orchestra(bus, lambda request: [end(request, RunState.DONE, left_out=(beta,))]):
+        ran = run("capture", "--all", "--json")
+    assert ran.document["left_out"] == [beta.model_dump()]
 
 
 def test_detached_it_returns_with_the_id(run: Run, bus: BusSettings) -> None:

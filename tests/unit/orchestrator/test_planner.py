@@ -13,7 +13,7 @@ from freezeframe.contract.request import CaptureRequest, DiskChoice, HoldChoice
 from freezeframe.contract.words import HoldKind
 from freezeframe.presence import KnownHost
 from orchestrator.errors import AmbiguousGuestError, HeldTwiceError, HostDownError, NoGuestsError, UnknownGuestError
-from orchestrator.planner import plan_hosts
+from orchestrator.planner import left_out, plan_hosts
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 
@@ -65,6 +65,57 @@ def test_every_guest_means_those_that_run() -> None:
     assert plan(HOSTS[:3], every_guest=True) == {"host-a": ["alpha"], "host-b": ["gamma", "twin"], "host-c": ["twin"]}
     with pytest.raises(NoGuestsError):
         plan([host("host-a", ("b", "beta", "shut off"))], every_guest=True)
+
+
+STANDING = [
+    host("host-a", ("a", "alpha", "running"), ("b", "beta", "paused"), ("c", "gamma", "pmsuspended")),
+    host("host-b", ("d", "delta", "crashed"), ("e", "eta", "in shutdown"), ("f", "zeta", "shut off")),
+]
+
+
+def without(**request: Any) -> dict[str, str]:
+    asked = CaptureRequest.model_validate({"capture_id": CAPTURE, **request})
+    return {one.guest: f"{one.host}: {one.reason}" for one in left_out(asked, STANDING)}
+
+
+@pytest.mark.case("P6")
+def test_every_guest_leaves_out_by_name_what_does_not_run() -> None:
+    assert plan(STANDING, every_guest=True) == {"host-a": ["alpha"]}
+    assert without(every_guest=True) == {
+        "beta": "host-a: it is paused",
+        "gamma": "host-a: it is suspended to memory (S3)",
+        "delta": "host-b: it has crashed and is kept as it was",
+        "eta": "host-b: it is shutting down",
+    }
+
+
+@pytest.mark.case("P6")
+def test_every_guest_without_a_hold_takes_them_as_they_are() -> None:
+    assert plan(STANDING, every_guest=True, hold="none") == {"host-a": ["alpha", "beta", "gamma"], "host-b": ["delta"]}
+    assert set(without(every_guest=True, hold="none")) == {"eta"}
+    own = ({"guest": "beta", "kind": "none"},)
+    assert plan(STANDING, every_guest=True, guest_holds=own) == {"host-a": ["alpha", "beta"]}
+    assert set(without(every_guest=True, guest_holds=own)) == {"gamma", "delta", "eta"}
+
+
+@pytest.mark.case("P6")
+def test_a_guest_that_was_named_is_not_left_out() -> None:
+    """Its host refuses it, with its state."""
+    assert plan(STANDING, guests=("alpha", "beta")) == {"host-a": ["alpha", "beta"]}
+    assert without(guests=("alpha", "beta")) == {}
+
+
+@pytest.mark.case("P6")
+def test_if_nothing_runs_what_stands_is_named() -> None:
+    with pytest.raises(NoGuestsError, match=r"beta \(paused\)") as caught:
+        plan([host("host-a", ("b", "beta", "paused"))], every_guest=True)
+    assert "--hold none" in caught.value.hint
+
+
+@pytest.mark.case("P6")
+def test_a_dead_host_s_paused_guest_is_in_nobody_s_way() -> None:
+    dead = host("host-c", ("b", "beta", "paused"), alive=False)
+    assert plan([STANDING[0], dead], every_guest=True) == {"host-a": ["alpha"]}
 
 
 def test_an_unknown_guest_is_named_and_a_near_one_offered() -> None:
