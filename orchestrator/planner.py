@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from freezeframe import naming
 from freezeframe.contract.plan import DiskPlan, GuestPlan, HostPlan, LeftOutGuest, ParentDisk
 from freezeframe.contract.request import CaptureRequest, HoldChoice
 from freezeframe.contract.words import HoldKind
@@ -100,22 +101,46 @@ def _likely(place: Place) -> tuple[bool, bool]:
 
 
 def find_guest(wanted: str, known: Sequence[Place]) -> Place:
-    """The guest that `wanted` names: a UUID, a name, or name@host. Raises UnknownGuestError, AmbiguousGuestError."""
-    name, _, host_id = wanted.partition("@")
-    found = [
-        place
-        for place in known
-        if name in {place.guest.name, place.guest.guest_uuid} and host_id in {"", place.host.entry.host_id}
-    ]
+    """Return the guest that `wanted` names: a UUID, a name, or name@host. Raises UnknownGuestError, AmbiguousGuestError."""
+    found = _meant(wanted, known)
     if len({place.guest.guest_uuid for place in found}) > 1:
-        hosts = ", ".join(sorted(f"{name}@{place.host.entry.host_id}" for place in found))
-        raise AmbiguousGuestError(f"More than one host has a guest named {name}.", advice=f"Name one of {hosts}.")
+        ways = ", ".join(sorted(_way_out(place, known) for place in found))
+        raise AmbiguousGuestError(f"More than one guest is meant by {wanted}.", advice=f"Name one of {ways}.")
     if not found:
-        near = difflib.get_close_matches(name, {place.guest.name for place in known}, n=1)
-        where = f" on host {host_id}" if host_id else ""
-        advice = f"Did you mean {near[0]}? `freezeframe guests` lists all." if near else None
-        raise UnknownGuestError(f"There is no guest {name}{where}.", advice=advice)
+        raise _unknown(wanted, known)
     return max(found, key=_likely)
+
+
+def _meant(wanted: str, known: Sequence[Place]) -> list[Place]:
+    """Return all places that `wanted` may mean. A UUID means nothing else; a name may have an `@`, a host's id has none."""
+    by_uuid = [place for place in known if place.guest.guest_uuid == wanted.lower()]
+    if by_uuid:
+        return by_uuid
+    name, at, host_id = wanted.rpartition("@")
+    on_host = [place for place in known if at and place.host.entry.host_id == host_id]
+    there = naming.meant(name, on_host, lambda place: place.guest.guest_uuid, lambda place: place.guest.name)
+    return [place for place in known if place.guest.name == wanted] + there
+
+
+def _way_out(place: Place, known: Sequence[Place]) -> str:
+    """Return what names this guest alone, as a shell must read it."""
+    word = f"{place.guest.name}@{place.host.entry.host_id}"
+    alone = {one.guest.guest_uuid for one in _meant(word, known)} == {place.guest.guest_uuid}
+    return naming.shell_word(word if alone else place.guest.guest_uuid)
+
+
+def _unknown(wanted: str, known: Sequence[Place]) -> UnknownGuestError:
+    name, at, host_id = wanted.rpartition("@")
+    hosts = {place.host.entry.host_id for place in known}
+    names = {place.guest.name for place in known}
+    message = f"There is no guest {wanted}."
+    if at and host_id in hosts:
+        message = f"There is no guest {name} on host {host_id}."
+    elif at and name in names:
+        message = f"There is no guest {wanted}, and no host {host_id} with a guest {name}."
+    near = difflib.get_close_matches(wanted, names, n=1) or difflib.get_close_matches(name, names, n=1)
+    advice = f"Did you mean {naming.shell_word(near[0])}? `freezeframe guests` lists all." if near else None
+    return UnknownGuestError(message, advice=advice)
 
 
 def _skips(request: CaptureRequest, chosen: Sequence[Place]) -> dict[str, list[str]]:

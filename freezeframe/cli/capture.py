@@ -19,6 +19,7 @@ from freezeframe.contract.request import CaptureRequest, DiskChoice, HoldChoice,
 from freezeframe.contract.words import HoldKind, Policy, RunState, WantedKind
 
 _USUAL = CaptureRequest(capture_id="0" * 26, every_guest=True)  # the contract's own defaults
+_MOUNTPOINT = re.compile(r"(?P<guest>[^/]+):(?P<path>/.*|[A-Za-z]:\\?)", re.DOTALL)
 _RATE_FACTORS = {"M": 1 << 20, "G": 1 << 30}
 
 
@@ -157,13 +158,21 @@ def guest_holds(holds: list[str], mountpoints: list[str]) -> tuple[HoldChoice, .
     kinds: dict[str, str] = {}
     paths: dict[str, list[str]] = {}
     for text in holds:
-        guest, _, kind = text.partition(":")
+        guest, _, kind = text.rpartition(":")
         if kinds.setdefault(guest, kind) != kind:
             raise typer.BadParameter(f"guest {guest} is given two holds")
     for text in mountpoints:
-        guest, _, path = text.partition(":")
+        guest, path = _guest_and_path(text)
         paths.setdefault(guest, []).append(path)
     return tuple(_hold_choice(guest, kinds.get(guest), paths.get(guest, [])) for guest in {**kinds, **paths})
+
+
+def _guest_and_path(text: str) -> tuple[str, str]:
+    """Split `guest:/path` and `guest:C:`, where the guest's name may have colons and no slash. Raises BadParameter."""
+    match = _MOUNTPOINT.fullmatch(text)
+    if match is None:
+        raise typer.BadParameter("a mount point is written GUEST:PATH, as in db1:/srv")
+    return match["guest"], match["path"]
 
 
 def _hold_choice(guest: str, kind: str | None, mountpoints: list[str]) -> HoldChoice:

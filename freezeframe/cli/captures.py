@@ -118,7 +118,7 @@ def _active_runs() -> list[ActiveRun]:
 
 
 def _will_be(run: ActiveRun, selection: Selection) -> bool:
-    guests = None if run.every_guest else {one.partition("@")[0] for one in run.guests}
+    guests = None if run.every_guest else {word for one in run.guests for word in (one, one.rpartition("@")[0])}
     return selection.has(guests, run.group, run.tags)
 
 

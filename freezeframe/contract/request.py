@@ -13,15 +13,13 @@ from freezeframe.contract.message import CaptureId, DiskTarget, Label, Message, 
 from freezeframe.contract.plan import LeftOutGuest
 from freezeframe.contract.result import SkippedDisk
 from freezeframe.contract.words import Consistency, HoldKind, Method, Policy, RunState, WantedKind
-
-#: How a caller names a guest: its UUID, or its name, or `name@host` where a name is on more than one host.
-GuestName = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\s/,:]+$")]
+from freezeframe.naming import GuestWord
 
 
 class DiskChoice(Shape):
-    """One disk of one guest, as `guest:target`."""
+    """One disk of one guest, as `guest:target`. The guest's name may have colons, the target has none."""
 
-    guest: GuestName
+    guest: GuestWord
     target: DiskTarget
 
     @classmethod
@@ -36,7 +34,7 @@ class DiskChoice(Shape):
 class HoldChoice(Shape):
     """How one guest is held, where that is not how the others are."""
 
-    guest: GuestName
+    guest: GuestWord
     kind: HoldKind | None = None  # None: as the others
     mountpoints: tuple[Mountpoint, ...] = ()  # the only filesystems to freeze; none named means all
 
@@ -45,7 +43,7 @@ class CaptureRequest(Message):
     """Ask for one capture. The caller draws `capture_id`, so asking twice with one id is asking once."""
 
     capture_id: CaptureId
-    guests: tuple[GuestName, ...] = ()
+    guests: tuple[GuestWord, ...] = ()
     every_guest: bool = False  # all running guests of all hosts, instead of `guests`
     skip_disks: tuple[DiskChoice, ...] = ()  # disks that the caller agrees to leave out
     group: Label | None = None

@@ -11,10 +11,11 @@ from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, NonNegativeInt, StringConstraints, model_validator
+from pydantic import NonNegativeInt, StringConstraints, model_validator
 
 from freezeframe.contract.message import Label, Shape
 from freezeframe.contract.words import Consistency
+from freezeframe.naming import GuestWord
 
 #: How many of a kind are kept.
 Count = NonNegativeInt | Literal["unlimited"]
@@ -82,7 +83,7 @@ class Retention(Shape):
 class Selection(Shape):
     """Some captures of a repository: any of these guests, and any of these groups, and any of these sets of tags."""
 
-    guests: tuple[Annotated[str, Field(min_length=1, max_length=255)], ...] = ()  # names or UUIDs
+    guests: tuple[GuestWord, ...] = ()  # names or UUIDs
     groups: tuple[Label, ...] = ()
     tags: tuple[frozenset[Label], ...] = ()
 

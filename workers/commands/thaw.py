@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from freezeframe import naming
 from freezeframe.cli.output import AsJson, out, print_json, table
 from freezeframe.contract.words import HoldKind
 from freezeframe.errors import EXIT_PARTIAL, FreezeframeError
@@ -69,16 +70,16 @@ def thaw(
 
 def _chosen(hypervisor: Hypervisor, wanted: Sequence[str] | None) -> list[Domain]:
     """Raises GuestGoneError for the first that is not here."""
-    domains = {domain.uuid: domain for domain in hypervisor.domains()}
+    domains = hypervisor.domains()
     if wanted is None:
-        return [domain for domain in domains.values() if domain.active()]
-    named = {domain.name: domain for domain in domains.values()}
-    missing = next((one for one in wanted if one not in named and one not in domains), None)
+        return [domain for domain in domains if domain.active()]
+    found = {one: naming.meant(one, domains, lambda domain: domain.uuid, lambda domain: domain.name) for one in wanted}
+    missing = next((one for one in wanted if not found[one]), None)
     if missing is not None:
         raise GuestGoneError(
             f"There is no guest {missing} on this host.", advice="`virsh list --all` lists its guests."
         )
-    return [named.get(one) or domains[one] for one in dict.fromkeys(wanted)]
+    return list({domain.uuid: domain for meant in found.values() for domain in meant}.values())
 
 
 def _let_go(hypervisor: Hypervisor, guest: Domain, agent_timeout_s: int) -> LetGo:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
+from freezeframe.naming import virsh_word
 from workers.exchange.description import DEFINE, FILE, SUMS, Description, ExportedGuest
 
 _WORTH = {
@@ -32,7 +34,7 @@ Check that all files are as they were exported
 ----------------------------------------------
 
     sha256sum -c {SUMS}
-    qemu-img check FILE.qcow2        # of an image in itself; not for raw ones
+    qemu-img check ./FILE.qcow2        # of an image in itself; not for raw ones
 
 Bring a guest back, on a host with libvirt
 ------------------------------------------
@@ -44,10 +46,8 @@ within this directory:
 
     sed -i "s|{directory}|$PWD|g" {DEFINE}/*.xml
 
-Then, for a guest that libvirt does not know by that name or UUID:
-
-    virsh define {DEFINE}/NAME.xml
-    virsh start NAME
+Then, for a guest that libvirt does not know by that name or UUID, type what
+stands beside its disks above: virsh define and virsh start.
 
 A guest writes to the image that it is started from: copy the image first
 if you want to keep it as it was captured. NAME.xml, beside the images, is the
@@ -56,8 +56,8 @@ definition exactly as it was captured, with the disks where they were then.
 Look into an image without a guest, or make another kind of it
 --------------------------------------------------------------
 
-    qemu-img info FILE
-    qemu-img convert -O vmdk FILE.qcow2 OTHER.vmdk     # or vdi, vhdx, vpc, raw
+    qemu-img info ./FILE
+    qemu-img convert -O vmdk ./FILE.qcow2 OTHER.vmdk   # or vdi, vhdx, vpc, raw
     qemu-nbd --read-only --connect=/dev/nbd0 FILE.qcow2 # then mount /dev/nbd0p1
 
 Bring it back into a repository of freezeframe
@@ -75,6 +75,9 @@ def _guest(guest: ExportedGuest) -> str:
         f"    {disk.target:<6} {disk.file}  ({disk.size_bytes} bytes, {disk.format.value})" for disk in guest.disks
     ]
     lines += [f"    {one.target:<6} not captured: {one.reason}" for one in guest.skipped]
-    lines += [f"    define with {guest.define}"] if guest.define else []
+    if guest.define:
+        lines.append(
+            f"    virsh define {shlex.quote(guest.define)} && virsh start {virsh_word(guest.name, guest.guest_uuid)}"
+        )
     lines += [f"    note: {warning}" for warning in guest.warnings]
     return "\n".join(lines) + "\n"

@@ -13,6 +13,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from freezeframe import naming
 from freezeframe.contract.message import GuestUuid, HostId, Label
 from freezeframe.repository import Imported, SkippedDisk
 from freezeframe.repository.manifest import GuestName
@@ -71,10 +72,7 @@ def from_set(directory: Path, guests: Collection[str] | None = None) -> Wanted:
     checksum. Raises ImageSetNotFoundError, ImageSetUnfitError, ImageSetDamagedError, ImageUnfitError, ImageToolError.
     """
     found = description.read(directory)
-    chosen = [guest for guest in found.guests if guests is None or {guest.name, guest.guest_uuid} & set(guests)]
-    for one in guests or ():
-        if not any(one in {guest.name, guest.guest_uuid} for guest in chosen):
-            raise ImageSetNotFoundError(f"The image set in {directory} has no guest {one!r}.", advice="")
+    chosen = list(found.guests) if guests is None else _named_guests(directory, found, guests)
     return Wanted(
         guests=tuple(_exported(directory, guest) for guest in chosen),
         imported=_imported(found),
@@ -82,6 +80,16 @@ def from_set(directory: Path, guests: Collection[str] | None = None) -> Wanted:
         group=found.group,
         tags=found.tags,
     )
+
+
+def _named_guests(directory: Path, found: Description, wanted: Collection[str]) -> list[ExportedGuest]:
+    chosen: dict[str, ExportedGuest] = {}
+    for one in wanted:
+        meant = naming.meant(one, found.guests, lambda guest: guest.guest_uuid, lambda guest: guest.name)
+        if not meant:
+            raise ImageSetNotFoundError(f"The image set in {directory} has no guest {one!r}.", advice="")
+        chosen |= {guest.guest_uuid: guest for guest in meant}
+    return list(chosen.values())
 
 
 def _imported(found: Description) -> Imported:

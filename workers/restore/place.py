@@ -10,8 +10,10 @@ from typing import Final
 
 from workers.restore.errors import DeviceUnfitError
 
-_NAMED: Final = re.compile(r"(?P<guest>.+?):(?P<target>[a-z][a-z0-9]{1,15})=(?P<where>.+)", re.DOTALL)
-_NBD: Final = re.compile(r"nbds?(\+unix)?://.+", re.DOTALL)
+#: A guest's name may have colons and `=`, and no slash; a device's path begins with one, an export's URI has one.
+_DISK: Final = r"(?P<guest>[^/]+):(?P<target>[a-z][a-z0-9]{1,15})="
+_TO_DEVICE: Final = re.compile(_DISK + r"(?P<where>/.+)", re.DOTALL)
+_TO_EXPORT: Final = re.compile(_DISK + r"(?P<where>nbds?(\+unix)?://.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -47,28 +49,15 @@ def places(devices: Iterable[str], exports: Iterable[str]) -> Places:
     """
     found: Places = {}
     for text, device in [*((one, True) for one in devices), *((one, False) for one in exports)]:
-        match = _NAMED.fullmatch(text)
+        match = (_TO_DEVICE if device else _TO_EXPORT).fullmatch(text)
         if match is None:
             form = "/dev/NAME" if device else "nbd://HOST/NAME"
             raise DeviceUnfitError(
                 f"{text!r} does not say which disk goes where.", advice=f"Write GUEST:TARGET={form}."
             )
         key = match["guest"], match["target"]
-        place = _device(match["where"]) if device else _export(match["where"])
+        place = BlockDevicePlace(Path(match["where"])) if device else NbdPlace(match["where"])
         if key in found or place in found.values():
             raise DeviceUnfitError(f"{text} names a disk or a place for the second time.", advice="Name each once.")
         found[key] = place
     return found
-
-
-def _device(text: str) -> BlockDevicePlace:
-    path = Path(text)
-    if not path.is_absolute():
-        raise DeviceUnfitError(f"{text!r} is not the path of a block device.")
-    return BlockDevicePlace(path)
-
-
-def _export(text: str) -> NbdPlace:
-    if not _NBD.fullmatch(text):
-        raise DeviceUnfitError(f"{text!r} is not the URI of an NBD export.")
-    return NbdPlace(text)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from freezeframe import naming
 from freezeframe.repository import DiskCapture, GuestCapture, Manifest
 from workers.restore.disk import DiskPart
 from workers.restore.errors import NotInCaptureError, UnsafeNameError
@@ -20,8 +21,12 @@ from workers.restore.progress import SUFFIX as PROGRESS_SUFFIX
 
 _TARGET: Final = re.compile(r"[a-z][a-z0-9]{1,15}")
 
-#: No separator, nothing that moves a terminal's cursor or that XML cannot hold, nothing hidden, no option.
-_STEM: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff/.-][^\x00-\x1f\x7f-\x9f\ud800-\udfff/]*")
+#: No name of a guest: libvirt, or XML, cannot have it.
+_IMPOSSIBLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\ud800-\udfff/]")
+#: In a file's name: moves a terminal's cursor, hides the file or looks like an option.
+_MISLEADING: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]|^[.-]")
+#: A stem may be this long: the target, the format and the longest suffix still fit behind it.
+_STEM_BYTES: Final = 200
 
 #: What the file systems around us allow in a name, in bytes.
 _NAME_BYTES: Final = 255
@@ -75,10 +80,13 @@ def plan(
 def _wanted_guests(manifest: Manifest, wanted: Collection[str] | None) -> list[GuestCapture]:
     if wanted is None:
         return list(manifest.guests)
+    chosen: set[str] = set()
     for one in wanted:
-        if not any(one in {guest.name, guest.guest_uuid} for guest in manifest.guests):
+        found = naming.meant(one, manifest.guests, lambda guest: guest.guest_uuid, lambda guest: guest.name)
+        if not found:
             raise NotInCaptureError(f"Capture {manifest.capture_id} has no guest {one!r}.")
-    return [guest for guest in manifest.guests if {guest.name, guest.guest_uuid} & set(wanted)]
+        chosen |= {guest.guest_uuid for guest in found}
+    return [guest for guest in manifest.guests if guest.guest_uuid in chosen]
 
 
 def _part(
@@ -125,12 +133,17 @@ def _place(guest: GuestCapture, target: str, places: dict[tuple[str, str], Place
 
 
 def _stem(manifest: Manifest, guest: GuestCapture) -> str:
-    """How a guest's files begin: with its name, and with its UUID too where hosts have guests of the same name."""
-    names = Counter(one.name for one in manifest.guests)
-    stem = guest.name if names[guest.name] == 1 else f"{guest.name}-{guest.guest_uuid}"
-    if not _STEM.fullmatch(stem):
+    """Return how a guest's files begin: with its name, and with its UUID too where the name alone will not do.
+
+    That is where hosts have guests of one name, and where the name would hide a file, look like an option or be too long.
+    """
+    if guest.name == "" or _IMPOSSIBLE.search(guest.name):
         raise UnsafeNameError(f"The guest name {guest.name!r} in {manifest.capture_id} cannot be the name of a file.")
-    return stem
+    names = Counter(one.name for one in manifest.guests)
+    if names[guest.name] == 1 and not _MISLEADING.search(guest.name) and len(guest.name.encode()) <= _STEM_BYTES:
+        return guest.name
+    kept = _MISLEADING.sub("_", guest.name).encode()[: _STEM_BYTES - len(guest.guest_uuid) - 1].decode(errors="ignore")
+    return f"{kept}-{guest.guest_uuid}"
 
 
 def _checked_target(target: str) -> str:

@@ -210,7 +210,7 @@ def test_ctrl_c_ends_the_waiting_and_says_so(run: Run, bus: BusSettings, monkeyp
     [
         [],
         ["db1", "--all"],
-        ["a b"],
+        ["a/b"],
         ["db1", "--tag", "no spaces"],
         ["db1", "--skip-disk", "vdb"],
         ["db1", "--hold", "x"],

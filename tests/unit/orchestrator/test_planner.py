@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from freezeframe.contract.words import HoldKind
 from freezeframe.presence import KnownHost
 from orchestrator.errors import AmbiguousGuestError, HeldTwiceError, HostDownError, NoGuestsError, UnknownGuestError
 from orchestrator.planner import left_out, plan_hosts
+from tests.odd_names import ODD_NAMES
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 
@@ -185,3 +187,50 @@ def test_two_holds_for_one_guest_are_refused_however_it_is_called() -> None:
 def test_mount_points_for_a_hold_that_freezes_nothing_are_refused() -> None:
     with pytest.raises(ValidationError, match="mount points of alpha"):
         holds(guests=("alpha",), hold="pause", guest_holds=(HoldChoice(guest="alpha", mountpoints=("/srv",)),))
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_guest_of_any_name_is_found_alone_and_at_its_host(name: str) -> None:
+    known = [host("host-a", ("a", name, "running")), host("host-b", ("b", "other", "running"))]
+    for word in (name, f"{name}@host-a"):
+        assert plan(known, guests=(word,)) == {"host-a": [name]}
+        asked = CaptureRequest(capture_id=CAPTURE, guests=(word,), skip_disks=(DiskChoice.parse(f"{word}:vdb"),))
+        assert plan_hosts(asked, known, lambda _uuid: [])[0].guests[0].skip == ("vdb",)
+
+
+@pytest.mark.case("I5")
+def test_an_at_is_part_of_a_name_where_there_is_no_such_host() -> None:
+    known = [host("host-a", ("a", "db@prod", "running"), ("b", "db", "running"))]
+    assert plan(known, guests=("db@prod",)) == {"host-a": ["db@prod"]}
+    assert plan(known, guests=("db@prod@host-a",)) == {"host-a": ["db@prod"]}
+    assert plan(known, guests=("db@host-a",)) == {"host-a": ["db"]}
+
+
+@pytest.mark.case("I5")
+def test_a_name_that_is_also_a_name_at_a_host_is_ambiguous_and_uuids_are_the_way_out() -> None:
+    known = [host("host-a", ("a", "db@prod", "running")), host("prod", ("b", "db", "running"))]
+    with pytest.raises(AmbiguousGuestError) as caught:
+        plan(known, guests=("db@prod",))
+    assert caught.value.hint == f"Name one of {uuid_of('b')}, db@prod@host-a."
+    for way in (uuid_of("b"), "db@prod@host-a"):
+        assert len(plan(known, guests=(way,))) == 1
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_the_ways_out_of_an_ambiguity_work_when_pasted(name: str) -> None:
+    known = [host("host-a", ("a", name, "running")), host("host-b", ("b", name, "running"))]
+    with pytest.raises(AmbiguousGuestError) as caught:
+        plan(known, guests=(name,))
+    ways = [shlex.quote(f"{name}@{host_id}") for host_id in ("host-a", "host-b")]
+    assert caught.value.hint == f"Name one of {ways[0]}, {ways[1]}."
+    assert [plan(known, guests=tuple(shlex.split(way))) for way in ways] == [{"host-a": [name]}, {"host-b": [name]}]
+
+
+@pytest.mark.case("I5")
+def test_a_uuid_always_means_that_guest() -> None:
+    known = [host("host-a", ("a", uuid_of("b"), "running")), host("host-b", ("b", "beta", "running"))]
+    assert plan(known, guests=(uuid_of("b"),)) == {"host-b": ["beta"]}
+    assert plan(known, guests=(uuid_of("a"),)) == {"host-a": [uuid_of("b")]}
+    assert plan(known, guests=(uuid_of("b").upper(),)) == {"host-b": ["beta"]}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import DiskCapture, GuestCapture, Manifest
+from tests.odd_names import ODD_NAMES
 from workers.restore.errors import NotInCaptureError, RestoreError, UnsafeNameError
 from workers.restore.image import ImageFormat
 from workers.restore.plan import plan
@@ -90,11 +91,41 @@ def test_two_files_of_one_name_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../../etc/cron.d/x", "/etc/x", "a/b", "..", ".", ".hidden", "-rf", "", "a\nb", "a\0b", "a\x1b[2J", "x" * 250],
+    ["../../etc/cron.d/x", "/etc/x", "a/b", "", "a\nb", "a\0b", "a\x1b[2J"],
 )
-def test_names_that_would_escape_or_mislead_are_refused(name: str) -> None:
+def test_names_that_no_guest_can_have_are_refused(name: str) -> None:
     with pytest.raises(UnsafeNameError):
         paths(manifest_of(guest(name, ALPHA, "vda")))
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("..", "_.-"),
+        (".", "_-"),
+        (".hidden", "_hidden-"),
+        ("-rf", "_rf-"),
+        ("a\tb", "a_b-"),
+        ("x" * 250, "x" * 163 + "-"),
+        ("ü" * 120, "ü" * 81 + "-"),
+    ],
+)
+def test_names_that_would_hide_mislead_or_be_too_long_are_told_by_uuid(name: str, stem: str) -> None:
+    made = paths(manifest_of(guest(name, ALPHA, "vda")))
+    assert made == [f"/to/{stem}{ALPHA}-vda.raw", f"/to/{stem}{ALPHA}.xml"]
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_any_other_name_is_the_files_own(name: str) -> None:
+    assert paths(manifest_of(guest(name, ALPHA, "vda"))) == [f"/to/{name}-vda.raw", f"/to/{name}.xml"]
+
+
+@pytest.mark.case("I5")
+def test_a_uuid_means_that_guest_although_another_has_it_for_a_name() -> None:
+    both = manifest_of(guest(BETA, ALPHA, "vda"), guest("beta", BETA, "vda"))
+    assert paths(both, guests=[BETA]) == ["/to/beta-vda.raw", "/to/beta.xml"]
 
 
 @pytest.mark.parametrize("target", ["../x", "vda/../../x", "", "VDA", "vda\n"])
