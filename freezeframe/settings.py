@@ -102,11 +102,14 @@ class HostSettings(_Part):
     #: Also the name of the host's queues, so two hosts must not share one.
     host_id: HostId = Field(default_factory=socket.getfqdn)
     libvirt_uri: str = "qemu:///system"
+    #: Where libvirt notes the guests that run: each one's QEMU, and the directory in which that may make sockets. Another one
+    #: only for a daemon that was built, or runs, with directories of its own.
+    libvirt_run_dir: Path = Path("/run/libvirt/qemu")
     #: Journal, claims, leases. Must survive a reboot.
     state_dir: Path = Path("/var/lib/freezeframe/host")
     #: Scratch files: what guests overwrite while a transfer runs. Needs room, and speed like the guests' own disks.
     scratch_dir: Path = Path("/var/lib/freezeframe/scratch")
-    #: Sockets. Short, because a Unix socket's path ends at 107 bytes.
+    #: The guard's socket. Short, because a Unix socket's path ends at 107 bytes.
     run_dir: Path = Path("/run/freezeframe")
     #: Seconds an agent may take to answer; libvirt's default is to wait for ever (FACTS: vdsm #160).
     agent_timeout_s: Annotated[int, Field(ge=1, le=60)] = 5

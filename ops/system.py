@@ -35,6 +35,7 @@ from freezeframe.repository.crypto import Secret
 from freezeframe.repository.store.address import create_store, open_store
 from freezeframe.settings import BusSettings, S3Settings
 from ops.lab import Lab
+from ops.lab.daemon import PASSABLE
 from ops.lab.host import Host
 from ops.object_storage import BUCKET, ObjectStorage
 from ops.program import Program
@@ -109,6 +110,8 @@ class System:
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
+        # QEMU's user passes through it to the hosts' scratch files
+        self.directory.chmod(PASSABLE)
         self.port = self.port or secrets.choice(PORTS)
 
     @property

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from workers.export import ExportError
+from workers.peer import Peer
 
 #: What one request asks for; a chunk may be several at once. QEMU takes a buffer for each, and from 1 MiB on its libc takes
 #: that from the system anew every time, page by page: reading 2.3 GB costs QEMU 1.75 s of CPU at 1 MiB a request, 0.78 s at
@@ -54,16 +55,21 @@ _REPLY_MAGIC: Final = 0x67446698
 
 
 class DataConnection:
-    """One connection to one disk's export. Not for sharing between threads: each opens its own. Raises ExportError."""
+    """One connection to one disk's export. Not for sharing between threads: each opens its own.
 
-    def __init__(self, path: Path, target: str) -> None:
+    Raises ExportError and WrongPeerError.
+    """
+
+    def __init__(self, path: Path, target: str, peer: Peer) -> None:
         self._what = f"the export of disk {target} at {path}"
         self._header = bytearray(_REPLY.size)
         self._asked: dict[int, memoryview] = {}
         self._cookie = 0
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._socket.connect(str(path))
+            self._socket = peer.connect(path)
+        except OSError as error:
+            raise self._failed("Connecting to", error) from error
+        try:
             self.size_bytes = self._negotiate(target.encode())
         except OSError as error:
             self._socket.close()

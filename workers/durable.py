@@ -17,6 +17,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from fcntl import LOCK_EX, flock
 from pathlib import Path
+from typing import Final
+
+#: The modes of directories: for us alone, and such that QEMU's user can pass through to files that libvirt gives it.
+PRIVATE: Final = 0o700
+PASSABLE: Final = 0o711
 
 #: Seconds after which a `.new-…` file was left by a crash: no write takes that long.
 STALE_S = 3600.0
@@ -66,8 +71,8 @@ class Calls:
 calls = Calls()
 
 
-def make_directory(path: Path) -> None:
-    """Make a private directory and its parents, durably.
+def make_directory(path: Path, mode: int = PRIVATE) -> None:
+    """Make a directory with this mode, durably, and the parents that are missing: passable, since others may need them too.
 
     Its name is made durable even if it is there: the process that made it may have died before it did that.
     """
@@ -77,7 +82,10 @@ def make_directory(path: Path) -> None:
         missing.append(folder)
         folder = folder.parent
     for directory in reversed(missing):
-        calls.make_folder(directory, 0o700)
+        wanted = mode if directory == path else PASSABLE
+        calls.make_folder(directory, wanted)
+        if wanted != PRIVATE:
+            directory.chmod(wanted)  # whatever the umask is
         calls.fsync_folder(directory.parent)
     if not missing:
         calls.fsync_folder(path.parent)

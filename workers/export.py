@@ -24,6 +24,7 @@ import nbd
 
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
 from workers.hypervisor.backup import bitmap_name
+from workers.peer import Peer
 
 #: How much of a disk one question about extents covers. The protocol's limit is 4 GiB less one byte; QEMU answers with as
 #: many extents as fit, and the rest is asked for again.
@@ -61,9 +62,9 @@ class Extent:
 
 
 class Export:
-    """One NBD connection to one disk's export. Not for sharing between threads."""
+    """One NBD connection to one disk's export. Not for sharing between threads. Raises ExportError, WrongPeerError."""
 
-    def __init__(self, socket: Path, target: str, *, with_bitmap: bool) -> None:
+    def __init__(self, socket: Path, target: str, peer: Peer, *, with_bitmap: bool) -> None:
         self._what = f"the export of disk {target} at {socket}"
         self._bitmap = f"qemu:dirty-bitmap:{bitmap_name(target)}" if with_bitmap else None
         self._nbd: Any = nbd.NBD()
@@ -72,7 +73,11 @@ class Export:
         if self._bitmap:
             self._nbd.add_meta_context(self._bitmap)
         try:
-            self._nbd.connect_unix(str(socket))
+            connection = peer.connect(socket)
+        except OSError as error:
+            raise ExportError(f"Connecting to {self._what} failed: {error.strerror or error}.") from error
+        try:
+            self._nbd.connect_socket(connection.detach())  # libnbd's own from here on
         except nbd.Error as error:
             raise ExportError(f"Connecting to {self._what} failed: {error.string}.") from error
         for context in filter(None, (_ALLOCATION, self._bitmap)):

@@ -13,12 +13,13 @@ from freezeframe.access import ConfiguredKey
 from freezeframe.repository import Repository
 from freezeframe.repository.crypto import NO_KEY, KeySource
 from freezeframe.settings import BusSettings, HostSettings, RepositorySettings, load
-from workers import durable
+from workers import durable, qemu_process
 from workers.bounded import GuestCalls
 from workers.claims import Claims
 from workers.hypervisor.connection import Hypervisor
 from workers.journal import Journal
 from workers.pace import Paces
+from workers.qemu_process import QemuProcess
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,9 @@ class Host:
         """Raises what `Repository.open` raises."""
         return Repository.open(self.repository, self.repository_key)
 
-    def export_socket(self, capture_id: str, guest_uuid: str) -> Path:
-        """Where QEMU serves a guest's exports. Short: a ULID's random end and a UUID's first field are unique enough on a
-        host where a guest has one backup at a time.
-        """
-        return self.settings.run_dir / f"{capture_id[-10:]}-{guest_uuid[:8]}.sock"
+    def qemu(self, name: str, guest_uuid: str) -> QemuProcess:
+        """Return the QEMU of a guest that runs here. Raises QemuUnknownError."""
+        return qemu_process.find(self.settings.libvirt_run_dir, name, guest_uuid)
 
     def scratch_file(self, capture_id: str, guest_uuid: str, target: str) -> Path:
         return self.settings.scratch_dir / capture_id / f"{guest_uuid}.{target}.qcow2"
@@ -58,8 +57,9 @@ class Host:
 def this_host() -> Host:
     """The host that this process runs on. Raises SettingsError."""
     settings, bus_settings, repository = load(HostSettings), load(BusSettings), load(RepositorySettings)
-    for directory in (settings.state_dir, settings.scratch_dir, settings.run_dir):
+    for directory in (settings.state_dir, settings.run_dir):
         durable.make_directory(directory)
+    durable.make_directory(settings.scratch_dir, durable.PASSABLE)
     return Host(
         settings=settings,
         bus=bus_settings,

@@ -166,7 +166,8 @@ def _ensure_repository(console: _Lines) -> None:
         if (
             "repository" not in settings.model_fields_set
         ):  # where somebody chose a place, a missing parent is a missing mount
-            Path(address).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # beside it may be scratch files, to which QEMU's user must pass
+            Path(address).parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         found = Repository.init(address, secret=configured.secret(), label="first")
         console.announce("repository", f"made at {found.address}")
     else:

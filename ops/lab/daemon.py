@@ -1,20 +1,31 @@
-"""The configuration of a host's libvirtd: the same hypervisor without the machine's services around it."""
+"""The configuration of a host's daemons: as Debian ships them, but for the machine's services around them.
 
+libvirtd     system instance, QEMU as libvirt-qemu, mount namespaces, dynamic ownership
+virtlogd     keeps the guests' consoles and QEMU's own log; systemd would start it when libvirtd first asks
+"""
+
+import os
+import pwd
+import shutil
 from pathlib import Path
 
+from ops.lab.errors import LabError
 from ops.lab.state import HostState, LabState
 
-#: No systemd, no virtlogd, no security module in a host, and guests run as root because the lab's files are root's.
-#: remember_owner off: it stores owners in extended attributes, which not every file system under a lab has.
+#: Debian's own qemu.conf sets nothing: QEMU runs as libvirt-qemu, libvirt gives it the files that it needs and takes them
+#: back, each QEMU has a /dev of its own, and a security driver is used where the kernel has one. Each line departs from that.
+#: There is no systemd here to make a scope for a guest, and the machine's own control groups are not the lab's.
 _QEMU_CONF = """\
-user = "root"
-group = "root"
-security_driver = "none"
 cgroup_controllers = []
-namespaces = []
-remember_owner = 0
-stdio_handler = "file"
 """
+
+#: libvirt remembers whom a file belonged to in trusted extended attributes, which a file system may not have.
+_FORGET_OWNERS = """\
+remember_owner = 0
+"""
+
+#: The user that Debian's qemu.conf names; its package makes it.
+QEMU_USER = "libvirt-qemu"
 
 #: Hosts share the machine's SMBIOS, whose UUID libvirt takes for its own: two such hosts refuse a migration
 #: ("to the same host"), so each is given one.
@@ -38,6 +49,9 @@ PRIVATE = (
 )
 _FILES = frozenset({"/etc/hosts"})
 
+#: Of directories that QEMU's user passes through, and looks into no more than anybody.
+PASSABLE = 0o711
+
 
 def make_tree(root: Path, state: LabState, host: HostState) -> None:
     """A host's own files, under its directory in the lab, at the paths they have inside."""
@@ -46,9 +60,53 @@ def make_tree(root: Path, state: LabState, host: HostState) -> None:
         (path.parent if name in _FILES else path).mkdir(parents=True, exist_ok=True)
     for name in ("run/lock", "run/freezeframe", "images"):
         (root / name).mkdir()
-    (root / "etc/libvirt/qemu.conf").write_text(_QEMU_CONF)
+    for path in (root, root / "images"):
+        path.chmod(PASSABLE)
+    _make_libvirts_directories(root / "var/lib/libvirt")
+    (root / "etc/libvirt/qemu.conf").write_text(_qemu_conf(root))
     (root / "etc/libvirt/libvirtd.conf").write_text(_LIBVIRTD_CONF.format(uuid=host.uuid))
     (root / "etc/hosts").write_text(hosts_file(state))
+
+
+def _make_libvirts_directories(library: Path) -> None:
+    """With the owners and modes of Debian's package, which are narrower than those that libvirtd gives."""
+    for name in ("boot", "images"):
+        (library / name).mkdir()
+        (library / name).chmod(PASSABLE)
+    (library / "qemu").mkdir()
+    (library / "qemu").chmod(0o750)
+    shutil.chown(library / "qemu", QEMU_USER, QEMU_USER)
+
+
+def _qemu_conf(root: Path) -> str:
+    return _QEMU_CONF if has_trusted_attributes(root) else _QEMU_CONF + _FORGET_OWNERS
+
+
+def has_trusted_attributes(directory: Path) -> bool:
+    """Return True if libvirt can remember the owners of files in `directory`."""
+    probe = directory / "probe"
+    probe.touch()
+    try:
+        os.setxattr(probe, "trusted.freezeframe.probe", b"1")
+    except OSError:
+        return False
+    finally:
+        probe.unlink()
+    return True
+
+
+def check_passable(directory: Path) -> None:
+    """Raise LabError if QEMU's user cannot pass through `directory` and all above it."""
+    try:
+        user = pwd.getpwnam(QEMU_USER)
+    except KeyError:
+        raise LabError(f"there is no user {QEMU_USER}: install libvirt-daemon-system") from None
+    groups = os.getgrouplist(QEMU_USER, user.pw_gid)
+    for path in (directory, *directory.parents):
+        found = path.stat()
+        bits = 0o100 if found.st_uid == user.pw_uid else 0o010 if found.st_gid in groups else 0o001
+        if not found.st_mode & bits:
+            raise LabError(f"QEMU runs as {QEMU_USER}, which cannot pass through {path}: chmod o+x {path}")
 
 
 def hosts_file(state: LabState) -> str:

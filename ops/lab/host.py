@@ -109,10 +109,19 @@ class Host:
         call ends with "QEMU guest agent is not connected" (measured with libvirt 9.0).
         """
         log = self.root / "var/log/libvirt/libvirtd.log"
+        self._start_virtlogd()
         done = self.run(["libvirtd", "--daemon"], check=False)
         if done.returncode:
             raise LabError(f"{self.name}: libvirtd: {done.stderr.strip()}; {tail(log)}")
         wait_for(f"{self.name}: libvirtd", self._answers, _START_TIMEOUT_S, evidence=log)
+
+    def _start_virtlogd(self) -> None:
+        """Unless it runs: it outlives libvirtd, as on any host. libvirtd does not start it; systemd would."""
+        if (self.root / "run/virtlogd.pid").exists():
+            return
+        done = self.run(["virtlogd", "--daemon"], check=False)
+        if done.returncode:
+            raise LabError(f"{self.name}: virtlogd: {done.stderr.strip()}")
 
     def kill_libvirtd(self) -> None:
         """SIGKILL, as the kernel does it when memory is out; the guests run on."""

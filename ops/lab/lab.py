@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from ops.lab import disk, network
+from ops.lab import daemon, disk, network
 from ops.lab.disk import Image
 from ops.lab.domain import domain_xml
 from ops.lab.errors import LabError
@@ -43,6 +43,8 @@ class Lab:
         check_place(directory, spec)
         kit = Kit.ensure(spec.kit_cache)
         directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(daemon.PASSABLE)
+        daemon.check_passable(directory)
         state = first_state(spec, kit)
         state.save(directory)
         lab = cls(directory, state)
@@ -110,6 +112,7 @@ class Lab:
     def _create(self, host: Host, spec: GuestSpec) -> Guest:
         guest = Guest(host, spec.name)
         guest.folder.mkdir(exist_ok=True)
+        guest.folder.chmod(daemon.PASSABLE)
         images = {one.target: disk.create(guest.folder, one) for one in spec.disks}
         kit = Kit(self._state.kit)
         host.connection().defineXML(domain_xml(spec, images, kit, self._state.accelerator, guest.serial))
@@ -126,6 +129,7 @@ class Lab:
         """
         folder = self.host(host).images / name
         folder.mkdir()
+        folder.chmod(daemon.PASSABLE)
         try:
             disks = [
                 disk.overlay(folder, one.target, image) for one, image in zip(blank(len(images)), images, strict=True)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ops.lab.daemon import PASSABLE
 from ops.measure import barrier, compression, garbage, hold, incremental, memory, restore, throughput
 from ops.measure.send_buffer import send_buffer
 
@@ -141,6 +142,7 @@ def _teller(*, as_json: bool) -> Callable[[str], None]:
 @contextmanager
 def _directory(place: Path = _PLACE) -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="ff-bench-", dir=place))
+    directory.chmod(PASSABLE)
     try:
         yield directory
     finally:

@@ -14,7 +14,8 @@ from ops.lab.guest import Guest
 @contextmanager
 def exported(guest: Guest, target: str) -> Iterator[Path]:
     """The guest's disk served over NBD for as long as the block lasts; the socket, as seen from outside the host."""
-    inside = f"/run/bench-{target}.sock"
+    # libvirt's directory for this guest: the one place where its QEMU may make a socket
+    inside = f"/var/lib/libvirt/qemu/domain-{guest.domain.ID()}-{guest.name[:20]}/bench-{target}.sock"
     backup = etree.Element("domainbackup", mode="pull")
     etree.SubElement(backup, "server", transport="unix", socket=inside)
     disks = etree.SubElement(backup, "disks")

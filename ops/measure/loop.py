@@ -16,13 +16,14 @@ import nbd
 
 from freezeframe.repository.zstd import compress
 from workers.export import ChunkNeed, Export, chunk_needs
+from workers.peer import Peer
 
 CHUNK = 1 << 20
 THREADS = 4
 LEVEL = 1
 
 
-def run(socket: Path, target: str, out: Path) -> tuple[float, int, int]:
+def run(socket: Path, target: str, peer: Peer, out: Path) -> tuple[float, int, int]:
     """Store an export; seconds, bytes read and bytes stored."""
     out.mkdir()
     began = time.monotonic()
@@ -50,7 +51,7 @@ def run(socket: Path, target: str, out: Path) -> tuple[float, int, int]:
                 with lock:
                     counts[1] += len(packed)
 
-    with Export(socket, target, with_bitmap=False) as export:
+    with Export(socket, target, peer, with_bitmap=False) as export:
         needs = chunk_needs(export.extents(), export.size_bytes, CHUNK)
         slots = (slot for run, need in needs if need is ChunkNeed.READ for slot in run)
         threads = [threading.Thread(target=work, args=(slots, export.size_bytes)) for _ in range(THREADS)]

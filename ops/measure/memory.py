@@ -24,7 +24,8 @@ from freezeframe.repository.config import DEFAULT_CHUNK_BYTES as CHUNK
 from freezeframe.repository.crypto import Secret
 from freezeframe.repository.layout import DIGEST_BYTES
 from ops.measure.barrier import redis_server
-from ops.qemu_nbd import serving
+from ops.qemu_export import FakeGuest, exporting
+from workers.journal import Journal
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -69,7 +70,7 @@ def _round(directory: Path, redis_url: str, disk_gib: int, encrypted: bool) -> d
     repository = Repository.init(directory / "repository", secret=Secret.key_file(key_file) if encrypted else None)
     repository.sessions.begin(CAPTURE, "ops/bench")
     make_disk(directory / "disk", disk_gib * GIB, DATA_MIB)
-    with served(directory / "disk", directory / f"{CAPTURE[-10:]}-{GUEST[:8]}.sock"):
+    with served(directory):
         transferred = measured(env, "transfer", CAPTURE, GUEST, str(disk_gib * GIB))
     (directory / "disk").unlink()
     sparse = measured(env, "open", str(transferred["index"]))
@@ -118,6 +119,7 @@ def environment(directory: Path, redis_url: str, key_file: Path | None) -> dict[
         "STATE_DIR": str(directory / "state"),
         "SCRATCH_DIR": str(directory / "scratch"),
         "RUN_DIR": str(directory),
+        "LIBVIRT_RUN_DIR": str(directory),
         "CONFIG": str(directory / "none.toml"),
     }
     if key_file is not None:
@@ -136,8 +138,8 @@ def measured(env: dict[str, str], *arguments: str) -> dict[str, Any]:
 
 
 @contextmanager
-def served(path: Path, socket: Path) -> Iterator[None]:
-    """The disk as QEMU's export of it would be."""
-    options = ["--read-only", "--persistent", "--shared=8", "--format=raw", "--export-name=vda"]
-    with serving(socket, path, options):
+def served(directory: Path) -> Iterator[None]:
+    """The disk in `directory`, served there as in a backup that the host's journal knows."""
+    guest = FakeGuest("alpha", GUEST, directory)
+    with exporting(guest, guest.begun(Journal(directory / "state"), CAPTURE), directory / "disk"):
         yield

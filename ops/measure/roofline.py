@@ -27,6 +27,7 @@ from freezeframe.repository.store.backend import Store
 from workers import budget
 from workers.connection import DataConnection
 from workers.export import ChunkNeed, Export, chunk_needs
+from workers.peer import Peer
 
 
 @dataclass(frozen=True)
@@ -44,39 +45,41 @@ class Roofline:
         return cores / (self.read + self.digest + self.compress + self.write) / 1e6
 
 
-def measure(socket: Path, target: str, qemu_pid: int, scratch: Path) -> Roofline:
+def measure(socket: Path, target: str, peer: Peer, scratch: Path) -> Roofline:
     """Measure on every chunk that holds data."""
     budget.keep_memory()  # as a data worker does
     store = Repository.init(scratch).store
-    with Export(socket, target, with_bitmap=False) as export:
+    with Export(socket, target, peer, with_bitmap=False) as export:
         needs = chunk_needs(export.extents(), export.size_bytes, CHUNK)
         slots = [slot for run, need in needs if need is ChunkNeed.READ for slot in run]
     cores = os.cpu_count() or 1
     shares, met = [slots[first::cores] for first in range(cores)], set[str]()
     with ThreadPoolExecutor(cores) as pool:
-        server_s = _cpu_s(qemu_pid)
-        read_s = sum(pool.map(lambda share: _read_s(socket, target, share), shares)) + _cpu_s(qemu_pid) - server_s
-        others_s = list(pool.map(lambda share: _others_s(socket, target, share, store, met), shares))
+        server_s = _cpu_s(peer.pid)
+        read_s = sum(pool.map(lambda share: _read_s(socket, target, peer, share), shares)) + _cpu_s(peer.pid) - server_s
+        others_s = list(pool.map(lambda share: _others_s(socket, target, peer, share, store, met), shares))
     data_bytes = len(slots) * CHUNK
     return Roofline(read_s / data_bytes, *(sum(part) / data_bytes for part in zip(*others_s, strict=True)))
 
 
-def _read_s(socket: Path, target: str, share: list[int]) -> float:
+def _read_s(socket: Path, target: str, peer: Peer, share: list[int]) -> float:
     """The client's part of reading, into one buffer again and again."""
     buffer, read = memoryview(bytearray(CHUNK)), Stopwatch()
-    with DataConnection(socket, target) as connection:
+    with DataConnection(socket, target, peer) as connection:
         for slot in share:
             with read:
                 connection.complete(connection.begin(slot * CHUNK, buffer))
     return read.seconds
 
 
-def _others_s(socket: Path, target: str, share: list[int], store: Store, met: set[str]) -> tuple[float, float, float]:
+def _others_s(
+    socket: Path, target: str, peer: Peer, share: list[int], store: Store, met: set[str]
+) -> tuple[float, float, float]:
     """Digesting, compressing and writing; the reading for them is not timed. `met`: the names of all chunks so far."""
     digest, compress, write = Stopwatch(), Stopwatch(), Stopwatch()
     batch: list[tuple[str, memoryview]] = []
     buffers, held, folders = ChunkBuffers(CHUNK), [], set[str]()
-    with DataConnection(socket, target) as connection:
+    with DataConnection(socket, target, peer) as connection:
         for slot in share:
             held.append(buffers.take())
             chunk = held[-1].chunk(CHUNK)

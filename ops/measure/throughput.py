@@ -32,6 +32,7 @@ from ops.measure.peers import Contestant, Round
 from ops.measure.roofline import Roofline
 from ops.measure.source import warm
 from ops.system import System
+from workers.peer import Peer
 
 GUEST, TARGET = "bench", "vdb"
 OURS = "freezeframe"
@@ -138,15 +139,16 @@ def empty(repository: Path) -> None:
 
 
 def _loop(system: System, out: Path) -> Round:
-    with exported(system.lab.guest(GUEST), TARGET) as socket:
-        seconds, _, _ = loop.run(socket, TARGET, out)
+    guest = system.lab.guest(GUEST)
+    with exported(guest, TARGET) as socket:
+        seconds, _, _ = loop.run(socket, TARGET, _peer(guest.uuid), out)
     return seconds, peers.folder_bytes(out)
 
 
 def _limit(system: System, scratch: Path) -> Roofline:
     guest = system.lab.guest(GUEST)
     with exported(guest, TARGET) as socket:
-        return roofline.measure(socket, TARGET, _qemu_pid(guest.uuid), scratch)
+        return roofline.measure(socket, TARGET, _peer(guest.uuid), scratch)
 
 
 def _report(system: System, best: dict[str, Round], own: list[Own]) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def _over_roofline(name: str, rounds: list[float]) -> dict[str, Any]:
     return {name: round(statistics.median(rounds), 2), f"{name}_rounds": [round(one, 2) for one in rounds]}
 
 
-def _qemu_pid(uuid: str) -> int:
+def _peer(uuid: str) -> Peer:
     """The guest's QEMU, by the UUID in its command line."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -187,5 +189,5 @@ def _qemu_pid(uuid: str) -> int:
             except OSError:
                 continue
             if uuid.encode() in command:
-                return int(folder.name)
+                return Peer("the guest's QEMU", int(folder.name))
     raise RuntimeError(f"no process runs guest {uuid}")

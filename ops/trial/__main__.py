@@ -14,6 +14,7 @@ import typer
 
 from ops.install import Environment, Wheelhouse, build_wheel
 from ops.lab import Lab, LabSpec
+from ops.lab.daemon import PASSABLE
 from ops.program import Program
 from ops.system import System
 from ops.trial.account import Account
@@ -49,6 +50,7 @@ def main(
 
 def _trial(say: Callable[[str], None], *, installed: bool) -> Account:
     directory = Path(tempfile.mkdtemp(prefix="ff-try-", dir="/var/tmp"))
+    directory.chmod(PASSABLE)
     try:
         program = _install(directory, say) if installed else Program.of_checkout()
         with Lab.up(LabSpec.of(hosts=HOSTS, guests=GUESTS, disks=DISKS), directory / "lab") as lab:

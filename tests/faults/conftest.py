@@ -11,11 +11,14 @@ import pytest
 from ops.lab import Lab, LabSpec, WorkloadSpec, blank
 from ops.lab.spec import GuestSpec, Placement
 from ops.system import System
+from tests.passable import tmp_path, tmp_path_factory
 
 from .account import Account
 from .bench import REPOSITORY_BYTES, Bench
 from .hand import PORT
 from .kinds import KINDS
+
+__all__ = ["tmp_path", "tmp_path_factory"]
 
 _HERE = Path(__file__).parent
 

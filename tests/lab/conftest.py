@@ -8,10 +8,13 @@ import pytest
 from ops.lab import Lab, LabSpec, blank
 from ops.lab.guest import Guest
 from ops.system import System
+from tests.passable import tmp_path, tmp_path_factory
 
 from .command import Command
 from .inventory import one_more_guest
 from .traces import traces
+
+__all__ = ["tmp_path", "tmp_path_factory"]
 
 _HERE = Path(__file__).parent
 

@@ -24,8 +24,8 @@ def traces(system: System) -> list[str]:
         found += [f"{host.name}: lease {path.name}" for path in (directory / "state" / "leases").iterdir()]
         found += [f"{host.name}: open journal {path.name}" for path in _open_journals(directory)]
         found += [f"{host.name}: scratch {path.name}" for path in (directory / "scratch").iterdir()]
-        sockets = host.run(["ls", str(system.run_dir)]).stdout.split()
-        found += [f"{host.name}: socket {name}" for name in sockets if name != "guard.sock"]
+        sockets = (host.root / "var/lib/libvirt/qemu").glob("domain-*/*.sock")
+        found += [f"{host.name}: socket {path}" for path in sockets if path.name != "monitor.sock"]
     return found
 
 

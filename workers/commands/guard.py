@@ -10,7 +10,7 @@ import structlog
 from freezeframe import heartbeat, log
 from freezeframe.errors import FreezeframeError
 from freezeframe.settings import HostSettings, load
-from workers import descriptors
+from workers import descriptors, durable
 from workers.guard.lease import LeaseFiles
 from workers.guard.server import Guard
 from workers.hypervisor.connection import Hypervisor
@@ -41,6 +41,7 @@ def guard() -> None:
     settings = load(HostSettings)
     descriptors.raise_limit()
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # for all threads, which inherit it: only `_told_to_end` takes them
+    durable.make_directory(settings.state_dir)
     server = Guard(LeaseFiles(settings.state_dir), Hypervisor(settings.libvirt_uri))
     serving = threading.Thread(target=server.run, args=(settings.guard_socket,), name="guard", daemon=True)
     serving.start()

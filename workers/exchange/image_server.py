@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from workers.exchange.errors import ImageSetNotFoundError, ImageToolError, ImageUnfitError
+from workers.peer import Peer
 
 #: Connections at once, and one to spare.
 CONNECTIONS: Final = 5
@@ -38,6 +39,14 @@ class Image:
     path: Path
     format: str
     size_bytes: int  # a multiple of 512, as QEMU sees it
+
+
+@dataclass(frozen=True)
+class Server:
+    """A qemu-nbd of our own, and where it listens."""
+
+    socket: Path
+    peer: Peer
 
 
 def inspect(path: Path, image_format: str | None) -> Image:
@@ -72,10 +81,8 @@ def _other_file(found: dict[str, Any], path: Path) -> str | None:
 
 
 @contextmanager
-def served(image: Image, export_name: str) -> Iterator[Path]:
-    """The socket on which the image is served for as long as the block lasts, and the first connection to it. Raises
-    ImageToolError.
-    """
+def served(image: Image, export_name: str) -> Iterator[Server]:
+    """Serve the image for as long as the block lasts, and the first connection to it. Raises ImageToolError."""
     with tempfile.TemporaryDirectory(prefix="freezeframe-") as directory:
         socket, said, listens = (Path(directory) / name for name in ("nbd", "said", "listens"))
         command = [
@@ -95,7 +102,7 @@ def served(image: Image, export_name: str) -> Iterator[Path]:
                 raise ImageToolError(f"qemu-nbd cannot be run: {error.strerror}.") from error
         try:
             _wait_until(server, listens, said)
-            yield socket
+            yield Server(socket, Peer(f"the qemu-nbd of {image.path}", server.pid))
         finally:
             _end(server)
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import threading
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 from freezeframe.repository import DiskWriter, IndexReceipt, Repository
 from workers.connection import DataConnection
-from workers.exchange.image_server import CONNECTIONS, Image, served
-from workers.export import ChunkNeed, Export, ExportError, bytes_of, chunk_needs
+from workers.exchange.image_server import CONNECTIONS, Image, Server, served
+from workers.export import ChunkNeed, Export, bytes_of, chunk_needs
 
 THREADS: Final = CONNECTIONS - 1
-
-#: Seconds in which a server whose socket is there must answer on it.
-_ANSWER_S: Final = 30.0
-_POLL_S: Final = 0.005
 
 
 def read_image(
@@ -28,23 +21,10 @@ def read_image(
 
     Raises ImageToolError, ExportError, and what the repository's writer raises.
     """
-    with served(image, target) as socket, repository.disk_writer(size_bytes) as writer:
-        with _connected(socket, target) as export:
-            _Reading(socket, target, writer, size_bytes, repository.config.chunk_bytes, on_read).run(export)
+    with served(image, target) as server, repository.disk_writer(size_bytes) as writer:
+        with Export(server.socket, target, server.peer, with_bitmap=False) as export:
+            _Reading(server, target, writer, size_bytes, repository.config.chunk_bytes, on_read).run(export)
         return writer.finish()
-
-
-def _connected(socket: Path, target: str) -> Export:
-    """Its socket is there a moment before it listens, so being refused is tried again for a while."""
-    give_up = time.monotonic() + _ANSWER_S
-    while True:
-        try:
-            return Export(socket, target, with_bitmap=False)
-        except ExportError as error:
-            refused = getattr(error.__cause__, "errnum", None) == errno.ECONNREFUSED
-            if not refused or time.monotonic() > give_up:
-                raise
-            time.sleep(_POLL_S)
 
 
 class _Reading:
@@ -52,14 +32,14 @@ class _Reading:
 
     def __init__(
         self,
-        socket: Path,
+        server: Server,
         target: str,
         writer: DiskWriter,
         size_bytes: int,
         chunk_bytes: int,
         on_read: Callable[[int], None],
     ) -> None:
-        self._socket = socket
+        self._server = server
         self._target = target
         self._writer = writer
         self._size_bytes = size_bytes
@@ -95,7 +75,7 @@ class _Reading:
 
     def _read(self, slots: Iterator[int]) -> None:
         try:
-            with DataConnection(self._socket, self._target) as connection:
+            with DataConnection(self._server.socket, self._target, self._server.peer) as connection:
                 while (slot := self._next(slots)) is not None:
                     length, buffer = self._length(slot), self._writer.take_buffer()
                     connection.complete(connection.begin(slot * self._chunk_bytes, buffer.chunk(length)))

@@ -31,7 +31,7 @@ def checkpoint_name(repository_id: str, capture_id: str) -> str:
 
 
 def _line(repository_id: str) -> str:
-    return f"{_PREFIX}.{repository_id.replace('-', '')[:12]}"
+    return f"{_PREFIX}.{repository_id.replace('-', '')}"
 
 
 def checkpoint_xml(name: str, targets: Iterable[str], left_out: Iterable[str]) -> str:

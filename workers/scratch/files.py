@@ -18,7 +18,7 @@ from workers.scratch.errors import ScratchSpaceError
 
 def make_files(host: Host, journal: CaptureJournal, domain: Domain, disks: Sequence[PreparedDisk]) -> None:
     """Reserve a guest's room and make its scratch files. Raises ScratchSpaceError."""
-    durable.make_directory(host.settings.scratch_dir)
+    durable.make_directory(host.settings.scratch_dir, durable.PASSABLE)
     needed = account.needed_bytes((disk.size_bytes for disk in disks), host.settings.scratch_share)
     change = ReservationChange(
         guest_uuid=domain.uuid,
@@ -34,7 +34,7 @@ def make_files(host: Host, journal: CaptureJournal, domain: Domain, disks: Seque
 
 def _make_file(host: Host, journal: CaptureJournal, domain: Domain, disk: PreparedDisk) -> None:
     path = host.scratch_file(journal.capture_id, domain.uuid, disk.target)
-    durable.make_directory(path.parent)
+    durable.make_directory(path.parent, durable.PASSABLE)
     journal.record(ScratchChange(guest_uuid=domain.uuid, path=path))
     command = ["qemu-img", "create", "-q", "-f", "qcow2", os.fspath(path), str(disk.size_bytes)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -43,3 +43,4 @@ def _make_file(host: Host, journal: CaptureJournal, domain: Domain, disk: Prepar
             f"The scratch file for disk {disk.target} of guest {domain.name} cannot be made: {done.stderr.strip()}",
             advice="Look at the file system of FREEZEFRAME_SCRATCH_DIR.",
         )
+    path.chmod(0o600)  # others pass through the directories, and libvirt gives the file to QEMU's user

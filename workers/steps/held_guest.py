@@ -150,7 +150,7 @@ def _ready_guest(
 ) -> HeldGuest:
     domain = host.hypervisor.domain(guest.guest_uuid)
     left_out = left_out_now(domain, guest)
-    socket = host.export_socket(order.capture_id, guest.guest_uuid)
+    socket = host.qemu(domain.name, guest.guest_uuid).export_socket(order.capture_id)
     socket.unlink(missing_ok=True)
     disks = [
         backup.BackupDisk(

@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import structlog
@@ -33,6 +33,7 @@ from workers.connection import DataConnection
 from workers.export import ChunkNeed, Export, ExportError, Extent, bytes_of, chunk_needs
 from workers.host import Host
 from workers.steps.audit import Audit, InheritedDiffersError
+from workers.steps.export_of import ServedExport, export_of
 from workers.steps.walk import Walk
 
 log = structlog.get_logger("transfer")
@@ -108,7 +109,7 @@ class Reading:
         self._writer = writer
         self._progress = progress
         self._bitmap = bitmap
-        self._socket = host.export_socket(order.capture_id, order.guest_uuid)
+        self._host = host
         self._threads = host.settings.transfer_threads
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
@@ -124,7 +125,8 @@ class Reading:
 
         Raises the first failure; InheritedDiffersError if the disk is not what the parent has of it.
         """
-        with Export(self._socket, self._order.target, with_bitmap=self._bitmap) as export:
+        served = self._served
+        with Export(served.socket, self._order.target, served.peer, with_bitmap=self._bitmap) as export:
             self._check_size(export)
             chunk_bytes = self._order.chunk_bytes
             slots = -(-export.size_bytes // chunk_bytes)
@@ -133,6 +135,11 @@ class Reading:
             self._read_audited()
             self._read_again()
         return self._dirty_bytes if self._bitmap else None
+
+    @cached_property
+    def _served(self) -> ServedExport:
+        """Of one QEMU for all threads and from the first connection to the last."""
+        return export_of(self._host, self._order)
 
     def fail(self, error: BaseException) -> None:
         """Stop; threads end after the chunk that they have in hand."""
@@ -202,7 +209,7 @@ class Reading:
 
     def _read(self, next_slot: Callable[[], int | None], take: Callable[[_Coming, ChunkBuffer], None]) -> None:
         try:
-            with DataConnection(self._socket, self._order.target) as connection:
+            with DataConnection(self._served.socket, self._order.target, self._served.peer) as connection:
                 lane = _Lane(connection, self._writer)
                 coming = self._next(next_slot)
                 while not self._stopped.is_set():

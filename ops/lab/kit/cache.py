@@ -17,7 +17,7 @@ from ops.lab.kit import initramfs, packages
 
 def default_cache() -> Path:
     """Kept over a reboot, unlike what is in /tmp; by user, because another's kit is not to be trusted."""
-    return Path(f"/var/tmp/freezeframe-lab-kit-{os.getuid()}")  # noqa: S108 - made 0700 and checked for its owner
+    return Path(f"/var/tmp/freezeframe-lab-kit-{os.getuid()}")  # noqa: S108 - others may only pass through, and its owner is checked
 
 
 @contextmanager
@@ -25,6 +25,8 @@ def _locked(cache: Path) -> Iterator[None]:
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     if cache.stat().st_uid != os.getuid():
         raise PermissionError(f"{cache} belongs to somebody else")
+    # QEMU's own user boots guests from the kits in it
+    cache.chmod(0o711)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -80,5 +82,8 @@ def _make(cache: Path, directory: Path, versions: str) -> None:
     shutil.copyfile(next(tree.glob("boot/vmlinuz-*")), new / "vmlinuz")
     initramfs.build(tree, making / "root", new / "initramfs")
     (new / "versions.json").write_text(versions + "\n")
+    new.chmod(0o755)
+    for path in new.iterdir():
+        path.chmod(0o644)
     new.rename(directory)
     shutil.rmtree(making)

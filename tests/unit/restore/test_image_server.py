@@ -40,9 +40,9 @@ def slow_to_listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_socket_that_has_a_name_only_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "disk.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"], check=True)
-    with served(inspect(path, "qcow2"), "vda") as socket:
+    with served(inspect(path, "qcow2"), "vda") as server:
         handle = nbd.NBD()
         handle.set_export_name("vda")
-        handle.connect_unix(str(socket))
+        handle.connect_unix(str(server.socket))
         assert handle.get_size() == 1 << 20
         handle.shutdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +16,20 @@ from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.journal import Journal
 from workers.pace import Paces
+from workers.qemu_process import QemuProcess
 
 
 @pytest.fixture
 def host(tmp_path: Path, bus_settings: BusSettings) -> Iterator[Host]:
     durable.make_directory(tmp_path)
     made = Host(
-        settings=HostSettings(host_id="host-a", state_dir=tmp_path, run_dir=tmp_path, scratch_dir=tmp_path / "scratch"),
+        settings=HostSettings(
+            host_id="host-a",
+            state_dir=tmp_path,
+            run_dir=tmp_path,
+            scratch_dir=tmp_path / "scratch",
+            libvirt_run_dir=tmp_path,
+        ),
         bus=bus_settings,
         repository=str(tmp_path / "repository"),
         hypervisor=Hypervisor("test:///default"),
@@ -32,3 +40,17 @@ def host(tmp_path: Path, bus_settings: BusSettings) -> Iterator[Host]:
     )
     yield made
     made.redis.close()
+
+
+@pytest.fixture
+def every_guest_has_a_qemu(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever guest is asked for, this process is its QEMU."""
+
+    def noted(asked: Host, name: str, guest_uuid: str) -> QemuProcess:
+        assert asked.settings == host.settings
+        directory = host.settings.libvirt_run_dir / name  # a short one: a socket is made in it
+        directory.mkdir(exist_ok=True)
+        groups = tuple(os.getgroups())
+        return QemuProcess(name, guest_uuid, os.getpid(), os.geteuid(), os.getegid(), groups, directory)
+
+    monkeypatch.setattr(Host, "qemu", noted)

@@ -15,7 +15,7 @@ from freezeframe.contract.result import TransferResult
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy
 from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest, Repository
 from freezeframe.repository.layout import locate
-from ops.qemu_nbd import serving
+from ops.qemu_export import FakeGuest, exporting
 from workers.host import Host
 from workers.hypervisor.backup import bitmap_name
 from workers.steps.transfer import transfer
@@ -68,10 +68,10 @@ class ExportedDisk:
         _run("qemu-io", "-f", "qcow2", "-c", f"write -z {offset} {length}", str(self.path))
 
     @contextmanager
-    def served(self, path: Path) -> Iterator[None]:
-        options = ["--read-only", "--persistent", "--shared=8", "--format=qcow2"]
-        options += [f"--export-name={TARGET}", f"--bitmap={bitmap_name(TARGET)}"]
-        with serving(path, self.path, options):
+    def served(self, host: Host) -> Iterator[None]:
+        guest = FakeGuest("alpha", GUEST, host.settings.libvirt_run_dir)
+        socket = guest.begun(host.journal, CAPTURE)
+        with exporting(guest, socket, self.path, "qcow2", bitmap_name(TARGET)):
             yield
 
     def _bitmap(self, action: str) -> None:
@@ -113,11 +113,8 @@ class Guest:
             "chunk_bytes": CHUNK,
         }
         order = TransferOrder.model_validate({**usual, **changes})
-        path = self.host.export_socket(CAPTURE, GUEST)
-        with self.disk.served(path):
-            result = transfer(self.host, order)
-        path.unlink(missing_ok=True)
-        return result
+        with self.disk.served(self.host):
+            return transfer(self.host, order)
 
     def read(self, result: TransferResult) -> bytes:
         with self.repository.disk_reader(result.index or "") as reader:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -19,8 +20,15 @@ from ops.qemu_nbd import serving
 from workers import connection
 from workers.connection import REQUEST_BYTES, DataConnection
 from workers.export import ExportError
+from workers.peer import Peer
 
+HERE = Peer("this test", os.getpid())
 SIZE = 3 * REQUEST_BYTES + 512
+
+
+class Served(NamedTuple):
+    path: Path
+    peer: Peer
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +37,13 @@ def content() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> Iterator[Path]:
+def served(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     (folder / "disk").write_bytes(content)
     path = folder / "socket"
     options = ["--read-only", "--persistent", "--shared=4", "--format=raw", "--export-name=vda"]
-    with serving(path, folder / "disk", options):
-        yield path
+    with serving(path, folder / "disk", options) as process:
+        yield Served(path, Peer("qemu-nbd", process.pid))
 
 
 def read(data: DataConnection, start: int, length: int) -> bytes:
@@ -44,16 +52,16 @@ def read(data: DataConnection, start: int, length: int) -> bytes:
     return bytes(buffer)
 
 
-def test_what_qemu_serves_is_read(served: Path, content: bytes) -> None:
-    with DataConnection(served, "vda") as data:
+def test_what_qemu_serves_is_read(served: Served, content: bytes) -> None:
+    with DataConnection(served.path, "vda", served.peer) as data:
         assert data.size_bytes == SIZE
         assert read(data, 0, SIZE) == content  # several requests
         assert read(data, 1000, 7) == content[1000:1007]
         assert read(data, 0, 0) == b""
 
 
-def test_reads_may_be_completed_in_another_order(served: Path, content: bytes) -> None:
-    with DataConnection(served, "vda") as data:
+def test_reads_may_be_completed_in_another_order(served: Served, content: bytes) -> None:
+    with DataConnection(served.path, "vda", served.peer) as data:
         buffers = [bytearray(1000) for _ in range(4)]
         begun = [data.begin(number * 1000, memoryview(buffer)) for number, buffer in enumerate(buffers)]
         for cookies in reversed(begun):
@@ -61,24 +69,27 @@ def test_reads_may_be_completed_in_another_order(served: Path, content: bytes) -
     assert b"".join(buffers) == content[:4000]
 
 
-def test_many_connections_at_once(served: Path, content: bytes) -> None:
-    with DataConnection(served, "vda") as one, DataConnection(served, "vda") as two:
+def test_many_connections_at_once(served: Served, content: bytes) -> None:
+    with DataConnection(served.path, "vda", served.peer) as one, DataConnection(served.path, "vda", served.peer) as two:
         assert read(one, 0, 1000) + read(two, 1000, 1000) == content[:2000]
 
 
-def test_an_export_that_is_not_there_is_named(served: Path) -> None:
+def test_an_export_that_is_not_there_is_named(served: Served) -> None:
     with pytest.raises(ExportError, match=r"Connecting to the export of disk vdx at .* failed: .*vdx"):
-        DataConnection(served, "vdx")
+        DataConnection(served.path, "vdx", served.peer)
 
 
-def test_a_read_that_the_server_refuses_is_told(served: Path) -> None:
-    with DataConnection(served, "vda") as data, pytest.raises(ExportError, match="Reading the export of disk vda"):
+def test_a_read_that_the_server_refuses_is_told(served: Served) -> None:
+    with (
+        DataConnection(served.path, "vda", served.peer) as data,
+        pytest.raises(ExportError, match="Reading the export of disk vda"),
+    ):
         read(data, SIZE, 512)
 
 
 def test_no_server_at_all(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"Connecting to the export of disk vda at .* failed: No such file"):
-        DataConnection(tmp_path / "none", "vda")
+        DataConnection(tmp_path / "none", "vda", HERE)
 
 
 # Servers that are made here.
@@ -170,7 +181,7 @@ def test_answers_may_come_in_any_order_and_in_any_pieces(order: list[int], piece
         for at in range(0, len(answers), piece):
             peer.sendall(answers[at : at + piece])
 
-    with server(answer) as path, DataConnection(path, "vda") as data:
+    with server(answer) as path, DataConnection(path, "vda", HERE) as data:
         buffers = [bytearray(length) for length in lengths]
         begun = [data.begin(number * 3000, memoryview(buffer)) for number, buffer in enumerate(buffers)]
         for cookies in begun:
@@ -186,7 +197,7 @@ def test_the_requests_of_a_chunk_leave_together(monkeypatch: pytest.MonkeyPatch)
         asked.extend(requests(peer, 4))
         peer.sendall(b"".join(reply(cookie, pattern(offset, length)) for cookie, offset, length in asked))
 
-    with server(answer) as path, DataConnection(path, "vda") as data:
+    with server(answer) as path, DataConnection(path, "vda", HERE) as data:
         assert read(data, 5000, 1000) == pattern(5000, 1000)
     assert [(offset, length) for _, offset, length in asked] == [(5000, 300), (5300, 300), (5600, 300), (5900, 100)]
 
@@ -209,7 +220,7 @@ def test_an_answer_that_is_not_what_was_asked_for_is_told(answers: Callable[[int
         (first, _, _), _ = requests(peer, 2)
         peer.sendall(answers(first))
 
-    with server(answer) as path, DataConnection(path, "vda") as data:
+    with server(answer) as path, DataConnection(path, "vda", HERE) as data:
         buffers = bytearray(100), bytearray(100)
         begun = [data.begin(0, memoryview(buffer)) for buffer in buffers]
         with pytest.raises(ExportError, match=f"the export of disk vda at .*{what}"):
@@ -236,4 +247,4 @@ def test_a_server_that_does_not_agree_is_told(greeting: bytes, agreed: bytes, wh
         server(nothing, greeting, agreed) as path,
         pytest.raises(ExportError, match=f"the export of disk vda at .*{what}"),
     ):
-        DataConnection(path, "vda")
+        DataConnection(path, "vda", HERE)

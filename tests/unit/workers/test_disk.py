@@ -113,7 +113,8 @@ def test_every_disk_is_listed_in_a_backup_and_in_a_checkpoint() -> None:
     assert modes == {"vda": "bitmap", "vdb": "no", "sda": "no"}
 
 
-def test_two_repositories_keep_two_lines_of_checkpoints() -> None:
-    one = checkpoint_name("12345678-1234-4000-8000-000000000000", "01KAAAAAAAAAAAAAAAAAAAAAAA")
-    other = checkpoint_name("87654321-1234-4000-8000-000000000000", "01KAAAAAAAAAAAAAAAAAAAAAAA")
-    assert one != other
+@pytest.mark.case("I1")
+def test_two_repositories_keep_two_lines_of_checkpoints_wherever_their_ids_differ() -> None:
+    capture_id, one = "01KAAAAAAAAAAAAAAAAAAAAAAA", "12345678-1234-4000-8000-000000000000"
+    others = [one[:at] + "f" + one[at + 1 :] for at, letter in enumerate(one) if letter != "-"]
+    assert len({checkpoint_name(repository, capture_id) for repository in [one, *others]}) == 1 + len(others)

@@ -87,7 +87,7 @@ Ready = Callable[..., tuple[list[HeldGuest], list[HeldGuestFault]]]
 
 
 @pytest.fixture
-def make_ready(host: Host, monkeypatch: pytest.MonkeyPatch) -> Ready:
+def make_ready(host: Host, monkeypatch: pytest.MonkeyPatch, every_guest_has_a_qemu: None) -> Ready:
     """Make the hold of prepared guests ready, as they are now."""
     durable.make_directory(host.settings.scratch_dir)
 

@@ -1,4 +1,4 @@
-"""Reading an export through the threads of a transfer, served by a real qemu-nbd."""
+"""Reading an export through the threads of a transfer, served by a real QEMU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from freezeframe.contract.order import TransferOrder
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import Repository
-from ops.qemu_nbd import serving
+from ops.qemu_export import FakeGuest, exporting
 from workers import bandwidth
 from workers.connection import DataConnection
 from workers.export import ExportError
@@ -47,12 +47,10 @@ def order(**changes: object) -> TransferOrder:
 
 
 @contextmanager
-def served(host: Host, content: bytes) -> Iterator[subprocess.Popen[bytes]]:
-    disk, wanted = host.settings.run_dir / "disk", order()
+def served(host: Host, content: bytes) -> Iterator[subprocess.Popen[str]]:
+    disk, guest = host.settings.run_dir / "disk", FakeGuest("alpha", GUEST, host.settings.libvirt_run_dir)
     disk.write_bytes(content)
-    socket = host.export_socket(wanted.capture_id, wanted.guest_uuid)
-    options = ["--read-only", "--persistent", "--shared=16", "--format=raw", "--export-name=vda"]
-    with serving(socket, disk, options) as server:
+    with exporting(guest, guest.begun(host.journal, order().capture_id), disk) as server:
         yield server
 
 

@@ -45,6 +45,11 @@ NAMES = {ALPHA: "alpha", BETA: "beta", GAMMA: "gamma"}
 TARGETS = ("vda", "vdb")
 
 
+def export_socket(host: Host, uuid: str) -> Path:
+    """Where the guest's backup is served, as its journal says."""
+    return host.settings.libvirt_run_dir / uuid / f"{CAPTURE}.sock"
+
+
 @dataclass
 class Libvirt:
     """Stands in for libvirt: which guests have a backup of ours, and what ended."""
@@ -63,7 +68,7 @@ class Libvirt:
         return SimpleNamespace(uuid=uuid, active=lambda: True)
 
     def end(self, domain: SimpleNamespace, socket: Path) -> bool:
-        assert socket == self.host.export_socket(CAPTURE, domain.uuid)
+        assert socket == export_socket(self.host, domain.uuid)
         if domain.uuid in self.hung:
             self.hung[domain.uuid].wait()
         if domain.uuid in self.refused:
@@ -111,7 +116,7 @@ def begin(host: Host, libvirt: Libvirt, uuid: str) -> None:
         durable.make_directory(path.parent)
         own.record(ScratchChange(guest_uuid=uuid, path=path))
         path.touch()
-    socket = host.export_socket(CAPTURE, uuid)
+    socket = export_socket(host, uuid)
     own.record(BackupChange(guest_uuid=uuid, socket=socket, checkpoint=None, repository_id="r"))
     libvirt.running.add(uuid)
 

@@ -49,7 +49,7 @@ def test_memory_is_bounded_whatever_the_size_of_the_disk(
     repository, key_file = made(tmp_path, encrypted=encrypted)
     repository.sessions.begin(CAPTURE, "test")
     make_disk(tmp_path / "disk", size_bytes, data_mib)
-    with served(tmp_path / "disk", tmp_path / f"{CAPTURE[-10:]}-{GUEST[:8]}.sock"):
+    with served(tmp_path):
         env = environment(tmp_path, redis_url, key_file)
         found = measured(env, "transfer", CAPTURE, GUEST, str(size_bytes))
     assert found["bytes_read"] == data_mib * MIB
