@@ -58,6 +58,8 @@ def domain_xml(
     """
     domain = etree.Element("domain", type=accelerator)
     _add(domain, "name", guest.name)
+    if guest.uuid is not None:
+        _add(domain, "uuid", guest.uuid)
     _add(domain, "memory", str(guest.memory_mib), unit="MiB")
     _add(domain, "vcpu", str(guest.vcpus))
     system = _add(domain, "os")

@@ -99,13 +99,20 @@ class Lab:
         disks: Sequence[DiskSpec] = blank(1),
         *,
         agent: bool = True,
+        uuid: str | None = None,
         memory_mib: int = 192,
         vcpus: int = 1,
         workload: WorkloadSpec = WorkloadSpec(),  # noqa: B008 - frozen
     ) -> Guest:
         """Define a persistent guest and start it; `wait_ready` waits until it has booted."""
         spec = GuestSpec(
-            name=name, disks=tuple(disks), agent=agent, memory_mib=memory_mib, vcpus=vcpus, workload=workload
+            name=name,
+            uuid=uuid,
+            disks=tuple(disks),
+            agent=agent,
+            memory_mib=memory_mib,
+            vcpus=vcpus,
+            workload=workload,
         )
         return self._create(self.host(host), spec)
 

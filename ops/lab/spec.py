@@ -43,6 +43,8 @@ class WorkloadSpec(_Spec):
 
 class GuestSpec(_Spec):
     name: str
+    #: None: one of libvirt's choice.
+    uuid: str | None = None
     disks: tuple[DiskSpec, ...] = (DiskSpec(),)
     agent: bool = True
     #: Virtio ports besides the agent's: /dev/virtio-ports/<name> in the guest, <name>.sock in its folder.

@@ -24,10 +24,17 @@ def forgotten(system: System, name: str) -> None:
 
 @contextmanager
 def one_more_guest(
-    system: System, lab: Lab, host_id: str, name: str, disks: Sequence[DiskSpec], *, agent: bool = True
+    system: System,
+    lab: Lab,
+    host_id: str,
+    name: str,
+    disks: Sequence[DiskSpec],
+    *,
+    agent: bool = True,
+    uuid: str | None = None,
 ) -> Iterator[Guest]:
     """A guest beside the lab's own, known to the system as long as it is there."""
-    guest = lab.create_guest(host_id, name, disks, agent=agent)
+    guest = lab.create_guest(host_id, name, disks, agent=agent, uuid=uuid)
     guest.wait_ready(agent=agent)
     published(system, name, "running")
     yield guest

@@ -42,6 +42,7 @@ from workers.steps.claimed import claim
 from workers.steps.parents import choose_parent, full_reason
 from workers.steps.prepare_guests import prepare_each
 from workers.steps.refusing import refuse, refuse_shared
+from workers.steps.rehearsal import rehearse
 from workers.steps.settling import remove_orphans
 
 #: The least room in the repository to begin with. How much a capture will need nobody knows before it is deduplicated; a
@@ -117,6 +118,8 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     _check_socket(host, domain)
     remove_orphans(domain, taken)
     make_files(host, journal, domain, prepared)
+    scratch = [host.scratch_file(order.capture_id, domain.uuid, disk.target) for disk in prepared]
+    rehearse(host, order.capture_id, host.qemu(domain.name, domain.uuid), scratch)
     return PreparedGuest(
         guest_uuid=domain.uuid,
         name=domain.name,

@@ -31,7 +31,7 @@ Prepare = Callable[..., PreparedGuest]
 
 
 @pytest.fixture
-def prepared(host: Host, monkeypatch: pytest.MonkeyPatch) -> Prepare:
+def prepared(host: Host, monkeypatch: pytest.MonkeyPatch, every_guest_has_a_qemu: None) -> Prepare:
     """Prepare one fake guest on a host that has it."""
     durable.make_directory(host.settings.scratch_dir)
 

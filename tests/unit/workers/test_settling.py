@@ -15,6 +15,7 @@ from ops.qemu_nbd import serving
 from workers.host import Host
 from workers.hypervisor import bitmaps
 from workers.hypervisor.bitmaps import ImageInUseError
+from workers.hypervisor.checkpoint import checkpoint_name
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import Domain
@@ -26,7 +27,7 @@ from workers.steps.undo import undo_guest
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 GUEST = "00000000-0000-4000-8000-00000000000a"
 REPOSITORY = "01234567-89ab-4000-8000-000000000000"
-OLDER, OURS = f"freezeframe.0123456789ab.{CAPTURE[:-1]}0", f"freezeframe.0123456789ab.{CAPTURE}"
+OLDER, OURS = (checkpoint_name(REPOSITORY, capture_id) for capture_id in (f"{CAPTURE[:-1]}0", CAPTURE))
 THEIRS = "virtnbdbackup.0"
 METADATA_ONLY = libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY
 

@@ -1,0 +1,99 @@
+"""Try, as the user of a guest's QEMU and in its mount namespace, what that QEMU will do in a hold. Run by its path, as a child.
+
+It reads one JSON object from standard input and writes one to standard output. It starts as root, like the worker, and gives
+that up before it tries anything: Python, which it runs on, need not be readable for QEMU's user. Standard library only.
+
+    {"pid", "uid", "gid", "groups", "files": [[path, device, inode], …], "socket"}
+    {"faults": [{"path", "at", "number", "why"}, …]}        `at`: the first on the way to `path` that stops this user
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+_CLONE_NEWNS = 0x00020000  # [linux/sched.h]
+
+Fault = dict[str, Any]
+
+
+def enter_mounts(pid: int) -> None:
+    """See what QEMU sees: a file system that was mounted after the guest's start may be missing there. [setns(2)]"""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.setns(descriptor, _CLONE_NEWNS):
+            number = ctypes.get_errno()
+            if number != errno.EPERM:  # the root of a container may not, and then tries its own view
+                raise OSError(number, os.strerror(number))
+    finally:
+        os.close(descriptor)
+
+
+def become(uid: int, gid: int, groups: list[int]) -> None:
+    """Give up root for good; with it go the capabilities. [capabilities(7)]"""
+    if os.geteuid() == uid != 0:
+        return
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def fault(path: str, error: OSError) -> Fault:
+    return {"path": path, "at": stopped_at(Path(path)), "number": error.errno, "why": error.strerror}
+
+
+def stopped_at(path: Path) -> str:
+    """Return the first of the directories above `path` that cannot be passed; `path` itself if all can."""
+    for below in (*reversed(path.parents), path):
+        try:
+            below.lstat()
+        except PermissionError:
+            return str(below.parent)
+        except OSError:
+            return str(below)
+    return str(path)
+
+
+def try_file(path: str, device: int, inode: int) -> list[Fault]:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        return [fault(path, error)]
+    try:
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    same = (found.st_dev, found.st_ino) == (device, inode)
+    return [] if same else [{"path": path, "at": path, "number": errno.ESTALE, "why": "QEMU sees another file there"}]
+
+
+def try_socket(path: str) -> list[Fault]:
+    """As QEMU does: unlink what is there, then bind."""
+    try:
+        Path(path).unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path)
+        Path(path).unlink()
+    except OSError as error:
+        return [fault(path, error)]
+    return []
+
+
+def main() -> None:
+    order = json.load(sys.stdin)
+    enter_mounts(order["pid"])
+    become(order["uid"], order["gid"], order["groups"])
+    faults = [one for file in order["files"] for one in try_file(*file)]
+    faults += try_socket(order["socket"])
+    json.dump({"faults": faults}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
