@@ -33,7 +33,7 @@ _ADVICE = (
 #: again for calls that hang. A thread that waits costs some 20 KiB of memory.
 MOST_THREADS = 1024
 #: Threads that stay for the next call; creating one takes some 50 us, which a hold window need not contain.
-IDLE_THREADS = 64
+IDLE_THREADS = 256
 
 _hung: dict[str, list[threading.Thread]] = {}
 _lock = threading.Lock()

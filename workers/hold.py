@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.words import HoldKind
 from freezeframe.errors import FreezeframeError
 from workers.hypervisor import agent
@@ -26,14 +25,6 @@ class StillHeldError(FreezeframeError):
 
     code = "still-held"
     advice = "The thaw guard goes on trying. Run `freezeframe thaw` on the host, or reset the guest."
-
-
-def take(domain: Domain, hold: GuestHold, timeout_s: int) -> int | None:
-    """Hold the guest; how many filesystems froze. Raises HypervisorError, after which `let_go` is due all the same."""
-    frozen = agent.freeze(domain, timeout_s, hold.mountpoints) if hold.kind.freezes else None
-    if hold.kind.pauses:
-        domain.pause()
-    return frozen
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def _guests(manifest: Manifest, proof: Proof) -> list[tuple[str, HostProof, Gues
 def _held_at(one: tuple[str, HostProof, GuestProof]) -> tuple[bool, int]:
     """For sorting; guests of hosts that did not measure come last."""
     at = one[1].redis_time(one[2].hold_start_ns)
-    return (at is None, at.redis_us if at else one[2].hold_start_ns)
+    return (at is None, at.redis_us if at else one[2].hold_start_ns or 0)
 
 
 def _named(reason: str, manifest: Manifest) -> str:

@@ -29,7 +29,7 @@ class GuestProof(Shape):
     guest_uuid: GuestUuid
     hold: GuestHold
     moving_disks: tuple[DiskTarget, ...] = ()  # which the hold does not keep still, as far as prepare could tell
-    hold_start_ns: int  # before the first call that keeps the guest still
+    hold_start_ns: int | None = None  # before the first call that keeps the guest still
     held_ns: int | None = None  # libvirt has confirmed the hold
     begun_ns: int | None = None  # libvirt has confirmed the backups of all its disks, begun in one transaction
     thaw_start_ns: int | None = None
@@ -41,7 +41,7 @@ class GuestProof(Shape):
     @property
     def hold_ms(self) -> float | None:
         """The hold window: from before the hold to the confirmed thaw."""
-        if self.hold.kind is HoldKind.NONE or self.thawed_ns is None:
+        if self.hold.kind is HoldKind.NONE or self.hold_start_ns is None or self.thawed_ns is None:
             return None
         return (self.thawed_ns - self.hold_start_ns) / 1e6
 

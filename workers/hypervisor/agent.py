@@ -3,29 +3,36 @@
 A freeze blocks for ever by default [virDomainAgentSetResponseTimeout]; every call here is bounded. After a time-out the
 freeze may still succeed in the guest, so a freeze that failed is always followed by a thaw; a thaw of a thawed guest is
 harmless. [libvirt src/qemu/qemu_agent.c; vdsm #160]
+
+virDomainAgentSetResponseTimeout is the guest's, for every client, until the guest stops, and cannot be read. So commands are
+sent with a time-out of their own (qemuAgentCommand); only fsInfo, whose answer libvirt translates, cannot be, and the default
+is put back after it.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Final, Literal
+
+import libvirt
 
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError, telling
 from workers.hypervisor.filesystem import Filesystem
-from workers.hypervisor.freeze_failure import answering
+from workers.hypervisor.freeze_failure import FreezeFailedError, SlowFreezeError, answering
 
 FreezeStatus = Literal["thawed", "frozen"]
+
+#: Of the time that a freeze is given: an agent that does not answer at all is given up after 5 s, before its freeze is sent.
+#: [libvirt src/qemu/qemu_agent.c: qemuAgentGuestSync]
+_SLOW_SHARE: Final = 0.9
 
 
 def freeze_status(domain: Domain, timeout_s: int) -> FreezeStatus:
     """Ask the guest itself. Also shows that the agent answers. Raises AgentError."""
-    answer = domain.agent_command('{"execute": "guest-fsfreeze-status"}', timeout_s)
-    try:
-        status = json.loads(answer)["return"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise AgentError(f"The agent of {domain} answered with something else than a status.") from error
+    status = _ask(domain, timeout_s, "guest-fsfreeze-status")
     if status not in {"thawed", "frozen"}:
         raise AgentError(f"The agent of {domain} answered with an unknown status.")
     return "frozen" if status == "frozen" else "thawed"
@@ -34,18 +41,32 @@ def freeze_status(domain: Domain, timeout_s: int) -> FreezeStatus:
 def freeze(domain: Domain, timeout_s: int, mountpoints: Sequence[str] = ()) -> int:
     """Freeze the guest's filesystems, or only those at `mountpoints`, and return how many.
 
-    Raises AgentError, after which the guest may be frozen all the same; FreezeFailedError if the agent answered with an error.
+    Raises AgentError, after which the guest may be frozen all the same; FreezeFailedError if the agent answered with an error,
+    SlowFreezeError if it had not ended in time.
     """
-    with answering(domain), telling(f"freezing {domain}", AgentError):
-        domain.handle.agentSetResponseTimeout(timeout_s)
-        return int(domain.handle.fsFreeze(list(mountpoints) if mountpoints else None))
+    began = time.monotonic()
+    try:
+        with answering(domain):
+            if mountpoints:
+                return _count(domain, timeout_s, "guest-fsfreeze-freeze-list", mountpoints=list(mountpoints))
+            return _count(domain, timeout_s, "guest-fsfreeze-freeze")
+    except FreezeFailedError:
+        raise
+    except AgentError as error:
+        seconds = time.monotonic() - began
+        if seconds < _SLOW_SHARE * timeout_s:
+            raise
+        raise SlowFreezeError(domain.name, seconds) from error
 
 
 def filesystems(domain: Domain, timeout_s: int) -> list[Filesystem]:
     """Return what the guest has mounted, as far as a freeze can reach it. Raises AgentError."""
     with telling(f"asking {domain} for its filesystems", AgentError):
         domain.handle.agentSetResponseTimeout(timeout_s)
-        return [_filesystem(*listed) for listed in domain.handle.fsInfo()]
+        try:
+            return [_filesystem(*listed) for listed in domain.handle.fsInfo()]
+        finally:
+            domain.handle.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK)
 
 
 def _filesystem(mountpoint: str, name: str | None, kind: str | None, disks: Sequence[str | None] | None) -> Filesystem:
@@ -55,7 +76,22 @@ def _filesystem(mountpoint: str, name: str | None, kind: str | None, disks: Sequ
 
 
 def thaw(domain: Domain, timeout_s: int) -> int:
-    """Thaw the guest's filesystems; how many were frozen. Raises AgentError."""
-    with telling(f"thawing {domain}", AgentError):
-        domain.handle.agentSetResponseTimeout(timeout_s)
-        return int(domain.handle.fsThaw())
+    """Thaw the guest's filesystems and return how many were frozen. Raises AgentError."""
+    return _count(domain, timeout_s, "guest-fsfreeze-thaw")
+
+
+def _count(domain: Domain, timeout_s: int, command: str, **arguments: Any) -> int:
+    answer = _ask(domain, timeout_s, command, **arguments)
+    if not isinstance(answer, int):
+        raise AgentError(f"The agent of {domain} answered {command} with something else than a number.")
+    return answer
+
+
+def _ask(domain: Domain, timeout_s: int, command: str, **arguments: Any) -> Any:
+    """Return the agent's answer to a command. The guest is not trusted: it may be anything that JSON can tell."""
+    call = {"execute": command} | ({"arguments": arguments} if arguments else {})
+    answer = domain.agent_command(json.dumps(call), timeout_s)
+    try:
+        return json.loads(answer)["return"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AgentError(f"The agent of {domain} answered {command} with something that is no answer.") from error

@@ -83,7 +83,7 @@ class FakeGuest:
         return []
 
     def agentSetResponseTimeout(self, timeout_s: int) -> None:
-        assert timeout_s > 0
+        assert timeout_s > 0 or timeout_s == libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
 
     def fsInfo(self) -> list[list[Any]]:
         if not self.commands["guest-get-fsinfo"]:

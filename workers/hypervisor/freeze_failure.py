@@ -27,6 +27,21 @@ class FreezeHookError(FreezeFailedError):
     code = "freeze-hook"
 
 
+class SlowFreezeError(AgentError):
+    """The agent began to freeze the guest and had not ended in the time that it was given."""
+
+    code = "slow-freeze"
+
+    def __init__(self, guest: str, seconds: float) -> None:
+        pause = shlex.quote(f"{guest}:pause")
+        super().__init__(
+            f"Guest {guest} had not frozen its filesystems after {seconds:.1f} s.",
+            advice=f"Give it longer with --hold-timeout, or capture it with --guest-hold {pause}, which needs no freeze. "
+            "What takes that long is in the guest: its freeze hook, or much data to write.",
+        )
+        self.seconds = seconds
+
+
 def refused(error: AgentError) -> bool:
     """Return True if the agent itself answered with an error, False if it did not answer."""
     return _AGENT_REFUSED in error.message

@@ -7,7 +7,10 @@
 - Guests that are quick to hold start later, by what is remembered of each, so that all are held together (`workers.pace`).
 - The journal has every hold and backup before the muster, so no fsync lies within the window.
 - Redis's clock is read before the muster and after the window, for showing all hosts' steps on one line; never within.
+- The guard is asked before the muster, and a host that cannot take part breaks up muster and barrier: nobody waits for it.
 - The lease's deadline is later than the hold's own by the guard's grace: the host lets its guests go by itself first.
+- A guest is disarmed, and written down as let go, when it was seen running and no call that holds it is pending. Others keep
+  their lease; the guard looks after them.
 - Guests are let go before anybody is told why: a broken barrier, a passed deadline, a failed guest.
 - What a guest's thaw answers is compared with what its freeze answered, and the guard is asked whether the lease still
   stood; if either says that somebody else let the guest go in between, the proof says so and claims nothing for it.
@@ -17,11 +20,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from contextlib import ExitStack
 
 import redis
-import structlog
 
 from freezeframe import redis_fault
 from freezeframe.barrier import (
@@ -39,15 +40,14 @@ from freezeframe.contract.order import HoldOrder
 from freezeframe.contract.proof import HostProof
 from freezeframe.contract.result import HeldGuestFault, HoldResult
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
+from workers.boot import boot_id
 from workers.guard.client import GuardLine
 from workers.guard.lease import LeasedGuest
 from workers.host import Host
-from workers.journal import CaptureJournal, LetGoChange
-from workers.steps.held_guest import HeldGuest, ready
-
-log = structlog.get_logger("hold")
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+from workers.hypervisor.freeze_failure import SlowFreezeError
+from workers.steps.guest_in_hold import HeldGuest
+from workers.steps.held_guest import ready, record_let_go
+from workers.steps.window import Window, break_up, hold_window
 
 
 class MusterError(FreezeframeError):
@@ -61,82 +61,48 @@ class MusterError(FreezeframeError):
 def hold(host: Host, order: HoldOrder) -> HoldResult:
     """Hold all guests of an order. Raises FreezeframeError only while no guest is held."""
     journal = host.journal.of(order.capture_id)
-    unfit: list[HeldGuestFault] = []
-    guests = ready(host, order, journal, unfit)
-    with gate_client(host.bus) as client:
+    with gate_client(host.bus) as client, ExitStack() as stack:
         muster, barrier = (
             Gate(client, order.capture_id, order.epoch, name, host.host_id, order.members)
             for name in ("muster", "held")
         )
-        # twice the guests: letting one go must not wait for a thread that another's freeze still blocks
-        with ThreadPoolExecutor(2 * len(guests), "hold") as pool, GuardLine(host.settings.guard_socket) as line:
-            try:
-                deadline = time.monotonic() + order.muster_timeout_s
-                clock = _clock_before(client, order, deadline)
-                _muster(muster, order, deadline)
-                _arm(host, order, guests, line, barrier)
-            except FreezeframeError:
-                _record_let_go(journal, guests)  # none was held
-                raise
-            proof = _window(host, order, guests, pool, barrier, line)
-        _record_let_go(journal, [guest for guest in guests if guest.thawed_ns is not None])
+        guests: list[HeldGuest] = []
+        unfit: list[HeldGuestFault] = []
+        try:
+            guests += ready(host, order, journal, unfit)
+            line = stack.enter_context(GuardLine(host.settings.guard_socket))
+            line.ping()
+            deadline = time.monotonic() + order.muster_timeout_s
+            clock = _clock_before(client, order, deadline)
+            _muster(muster, order, deadline)
+            _arm(host, order, guests, line)
+        except BaseException:  # whatever it is, the other hosts must not wait for this one, and none was held
+            for gate in (muster, barrier):
+                break_up(gate, host.host_id)
+            record_let_go(journal, guests)
+            raise
+        window = hold_window(host.calls, order, guests, barrier, line, host.settings.agent_timeout_s)
+        record_let_go(journal, [guest for guest in guests if guest.is_settled()])
         _remember_paces(host, guests)
         reply = _look(barrier)
-        clocks = {"clock_before": clock, "clock_after": _clock_after(client) if reply else None}
-        result = _result(host, order, guests, proof.model_copy(update=clocks), reply)
-        return result.model_copy(update={"guest_faults": (*unfit, *result.guest_faults)})
+        proof = _proof(host, guests, window).model_copy(
+            update={"clock_before": clock, "clock_after": _clock_after(client) if reply else None}
+        )
+        return _result(host, order, guests, unfit, proof, window, reply)
 
 
 def failed(order: HoldOrder, fault: Fault) -> HoldResult:
     return HoldResult(capture_id=order.capture_id, host_id=order.host_id, fault=fault)
 
 
-def _window(
-    host: Host,
-    order: HoldOrder,
-    guests: Sequence[HeldGuest],
-    pool: ThreadPoolExecutor,
-    barrier: Gate,
-    line: GuardLine,
-) -> HostProof:
-    """The hold window. Whatever happens within it, it ends with every guest told to go."""
-    deadline = time.monotonic() + order.hold_timeout_s
-    report_ns = woken_ns = None
-    try:
-        if _all_taken(order, guests, pool, deadline):
-            report_ns = time.monotonic_ns()
-            barrier.meet(deadline)
-            woken_ns = time.monotonic_ns()
-    except (GateBrokenError, GateUnreachableError, TimeoutError) as error:
-        log.warning("the barrier did not release", why=str(error))
-    finally:
-        going = [pool.submit(guest.let_go) for guest in guests if guest.thaw_start_ns is None]
-        if woken_ns is None:
-            _break_up(barrier, host.host_id)
-        _wait_all(going)
-        _wait_all([pool.submit(guest.verify) for guest in guests])
-    stood = line.disarm(order.capture_id) if all(guest.thawed_ns is not None for guest in guests) else False
+def _proof(host: Host, guests: Sequence[HeldGuest], window: Window) -> HostProof:
     return HostProof(
         host_id=host.host_id,
-        boot_id=_BOOT_ID.read_text(encoding="ascii").strip(),
-        report_ns=report_ns,
-        woken_ns=woken_ns,
-        guests=tuple(guest.proof(lease_stood=stood) for guest in guests),
+        boot_id=boot_id(),
+        report_ns=window.report_ns,
+        woken_ns=window.woken_ns,
+        guests=tuple(guest.proof(lease_stood=guest.uuid in window.stood) for guest in guests),
     )
-
-
-def _all_taken(order: HoldOrder, guests: Sequence[HeldGuest], pool: ThreadPoolExecutor, deadline: float) -> bool:
-    """Hold all guests side by side; whether this host may report. With all or nothing, one failed guest ends the wait."""
-    pending = [pool.submit(guest.take) for guest in guests]
-    for future in pending:
-        future.result(timeout=max(0.0, deadline - time.monotonic()))
-    lost = [guest for guest in guests if guest.begun_ns is None]
-    return len(lost) < len(guests) if not order.all_or_nothing else not lost
-
-
-def _wait_all(pending: Sequence[Future[None]]) -> None:
-    for future in pending:
-        future.result()  # every call in them is bounded by a time-out of its own
 
 
 def _clock_before(client: redis.Redis, order: HoldOrder, deadline: float) -> ClockReading:
@@ -160,7 +126,6 @@ def _muster(gate: Gate, order: HoldOrder, deadline: float) -> None:
     try:
         gate.meet(deadline)
     except GateUnreachableError as error:
-        _break_up(gate, "a host")
         raise _muster_error(error, f"Not every host came to the muster within {order.muster_timeout_s:g} s.") from error
     except GateBrokenError as error:
         raise MusterError("Another host gave up the muster.") from error
@@ -174,37 +139,25 @@ def _muster_error(error: GateUnreachableError, otherwise: str) -> MusterError:
     return MusterError(f"The hosts could not meet: {redis_fault.words_of(error.fault)}", advice=advice)
 
 
-def _arm(host: Host, order: HoldOrder, guests: Sequence[HeldGuest], line: GuardLine, barrier: Gate) -> None:
-    """No acknowledgement, no hold; and then the other hosts need not wait for this one."""
-    try:
-        lease_s = order.hold_timeout_s + host.settings.guard_grace_s
-        line.arm(order.capture_id, [_leased(guest) for guest in guests], lease_s)
-    except FreezeframeError:
-        _break_up(barrier, host.host_id)
-        raise
+def _arm(host: Host, order: HoldOrder, guests: Sequence[HeldGuest], line: GuardLine) -> None:
+    """No acknowledgement, no hold."""
+    line.arm(order.capture_id, [_leased(guest) for guest in guests], order.hold_timeout_s + host.settings.guard_grace_s)
+    for guest in guests:
+        guest.stands = line.stands
 
 
 def _leased(guest: HeldGuest) -> LeasedGuest:
-    return LeasedGuest(guest_uuid=guest.domain.uuid, hold=guest.hold.kind, agent_socket=guest.agent_socket)
+    return LeasedGuest(guest_uuid=guest.uuid, hold=guest.hold.kind, agent_socket=guest.agent_socket)
 
 
 def _remember_paces(host: Host, guests: Sequence[HeldGuest]) -> None:
+    """Remember how long each guest took, and of one that ran out of time that it takes at least as long."""
     for guest in guests:
-        if guest.begun_ns is not None:
-            host.paces.remember(guest.domain.uuid, (guest.begun_ns - guest.hold_start_ns) / 1e6)
-
-
-def _record_let_go(journal: CaptureJournal, guests: Sequence[HeldGuest]) -> None:
-    for guest in guests:
-        journal.record(LetGoChange(guest_uuid=guest.domain.uuid))
-
-
-def _break_up(gate: Gate, who: str) -> None:
-    """Tell the others not to wait. Best effort: they have deadlines of their own."""
-    try:
-        gate.break_up(f"{who} gave up")
-    except redis.RedisError as error:
-        log.warning("the others could not be told", why=str(error))
+        if guest.begun_ns is not None and guest.hold_start_ns is not None:
+            host.paces.remember(guest.uuid, (guest.begun_ns - guest.hold_start_ns) / 1e6)
+        for fault in guest.faults:
+            if isinstance(fault, SlowFreezeError):
+                host.paces.remember_too_slow(guest.uuid, fault.seconds * 1000)
 
 
 def _look(gate: Gate) -> GateReply | None:
@@ -215,11 +168,17 @@ def _look(gate: Gate) -> GateReply | None:
 
 
 def _result(
-    host: Host, order: HoldOrder, guests: Sequence[HeldGuest], proof: HostProof, reply: GateReply | None
+    host: Host,
+    order: HoldOrder,
+    guests: Sequence[HeldGuest],
+    unfit: Sequence[HeldGuestFault],
+    proof: HostProof,
+    window: Window,
+    reply: GateReply | None,
 ) -> HoldResult:
     faults = [
         HeldGuestFault(
-            guest_uuid=guest.domain.uuid,
+            guest_uuid=guest.uuid,
             fault=Fault.of(guest.faults[0], guest=guest.domain.name, host=host.host_id),
         )
         for guest in guests
@@ -228,9 +187,10 @@ def _result(
     return HoldResult(
         capture_id=order.capture_id,
         host_id=host.host_id,
+        fault=Fault.of(window.fault, host=host.host_id) if window.fault else None,
         proof=proof,
         arrivals=reply.arrivals if reply else (),
         release_us=reply.at_us if reply and reply.state == "released" else None,
         release_arrivals=reply.arrived if reply and reply.state == "released" else None,
-        guest_faults=tuple(faults),
+        guest_faults=(*unfit, *faults),
     )

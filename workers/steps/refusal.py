@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+from datetime import UTC, datetime
+
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
+from workers.pace import TOO_SLOW_KEPT_S, TOO_SLOW_SHARE, TooSlow
 
 
 class RefusedError(FreezeframeError):
@@ -32,6 +36,44 @@ class GuestCrashedError(RefusedError):
 class GuestEndingError(RefusedError):
     code = "guest-ending"
     advice = "Start the guest again when it is off; stopped guests cannot be captured yet."
+
+
+class HeldByOthersError(RefusedError):
+    """Somebody else has paused or frozen the guest since it was prepared; it is left so."""
+
+
+class PausedMeanwhileError(HeldByOthersError):
+    code = "guest-paused"
+    advice = "It was left as it is. Resume it once it is known who paused it, then capture again."
+
+
+class FrozenMeanwhileError(HeldByOthersError):
+    code = "guest-frozen"
+    advice = "It was left as it is. Thaw it (`virsh domfsthaw`) once it is known what froze it, then capture again."
+
+
+class SlowGuestError(RefusedError):
+    """The guest's last freeze took longer than this hold lasts: all others would be held until it is given up."""
+
+    code = "slow-freeze"
+
+    def __init__(self, guest: str, slow: TooSlow) -> None:
+        retried = datetime.fromtimestamp(slow.at + TOO_SLOW_KEPT_S, UTC)
+        pause = shlex.quote(f"{guest}:pause")
+        super().__init__(
+            f"The last freeze of guest {guest} had not ended after {slow.ms / 1000:.1f} s, at {_when(slow.at)}.",
+            advice=f"Give it at least --hold-timeout {_longer_s(slow)}, or capture it with --guest-hold {pause}, which needs "
+            f"no freeze. With a shorter time-out it is tried again from {retried:%Y-%m-%d} on.",
+        )
+
+
+def _when(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _longer_s(slow: TooSlow) -> int:
+    """The shortest hold, in whole seconds, in which the guest is tried again."""
+    return int(slow.ms / 1000 / TOO_SLOW_SHARE) + 1
 
 
 class GuestBusyError(RefusedError):

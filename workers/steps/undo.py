@@ -41,6 +41,7 @@ from workers.journal import (
 )
 from workers.steps.each_guest import each_guest
 from workers.steps.settling import settle, settle_gone
+from workers.steps.window import is_pending
 
 log = structlog.get_logger("undo")
 
@@ -68,6 +69,8 @@ def undo_guests(host: Host, journal: CaptureJournal, *, sealed: Container[str]) 
     guests, left = guests_of(host, journal)
 
     def undo(guest: str) -> list[str]:
+        if is_pending(host.calls, guest):
+            return [f"guest {guest}: a call of its hold has not returned, and may still begin a backup"]
         with journal.guest(guest).lock():
             return undo_guest(host, journal, guest, sealed=guest in sealed)
 

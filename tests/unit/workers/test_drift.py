@@ -22,7 +22,8 @@ from workers.hypervisor.domain import Domain
 from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml
 from workers.journal import BackupChange, HoldChange
 from workers.steps import drift
-from workers.steps.held_guest import HeldGuest, ready
+from workers.steps.guest_in_hold import HeldGuest
+from workers.steps.held_guest import ready
 from workers.steps.refusal import DisksChangedError
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import libvirt
+import libvirt_qemu
 import pytest
 
 from freezeframe.contract.hold import GuestHold
@@ -110,12 +112,16 @@ class Handle:
     def name(self) -> str:
         return "old db"
 
-    def agentSetResponseTimeout(self, timeout_s: int) -> None:  # noqa: N802  libvirt's name
-        assert timeout_s > 0
 
-    def fsFreeze(self, mountpoints: list[str] | None) -> int:  # noqa: N802  libvirt's name
-        assert mountpoints is None
-        raise self.error
+@pytest.fixture(autouse=True)
+def _agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(handle: Handle, command: str, timeout_s: int, flags: int) -> str:
+        assert json.loads(command) == {"execute": "guest-fsfreeze-freeze"}
+        assert timeout_s > 0
+        assert flags == 0
+        raise handle.error
+
+    monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", asked)
 
 
 REFUSES = "internal error: unable to execute QEMU agent command 'guest-fsfreeze-freeze': "

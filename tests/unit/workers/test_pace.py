@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from workers.pace import REMEMBERED, Paces, delay_s
+from workers.pace import REMEMBERED, TOO_SLOW_KEPT_S, Paces, delay_s
 
 GUEST = "00000000-0000-4000-8000-00000000000a"
 
@@ -16,7 +17,7 @@ def test_the_median_of_the_last_few_times_is_expected(tmp_path: Path) -> None:
     for ms in (9000.0, 100.0, 110.0, 120.0, 130.0, 140.0):
         Paces(tmp_path).remember(GUEST, ms)
     assert Paces(tmp_path).expected_ms(GUEST) == 120.0
-    assert (tmp_path / "paces" / GUEST).read_text().count(",") == REMEMBERED - 1
+    assert len(json.loads((tmp_path / "paces" / GUEST).read_text())["v1"]) == REMEMBERED
 
 
 def test_a_memory_that_cannot_be_read_is_no_memory(tmp_path: Path) -> None:
@@ -42,3 +43,48 @@ def test_a_faster_guest_starts_later_within_bounds(
     expected_ms: float | None, slowest_ms: float | None, delay: float
 ) -> None:
     assert delay_s(expected_ms, slowest_ms, 10.0) == delay
+
+
+class Clock:
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.mark.case("G3")
+def test_a_freeze_that_did_not_end_is_remembered_as_at_least_as_long_and_starts_first(tmp_path: Path) -> None:
+    clock = Clock()
+    paces = Paces(tmp_path, clock)
+    for ms in (100.0, 110.0, 120.0):
+        paces.remember(GUEST, ms)
+    paces.remember_too_slow(GUEST, 10_000.0)
+    again = Paces(tmp_path, clock)
+    slow = again.too_slow(GUEST)
+    assert slow is not None
+    assert (slow.ms, slow.at) == (10_000.0, 1000.0)
+    assert again.expected_ms(GUEST) == 10_000.0
+
+
+@pytest.mark.case("G3")
+def test_a_freeze_that_did_not_end_is_forgotten_after_a_while_and_by_one_that_ends(tmp_path: Path) -> None:
+    clock = Clock()
+    paces = Paces(tmp_path, clock)
+    paces.remember_too_slow(GUEST, 10_000.0)
+    clock.now_s += TOO_SLOW_KEPT_S - 1
+    assert paces.too_slow(GUEST) is not None
+    clock.now_s += 2
+    assert paces.too_slow(GUEST) is None
+    paces.remember_too_slow(GUEST, 10_000.0)
+    assert paces.too_slow(GUEST) is not None
+    paces.remember(GUEST, 9_000.0)
+    assert paces.too_slow(GUEST) is None
+    assert paces.expected_ms(GUEST) == 9_000.0
+
+
+def test_a_wall_clock_that_was_set_back_refuses_no_guest(tmp_path: Path) -> None:
+    clock = Clock()
+    paces = Paces(tmp_path, clock)
+    paces.remember_too_slow(GUEST, 10_000.0)
+    clock.now_s -= 500
+    assert paces.too_slow(GUEST) is None

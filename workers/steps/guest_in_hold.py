@@ -1,0 +1,220 @@
+"""One guest through its hold: a small state machine under a lock, and what was seen, for the proof.
+
+    waiting ──▶ holding ──▶ held ──▶ begun ──▶ going ──▶ gone
+       │           └───────────┴────────────────▲
+       ├──▶ gone        told to go before its turn: nothing was done to it
+       └──▶ left alone  somebody else had paused or frozen it: left as it was found
+
+Two threads work on a guest: `take` holds it and begins its backup, over one connection; `release` lets it go, over another,
+and does not wait for `take`. A call of `take` may be *pending*: sent, and not answered. It may take effect after `release` has
+seen the guest run. So a guest counts as settled only when it was seen running and `take` has ended; until then the guard keeps
+its lease.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.proof import GuestProof
+from freezeframe.errors import FreezeframeError
+from workers import hold as holding
+from workers.guard.client import GuardError
+from workers.hypervisor import agent, backup
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import AgentError
+from workers.hypervisor.freeze_failure import FreezeFailedError
+from workers.steps import refusal
+
+#: States in which a guest may be held.
+_RUNS = frozenset({"running", "idle", "no state", "in shutdown"})
+
+
+class Phase(StrEnum):
+    """How far the hold of one guest has come."""
+
+    WAITING = "waiting"  # nothing was done to it
+    HOLDING = "holding"  # a call that holds it may be under way
+    HELD = "held"
+    BEGUN = "begun"  # its backup has begun
+    GOING = "going"  # it was told to go, and has not confirmed that it runs
+    GONE = "gone"  # it runs
+    LEFT_ALONE = "left-alone"  # it was held by somebody else
+
+
+@dataclass
+class HeldGuest:
+    """One guest through its hold: what to do, and what was seen."""
+
+    domain: Domain
+    apart: Domain  # the same guest over another connection: letting go waits for no call that holds it still
+    hold: GuestHold
+    moving_disks: tuple[str, ...]
+    backup_xml: str
+    checkpoint_xml: str | None
+    agent_timeout_s: int
+    agent_socket: Path | None = None
+    delay_s: float = 0.0
+    filesystems: int | None = None  # how many there are to freeze
+    stands: Callable[[], bool] = lambda: True  # whether the lease stands, as far as one system call tells
+    hold_start_ns: int | None = None
+    held_ns: int | None = None
+    begun_ns: int | None = None
+    thaw_start_ns: int | None = None
+    thawed_ns: int | None = None
+    frozen: int | None = None
+    found: holding.LetGo | None = None
+    faults: list[FreezeframeError] = field(default_factory=list)
+    phase: Phase = Phase.WAITING
+    _pending: bool = False  # `take` has begun and has not ended
+    _over: threading.Event = field(default_factory=threading.Event)  # nobody is held any more, or shall be
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def uuid(self) -> str:
+        return self.domain.uuid
+
+    def is_settled(self) -> bool:
+        """Return True if the guest runs, or is as it was found, and no call that could hold it is pending."""
+        with self._lock:
+            return self.phase in {Phase.GONE, Phase.LEFT_ALONE} and not self._pending
+
+    def take(self, deadline: float) -> None:
+        """Hold the guest and begin its backup. A guest that fails is let go at once: it must not wait for the others.
+
+        `deadline` is of `time.monotonic()`: a freeze gets what is left of it.
+        """
+        self._over.wait(self.delay_s)
+        with self._lock:
+            if self.phase is not Phase.WAITING:
+                return
+            self.phase, self._pending = Phase.HOLDING, True
+        try:
+            self._take(deadline)
+        except refusal.HeldByOthersError as error:
+            self.faults.append(error)
+            with self._lock:
+                self.phase = Phase.LEFT_ALONE
+        except FreezeframeError as error:
+            self.faults.append(error)
+        finally:
+            if self.phase is not Phase.LEFT_ALONE and (self.begun_ns is None or self._over.is_set()):
+                # failed; or told to go while a call was pending, which may have undone that: a second time
+                self._go(self.domain)
+            with self._lock:
+                self._pending = False
+
+    def _take(self, deadline: float) -> None:
+        _check_untouched(self.domain, self.hold)
+        self.hold_start_ns = time.monotonic_ns()
+        if self.hold.kind.freezes:
+            timeout_s = max(1, round(deadline - time.monotonic()))
+            self.frozen = _freeze(self.domain, self.hold, timeout_s, self.agent_timeout_s)
+        if self.hold.kind.pauses and not self._over.is_set():
+            self.domain.pause()
+        self.held_ns = time.monotonic_ns()
+        if not self._advance(Phase.HOLDING, Phase.HELD):
+            return
+        if not self.stands():
+            raise GuardError("The thaw guard ended while guests were held.")
+        backup.begin(self.domain, self.backup_xml, self.checkpoint_xml)
+        self.begun_ns = time.monotonic_ns()
+        self._advance(Phase.HELD, Phase.BEGUN)
+
+    def _advance(self, here: Phase, there: Phase) -> bool:
+        """Come to a later phase; return False if the guest was told to go meanwhile."""
+        with self._lock:
+            if self.phase is not here:
+                return False
+            self.phase = there
+            return True
+
+    def release(self) -> None:
+        """Let the guest go, and ask it whether it runs. May be repeated."""
+        with self._lock:
+            self._over.set()
+            if self.phase is Phase.WAITING:
+                self.phase = Phase.GONE
+            if self.phase in {Phase.GONE, Phase.LEFT_ALONE}:
+                return
+        self._go(self.apart)
+
+    def _go(self, domain: Domain) -> None:
+        with self._lock:
+            self._over.set()
+            self.phase = Phase.GOING
+            if self.thaw_start_ns is None:
+                self.thaw_start_ns = time.monotonic_ns()
+        try:
+            found = holding.let_go(domain, self.hold.kind, self.agent_timeout_s)
+            if self.found is None:
+                self.found = found
+        except FreezeframeError as error:
+            self.faults.append(error)
+        try:
+            holding.verify_let_go(domain, self.hold.kind, self.agent_timeout_s)
+        except FreezeframeError as error:
+            self.faults.append(error)
+            return
+        with self._lock:
+            self.thawed_ns, self.phase = time.monotonic_ns(), Phase.GONE
+
+    def proof(self, *, lease_stood: bool) -> GuestProof:
+        return GuestProof(
+            guest_uuid=self.domain.uuid,
+            hold=self.hold,
+            moving_disks=self.moving_disks,
+            hold_start_ns=self.hold_start_ns,
+            held_ns=self.held_ns,
+            begun_ns=self.begun_ns,
+            thaw_start_ns=self.thaw_start_ns,
+            thawed_ns=self.thawed_ns,
+            frozen_filesystems=self.frozen,
+            expected_filesystems=self.filesystems,
+            cut_short=self._cut_short(lease_stood=lease_stood),
+        )
+
+    def _cut_short(self, *, lease_stood: bool) -> str | None:
+        if not lease_stood:
+            return "the thaw guard let it go"
+        if self.found is None:
+            return "letting it go failed, so nobody knows when it was let go"
+        if self.found.was_paused is False:
+            return "it was paused, and ran before it was resumed"
+        if self.frozen is not None and self.found.thawed != self.frozen:
+            return f"{self.frozen} filesystems were frozen and {self.found.thawed} thawed"
+        return None
+
+
+def _check_untouched(domain: Domain, hold: GuestHold) -> None:
+    """Raise GuestPausedError for a guest that somebody has paused since it was prepared.
+
+    libvirt answers a suspend of a paused guest with success and does nothing, and has one reason for all who pause; so it must
+    be seen before. [libvirt src/qemu/qemu_driver.c: qemuDomainSuspend]
+    """
+    if (hold.kind.pauses or hold.kind.freezes) and (state := domain.state()) not in _RUNS:
+        raise refusal.PausedMeanwhileError(f"Guest {domain.name} was prepared while it ran, and is {state} now.")
+
+
+def _freeze(domain: Domain, hold: GuestHold, timeout_s: int, agent_timeout_s: int) -> int:
+    """Freeze the guest; the agent refuses that for one which somebody has frozen since it was prepared."""
+    try:
+        return agent.freeze(domain, timeout_s, hold.mountpoints)
+    except FreezeFailedError:
+        if _is_frozen(domain, agent_timeout_s):  # by others: an agent that fails to freeze thaws again
+            raise refusal.FrozenMeanwhileError(
+                f"Guest {domain.name} was prepared while it was thawed, and something else has frozen it since."
+            ) from None
+        raise
+
+
+def _is_frozen(domain: Domain, timeout_s: int) -> bool:
+    try:
+        return agent.freeze_status(domain, timeout_s) == "frozen"
+    except AgentError:
+        return False  # not known: the guest is let go, as after any hold that failed

@@ -1,0 +1,216 @@
+"""The hold window of one host: all its guests held side by side, the barrier, and every guest told to go.
+
+    a thread for each guest      take ──────┐                      ┌─ release (a second thread for each guest)
+    this thread                  ◀── ends ──┴─ report, wait ───────┴─ … ─ disarm what is settled ─ wait for late calls ─ disarm
+                                 └────────────── hold_timeout_s ───┘     └──────────────── GIVE_UP_S at most ────────────────┘
+
+The window always ends. A guest whose call hangs is given up: it costs its threads, and the guard keeps its lease. A guest that
+failed ends the wait at once under policy `all`; else the others report without it, after TAKE_SHARE of the hold's time if it
+hangs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Final
+
+import redis
+import structlog
+
+from freezeframe import redis_fault
+from freezeframe.barrier import Gate, GateBrokenError, GateUnreachableError
+from freezeframe.contract.order import HoldOrder
+from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
+from workers.bounded import GuestCalls, GuestHangsError
+from workers.guard.client import GuardLine
+from workers.steps.guest_in_hold import HeldGuest, Phase
+
+log = structlog.get_logger("hold")
+
+#: Of the hold's time, how much a guest has until it is held and its backup begun, where the others may go on without it.
+TAKE_SHARE: Final = 0.75
+#: Seconds in which guests are to be let go and calls to return, on top of an agent's answers: one to thaw, one to the question.
+GIVE_UP_S: Final = 5.0
+#: The longest of it; the orchestrator counts a host as silent 30 s after its hold (`orchestrator.decision.HOLD_SLACK_S`).
+LONGEST_GIVE_UP_S: Final = 25.0
+
+
+class BarrierError(FreezeframeError):
+    """Redis refused the barrier, or was away, while guests were held."""
+
+    code = "barrier"
+    exit_code = EXIT_UNREACHABLE
+
+
+@dataclass
+class Window:
+    """What was seen of a hold window."""
+
+    report_ns: int | None = None
+    woken_ns: int | None = None
+    stood: frozenset[str] = frozenset()  # guests whose lease stood until this host disarmed it
+    fault: FreezeframeError | None = None
+
+
+def is_pending(calls: GuestCalls, guest_uuid: str) -> bool:
+    """Return True if a call of an earlier hold of this guest was given up and has not returned: it may still begin a backup."""
+    return any(calls.is_hanging(key) for key in (_hold_key(guest_uuid), _let_go_key(guest_uuid)))
+
+
+def _hold_key(guest_uuid: str) -> str:
+    return f"{guest_uuid} hold"
+
+
+def _let_go_key(guest_uuid: str) -> str:
+    return f"{guest_uuid} let go"
+
+
+def hold_window(
+    calls: GuestCalls,
+    order: HoldOrder,
+    guests: Sequence[HeldGuest],
+    barrier: Gate,
+    line: GuardLine,
+    agent_timeout_s: int,
+) -> Window:
+    """Hold all guests, meet the other hosts, let all guests go. Whatever happens, every guest is told to go."""
+    window = Window()
+    deadline = time.monotonic() + order.hold_timeout_s
+    takes: dict[str, Future[None]] = {}
+    try:
+        if _all_taken(calls, order, guests, takes, deadline, line):
+            window.report_ns = time.monotonic_ns()
+            barrier.meet(deadline)
+            window.woken_ns = time.monotonic_ns()
+    except GateBrokenError as error:
+        log.warning("the barrier did not release", why=str(error))
+    except (GateUnreachableError, redis.RedisError) as error:
+        log.warning("the barrier did not release", why=str(error))
+        window.fault = _barrier_fault(error)
+    finally:
+        releases = {guest.uuid: _started(calls, _let_go_key(guest.uuid), guest, guest.release) for guest in guests}
+        if window.woken_ns is None:
+            break_up(barrier, order.host_id)
+    _end(calls, order, guests, (takes, releases), line, window, agent_timeout_s)
+    return window
+
+
+def _all_taken(
+    calls: GuestCalls,
+    order: HoldOrder,
+    guests: Sequence[HeldGuest],
+    takes: dict[str, Future[None]],
+    deadline: float,
+    line: GuardLine,
+) -> bool:
+    """Hold all guests side by side; return True if this host may report."""
+    ended: SimpleQueue[HeldGuest] = SimpleQueue()
+    share = 1.0 if order.all_or_nothing else TAKE_SHARE
+    take_deadline = deadline - (1 - share) * order.hold_timeout_s
+    for guest in guests:
+        take = _taking(order, guest, take_deadline, ended, line)
+        takes[guest.uuid] = _started(calls, _hold_key(guest.uuid), guest, take)
+    lost = False
+    for _ in guests:
+        try:
+            guest = ended.get(timeout=max(0.0, take_deadline - time.monotonic()))
+        except Empty:
+            log.warning("guests were not held in time")
+            lost = True
+            break
+        lost = lost or guest.begun_ns is None
+        if lost and order.all_or_nothing:
+            return False  # the others need not be held until the slowest has ended
+    if lost:
+        _release_lost(calls, guests)
+    return not lost or (not order.all_or_nothing and any(guest.begun_ns is not None for guest in guests))
+
+
+def _taking(
+    order: HoldOrder, guest: HeldGuest, deadline: float, ended: SimpleQueue[HeldGuest], line: GuardLine
+) -> Callable[[], None]:
+    def take() -> None:
+        try:
+            guest.take(deadline)
+        finally:
+            ended.put(guest)
+        if guest.phase is Phase.LEFT_ALONE:
+            line.disarm(order.capture_id, [guest.uuid])  # at once: the guard must leave it alone too
+
+    return take
+
+
+def _started(calls: GuestCalls, key: str, guest: HeldGuest, call: Callable[[], None]) -> Future[None]:
+    """Start a call. One that cannot be started has failed: a call of an earlier hold hangs, or no thread is left."""
+    try:
+        return calls.start(key, call)
+    except (GuestHangsError, RuntimeError) as error:
+        fault = error if isinstance(error, GuestHangsError) else GuestHangsError(f"No thread can be started: {error}.")
+        guest.faults.append(fault)
+        failed: Future[None] = Future()
+        failed.set_result(None)
+        return failed
+
+
+def _release_lost(calls: GuestCalls, guests: Sequence[HeldGuest]) -> None:
+    """Let go of the guests that the others no longer wait for."""
+    for guest in guests:
+        if guest.begun_ns is None:
+            _started(calls, f"{guest.uuid} give up", guest, guest.release)
+
+
+def _end(
+    calls: GuestCalls,
+    order: HoldOrder,
+    guests: Sequence[HeldGuest],
+    started: tuple[dict[str, Future[None]], dict[str, Future[None]]],
+    line: GuardLine,
+    window: Window,
+    agent_timeout_s: int,
+) -> None:
+    """Disarm what runs, wait for late calls within bounds, and give up the rest, which the guard then looks after."""
+    takes, releases = started
+    until = time.monotonic() + min(2 * agent_timeout_s + GIVE_UP_S, LONGEST_GIVE_UP_S)
+    wait(releases.values(), until - time.monotonic())
+    settled = [guest for guest in guests if guest.is_settled()]
+    if settled and line.disarm(order.capture_id, [guest.uuid for guest in settled]):
+        window.stood = frozenset(guest.uuid for guest in settled)
+    if len(settled) == len(guests):
+        return
+    wait(takes.values(), max(0.0, until - time.monotonic()))
+    late = [guest for guest in guests if guest not in settled and guest.is_settled()]
+    if late:
+        line.disarm(order.capture_id, [guest.uuid for guest in late])
+    for guest in guests:
+        for key, future in (
+            (_hold_key(guest.uuid), takes.get(guest.uuid)),
+            (_let_go_key(guest.uuid), releases[guest.uuid]),
+        ):
+            if future is not None and not future.done():
+                calls.give_up(key, future)
+                guest.faults.append(
+                    GuestHangsError(f"A call that holds guest {guest.domain.name} or lets it go has not ended.")
+                )
+
+
+def _barrier_fault(error: GateUnreachableError | redis.RedisError) -> FreezeframeError | None:
+    """Return Redis's own trouble, in its words; None if only another host was late."""
+    fault = error.fault if isinstance(error, GateUnreachableError) else error
+    if fault is None:
+        return None
+    return BarrierError(
+        f"The hosts could not meet while guests were held: {redis_fault.words_of(fault)}",
+        advice=f"{redis_fault.advice_for(fault)} All guests were let go.",
+    )
+
+
+def break_up(gate: Gate, who: str) -> None:
+    """Tell the others not to wait. Best effort: they have deadlines of their own."""
+    try:
+        gate.break_up(f"{who} gave up")
+    except redis.RedisError as error:
+        log.warning("the others could not be told", why=str(error))
