@@ -70,7 +70,6 @@ KEPT = 50
 
 _CAPTURE = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _GUEST = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_REMOVED = ".removed-"
 
 
 class JournalUnreadableError(FreezeframeError):
@@ -240,6 +239,8 @@ class Journal:
 
     def __init__(self, state_dir: Path) -> None:
         self._captures = state_dir / "captures"
+        self._removed = state_dir / "removed"
+        self._prune_lock = state_dir / "prune.lock"
         durable.make_directory(self._captures)
 
     def of(self, capture_id: CaptureId) -> CaptureJournal:
@@ -259,12 +260,12 @@ class Journal:
 
         A journal leaves its name in one step, so that half of one is never seen, and by one caller at a time.
         """
-        with suppress(BlockingIOError), locked(self._captures / ".prune.lock", 0.0):
+        with suppress(BlockingIOError), locked(self._prune_lock, 0.0):
+            self._removed.mkdir(mode=0o700, exist_ok=True)
             ended = [journal for journal in self.all() if _has_ended(journal)]
             for journal in ended[:-KEPT]:
-                aside = self._captures / f"{_REMOVED}{secrets.token_hex(8)}"
-                (self._captures / journal.capture_id).rename(aside)
-            for path in self._captures.glob(f"{_REMOVED}*"):  # and what a crash has left of earlier ones
+                (self._captures / journal.capture_id).rename(self._removed / secrets.token_hex(8))
+            for path in self._removed.iterdir():  # and what a crash has left of earlier ones
                 shutil.rmtree(path)
 
 
