@@ -54,5 +54,14 @@ def known_hosts(client: redis.Redis) -> list[KnownHost]:
     return sorted(found, key=lambda host: host.entry.host_id)
 
 
+def entry_of(client: redis.Redis, host_id: str) -> HostEntry | None:
+    """Return what a host last published; None if nothing was heard of it, or nothing that can be read. Raises redis errors."""
+    text = cast("str | None", client.get(names.host_key(host_id)))
+    try:
+        return HostEntry.model_validate_json(text or "")
+    except ValidationError:
+        return None
+
+
 def places(hosts: list[KnownHost]) -> list[Place]:
     return [Place(host, guest) for host in hosts for guest in host.entry.guests]

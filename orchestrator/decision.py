@@ -37,6 +37,7 @@ def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettin
         "entered_at": now,
         "due_at": now + timedelta(seconds=seconds),
         "dispatched": False,
+        "sent_to": {},
         "search": None,
         **changes,
     }

@@ -26,7 +26,7 @@ from freezeframe.errors import FreezeframeError
 from freezeframe.presence import known_hosts
 from freezeframe.repository import Manifest, Repository
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import decision, metrics, sessions
+from orchestrator import again, decision, metrics, sessions
 from orchestrator.inherited import warnings_of
 from orchestrator.path import STEP_OF, orders_of, send
 from orchestrator.receipt import receipt_of
@@ -103,10 +103,30 @@ class Orchestrator:
         orders = self._orders(run, answers)
         if not orders:
             return
-        send(self.app, STEP_OF[run.state], orders)
+        step = STEP_OF[run.state]
+        sent_to = again.instances(self.redis, step, {order.host_id for order in orders})  # before they are sent
+        send(self.app, step, orders)
+        self._note_sent(run, sent_to)
+
+    def send_again(self, run: Run) -> None:
+        """Send those orders again that a worker was killed with before it had begun them."""
+        raw = self.runs.results(run.capture_id)
+        orders = self._orders(run, Answers.read(raw))
+        if not run.dispatched or not orders:
+            return
+        step = STEP_OF[run.state]
+        now = again.instances(self.redis, step, {order.host_id for order in orders})
+        lost = again.lost_orders(step, orders, raw.keys(), run.sent_to, now)
+        if lost:
+            log.warning("orders may be lost with a worker", capture=run.capture_id, hosts=[one.host_id for one in lost])
+            send(self.app, step, lost)
+            self._note_sent(run, run.sent_to | {one.host_id: now[one.host_id] for one in lost})
+
+    def _note_sent(self, run: Run, sent_to: dict[str, str]) -> None:
         loaded = self.runs.load(run.capture_id)
         if loaded is not None and loaded[0] == run:
-            self.runs.change(run.model_copy(update={"dispatched": True}), loaded[1], tell=False)
+            changed = run.model_copy(update={"dispatched": True, "sent_to": sent_to})
+            self.runs.change(changed, loaded[1], tell=False)
 
     def expected_transfers(self, run: Run, raw: dict[str, str]) -> list[tuple[str, str]]:
         """The transfers of a run, as pairs of host and the field in which its result is due."""

@@ -1,7 +1,7 @@
 """The reconciler: looks at every run that has not ended, every few seconds, by the same calls as the chords' bodies.
 
-It finds what chords lose: orders that were never sent, a body that never came, a host that stays silent past its deadline, a
-transfer that no longer moves.
+It finds what chords lose: orders that were never sent, or were lost with the worker that had taken them, a body that never
+came, a host that stays silent past its deadline, a transfer that no longer moves.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Reconciler:
         if not run.dispatched and datetime.now(UTC) > run.entered_at + DISPATCH_GRACE:
             log.warning("orders were not sent", capture=run.capture_id, state=str(run.state))
             self._orchestrator.dispatch(run)
+        self._orchestrator.send_again(run)
 
     def _find_stalled(self, runs: list[Run]) -> None:
         """A transfer may wait long behind others on its host, so what counts is whether anything on the host moves."""

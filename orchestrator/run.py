@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 import redis
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from freezeframe.contract import names
 from freezeframe.contract.event import EndEvent, StateEvent
@@ -69,6 +69,7 @@ class Run(Message):
     entered_at: datetime  # when it came to this state
     due_at: datetime  # when it counts as late
     dispatched: bool = False  # the orders of this state are on their queues
+    sent_to: dict[HostId, str] = Field(default_factory=dict)  # the worker of each host that they were sent to (`again`)
     round: int = 0  # of prepare: above 0 for guests that were found on another host than planned
     moved: tuple[HostPlan, ...] = ()  # these guests, with the hosts that prepare them in this round
     search: Search | None = None

@@ -18,11 +18,11 @@ from freezeframe import bus
 from freezeframe.contract import names
 from freezeframe.contract.words import Step
 from freezeframe.settings import BusSettings, HostSettings, load
-from workers import inventory, recovery
+from workers import instance, inventory, recovery
 from workers.host import Host, this_host
 from workers.scratch import watcher
 from workers.steps import table
-from workers.steps.frame import run_step, settle_interrupted
+from workers.steps.frame import StepCode, run_step, settle_interrupted
 
 log = structlog.get_logger("worker")
 
@@ -66,6 +66,7 @@ def _begin(sender: Any, **_: object) -> None:
     host = this_host()
     if names.control_queue(_host_id) not in sender.app.amqp.queues.consume_from:
         settle_interrupted(host, table.DATA_STEPS)
+        instance.begin(host.settings.state_dir, instance.DATA)
         return
     looks = recovery.Looks()
     for name, work in {
@@ -77,12 +78,18 @@ def _begin(sender: Any, **_: object) -> None:
 
 
 def _recover_forever(host: Host, looks: recovery.Looks) -> None:
+    _settle(host, (table.PREPARE, table.HOLD))
+    instance.begin(host.settings.state_dir, instance.CONTROL)
+    _settle(host, (table.RELEASE,))
     recovery.sweep(host)
+    recovery.recover_forever(host, _stop, looks)
+
+
+def _settle(host: Host, codes: tuple[StepCode[Any, Any], ...]) -> None:
     try:
-        settle_interrupted(host, table.CONTROL_STEPS)
+        settle_interrupted(host, codes)
     except Exception:  # a defect; recovery must begin all the same
         log.exception("interrupted steps were not answered")
-    recovery.recover_forever(host, _stop, looks)
 
 
 @task_failure.connect  # type: ignore[untyped-decorator]

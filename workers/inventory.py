@@ -11,6 +11,7 @@ import structlog
 from freezeframe import __version__, presence
 from freezeframe.contract.inventory import GuestEntry, HostEntry, StuckCapture
 from freezeframe.errors import FreezeframeError
+from workers import instance
 from workers.claims import ClaimUnreadableError
 from workers.host import Host
 from workers.hypervisor.listing import GuestState, guest_states
@@ -31,6 +32,8 @@ def entry_of(host: Host, looks: Looks | None = None) -> HostEntry:
         qemu_version=qemu_version,
         guests=tuple(sorted(guests, key=lambda guest: guest.name)),
         open_captures=_open_captures(host),
+        control_instance=instance.current(host.settings.state_dir, instance.CONTROL),
+        data_instance=instance.current(host.settings.state_dir, instance.DATA),
         stuck=tuple(StuckCapture(capture_id=one.capture_id, problems=one.problems) for one in looks.stuck)
         if looks
         else (),

@@ -31,3 +31,7 @@ class HostEntry(Message):
     guests: tuple[GuestEntry, ...]
     open_captures: tuple[str, ...] = ()  # captures in this host's journal that are not undone or done yet
     stuck: tuple[StuckCapture, ...] = ()  # of these, what recovery could not undo when it last looked
+    control_instance: str = (
+        ""  # which worker process takes the orders of each queue; another one than before is a new one
+    )
+    data_instance: str = ""

@@ -11,9 +11,9 @@ import redis
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
-from freezeframe.contract.order import GuestToHold, HoldOrder, ReleaseOrder
-from freezeframe.contract.result import HoldResult, ReleaseResult
-from freezeframe.contract.words import HoldKind, Step
+from freezeframe.contract.order import GuestToHold, HoldOrder, ReleaseOrder, TransferOrder
+from freezeframe.contract.result import HoldResult, ReleaseResult, TransferResult
+from freezeframe.contract.words import CaptureKind, HoldKind, Step
 from workers.host import Host
 from workers.steps.frame import StepCode, run_step, settle_interrupted
 
@@ -287,3 +287,38 @@ def test_a_hold_has_its_guests_to_itself(
     monkeypatch.setattr(counted, "_do", do)
     assert run_step(host, hold_code, hold_order(guests=(guest,)))["ok"] is True
     assert tried == []
+
+
+@pytest.mark.case("S11")
+def test_a_transfer_that_is_sent_again_while_it_is_at_work_keeps_no_second_process(host: Host) -> None:
+    """And one that is done is answered from the journal."""
+    order = TransferOrder(
+        capture_id=CAPTURE,
+        epoch=1,
+        host_id="host-a",
+        not_after=datetime.now(UTC) + timedelta(minutes=1),
+        guest_uuid="00000000-0000-4000-8000-00000000000a",
+        guest_name="a",
+        target="vda",
+        size_bytes=1,
+        chunk_bytes=4096,
+        kind=CaptureKind.FULL,
+        checkpoint=None,
+        parent_index=None,
+    )
+    done: list[str] = []
+
+    def failed(order: TransferOrder, fault: Fault) -> TransferResult:
+        raise AssertionError(f"{order.part}: {fault.message}")
+
+    def do(_host: Host, order: TransferOrder) -> TransferResult:
+        done.append(order.part)
+        payload = order.model_dump(mode="json")
+        assert run_step(host, code, payload)["ok"] is True  # at once, although the first is at work
+        ids = {"capture_id": order.capture_id, "host_id": order.host_id}
+        return TransferResult(**ids, guest_uuid=order.guest_uuid, target=order.target)
+
+    code = StepCode(Step.TRANSFER, TransferOrder, do, failed)
+    for _ in range(2):
+        assert run_step(host, code, order.model_dump(mode="json"))["ok"] is True
+    assert done == [order.part]

@@ -9,7 +9,7 @@ import pytest
 
 from freezeframe.contract.inventory import StuckCapture
 from freezeframe.repository import Repository
-from workers import inventory, recovery
+from workers import instance, inventory, recovery
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.listing import GuestState, guest_states
@@ -89,3 +89,17 @@ def test_what_recovery_left_is_in_the_entry_until_it_is_undone(host: Host) -> No
     assert entry_of(host, looks).stuck == (StuckCapture(capture_id=CAPTURE, problems=("why",)),)
     looks.note([Recovered(CAPTURE, State.UNDONE)])
     assert entry_of(host, looks).stuck == ()
+
+
+@pytest.mark.case("S11")
+def test_the_entry_says_which_worker_takes_orders_of_each_queue(host: Host) -> None:
+    """Another process than before is another worker, whatever its number."""
+    state_dir = host.settings.state_dir
+    assert (entry_of(host).control_instance, entry_of(host).data_instance) == ("", "")
+    instance.begin(state_dir, instance.CONTROL)
+    first = entry_of(host)
+    instance.begin(state_dir, instance.DATA)
+    instance.begin(state_dir, instance.CONTROL)
+    second = entry_of(host)
+    assert first.control_instance not in {"", second.control_instance}
+    assert second.data_instance not in {"", second.control_instance}
