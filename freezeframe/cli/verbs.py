@@ -50,6 +50,7 @@ _SHELVES = {
     "version": Shelf(INVENTORY, "freezeframe.cli.version:show_version"),
     "thaw": Shelf(TROUBLE),
     "recover": Shelf(TROUBLE),
+    "detach": Shelf(TROUBLE),
     "guard": Shelf(SERVICES),
     "worker": Shelf(SERVICES),
     "orchestrator": Shelf(SERVICES),
@@ -82,7 +83,9 @@ class Verbs(VerbGroup):
     """All verbs, ours and those that entry points bring."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's contexts are these
-        return list(dict.fromkeys([*_SHELVES, *super().list_commands(ctx), *sorted(_brought())]))
+        brought = _brought()
+        shelved = [name for name, shelf in _SHELVES.items() if shelf.place or name in brought]
+        return list(dict.fromkeys([*shelved, *super().list_commands(ctx), *sorted(brought)]))
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
         if cmd_name not in self.commands and (cmd_name in _SHELVES or cmd_name in _brought()):

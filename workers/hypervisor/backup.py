@@ -76,6 +76,12 @@ def current_socket(domain: Domain) -> Path | None:
     return Path(server.get("socket", "")) if server is not None else Path()
 
 
+def scratch_files(domain: Domain) -> list[Path]:
+    """Return the scratch files of the backup that runs on this guest."""
+    found = _current(domain)
+    return [] if found is None else [Path(one.get("file", "")) for one in found.iterfind("disks/disk/scratch")]
+
+
 def _current(domain: Domain) -> etree._Element | None:
     try:
         with telling(f"asking for the backup of {domain}"):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import libvirt
 import structlog
 
 from workers.hypervisor import backup
+from workers.hypervisor.bitmaps import is_ours
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
 
@@ -90,6 +91,12 @@ def remove_bitmaps(domain: Domain, names: Collection[str]) -> None:
         domain.monitor("block-dirty-bitmap-remove", node=node, name=name)
 
 
+def own_bitmaps(domain: Domain) -> list[tuple[str, str]]:
+    """Return (node, bitmap) of each bitmap that has a name of ours, in a running QEMU."""
+    nodes = domain.monitor("query-named-block-nodes", flat=True)
+    return [(node, name) for node, name in _all_bitmaps(nodes) if is_ours(name)]
+
+
 def scratch_nodes(nodes: Iterable[Node], scratch: Collection[Path]) -> list[str]:
     """The nodes of scratch files, in an order in which they can be deleted: a format before its file. Pure."""
     found = [node for node in nodes if _file(node) in {str(path) for path in scratch}]
@@ -98,12 +105,14 @@ def scratch_nodes(nodes: Iterable[Node], scratch: Collection[Path]) -> list[str]
 
 def bitmaps(nodes: Iterable[Node], names: Collection[str]) -> list[tuple[str, str]]:
     """(node, bitmap) of each bitmap that has one of the names. Pure."""
-    return [
-        (node["node-name"], bitmap["name"])
-        for node in nodes
-        for bitmap in node.get("dirty-bitmaps", ())
-        if bitmap.get("name") in names
-    ]
+    return [(node, name) for node, name in _all_bitmaps(nodes) if name in names]
+
+
+def _all_bitmaps(nodes: Iterable[Node]) -> Iterator[tuple[str, str]]:
+    for node in nodes:
+        for bitmap in node.get("dirty-bitmaps", ()):
+            if "name" in bitmap:
+                yield node["node-name"], bitmap["name"]
 
 
 def _file(node: Node) -> str | None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import libvirt
 import pytest
@@ -17,9 +15,10 @@ from workers.hypervisor import bitmaps
 from workers.hypervisor.bitmaps import ImageInUseError
 from workers.hypervisor.checkpoint import checkpoint_name
 from workers.hypervisor.connection import Hypervisor
-from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import GuestGoneError, HypervisorError, HypervisorUnreachableError
+from workers.hypervisor.fake_checkpoints import CheckpointedGuest as Guest
+from workers.hypervisor.fake_checkpoints import FakeLibvirtError as LibvirtError
 from workers.journal import AnyChange, BackupChange, ClaimChange, FreedChange, ReservationChange
 from workers.steps.settling import remove_orphans, settle, settle_gone
 from workers.steps.undo import undo_guest
@@ -29,93 +28,6 @@ GUEST = "00000000-0000-4000-8000-00000000000a"
 REPOSITORY = "01234567-89ab-4000-8000-000000000000"
 OLDER, OURS = (checkpoint_name(REPOSITORY, capture_id) for capture_id in (f"{CAPTURE[:-1]}0", CAPTURE))
 THEIRS = "virtnbdbackup.0"
-METADATA_ONLY = libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY
-
-
-class LibvirtError(libvirt.libvirtError):  # type: ignore[misc]  # libvirt has no types
-    def __init__(self, text: str, code: int = libvirt.VIR_ERR_OPERATION_INVALID, domain: int = 10) -> None:
-        super().__init__(text)
-        self.err = (code, domain, text, 2, "", None, None, 0, 0)
-
-
-@dataclass
-class Checkpoint:
-    """One of libvirt's checkpoints."""
-
-    guest: Guest
-    name: str
-
-    def getName(self) -> str:  # noqa: N802  libvirt's name
-        return self.name
-
-    def getXMLDesc(self) -> str:  # noqa: N802
-        return "<domaincheckpoint/>"
-
-    def delete(self, flags: int = 0) -> None:
-        assert flags in {0, METADATA_ONLY}
-        if self.guest.refusal is not None:
-            raise self.guest.refusal
-        if not flags:
-            if not self.guest.running:
-                raise LibvirtError("cannot delete checkpoint for inactive domain")
-            if self.guest.passing:
-                raise LibvirtError(self.guest.passing.pop())
-            assert self.name in self.guest.memory, "bitmap not found"
-            self.guest.memory.remove(self.name)
-        self.guest.checkpoints.remove(self.name)
-
-
-@dataclass
-class Guest(Domain):
-    """A guest: libvirt's checkpoints, the bitmaps in QEMU's memory while it runs, and those in its image."""
-
-    image: Path
-    running: bool = True
-    checkpoints: list[str] = field(default_factory=lambda: [OURS])
-    memory: list[str] = field(default_factory=lambda: [OURS, THEIRS])
-    passing: list[str] = field(default_factory=list)  # why the next deletions fail
-    refusal: Exception | None = None
-    monitor_refuses: bool = False
-
-    def __post_init__(self) -> None:
-        self.uuid, self.name, self.handle = GUEST, "alpha", self
-
-    def active(self) -> bool:
-        return self.running
-
-    def disks(self) -> list[DomainDisk]:
-        return [
-            DomainDisk(
-                target="vda",
-                source=str(self.image),
-                source_type="file",
-                source_format="qcow2",
-                device="disk",
-                transient=False,
-            )
-        ]
-
-    def checkpointLookupByName(self, name: str) -> Checkpoint:  # noqa: N802  libvirt's name
-        if name not in self.checkpoints:
-            raise LibvirtError("no such checkpoint", libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT)
-        return Checkpoint(self, name)
-
-    def checkpointCreateXML(self, _xml: str, flags: int) -> None:  # noqa: N802
-        assert flags == libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE
-
-    def listAllCheckpoints(self) -> list[Checkpoint]:  # noqa: N802
-        return [Checkpoint(self, name) for name in self.checkpoints]
-
-    def monitor(self, command: str, **arguments: Any) -> Any:
-        assert self.running
-        if command == "query-named-block-nodes":
-            return [{"node-name": "format", "drv": "qcow2", "dirty-bitmaps": [{"name": name} for name in self.memory]}]
-        assert command == "block-dirty-bitmap-remove"
-        assert arguments["node"] == "format"
-        if self.monitor_refuses:
-            raise HypervisorError("Bitmap is currently in use")
-        self.memory.remove(arguments["name"])
-        return {}
 
 
 def stored(path: Path, *names: str) -> Path:
@@ -144,13 +56,13 @@ def not_kept(guest: Guest, *images: Path, ended: bool = False, freed: bool = Fal
 
 @pytest.fixture
 def running(tmp_path: Path) -> Guest:
-    return Guest(stored(tmp_path / "vda.qcow2"))
+    return Guest(stored(tmp_path / "vda.qcow2"), checkpoints=[OURS], memory=[OURS, THEIRS])
 
 
 @pytest.fixture
 def off(tmp_path: Path) -> Guest:
     """QEMU has stored its bitmaps at its end."""
-    return Guest(stored(tmp_path / "vda.qcow2", OURS, THEIRS), running=False, memory=[])
+    return Guest(stored(tmp_path / "vda.qcow2", OURS, THEIRS), running=False, checkpoints=[OURS])
 
 
 def test_of_a_running_guest_libvirt_deletes_both(running: Guest) -> None:
