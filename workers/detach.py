@@ -112,8 +112,8 @@ def _ended_claim(host: Host, domain: Domain) -> str | None:
     if holder is None or host.journal.of(holder).ended:
         return holder
     raise GuestClaimedError(
-        f"Guest {domain.name} is being captured by {holder}.",
-        advice="Wait for that capture to end (`freezeframe captures` shows it), or run `freezeframe recover` on this host.",
+        f"Capture {holder} has guest {domain.name} in hand.",
+        holder=holder,
     )
 
 

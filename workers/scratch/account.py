@@ -18,7 +18,6 @@ from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Final
 
-from freezeframe.errors import FreezeframeError
 from workers.claims import Claims
 from workers.host import Host
 from workers.journal import AnyChange, CaptureJournal, ClaimChange, FreedChange, ReservationChange, ScratchChange
@@ -94,10 +93,18 @@ def occupied_bytes(paths: Iterable[Path]) -> int:
 
 def _of_capture(host: Host, journal: CaptureJournal) -> list[Reservation]:
     try:
-        changes = journal.changes()
-    except (FreezeframeError, OSError, ValueError):
-        return _of_files(host, journal.capture_id)
-    return _standing(host.claims, journal.capture_id, changes)
+        guests = journal.guests()
+    except OSError:
+        return _of_files(host, journal.capture_id, "*")
+    return [one for uuid in guests for one in _of_guest(host, journal, uuid)]
+
+
+def _of_guest(host: Host, journal: CaptureJournal, uuid: str) -> list[Reservation]:
+    """Return what the guest's journal says; what its files say if that cannot be read: unreadable is not absent."""
+    record = journal.guest(uuid).read()
+    if record.trouble:
+        return _of_files(host, journal.capture_id, f"{uuid}.*")
+    return _standing(host.claims, journal.capture_id, record.changes)
 
 
 def _standing(claims: Claims, capture_id: str, changes: Sequence[AnyChange]) -> list[Reservation]:
@@ -118,10 +125,9 @@ def _standing(claims: Claims, capture_id: str, changes: Sequence[AnyChange]) -> 
     ]
 
 
-def _of_files(host: Host, capture_id: str) -> list[Reservation]:
-    """Count the files of a capture whose journal cannot be read: unreadable is not absent."""
+def _of_files(host: Host, capture_id: str, names: str) -> list[Reservation]:
     found = []
-    for path in sorted((host.settings.scratch_dir / capture_id).glob("*.qcow2")):
+    for path in sorted((host.settings.scratch_dir / capture_id).glob(names)):
         promised = int(_virtual_bytes(path) * host.settings.scratch_share)
         found.append(Reservation(capture_id, "", path.name, promised, occupied_bytes([path])))
     return found

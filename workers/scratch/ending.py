@@ -40,6 +40,6 @@ def end(host: Host, one: OpenBackup) -> None:
             return
     for path in (*one.scratch, one.socket):
         path.unlink(missing_ok=True)
-    if host.claims.holder(one.guest_uuid) == one.capture_id:  # else the release was here meanwhile
+    if host.claims.may_be_held(one.guest_uuid, one.capture_id):  # else the release was here meanwhile
         host.journal.of(one.capture_id).record(FreedChange(guest_uuid=one.guest_uuid))
     log.info("backup ended", capture=one.capture_id, guest=one.guest)

@@ -15,7 +15,6 @@ from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.result import HoldResult
 from freezeframe.contract.words import RunState, Step
-from freezeframe.errors import FreezeframeError
 from workers.host import Host
 from workers.journal import (
     AnyChange,
@@ -47,15 +46,17 @@ class OpenBackup:
 
 
 def open_backups(host: Host) -> list[OpenBackup]:
-    """Return all open backups of the host. A journal that cannot be read is passed over: recovery reports it."""
+    """Return all open backups of the host. A line that is not understood keeps no guest unwatched: recovery reports it."""
     found = []
     for journal in host.journal.unended():
         try:
-            backups = _of_changes(journal.capture_id, journal.changes())
-        except (FreezeframeError, OSError, ValueError) as error:
+            guests = journal.guests()
+        except OSError as error:
             log.warning("cannot watch", capture=journal.capture_id, why=str(error))
             continue
-        found += [one for one in backups if host.claims.may_be_held(one.guest_uuid, journal.capture_id)]
+        for uuid in guests:
+            backups = _of_changes(journal.capture_id, journal.guest(uuid).read().changes)
+            found += [one for one in backups if host.claims.may_be_held(uuid, journal.capture_id)]
     return found
 
 
@@ -86,11 +87,7 @@ def _of_changes(capture_id: str, changes: Sequence[AnyChange]) -> list[OpenBacku
 
 def given_up(journal: CaptureJournal, guest_uuid: str) -> Fault | None:
     """Return why the guest's backup was ended before its transfers were done; None if it was not."""
-    found = [
-        change.fault
-        for change in journal.changes()
-        if isinstance(change, GivenUpChange) and change.guest_uuid == guest_uuid
-    ]
+    found = [change.fault for change in journal.guest(guest_uuid).read().changes if isinstance(change, GivenUpChange)]
     return found[-1] if found else None
 
 

@@ -69,8 +69,8 @@ def _start_id(host: Host, order: TransferOrder) -> int | None:
 
 
 def _backups(host: Host, order: TransferOrder) -> list[BackupChange]:
-    changes = host.journal.of(order.capture_id).changes()
-    return [one for one in changes if isinstance(one, BackupChange) and one.guest_uuid == order.guest_uuid]
+    record = host.journal.of(order.capture_id).guest(order.guest_uuid).read()
+    return [one for one in record.changes if isinstance(one, BackupChange)]
 
 
 def _what_stopped(host: Host, order: TransferOrder, started: int | None) -> str | None:
