@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from freezeframe import naming
 from freezeframe.contract.plan import DiskPlan, GuestPlan, HostPlan, LeftOutGuest, ParentDisk
-from freezeframe.contract.request import CaptureRequest, HoldChoice
+from freezeframe.contract.request import CaptureRequest, DiskChoice, HoldChoice
 from freezeframe.contract.words import HoldKind
 from freezeframe.presence import KnownHost, Place, places
 from freezeframe.repository import Manifest, find_parents
@@ -30,7 +30,8 @@ def plan_hosts(
 ) -> tuple[HostPlan, ...]:
     """Who takes part, host by host. Raises the first reason why the request cannot be carried out."""
     chosen = _chosen(request, places(list(hosts)))
-    skips = _skips(request, chosen)
+    skips = _targets(request.skip_disks, chosen)
+    decrypts = _targets(request.decrypt_disks, chosen)
     holds = _holds(request, chosen)
     by_host: dict[str, list[GuestPlan]] = {}
     for place in chosen:
@@ -48,6 +49,7 @@ def plan_hosts(
             hold=request.hold_of(holds.get(guest_uuid)),
             parents=tuple(parents_of(guest_uuid)),
             skip=tuple(skips.get(guest_uuid, ())),
+            decrypt=tuple(decrypts.get(guest_uuid, ())),
         )
         by_host.setdefault(place.host.entry.host_id, []).append(guest)
     if not by_host:
@@ -143,12 +145,13 @@ def _unknown(wanted: str, known: Sequence[Place]) -> UnknownGuestError:
     return UnknownGuestError(message, advice=advice)
 
 
-def _skips(request: CaptureRequest, chosen: Sequence[Place]) -> dict[str, list[str]]:
-    skips: dict[str, list[str]] = {}
-    for choice in request.skip_disks:
+def _targets(choices: Iterable[DiskChoice], chosen: Sequence[Place]) -> dict[str, list[str]]:
+    """Return the disks that were chosen, by their guests' UUIDs. Raises UnknownGuestError for a guest that takes no part."""
+    targets: dict[str, list[str]] = {}
+    for choice in choices:
         place = find_guest(choice.guest, chosen)
-        skips.setdefault(place.guest.guest_uuid, []).append(choice.target)
-    return skips
+        targets.setdefault(place.guest.guest_uuid, []).append(choice.target)
+    return targets
 
 
 def _holds(request: CaptureRequest, chosen: Sequence[Place]) -> dict[str, HoldChoice]:

@@ -81,6 +81,13 @@ def capture(
         list[str] | None,
         typer.Option(metavar="GUEST:TARGET", help="Leave this disk out, as in db1:vdb; may be repeated."),
     ] = None,
+    decrypt_disk: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GUEST:TARGET",
+            help="Capture this disk, which QEMU decrypts, as plain text, as in db1:vdb; may be repeated.",
+        ),
+    ] = None,
     limit_rate: Annotated[
         str | None,
         typer.Option(
@@ -102,7 +109,8 @@ def capture(
         capture_id=str(ULID()),
         guests=tuple(guests or ()),
         every_guest=every_guest,
-        skip_disks=_skip_disks(skip_disk or []),
+        skip_disks=_disks(skip_disk or [], "to leave out"),
+        decrypt_disks=_disks(decrypt_disk or [], "to capture decrypted"),
         group=group,
         tags=tuple(tag or ()),
         hold=hold,
@@ -146,11 +154,11 @@ def _rate(text: str) -> int:
     return rate
 
 
-def _skip_disks(texts: list[str]) -> tuple[DiskChoice, ...]:
+def _disks(texts: list[str], purpose: str) -> tuple[DiskChoice, ...]:
     try:
         return tuple(DiskChoice.parse(text) for text in texts)
     except ValidationError as error:
-        raise typer.BadParameter("a disk to leave out is written GUEST:TARGET, as in db1:vdb") from error
+        raise typer.BadParameter(f"a disk {purpose} is written GUEST:TARGET, as in db1:vdb") from error
 
 
 def guest_holds(holds: list[str], mountpoints: list[str]) -> tuple[HoldChoice, ...]:

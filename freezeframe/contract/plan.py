@@ -35,6 +35,7 @@ class GuestPlan(Shape):
     hold: GuestHold
     parents: tuple[DiskPlan, ...] = ()
     skip: tuple[DiskTarget, ...] = ()
+    decrypt: tuple[DiskTarget, ...] = ()  # encrypted disks whose plain text may be captured
 
 
 class HostPlan(Shape):

@@ -46,6 +46,7 @@ class CaptureRequest(Message):
     guests: tuple[GuestWord, ...] = ()
     every_guest: bool = False  # all running guests of all hosts, instead of `guests`
     skip_disks: tuple[DiskChoice, ...] = ()  # disks that the caller agrees to leave out
+    decrypt_disks: tuple[DiskChoice, ...] = ()  # encrypted disks whose plain text the caller agrees to have captured
     group: Label | None = None
     tags: tuple[Label, ...] = ()
     hold: HoldKind = HoldKind.FREEZE

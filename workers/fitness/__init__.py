@@ -6,6 +6,7 @@ functions decide. A refusal names guest, disk and remedy, before any guest is he
 | question                                          | module     | answer                                             |
 |---------------------------------------------------|------------|----------------------------------------------------|
 | Can this disk be captured?                        | disks      | taken, skipped with a reason, or refused           |
+| May this disk be captured decrypted?              | encryption | None, or the refusal                               |
 | Can this disk record its changes?                 | tracking   | None, or the reason for a full without checkpoint  |
 | Has the disk a second writer?                     | sharing    | None, or the reason for a refusal                  |
 | Does the hold keep this disk still?               | stillness  | the moving disks, and how many filesystems freeze  |
@@ -15,6 +16,7 @@ functions decide. A refusal names guest, disk and remedy, before any guest is he
 
 from workers.fitness.disks import choose_disks, not_capturable
 from workers.fitness.drift import DiskSet, compare_disks
+from workers.fitness.encryption import plain_text_warnings
 from workers.fitness.guest import blocked_command, state_refusal
 from workers.fitness.sharing import DiskUse, shared_reason
 from workers.fitness.stillness import MovingDisk, Stillness, stillness
@@ -29,6 +31,7 @@ __all__ = [
     "choose_disks",
     "compare_disks",
     "not_capturable",
+    "plain_text_warnings",
     "shared_reason",
     "state_refusal",
     "stillness",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from freezeframe.contract.result import SkippedDisk
+from workers.fitness.encryption import encryption_refusal
 from workers.hypervisor.disk import DomainDisk
 from workers.steps.refusal import DiskNotCapturableError, NoDiskError
 
@@ -48,25 +49,23 @@ def _hindrance(disk: DomainDisk) -> str | None:
 
 
 def choose_disks(
-    guest: str, disks: Sequence[DomainDisk], skip: Sequence[str]
+    guest: str, disks: Sequence[DomainDisk], skip: Sequence[str], decrypt: Sequence[str] = ()
 ) -> tuple[list[DomainDisk], list[SkippedDisk]]:
     """Return the disks that are captured, and those that are left out with the reason.
 
     Raises DiskNotCapturableError for a disk with data of the guest's own that cannot be captured and that the caller has not
-    agreed to leave out.
+    agreed to leave out, DiskEncryptedError for an encrypted one that is not in `decrypt`.
     """
-    unknown = set(skip) - {disk.target for disk in disks}
-    if unknown:
-        raise DiskNotCapturableError(
-            f"Guest {guest} has no disk {', '.join(sorted(unknown))} to leave out.",
-            advice=f"Its disks are {', '.join(disk.target for disk in disks) or 'none'}.",
-        )
+    _check_known(guest, disks, skip, "leave out")
+    _check_known(guest, disks, decrypt, "capture decrypted")
     taken, skipped = [], []
     for disk in disks:
         found = obstacle(disk)
         if disk.target in skip:
             skipped.append(SkippedDisk(target=disk.target, reason="the caller left it out"))
         elif found is None:
+            if (refusal := encryption_refusal(guest, disk, decrypt)) is not None:
+                raise refusal
             taken.append(disk)
         elif found.harmless:
             skipped.append(SkippedDisk(target=disk.target, reason=found.reason))
@@ -75,6 +74,15 @@ def choose_disks(
     if not taken:
         raise NoDiskError(f"Guest {guest} has no disk that can be captured.")
     return taken, skipped
+
+
+def _check_known(guest: str, disks: Sequence[DomainDisk], targets: Sequence[str], purpose: str) -> None:
+    unknown = set(targets) - {disk.target for disk in disks}
+    if unknown:
+        raise DiskNotCapturableError(
+            f"Guest {guest} has no disk {', '.join(sorted(unknown))} to {purpose}.",
+            advice=f"Its disks are {', '.join(disk.target for disk in disks) or 'none'}.",
+        )
 
 
 def not_capturable(guest: str, target: str, reason: str) -> DiskNotCapturableError:

@@ -69,11 +69,9 @@ def _disk(element: etree._Element) -> DomainDisk:
 
 
 def _encryption(disk: etree._Element) -> str | None:
-    """Return the format of the <encryption>, which stands in <source> or, in older definitions, in <disk>."""
-    for path in ("source/encryption", "encryption"):
-        if (found := disk.find(path)) is not None:
-            return found.get("format", "default")
-    return None
+    """Return the format of the <encryption>: the disk's own, or that of an image below it."""
+    found = disk.find(".//encryption")
+    return None if found is None else found.get("format", "default")
 
 
 def _source_name(source: etree._Element) -> str:

@@ -106,7 +106,7 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     domain = host.hypervisor.domain(plan.guest_uuid)
     _check_state(domain, plan.hold.kind)
     live_xml = domain.live_xml()
-    taken, skipped = fitness.choose_disks(domain.name, disks_of(live_xml), plan.skip)
+    taken, skipped = fitness.choose_disks(domain.name, disks_of(live_xml), plan.skip, plan.decrypt)
     _check_block_jobs(domain, taken)
     still = fitness.Stillness()
     if plan.hold.kind.freezes:
@@ -131,7 +131,7 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
         skipped=tuple(skipped),
         moving_disks=tuple(disk.target for disk in still.moving),
         filesystems=still.filesystems,
-        warnings=still.warnings(domain.name),
+        warnings=(*still.warnings(domain.name), *fitness.plain_text_warnings(domain.name, taken)),
     )
 
 

@@ -121,6 +121,10 @@ class DiskNotCapturableError(RefusedError):
     code = "disk-not-capturable"
 
 
+class DiskEncryptedError(RefusedError):
+    code = "disk-encrypted"
+
+
 class NoDiskError(RefusedError):
     code = "no-disk"
     advice = "There is nothing to capture; leave the guest out."

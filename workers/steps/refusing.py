@@ -38,5 +38,6 @@ def _checked(
         reason = fitness.shared_reason(guest.guest_uuid, disk.target, uses)
         if reason is not None:
             error = fitness.not_capturable(guest.name, disk.target, reason)
-            return refuse(host, journal, guest.guest_uuid, guest.name, error)
+            with journal.guest(guest.guest_uuid).lock():
+                return refuse(host, journal, guest.guest_uuid, guest.name, error)
     return guest

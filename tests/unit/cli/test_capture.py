@@ -60,6 +60,8 @@ def test_what_was_asked_is_what_is_on_the_queue(run: Run, bus: BusSettings) -> N
         "3",
         "--muster-timeout",
         "4",
+        "--decrypt-disk",
+        "db1:vdc",
         "--skip-disk",
         "db1:vdb",
     ]
@@ -73,6 +75,7 @@ def test_what_was_asked_is_what_is_on_the_queue(run: Run, bus: BusSettings) -> N
     assert (request.hold, request.policy, request.kind) == (HoldKind.PAUSE, Policy.DEGRADE, WantedKind.FULL)
     assert (request.hold_timeout_s, request.muster_timeout_s) == (3.0, 4.0)
     assert [str(disk) for disk in request.skip_disks] == ["db1:vdb"]
+    assert [str(disk) for disk in request.decrypt_disks] == ["db1:vdc"]
 
 
 def test_a_guest_may_have_a_hold_and_mount_points_of_its_own(run: Run, bus: BusSettings) -> None:
@@ -213,6 +216,7 @@ def test_ctrl_c_ends_the_waiting_and_says_so(run: Run, bus: BusSettings, monkeyp
         ["a/b"],
         ["db1", "--tag", "no spaces"],
         ["db1", "--skip-disk", "vdb"],
+        ["db1", "--decrypt-disk", "vdb"],
         ["db1", "--hold", "x"],
     ],
 )

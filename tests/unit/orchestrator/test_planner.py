@@ -159,6 +159,17 @@ def test_disks_to_leave_out_belong_to_a_chosen_guest() -> None:
         plan_hosts(stray, HOSTS, lambda _uuid: [])
 
 
+@pytest.mark.case("P3")
+def test_disks_to_decrypt_belong_to_a_chosen_guest() -> None:
+    asked = CaptureRequest(capture_id=CAPTURE, guests=("alpha",), decrypt_disks=(DiskChoice.parse("alpha:vdb"),))
+    guest = plan_hosts(asked, HOSTS, lambda _uuid: [])[0].guests[0]
+    assert (guest.decrypt, guest.skip) == (("vdb",), ())
+    with pytest.raises(UnknownGuestError, match="gamma"):
+        plan_hosts(
+            asked.model_copy(update={"decrypt_disks": (DiskChoice.parse("gamma:vdb"),)}), HOSTS, lambda _uuid: []
+        )
+
+
 def holds(**request: Any) -> dict[str, str]:
     asked = CaptureRequest.model_validate({"capture_id": CAPTURE, **request})
     return {guest.name: str(guest.hold) for one in plan_hosts(asked, HOSTS, lambda _uuid: []) for guest in one.guests}

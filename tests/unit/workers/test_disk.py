@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from freezeframe.errors import EXIT_REFUSED
-from workers.fitness import choose_disks
+from workers.fitness import choose_disks, plain_text_warnings
 from workers.hypervisor.backup import BackupDisk, backup_xml
 from workers.hypervisor.checkpoint import checkpoint_name, checkpoint_xml
 from workers.hypervisor.disk import disks_of, parse
-from workers.steps.refusal import DiskNotCapturableError, NoDiskError
+from workers.steps.refusal import DiskEncryptedError, DiskNotCapturableError, NoDiskError
 
 DOMAIN = """
 <domain type='kvm'>
@@ -67,6 +67,38 @@ def test_a_disk_with_data_that_cannot_be_captured_is_refused_unless_the_caller_l
     assert caught.value.exit_code == EXIT_REFUSED
     _, skipped = choose_disks("db1", disks, [target])
     assert target in {one.target for one in skipped}
+
+
+@pytest.mark.case("P3")
+@pytest.mark.parametrize(
+    "encrypted",
+    [
+        "<source file='/l'><encryption format='luks'><secret type='passphrase' uuid='u'/></encryption></source>",
+        "<source file='/l'/><encryption format='luks'/>",  # as older definitions have it
+        "<source file='/l'/><backingStore type='file'><source file='/b'><encryption format='luks'/></source></backingStore>",
+    ],
+)
+def test_an_encrypted_disk_is_refused_unless_its_plain_text_is_agreed_to(encrypted: str) -> None:
+    disk = f"<disk type='file' device='disk'><driver type='raw'/>{encrypted}<target dev='vde'/></disk>"
+    disks = disks_of(DOMAIN.format(disk))
+    with pytest.raises(DiskEncryptedError, match=r"Disk vde of guest old db is encrypted \(luks\)") as caught:
+        choose_disks("old db", disks, [])
+    assert caught.value.exit_code == EXIT_REFUSED
+    choice = shlex.quote("old db:vde")
+    assert f"--decrypt-disk {choice}" in caught.value.hint
+    assert f"--skip-disk {choice}" in caught.value.hint
+    taken, _ = choose_disks("old db", disks, [], ["vde"])
+    assert "vde" in {one.target for one in taken}
+    (warning,) = plain_text_warnings("old db", taken)
+    assert "Disk vde of guest old db" in warning
+    _, skipped = choose_disks("old db", disks, ["vde"])
+    assert "vde" in {one.target for one in skipped}
+
+
+@pytest.mark.case("P3")
+def test_a_disk_that_is_not_there_cannot_be_decrypted() -> None:
+    with pytest.raises(DiskNotCapturableError, match="no disk vdz to capture decrypted"):
+        choose_disks("db1", disks_of(DOMAIN.format("")), [], ["vdz"])
 
 
 def test_advice_to_leave_a_disk_out_can_be_pasted_whatever_the_guest_is_called() -> None:

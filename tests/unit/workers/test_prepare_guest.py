@@ -159,6 +159,19 @@ def test_trouble_with_one_guest_is_that_guest_s_fault_and_no_other_s(
     assert host.claims.holder(UUID) is None
 
 
+@pytest.mark.case("P3")
+def test_an_encrypted_disk_is_refused_in_prepare_unless_it_was_agreed_to(prepared: Prepare) -> None:
+    luks = "<disk type='file' device='disk'><source file='/l'><encryption format='luks'/></source><target dev='vde'/></disk>"
+    guest = FakeGuest(domain_xml(disk_xml("vda", "/a"), luks), filesystems=[["/", "vda1", "ext4", ["vda", "vde"]]])
+    fault = prepared(guest).fault
+    assert fault is not None
+    assert (fault.code, fault.guest) == ("disk-encrypted", "alpha")
+    assert "--decrypt-disk alpha:vde" in fault.advice
+    made = prepared(guest, decrypt=("vde",))
+    assert made.fault is None
+    assert made.warnings == ("Disk vde of guest alpha is encrypted (luks) and was captured decrypted, as agreed.",)
+
+
 @pytest.mark.case("P6")
 @pytest.mark.parametrize(("state", "code"), [(3, "guest-paused"), (6, "guest-crashed"), (7, "guest-suspended")])
 def test_a_guest_that_stands_is_refused_with_its_state(prepared: Prepare, state: int, code: str) -> None:
