@@ -2,7 +2,8 @@
 
 The claim is O_EXCL: the kernel gives it only while nothing else has the device or a part of it: no mounted file system, no
 swap, no device mapper, no RAID, no other claim. [open(2); Linux block/bdev.c bd_prepare_to_claim] A guest's QEMU claims
-nothing, but locks the node; that is looked for too. What lies on the device beyond the disk's size is left as it is.
+nothing. It is found by its open descriptor of the device, through whatever node and mount namespace (`open_elsewhere.py`); a
+guest that is started on the device later is not kept from it. What lies beyond the disk's size is left as it is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from workers.restore.descriptor import Descriptor
 from workers.restore.destination import LANES, Lane
 from workers.restore.errors import DeviceTooSmallError, DeviceUnfitError, TargetInUseError
+from workers.restore.open_elsewhere import user_of
 from workers.restore.partial import locked_by_qemu
 
 
@@ -39,15 +41,21 @@ class BlockDevice:
 
 @contextmanager
 def claimed(path: Path, size_bytes: int) -> Iterator[int]:
-    """A descriptor of the block device, for nobody else as long as the block lasts.
+    """Open the block device for us alone, as long as the block lasts, among all who claim it or have it open now.
 
     Raises DeviceUnfitError if it is none or cannot be opened, TargetInUseError, and DeviceTooSmallError for less than
     `size_bytes`.
     """
     fd = _open(path)
     try:
-        if not stat.S_ISBLK(os.fstat(fd).st_mode):
+        found = os.fstat(fd)
+        if not stat.S_ISBLK(found.st_mode):
             raise DeviceUnfitError(f"{path} is not a block device.")
+        if (user := user_of(found)) is not None:
+            raise TargetInUseError(
+                f"{path} is in use by {user}.",
+                advice="Shut that guest down or end that process, then restore again.",
+            )
         if locked_by_qemu(fd):
             raise TargetInUseError(f"{path} is in use by a running guest or a QEMU tool.")
         found_bytes = os.lseek(fd, 0, os.SEEK_END)

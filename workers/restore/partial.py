@@ -27,6 +27,7 @@ from workers.restore.errors import (
     TargetInUseError,
     TargetNotWritableError,
 )
+from workers.restore.open_elsewhere import user_of
 
 SUFFIX: Final = ".partial"
 
@@ -72,7 +73,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise TargetExistsError(f"{path} exists and is not a plain file.", advice="Restore to another directory.")
     with path.open("rb+") as file:
-        if locked_by_qemu(file.fileno()):
+        if locked_by_qemu(file.fileno()) or user_of(status) is not None:
             raise TargetInUseError(f"{path} is in use by a running guest or a QEMU tool.")
 
 
