@@ -15,7 +15,7 @@ from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult
 from freezeframe.contract.words import Policy, RunState, Step
 from freezeframe.presence import KnownHost
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import search
+from orchestrator import search, sharing
 from orchestrator.errors import HostSilentError, NotProvenError
 from orchestrator.run import Run
 
@@ -106,14 +106,16 @@ def _next_round(
 def _end_prepare(
     run: Run, results: Sequence[PrepareResult], faults: Sequence[Fault], now: datetime, settings: OrchestratorSettings
 ) -> Run:
-    """Hold what is ready by any round, or release."""
+    """Hold what is ready by any round and shares no disk with a guest on another host, or release."""
+    shared = sharing.shared_faults([result for result in results if not result.fault])
     ready = {
         guest.guest_uuid: result.host_id
         for result in results
         if not result.fault
         for guest in result.guests
-        if not guest.fault
+        if not guest.fault and guest.guest_uuid not in shared
     }
+    faults = [*faults, *shared.values()]
     faults_so_far = (*run.faults, *faults)
     if not ready or (faults and run.request.policy is Policy.ALL):
         return enter(run, RunState.RELEASING, now, settings, faults=faults_so_far, kept=())

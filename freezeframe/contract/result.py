@@ -30,6 +30,7 @@ class PreparedDisk(Shape):
     source_format: str
     identity: DiskIdentity | None = None  # None: it could not be told which disk this is
     size_bytes: int
+    readonly: bool = False  # the guest cannot write to it
     kind: CaptureKind
     full_reason: str | None = None  # why it is full although an incremental was wished for
     parent_capture_id: CaptureId | None = None

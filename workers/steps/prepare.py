@@ -206,6 +206,7 @@ def _prepare_disk(
         source_format=disk.source_format,
         identity=None if isinstance(identity, Unknown) else identity,
         size_bytes=size_bytes,
+        readonly=disk.readonly,
         kind=CaptureKind.INCREMENTAL if proven else CaptureKind.FULL,
         full_reason=reason,
         parent_capture_id=proven.capture_id if proven else None,

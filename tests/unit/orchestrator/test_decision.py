@@ -99,6 +99,23 @@ def test_a_host_that_has_not_answered_is_waited_for_until_the_deadline() -> None
     assert (late.state, late.faults[0].code, late.faults[0].host) == (RunState.RELEASING, "host-silent", "host-b")
 
 
+@pytest.mark.case("P2")
+@pytest.mark.parametrize("policy", list(Policy))
+def test_guests_on_two_hosts_that_share_a_disk_are_not_held(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "orchestrator.sharing.shared_faults", lambda results: {BETA: TROUBLE} if len(results) == 2 else {}
+    )
+    following = decision.after_prepare(
+        run(RunState.PREPARING, policy, members=(), kept=()), [prepared("host-a"), prepared("host-b")], NOW, SETTINGS
+    )
+    assert following is not None
+    assert following.faults == (TROUBLE,)
+    if policy is Policy.ALL:
+        assert (following.state, following.kept) == (RunState.RELEASING, ())
+    else:
+        assert (following.state, following.kept, following.members) == (RunState.HOLDING, (ALPHA,), ("host-a",))
+
+
 def test_all_prepared_means_hold() -> None:
     following = decision.after_prepare(
         run(RunState.PREPARING, members=(), kept=()), [prepared("host-a"), prepared("host-b")], NOW, SETTINGS

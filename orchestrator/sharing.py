@@ -1,0 +1,105 @@
+"""Guests of one capture, on different hosts, that write to one piece of storage. Pure.
+
+A host compares what its own guests use; only here are the disks of all hosts known. The same path on two hosts is not the same
+disk, so storage is compared only by what names it everywhere:
+
+| storage | compared by |
+|---|---|
+| block device | WWID |
+| RBD image, mapped by the kernel | cluster's id, pool, image id |
+| iSCSI | target's name and LUN |
+| NBD, HTTP, … | the name, and servers that are not a host's own |
+
+An RBD image that QEMU opens is known by its pool and name only, which two clusters may both have; it is not compared.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import shlex
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Final, NamedTuple
+
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.identity import Layer
+from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
+from freezeframe.errors import EXIT_REFUSED, FreezeframeError
+
+_WORLD_WIDE: Final = ("WWID", "SCSI WWID")
+
+
+class SharedDiskError(FreezeframeError):
+    """Guests on two hosts of a capture write to one disk."""
+
+    code = "disk-shared"
+    exit_code = EXIT_REFUSED
+
+
+class _Use(NamedTuple):
+    host_id: str
+    guest: PreparedGuest
+    disk: PreparedDisk
+
+
+def shared_faults(results: Sequence[PrepareResult]) -> dict[str, Fault]:
+    """Return a fault for each prepared guest with a disk that a guest on another host writes to, by UUID."""
+    uses: dict[str, list[_Use]] = {}
+    for result in results:
+        for guest in result.guests:
+            for disk in guest.disks if guest.fault is None else ():
+                for key in everywhere_keys(disk):
+                    uses.setdefault(key, []).append(_Use(result.host_id, guest, disk))
+    faults: dict[str, Fault] = {}
+    for same in uses.values():
+        for own, other in permutations(same, 2):
+            if own.guest.guest_uuid != other.guest.guest_uuid and not other.disk.readonly:
+                faults.setdefault(own.guest.guest_uuid, _fault(own, other))
+    return faults
+
+
+def _fault(own: _Use, other: _Use) -> Fault:
+    choice = shlex.quote(f"{own.guest.name}:{own.disk.target}")
+    error = SharedDiskError(
+        f"Disk {own.disk.target} of guest {own.guest.name} cannot be captured: guest {other.guest.name} on host "
+        f"{other.host_id} writes to the same storage ({own.disk.source}).",
+        advice=f"Leave it out with --skip-disk {choice} if you can do without it.",
+    )
+    return Fault.of(error, guest=own.guest.name, host=own.host_id)
+
+
+def everywhere_keys(disk: PreparedDisk) -> set[str]:
+    """Return keys of the storage that a disk writes to, equal on all hosts for the same storage; none if nothing is known."""
+    if disk.identity is None:
+        return set()
+    layers = [disk.identity.active, *([disk.identity.data_file] if disk.identity.data_file else [])]
+    return {key for layer in layers if (key := _key(layer)) is not None}
+
+
+def _key(layer: Layer) -> str | None:
+    facts = layer.facts
+    part = facts.get("partition", "")
+    for name in _WORLD_WIDE:
+        if name in facts:
+            return f"wwid {facts[name]} {part}"
+    if "cluster_fsid" in facts:
+        return f"rbd {sorted(facts.items())}"
+    if layer.kind != "network":
+        return None
+    if facts.get("protocol") == "iscsi":
+        return f"iscsi {facts.get('name')}"
+    servers = facts.get("servers", "").split()
+    if not servers or any(_is_local(server) for server in servers):
+        return None
+    return f"network {sorted(facts.items())}"
+
+
+def _is_local(server: str) -> bool:
+    """Return True for a server that is another one on each host: a socket's path, or an address of the host itself."""
+    name = server.rpartition(":")[0].strip("[]")
+    if server.startswith("/") or name in {"", "localhost"} or name.startswith("localhost."):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
