@@ -5,7 +5,7 @@ Words
     host      a process tree in mount, PID, network, UTS and IPC namespaces of its own, with its own libvirtd
     init      process 1 of a host; when it is killed the kernel kills all else on that host
     cable     the veth pair between a host's eth0 and the lab's bridge; `cut` pulls it, `mend` plugs it in
-    kit       the kernel and initramfs that guests boot, cached outside the lab (ops.lab.kit)
+    kit       the kernel and initramfs that guests boot, cached outside the lab (ops.lab.kit); each lab has a copy
     workload  the writers in a guest, one a disk: numbered records, synced, and remembered in the guest's memory
 
     <directory>/lab.json               the state: ids, addresses, the processes we started

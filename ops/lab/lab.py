@@ -24,6 +24,10 @@ from ops.lab.state import FILE_NAME, LabState
 #: On top of a boot's: both together, with 256 MiB, were seen to take more than 90 s on two busy cores.
 _FILL_S_PER_MIB = 0.5
 
+#: No host has this name. libvirt gives these files to QEMU's user and counts in their attributes who uses them; a host that
+#: is killed never gives them back, and the next lab's libvirt would refuse them.
+_OWN_KIT = ".kit"
+
 _T = TypeVar("_T")
 
 
@@ -46,9 +50,11 @@ class Lab:
         directory.chmod(daemon.PASSABLE)
         daemon.check_passable(directory)
         state = first_state(spec, kit)
+        state.kit = directory / _OWN_KIT
         state.save(directory)
         lab = cls(directory, state)
         try:
+            kit.copy_to(state.kit)
             lab._start(spec)
         except BaseException:
             lab.down()

@@ -46,6 +46,14 @@ class Kit:
     def initramfs(self) -> Path:
         return self.directory / "initramfs"
 
+    def copy_to(self, directory: Path) -> None:
+        """Make a copy of what guests boot from, without the files' attributes."""
+        directory.mkdir()
+        directory.chmod(0o755)
+        for path in (self.kernel, self.initramfs):
+            shutil.copyfile(path, directory / path.name)
+            (directory / path.name).chmod(0o644)
+
     @classmethod
     def ensure(cls, cache: Path | None = None) -> Self:
         """The kit of the versions that apt offers now, made if it is not there: about ten seconds, once."""
