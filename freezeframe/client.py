@@ -77,14 +77,14 @@ class Client:
     def ask(self, request: CaptureRequest) -> None:
         """Put a request on the orchestrator's queue. Asking twice with one id is asking once."""
         with _reaching_redis():
-            self._redis.ping()
+            seconds, micros = self._redis.time()
             app = bus.celery_app("client", self._settings)
             with app.connection_for_write() as connection:
                 app.send_task(
                     names.INTAKE_TASK,
-                    args=[request.model_dump(mode="json")],
+                    # by Redis's clock, since Celery's `expires` goes by ours and drops without a word
+                    args=[request.model_dump(mode="json"), (seconds + PICK_UP_S) * 1_000_000 + micros],
                     queue=names.ORCHESTRATOR_QUEUE,
-                    expires=PICK_UP_S,
                     ignore_result=True,
                     connection=connection,
                 )
@@ -150,6 +150,14 @@ class Client:
         """All hosts that were heard of."""
         with _reaching_redis():
             return presence.known_hosts(self._redis)
+
+    def forget_host(self, host_id: str) -> presence.KnownHost | None:
+        """Take a host that is down out of the inventory; the host as it was, None if there was none. One that is up stays."""
+        with _reaching_redis():
+            found = next((one for one in presence.known_hosts(self._redis) if one.entry.host_id == host_id), None)
+            if found is not None and not found.alive:
+                presence.forget(self._redis, host_id)
+            return found
 
 
 def _parse(fields: dict[str, str]) -> AnyEvent | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import cast
 
@@ -39,6 +40,26 @@ def publish(client: redis.Redis, entry: HostEntry) -> None:
     pipeline.set(names.host_key(entry.host_id), entry.model_dump_json(), ex=REMEMBERED_S)
     pipeline.set(names.alive_key(entry.host_id), "1", ex=ALIVE_S)
     pipeline.execute()
+
+
+def clock_ahead_s(client: redis.Redis) -> float:
+    """Return by how many seconds this machine's clock is ahead of Redis's. Raises redis errors."""
+    before = time.time()
+    seconds, micros = client.time()
+    return (before + time.time()) / 2 - (seconds + micros / 1e6)
+
+
+def forget(client: redis.Redis, host_id: str) -> bool:
+    """Take a host out of the inventory, with what waits for it; False if there is none of that id. Raises redis errors.
+
+    A host that is up publishes itself again.
+    """
+    queues = [names.control_queue(host_id), names.data_queue(host_id)]
+    kept = [f"{kind}.host.{host_id}" for kind in ("unacked", "unacked_index", "unacked_mutex")]
+    pipeline = client.pipeline()
+    pipeline.delete(names.host_key(host_id))
+    pipeline.delete(names.alive_key(host_id), *queues, *kept)
+    return bool(pipeline.execute()[0])
 
 
 def known_hosts(client: redis.Redis) -> list[KnownHost]:

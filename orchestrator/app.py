@@ -47,14 +47,14 @@ def orchestrator() -> Orchestrator:
 
 
 @app.task(name=names.INTAKE_TASK, ignore_result=True)  # type: ignore[untyped-decorator]
-def intake(payload: dict[str, Any]) -> None:
-    """Take in a request for a capture."""
+def intake(payload: dict[str, Any], not_after_us: int | None = None) -> None:
+    """Take in a request for a capture, which its caller gives up at `not_after_us` of Redis's clock."""
     try:
         request = CaptureRequest.model_validate(payload)
     except ValidationError as error:
         log.warning("unreadable request", faults=error.error_count())
         return
-    take_in_patiently(orchestrator(), request)
+    take_in_patiently(orchestrator(), request, not_after_us)
 
 
 @app.task(name=names.LOOK_TASK, ignore_result=True)  # type: ignore[untyped-decorator]

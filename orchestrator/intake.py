@@ -16,9 +16,9 @@ from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import RunState, WantedKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.presence import known_hosts
-from orchestrator import decision, metrics, sessions
+from orchestrator import clocks, decision, metrics, sessions
 from orchestrator.look import Orchestrator
-from orchestrator.planner import left_out, parent_disks, plan_hosts
+from orchestrator.planner import left_out, parent_disks, plan_hosts, unfit_faults
 from orchestrator.receipt import receipt_of
 from orchestrator.run import Run
 
@@ -30,7 +30,12 @@ PATIENCE_S = 20.0
 PAUSE_S = 0.5
 
 
-def take_in_patiently(orchestrator: Orchestrator, request: CaptureRequest, patience_s: float = PATIENCE_S) -> None:
+def take_in_patiently(
+    orchestrator: Orchestrator,
+    request: CaptureRequest,
+    not_after_us: int | None = None,
+    patience_s: float = PATIENCE_S,
+) -> None:
     """Take in a request, again while Redis is away or refuses: its message is acknowledged, so it would be lost.
 
     The caller waits no longer for its first event than this. Raises redis errors after that.
@@ -38,7 +43,7 @@ def take_in_patiently(orchestrator: Orchestrator, request: CaptureRequest, patie
     until = time.monotonic() + patience_s
     while True:
         try:
-            take_in(orchestrator, request)
+            take_in(orchestrator, request, not_after_us)
         except redis.RedisError as error:
             if time.monotonic() > until:
                 log.warning("request lost", capture=request.capture_id, why=redis_fault.words_of(error))
@@ -49,7 +54,7 @@ def take_in_patiently(orchestrator: Orchestrator, request: CaptureRequest, patie
             return
 
 
-def take_in(orchestrator: Orchestrator, request: CaptureRequest) -> None:
+def take_in(orchestrator: Orchestrator, request: CaptureRequest, not_after_us: int | None = None) -> None:
     """Plan a request and begin its run. A request that cannot be planned ends at once, with the reason in its receipt."""
     now = datetime.now(UTC)
     blank = Run(
@@ -61,9 +66,10 @@ def take_in(orchestrator: Orchestrator, request: CaptureRequest) -> None:
         due_at=now,
     )
     try:
+        _check_clocks(orchestrator, request, now, not_after_us)
         # before anything is looked for that garbage collection might take away: the parents' manifests to begin with
         orchestrator.repository.sessions.begin(request.capture_id, sessions.PROGRAM)
-        plan = _plan(orchestrator, request)
+        plan, faults = _plan(orchestrator, request)
     except FreezeframeError as error:
         log.info("request refused", capture=request.capture_id, code=error.code)
         run = blank.model_copy(update={"state": RunState.FAILED, "faults": (Fault.of(error),)})
@@ -72,13 +78,23 @@ def take_in(orchestrator: Orchestrator, request: CaptureRequest) -> None:
             metrics.ended(run)
             sessions.end(orchestrator.repository, run)
         return
-    run = decision.enter(blank, RunState.PREPARING, now, orchestrator.settings, plan=plan)
+    run = decision.enter(blank, RunState.PREPARING, now, orchestrator.settings, plan=plan, faults=faults)
     if orchestrator.runs.create(run):
         log.info("run begins", capture=request.capture_id, hosts=len(plan.hosts))
         orchestrator.dispatch(run)
 
 
-def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> Plan:
+def _check_clocks(orchestrator: Orchestrator, request: CaptureRequest, now: datetime, not_after_us: int | None) -> None:
+    """Raise ClockError, RequestDateError, LateRequestError. Raises redis errors."""
+    redis_now = clocks.redis_time(orchestrator.redis.time())
+    clocks.check_own(now, redis_now)
+    clocks.check_in_time(not_after_us, redis_now)
+    newest = next(iter(orchestrator.repository.capture_ids()), None)
+    clocks.check_request(request.capture_id, redis_now, newest)
+
+
+def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> tuple[Plan, tuple[Fault, ...]]:
+    """Return the plan, and what policy `degrade` goes on without."""
     repository = orchestrator.repository
     manifests = repository.manifests() if request.kind is WantedKind.AUTO else []
 
@@ -89,7 +105,7 @@ def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> Plan:
 
     known = known_hosts(orchestrator.redis)
     hosts = plan_hosts(request, known, parents_of)
-    return Plan(
+    plan = Plan(
         capture_id=request.capture_id,
         epoch=orchestrator.runs.next_epoch(),
         method=request.method,
@@ -98,3 +114,4 @@ def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> Plan:
         hosts=hosts,
         left_out=left_out(request, known),
     )
+    return plan, unfit_faults(request, known)

@@ -131,7 +131,7 @@ def send(app: Celery, step: Step, orders: Sequence[Order]) -> None:
             names.STEP_TASKS[step],
             args=[order.model_dump(mode="json")],
             queue=names.step_queue(step, order.host_id),
-            expires=order.not_after,
+            # no `expires`: Celery drops such a task by the host's clock without a word; the host's own code refuses late orders
             # what Flower shows instead of a page of JSON
             argsrepr=f"({order.capture_id}, {order.host_id}{', ' if order.part else ''}{order.part})",
         )

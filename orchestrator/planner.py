@@ -6,11 +6,14 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from freezeframe import naming
+from freezeframe.contract.fault import Fault
 from freezeframe.contract.plan import DiskPlan, GuestPlan, HostPlan, LeftOutGuest, ParentDisk
 from freezeframe.contract.request import CaptureRequest, DiskChoice, HoldChoice
-from freezeframe.contract.words import HoldKind
+from freezeframe.contract.words import HoldKind, Policy
+from freezeframe.errors import FreezeframeError
 from freezeframe.presence import KnownHost, Place, places
 from freezeframe.repository import Manifest, find_parents
+from orchestrator.clocks import host_trouble
 from orchestrator.errors import AmbiguousGuestError, HeldTwiceError, HostDownError, NoGuestsError, UnknownGuestError
 
 #: States of a guest that does not run and still has a QEMU, in virsh's words. It can be captured as it is, without a hold;
@@ -34,14 +37,15 @@ def plan_hosts(
     decrypts = _targets(request.decrypt_disks, chosen)
     holds = _holds(request, chosen)
     by_host: dict[str, list[GuestPlan]] = {}
+    unfit: list[FreezeframeError] = []
     for place in chosen:
         if _stands(request, place, holds):
             continue
-        if not place.host.alive:
-            raise HostDownError(
-                f"Guest {place.guest.name} is on host {place.host.entry.host_id}, which has not been heard of since "
-                f"{place.host.entry.at:%Y-%m-%d %H:%M:%S} UTC."
-            )
+        if (trouble := _host_trouble(place)) is not None:
+            if request.policy is Policy.ALL:
+                raise trouble
+            unfit.append(trouble)
+            continue
         guest_uuid = place.guest.guest_uuid
         guest = GuestPlan(
             guest_uuid=guest_uuid,
@@ -52,6 +56,8 @@ def plan_hosts(
             decrypt=tuple(decrypts.get(guest_uuid, ())),
         )
         by_host.setdefault(place.host.entry.host_id, []).append(guest)
+    if not by_host and unfit:
+        raise unfit[0]
     if not by_host:
         standing = ", ".join(f"{place.guest.name} ({place.guest.state})" for place in chosen)
         raise NoGuestsError(
@@ -69,6 +75,30 @@ def left_out(request: CaptureRequest, hosts: Sequence[KnownHost]) -> tuple[LeftO
         LeftOutGuest(guest=place.guest.name, host=place.host.entry.host_id, reason=STANDING[place.guest.state])
         for place in chosen
         if _stands(request, place, holds)
+    )
+
+
+def unfit_faults(request: CaptureRequest, hosts: Sequence[KnownHost]) -> tuple[Fault, ...]:
+    """Return a fault for each guest that policy `degrade` goes on without, because of its host."""
+    chosen = _chosen(request, places(list(hosts)))
+    holds = _holds(request, chosen)
+    return tuple(
+        Fault.of(trouble, guest=place.guest.name, host=place.host.entry.host_id)
+        for place in chosen
+        if not _stands(request, place, holds) and (trouble := _host_trouble(place)) is not None
+    )
+
+
+def _host_trouble(place: Place) -> FreezeframeError | None:
+    """Return why a guest's host cannot take part: it is down, or its clock is wrong."""
+    entry = place.host.entry
+    if place.host.alive:
+        return host_trouble(place.host)
+    return HostDownError(
+        f"Guest {place.guest.name} is on host {entry.host_id}, which has not been heard of since "
+        f"{entry.at:%Y-%m-%d %H:%M:%S} UTC.",
+        advice="Look whether the host is up and its control worker runs (`freezeframe hosts`). To capture the rest without it, "
+        f"add --policy degrade; if it is gone for good: `freezeframe hosts forget {naming.shell_word(entry.host_id)}`.",
     )
 
 

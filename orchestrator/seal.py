@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from freezeframe.contract.proof import GuestProof, Proof, consistency, guest_consistency
 from freezeframe.contract.result import HoldResult, PreparedDisk, PreparedGuest, PrepareResult, TransferResult
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest
+from orchestrator.clocks import MOST_APART_S
 from orchestrator.decision import proof_of
 from orchestrator.inherited import warnings_of
 from orchestrator.run import Run
+
+#: What Redis's clock and the orchestrator's may differ by; more is refused at intake.
+APART = timedelta(seconds=MOST_APART_S)
 
 
 def manifest_of(
@@ -48,10 +52,13 @@ def manifest_of(
 
 
 def _instant(proof: Proof, run: Run) -> datetime:
-    """When the instant was, for people: the barrier's release by Redis's clock; without one, when the hold was due."""
+    """When the instant was, for people and retention: the barrier's release by Redis's clock, within the run by our own.
+
+    Redis's is a wall clock, which may be set while a capture runs. Without a release: when the hold was due.
+    """
     if proof.release_us is None:
         return run.entered_at
-    return datetime.fromtimestamp(proof.release_us / 1e6, UTC)
+    return min(max(datetime.fromtimestamp(proof.release_us / 1e6, UTC), run.asked_at - APART), run.entered_at + APART)
 
 
 def _guest_capture(

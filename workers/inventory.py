@@ -62,7 +62,9 @@ def publish_forever(host: Host, stop: threading.Event, looks: Looks | None = Non
     """Publish until told to stop. Trouble is logged and silences the host: it then counts as down, which it is."""
     while not stop.is_set():
         try:
-            presence.publish(host.redis, entry_of(host, looks))
+            entry = entry_of(host, looks)
+            measured = {"clock_ahead_s": presence.clock_ahead_s(host.redis)}
+            presence.publish(host.redis, entry.model_copy(update=measured))
         except (FreezeframeError, redis.RedisError) as error:
             log.warning("not published", why=str(error))
         except Exception:  # a defect; the next try may do better

@@ -25,7 +25,8 @@ class Decided:
     def __init__(self, repository: Repository, retention: Retention, selection: Selection) -> None:
         self._repository, self._retention = repository, retention
         self._damaged: list[str] = []
-        known = [Candidate.of(one) for one in repository.each_manifest(self._note)]
+        stored_at = repository.stored_at()
+        known = [Candidate.of(one, stored_at.get(one.capture_id)) for one in repository.each_manifest(self._note)]
         self._plan = plan([one for one in known if one.selected_by(selection)], retention, datetime.now(UTC))
         self._warnings = _warnings(self._plan, known)
 
@@ -82,7 +83,10 @@ def _warnings(made: Plan, known: list[Candidate]) -> list[str]:
             for one in made.series
             if one.label_lost
         ),
-        *(f"capture {one} is dated later than now; it is kept, and not counted." for one in ahead),
+        *(
+            f"capture {one} is dated later than now, or than it was stored; it is kept, and not counted."
+            for one in ahead
+        ),
     ]
 
 

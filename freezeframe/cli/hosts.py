@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
 from rich.text import Text
 
 from freezeframe.cli.address import bus_settings
+from freezeframe.cli.completion import host_ids
 from freezeframe.cli.output import AsJson, out, print_json, table, when_text
+from freezeframe.cli.verbs import VerbGroup
 from freezeframe.client import Client
+from freezeframe.errors import EXIT_NOT_FOUND, EXIT_REFUSED, FreezeframeError
 from freezeframe.presence import KnownHost
 
+hosts = typer.Typer(add_completion=False, cls=VerbGroup, invoke_without_command=True)
 
-def hosts(*, as_json: AsJson = False) -> None:
-    """List the hosts that were heard of, those that are down too."""
+
+class HostAliveError(FreezeframeError):
+    """The host is up."""
+
+    code = "host-alive"
+    exit_code = EXIT_REFUSED
+    advice = "End its workers first; a host that is up publishes itself again."
+
+
+class UnknownHostError(FreezeframeError):
+    """No host of this id has been heard of."""
+
+    code = "unknown-host"
+    exit_code = EXIT_NOT_FOUND
+    advice = "`freezeframe hosts` lists those that have been."
+
+
+@hosts.callback()
+def list_hosts(ctx: typer.Context, *, as_json: AsJson = False) -> None:
+    """List the hosts that were heard of, those that are down too; `hosts forget` takes one out that is gone for good."""
+    if ctx.invoked_subcommand is not None:
+        return
     known = Client(bus_settings()).hosts()
     if as_json:
         print_json({"hosts": [{"alive": host.alive, **host.entry.model_dump(mode="json")} for host in known]})
@@ -27,6 +54,35 @@ def hosts(*, as_json: AsJson = False) -> None:
                 out().print(
                     f"Host {host.entry.host_id} could not undo capture {stuck.capture_id}: {problem}", markup=False
                 )
+
+
+@hosts.command("forget")
+def forget(
+    host: Annotated[
+        str,
+        typer.Argument(metavar="HOST", help="A host's id.", autocompletion=host_ids, show_default=False),
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Take a host that is gone for good out of the inventory, with its guests and the orders that wait for it.
+
+    Captures that it took part in stay in the repository. A host that is up is refused. If it comes back it is known again.
+
+    Exit code: 0 done; 3 the host is up; 4 there is none of that id; 6 Redis does not answer.
+    """
+    forgotten = Client(bus_settings()).forget_host(host)
+    if forgotten is None:
+        raise UnknownHostError(f"No host {host} has been heard of.")
+    if forgotten.alive:
+        raise HostAliveError(f"Host {host} is up.")
+    guests = [guest.name for guest in forgotten.entry.guests]
+    if as_json:
+        print_json({"forgotten": host, "guests": guests})
+    else:
+        out().print(
+            f"Host {host} is forgotten, with {len(guests)} guest{'' if len(guests) == 1 else 's'}.", soft_wrap=True
+        )
 
 
 def state_text(host: KnownHost) -> Text:

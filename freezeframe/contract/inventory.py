@@ -25,6 +25,7 @@ class StuckCapture(Shape):
 class HostEntry(Message):
     host_id: HostId
     at: datetime
+    clock_ahead_s: float | None = None  # of Redis's clock, as this host measured it; below 0: behind
     freezeframe_version: str
     libvirt_version: str
     qemu_version: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from freezeframe.repository.age import credible
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -23,9 +25,11 @@ class Candidate:
     group: str | None
     tags: tuple[str, ...]
     consistency: Consistency
+    contradicted: bool = False  # dated later than the store has it
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Candidate:
+    def of(cls, manifest: Manifest, stored_at: datetime | None = None) -> Candidate:
+        """`stored_at` is the manifest's time by the store's clock, which a later instant contradicts."""
         guests = sorted((guest.name, guest.guest_uuid) for guest in manifest.guests)
         return cls(
             capture_id=manifest.capture_id,
@@ -34,6 +38,7 @@ class Candidate:
             group=manifest.group,
             tags=tuple(sorted(set(manifest.tags))),
             consistency=manifest.consistency,
+            contradicted=stored_at is not None and credible(manifest.instant.at, stored_at) != manifest.instant.at,
         )
 
     @property

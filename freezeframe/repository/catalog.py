@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from freezeframe.repository.age import newest_first
 from freezeframe.repository.errors import (
     AlreadyExists,
     CaptureNotFound,
@@ -21,6 +22,7 @@ from freezeframe.repository.objects import unreadable_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from freezeframe.repository.manifest import DiskCapture
     from freezeframe.repository.objects import Objects
@@ -34,9 +36,17 @@ class Catalog:
         self._store = objects.store
 
     def capture_ids(self) -> list[str]:
-        """Newest first. What is no manifest by its name is passed over."""
-        found = (self._objects.protection.capture_id_of(name) for name in self._store.names(MANIFESTS))
-        return sorted((one for one in found if one is not None), reverse=True)
+        """Return all captures, newest first. What is no manifest by its name is passed over."""
+        return newest_first(self.stored_at())
+
+    def stored_at(self) -> dict[str, datetime]:
+        """Return the times of all manifests by the store's clock, by their captures."""
+        found = {}
+        for entry in self._store.entries(MANIFESTS):
+            capture_id = self._objects.protection.capture_id_of(entry.name)
+            if capture_id is not None:
+                found[capture_id] = entry.modified
+        return found
 
     def load(self, capture_id: str) -> Manifest:
         """Raises CaptureNotFound and ManifestDamaged."""

@@ -26,12 +26,14 @@ class Parent:
 def find_parents(manifests: Iterable[Manifest], guest_uuid: str) -> list[Parent]:
     """For each disk of a guest, the newest sealed capture of it that has a checkpoint; newest first.
 
+    `manifests` are newest first, as the repository lists them: an id's own time may be wrong.
+
     A disk is what it is, not where it is plugged in: a target under which two disks were captured has two. A later capture
     without a checkpoint (a disk that was raw for a while, say) does not hide it: the checkpoint's bitmap went on recording.
     Whether the disk is still the same, and the checkpoint sound, is for the host to prove.
     """
     newest: dict[tuple[str, str | None], Parent] = {}
-    for manifest in sorted(manifests, key=lambda manifest: manifest.capture_id, reverse=True):
+    for manifest in manifests:
         for guest, disk in manifest.disks():
             if guest.guest_uuid == guest_uuid and disk.checkpoint is not None:
                 key = disk.target, disk.identity.key if disk.identity else None

@@ -185,6 +185,10 @@ class Repository:
         """As `manifests`, with one in memory at a time."""
         return self._catalog.each(on_damaged)
 
+    def stored_at(self) -> dict[str, datetime]:
+        """When each capture's manifest was stored, by the store's clock."""
+        return self._catalog.stored_at()
+
     def capture_ids(self) -> list[str]:
         """The ids of all captures, newest first; reads no manifest."""
         return self._catalog.capture_ids()

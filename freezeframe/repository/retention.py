@@ -13,7 +13,8 @@
   costs none of those that there are. While there are fewer such periods than it is to keep, it keeps the oldest capture
   too: else a rule of years would keep nothing old until the first year is over.
 - `keep_within` counts back from the newest capture, not from now; so when captures stop, it forgets no more of them.
-- A capture that is dated later than now is kept and not counted: some clock was wrong, and it would stand in for the newest.
+- A capture that is dated later than now, or than the store has it, is kept and not counted: some clock was wrong, and it would
+  stand in for the newest.
 - One that proves less than `min_consistency` is not counted by rules that count. It is kept while no counted one is newer.
 
 What follows from that, and is tested as such: deciding about what is left forgets nothing more; a rule with a higher count
@@ -53,7 +54,7 @@ class Rule(StrEnum):
     WITHIN = "within"
     TAG = "tag"
     NOTHING_BETTER = "nothing-better"  # it proves less than what counts, and nothing that counts is newer
-    AHEAD = "ahead"  # it is dated later than now
+    AHEAD = "ahead"  # it is dated later than now, or than the store has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,9 @@ def judge(series: Iterable[Candidate], retention: Retention, now: datetime) -> l
 
 def _kept(captures: Sequence[Candidate], retention: Retention, now: datetime) -> Iterator[tuple[Candidate, Reason]]:
     calendar = Calendar.of(utc=retention.utc)
-    yield from ((one, Reason(Rule.AHEAD)) for one in captures if one.at > now)
-    past = [one for one in captures if one.at <= now]
+    ahead = [one for one in captures if one.at > now or one.contradicted]
+    yield from ((one, Reason(Rule.AHEAD)) for one in ahead)
+    past = [one for one in captures if one.at <= now and not one.contradicted]
     counted = [one for one in past if RANK[one.consistency] <= RANK[retention.min_consistency]]
     yield from ((one, Reason(Rule.LAST)) for one in islice(counted, _most(retention.keep_last)))
     for period, count in (

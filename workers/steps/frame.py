@@ -24,6 +24,7 @@ import redis
 import structlog
 from pydantic import ValidationError
 
+from freezeframe import presence
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import HoldOrder, Order
@@ -244,9 +245,18 @@ def _check_order(host: Host, step: Step, order: Order) -> None:
     if order.host_id != host.host_id:
         raise ForeignOrderError(f"The order is for host {order.host_id}, and this is {host.host_id}.")
     if datetime.now(UTC) > order.not_after:
-        raise LateOrderError(f"The order was valid until {order.not_after:%H:%M:%S} UTC only.")
+        raise LateOrderError(f"The order was valid until {order.not_after:%H:%M:%S} UTC only.{_clock_words(host)}")
     if step is not Step.RELEASE and host.journal.of(order.capture_id).ended:
         raise LateOrderError("This host has released the capture already, and nobody would release it again.")
+
+
+def _clock_words(host: Host) -> str:
+    """Return what to say of this host's clock, if that may be why an order is late."""
+    try:
+        ahead_s = presence.clock_ahead_s(host.redis)
+    except redis.RedisError:
+        return ""
+    return f" This host's clock is {ahead_s:.0f} s ahead of Redis's." if ahead_s > 1 else ""
 
 
 def _publish(host: Host, step: Step, order: Order, text: str) -> None:

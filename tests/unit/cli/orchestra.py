@@ -53,7 +53,7 @@ def _play(settings: BusSettings, score: Score, taken: queue.Queue[dict[str, Any]
                 continue
             message.ack()
             request = CaptureRequest.model_validate(message.payload[0][0])
-            taken.put({"request": request, **message.headers})
+            taken.put({"request": request, "not_after_us": message.payload[0][1], **message.headers})
             _tell(client, request, score(request))
             break
     client.close()

@@ -113,3 +113,44 @@ def test_an_address_of_the_settings_comes_first(place: Path, monkeypatch: pytest
     address_file().write_text("redis://:x@127.0.0.1:7/0\n")
     assert bus_settings(0.5).redis_url.get_secret_value() == "redis://127.0.0.1:8/0"
     assert bus_settings(0.5).redis_timeout_s == 0.5
+
+
+@pytest.mark.case("S1")
+def test_a_host_that_is_gone_is_forgotten_with_what_waits_for_it(run: Run, two_hosts: None, bus: BusSettings) -> None:
+    with contextlib.closing(bus_module.connect(bus)) as client:
+        queue = names.control_queue("host-b.example")
+        client.rpush(queue, "an order")
+        ran = run("hosts", "forget", "host-b.example")
+        assert (ran.exit_code, ran.stdout) == (0, "Host host-b.example is forgotten, with 2 guests.\n")
+        assert not client.exists(queue)
+        assert not client.exists(names.host_key("host-b.example"))
+    assert [host["host_id"] for host in run("hosts", "--json").document["hosts"]] == ["host-a.example"]
+    assert "host-b" not in run("guests").stdout
+
+
+@pytest.mark.case("S1")
+def test_a_host_that_is_up_is_not_forgotten(run: Run, two_hosts: None) -> None:
+    ran = run("hosts", "forget", "host-a.example", "--json")
+    assert (ran.exit_code, ran.document["error"]["code"]) == (3, "host-alive")
+    assert len(run("hosts", "--json").document["hosts"]) == 2
+
+
+@pytest.mark.case("S1")
+def test_a_host_that_nobody_knows_is_told(run: Run, two_hosts: None) -> None:
+    ran = run("hosts", "forget", "host-z", "--json")
+    assert (ran.exit_code, ran.document["error"]["code"]) == (4, "unknown-host")
+    assert run("hosts", "forget", "--help").exit_code == 0
+
+
+@pytest.mark.case("S1")
+def test_forgetting_prints_one_document(run: Run, two_hosts: None) -> None:
+    document = run("hosts", "forget", "host-b.example", "--json").document
+    assert document == {"forgotten": "host-b.example", "guests": ["db-b", "old-b"]}
+
+
+@pytest.mark.case("S2")
+def test_a_host_measures_its_clock_against_redis(bus: BusSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(bus_module.connect(bus)) as client:
+        assert abs(presence.clock_ahead_s(client)) < 60
+        monkeypatch.setattr(client, "time", lambda: (1_000_000_000, 500_000))
+        assert presence.clock_ahead_s(client) > 7e8

@@ -12,6 +12,7 @@ from orchestrator import intake
 from orchestrator.look import Orchestrator
 
 REQUEST = CaptureRequest(capture_id="01KAAAAAAAAAAAAAAAAAAAAAAA", every_guest=True)
+NOT_AFTER_US = 1_900_000_000_000_000
 NOBODY = cast("Orchestrator", None)
 
 
@@ -22,7 +23,8 @@ class Refusing:
         self.left = times
         self.taken: list[CaptureRequest] = []
 
-    def __call__(self, orchestrator: Orchestrator, request: CaptureRequest) -> None:
+    def __call__(self, orchestrator: Orchestrator, request: CaptureRequest, not_after_us: int | None) -> None:
+        assert not_after_us == NOT_AFTER_US
         if self.left:
             self.left -= 1
             raise redis.ResponseError("MISCONF Redis is configured to save RDB snapshots")
@@ -34,7 +36,7 @@ def test_a_request_outlives_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     refusing = Refusing(3)
     monkeypatch.setattr(intake, "take_in", refusing)
     monkeypatch.setattr(intake, "PAUSE_S", 0)
-    intake.take_in_patiently(NOBODY, REQUEST)
+    intake.take_in_patiently(NOBODY, REQUEST, NOT_AFTER_US)
     assert refusing.taken == [REQUEST]
 
 
@@ -43,5 +45,5 @@ def test_a_request_that_its_caller_has_given_up_is_not_begun(monkeypatch: pytest
     refusing = Refusing(3)
     monkeypatch.setattr(intake, "take_in", refusing)
     with pytest.raises(redis.ResponseError):
-        intake.take_in_patiently(NOBODY, REQUEST, patience_s=-1)
+        intake.take_in_patiently(NOBODY, REQUEST, NOT_AFTER_US, patience_s=-1)
     assert refusing.taken == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import cast
 
 import pytest
 import redis
+from ulid import ULID
 
 from freezeframe import bus, presence
 from freezeframe.contract import names
@@ -26,7 +28,7 @@ from orchestrator.look import Orchestrator
 from orchestrator.reconcile import DISPATCH_GRACE, Reconciler
 from orchestrator.run import Runs
 
-CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+CAPTURE = str(ULID())  # asked for now: requests that are dated otherwise are refused
 ALPHA, BETA = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
 HOSTS = {"host-a": ALPHA, "host-b": BETA}
 
@@ -282,3 +284,77 @@ def test_the_reconciler_ends_the_session_of_a_run_that_is_lost(
     Reconciler(orchestrator).reconcile()
     assert session_state(orchestrator) is (SessionState.FAILED if ended else SessionState.OPEN)
     assert other.load("01KBBBBBBBBBBBBBBBBBBBBBBB").state is SessionState.OPEN
+
+
+def refusal(orchestrator: Orchestrator, capture_id: str) -> Fault:
+    loaded = orchestrator.runs.load(capture_id)
+    assert loaded is not None
+    assert loaded[0].state is RunState.FAILED
+    assert loaded[0].receipt is not None
+    assert waiting(orchestrator, Step.PREPARE) == [0, 0]  # nobody was asked for anything
+    return loaded[0].receipt.faults[0]
+
+
+@pytest.mark.case("S7")
+@pytest.mark.parametrize("days", [400, -400])
+def test_a_request_from_another_time_ends_with_the_reason(
+    orchestrator: Orchestrator, days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dated = str(ULID.from_datetime(datetime.now(UTC) + timedelta(days=days)))
+    monkeypatch.setattr(Repository, "capture_ids", lambda _self: [str(ULID())])
+    ask(orchestrator, capture_id=dated)
+    assert refusal(orchestrator, dated).code == "request-date"
+
+
+def test_a_request_that_waited_for_too_long_is_answered(orchestrator: Orchestrator) -> None:
+    take_in(orchestrator, CaptureRequest(capture_id=CAPTURE, every_guest=True), not_after_us=1)
+    assert refusal(orchestrator, CAPTURE).code == "late-request"
+
+
+@pytest.mark.case("S7")
+def test_a_redis_whose_clock_went_back_gives_no_epoch(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = orchestrator.runs.next_epoch()
+    monkeypatch.setattr(orchestrator.redis, "time", lambda: (int(datetime.now(UTC).timestamp()) - 86400, 0))
+    ask(orchestrator)
+    assert refusal(orchestrator, CAPTURE).code == "clock"
+    monkeypatch.undo()
+    assert before < orchestrator.runs.next_epoch() < before + 60_000_000
+
+
+@pytest.mark.case("S1")
+def test_degrade_without_a_dead_host_is_done_with_less(orchestrator: Orchestrator) -> None:
+    orchestrator.redis.delete(names.alive_key("host-b"))
+    ask(orchestrator, policy="degrade")
+    assert waiting(orchestrator, Step.PREPARE) == [1, 0]
+    loaded = orchestrator.runs.load(CAPTURE)
+    assert loaded is not None
+    assert [(fault.guest, fault.host) for fault in loaded[0].faults] == [("b", "host-b")]
+    answer_prepare(orchestrator, "host-a")
+    orchestrator.look(CAPTURE)
+    assert state_of(orchestrator) is RunState.HOLDING
+
+
+@pytest.mark.case("S2")
+def test_orders_never_expire_in_the_queue(orchestrator: Orchestrator) -> None:
+    """Celery drops an expired task by the host's clock, before any code of ours; a wrong clock would be silence."""
+    ask(orchestrator)
+    [message] = cast("list[str]", orchestrator.redis.lrange(names.step_queue(Step.PREPARE, "host-a"), 0, -1))
+    assert json.loads(message)["headers"]["expires"] is None
+
+
+def test_a_run_that_went_on_while_its_orders_were_sent_stays_where_it_is(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send_slowly(*_: object) -> None:
+        loaded = orchestrator.runs.load(CAPTURE)
+        assert loaded is not None
+        newer = loaded[0].model_copy(update={"state": RunState.HOLDING, "dispatched": False})
+        assert orchestrator.runs.change(newer, loaded[1])
+
+    monkeypatch.setattr("orchestrator.look.send", send_slowly)
+    ask(orchestrator)
+    loaded = orchestrator.runs.load(CAPTURE)
+    assert loaded is not None
+    assert (loaded[0].state, loaded[0].dispatched) == (RunState.HOLDING, False)

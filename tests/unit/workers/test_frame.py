@@ -322,3 +322,20 @@ def test_a_transfer_that_is_sent_again_while_it_is_at_work_keeps_no_second_proce
     for _ in range(2):
         assert run_step(host, code, order.model_dump(mode="json"))["ok"] is True
     assert done == [order.part]
+
+
+@pytest.mark.case("S2")
+@pytest.mark.parametrize(("ahead_s", "said"), [(300, "This host's clock is 300 s ahead of Redis's."), (0, "")])
+def test_a_late_order_is_answered_with_what_the_clock_says(
+    host: Host,
+    hold_code: StepCode[HoldOrder, HoldResult],
+    monkeypatch: pytest.MonkeyPatch,
+    ahead_s: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr("workers.steps.frame.presence.clock_ahead_s", lambda _client: float(ahead_s))
+    run_step(host, hold_code, hold_order(not_after=datetime(2020, 1, 1, tzinfo=UTC)))
+    result = published(host, Step.HOLD)
+    assert result is not None
+    assert result.fault is not None
+    assert result.fault.message == f"The order was valid until 00:00:00 UTC only. {said}".strip()

@@ -1,0 +1,36 @@
+"""How old captures are. The time in a capture's id is by the clock of the caller, which may be wrong; the store has its own.
+
+    id's time ≤ manifest's time in the store + CLOCKS_APART      believed: a copied repository keeps its order
+    id's time later than that                                    contradicted: the store's time counts
+
+The store's time of a manifest is when it was sealed, or copied: later than its date is no contradiction, earlier is one.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from ulid import ULID
+
+#: What two clocks may differ by before one of them is wrong: file servers without NTP are minutes off.
+CLOCKS_APART: Final = timedelta(minutes=10)
+
+
+def credible(date: datetime, stored_at: datetime) -> datetime:
+    """Return `date`, or the store's time if that contradicts it."""
+    return stored_at if date > stored_at + CLOCKS_APART else date
+
+
+def asked_at(capture_id: str) -> datetime:
+    """Return the time in a capture's id. One that no calendar has is the last that one has."""
+    milliseconds = ULID.from_str(capture_id).milliseconds
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def newest_first(stored: dict[str, datetime]) -> list[str]:
+    """Return captures by age, from the store's times of their manifests."""
+    return sorted(stored, key=lambda one: (credible(asked_at(one), stored[one]), one), reverse=True)

@@ -1,0 +1,93 @@
+"""Clocks that must agree before a capture begins. Pure: each check is given what was measured.
+
+Orders carry a last moment, a capture's id its time, an epoch Redis's. With a wrong clock hosts refuse orders, `latest` and
+retention prefer the wrong capture, and an epoch is higher than all later ones. So a wrong clock is refused by name, before any
+guest is touched. All are measured against Redis's, which every part can ask.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from freezeframe.errors import EXIT_REFUSED, FreezeframeError
+from freezeframe.presence import KnownHost
+from freezeframe.repository.age import asked_at
+
+#: Seconds that a machine's clock may be off. With NTP it is less than one; orders allow for minutes, of which this is a part.
+MOST_APART_S = 15.0
+#: How far a request may be dated ahead; and back, where it would stand behind a capture that is sealed already. More than a
+#: request can wait in a queue; a caller that asks again with the id of a run that there is meets that run, whatever its age.
+MOST_AHEAD = timedelta(minutes=5)
+MOST_BEHIND = timedelta(hours=1)
+
+
+class ClockError(FreezeframeError):
+    """A clock is wrong."""
+
+    code = "clock"
+    exit_code = EXIT_REFUSED
+    advice = "Set the clock of that machine (NTP: `timedatectl`), then capture again. No guest was touched."
+
+
+class RequestDateError(FreezeframeError):
+    """A request is dated by a clock that is wrong."""
+
+    code = "request-date"
+    exit_code = EXIT_REFUSED
+    advice = "Set the clock of the machine that asked (NTP: `timedatectl`), then ask again. No guest was touched."
+
+
+class LateRequestError(FreezeframeError):
+    """A request has waited for longer than its caller does."""
+
+    code = "late-request"
+    exit_code = EXIT_REFUSED
+    advice = "The orchestrator was away or busy: ask again."
+
+
+def drift_text(ahead_s: float) -> str:
+    """Return `300 s ahead of Redis's`, `2 s behind Redis's`."""
+    size = f"{abs(ahead_s) / 86400:.1f} days" if abs(ahead_s) > 2 * 86400 else f"{abs(ahead_s):.0f} s"
+    return f"{size} {'ahead of' if ahead_s > 0 else 'behind'} Redis's"
+
+
+def check_own(now: datetime, redis_now: datetime) -> None:
+    """Raise ClockError if this machine's clock and Redis's disagree."""
+    ahead_s = (now - redis_now).total_seconds()
+    if abs(ahead_s) > MOST_APART_S:
+        raise ClockError(
+            f"The orchestrator's clock is {drift_text(ahead_s)}: one of the two is wrong.",
+            advice="Set the clock of the orchestrator's machine, or of Redis's (NTP: `timedatectl`). No guest was touched.",
+        )
+
+
+def check_request(capture_id: str, redis_now: datetime, newest: str | None = None) -> None:
+    """Raise RequestDateError for an id whose time is too far from Redis's. `newest` is the newest sealed capture."""
+    asked = asked_at(capture_id)
+    hidden = newest is not None and newest > capture_id  # `latest` would still mean the other
+    if asked > redis_now + MOST_AHEAD or (hidden and asked < redis_now - MOST_BEHIND):
+        raise RequestDateError(
+            f"The request is dated {asked:%Y-%m-%d %H:%M:%S} UTC, and it is {redis_now:%Y-%m-%d %H:%M:%S} by Redis's clock; "
+            f"at most {MOST_AHEAD.seconds // 60} min ahead and {MOST_BEHIND.seconds // 3600} h back are accepted."
+        )
+
+
+def check_in_time(not_after_us: int | None, redis_now: datetime) -> None:
+    """Raise LateRequestError for a request that its caller has given up, by the same clock as he."""
+    if not_after_us is not None and redis_now.timestamp() * 1e6 > not_after_us:
+        late_s = redis_now.timestamp() - not_after_us / 1e6
+        raise LateRequestError(f"The request was picked up {late_s:.0f} s after its caller had given it up.")
+
+
+def host_trouble(host: KnownHost) -> ClockError | None:
+    """Return why a host cannot take part because of its clock; None if it can, or did not measure."""
+    ahead_s = host.entry.clock_ahead_s
+    if ahead_s is None or abs(ahead_s) <= MOST_APART_S:
+        return None
+    return ClockError(f"The clock of host {host.entry.host_id} is {drift_text(ahead_s)}.")
+
+
+def redis_time(answer: tuple[int, int]) -> datetime:
+    """Return what Redis's TIME answered."""
+    seconds, micros = answer
+    return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros)
