@@ -37,5 +37,6 @@ def receipt_of(
         bytes_read=sum(result.bytes_read for result in transferred),
         bytes_stored=sum(result.bytes_stored for result in transferred),
         faults=run.faults,
-        warnings=(*(warning for guest in guests for warning in guest.warnings), *run.warnings),
+        # of the guests first; the run has some of them too, for a capture that was not sealed
+        warnings=tuple(dict.fromkeys((*(text for guest in guests for text in guest.warnings), *run.warnings))),
     )

@@ -26,10 +26,10 @@ def manifest_of(
     steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
     disks = {(result.guest_uuid, result.target): result for result in transferred}
     chunk_bytes = run.plan.chunk_bytes if run.plan else 0
-    warnings = warnings_of(prepared, transferred)
+    audits = warnings_of(prepared, transferred)
     guests = tuple(
         _guest_capture(result.host_id, guest, disks, proof, steps[guest.guest_uuid], chunk_bytes).model_copy(
-            update={"warnings": tuple(text for guest_uuid, text in warnings if guest_uuid == guest.guest_uuid)}
+            update={"warnings": (*guest.warnings, *(text for uuid, text in audits if uuid == guest.guest_uuid))}
         )
         for result in prepared
         for guest in result.guests
@@ -82,7 +82,6 @@ def _guest_capture(
             _disk_capture(disk, transferred[guest.guest_uuid, disk.target], chunk_bytes) for disk in guest.disks
         ),
         skipped=guest.skipped,
-        warnings=guest.warnings,
     )
 
 

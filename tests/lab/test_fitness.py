@@ -69,11 +69,12 @@ def attach(guest: Guest, image: Path, target: str, more: str = "") -> None:
 def test_a_shareable_disk_in_two_running_guests_is_refused_and_libvirtd_lives(
     system: System, lab: Lab, command: Command, database: Guest, mute: Guest
 ) -> None:
-    image = lab.host(HOST).images / "quorum.raw"
+    image, same = database.folder / "quorum.raw", mute.folder / "quorum.raw"
     qemu_img("create", "-f", "raw", str(image), "16M")
+    same.hardlink_to(image)
     connection = lab.host(HOST).connection()
-    for guest in (database, mute):
-        attach(guest, image, "vdx", "<shareable/>")
+    attach(database, image, "vdx", "<shareable/>")
+    attach(mute, same, "vdx", "<shareable/>")
     outcome = command("capture", database.name, mute.name, "--hold", "pause")
     assert outcome.code == REFUSED
     assert "vdx" in outcome.error["message"]
@@ -89,7 +90,7 @@ def test_a_shareable_disk_in_two_running_guests_is_refused_and_libvirtd_lives(
 def test_a_disk_that_was_attached_live_only_is_captured_and_defined(
     system: System, lab: Lab, command: Command, database: Guest, tmp_path: Path
 ) -> None:
-    image = lab.host(HOST).images / "attached.raw"
+    image = database.folder / "attached.raw"
     image.write_bytes(_MARKER.ljust(1 << 20, b"\0"))
     attach(database, image, "vdl")
     skip = ["--skip-disk", "database:vdx"]
@@ -110,7 +111,8 @@ def test_a_disk_that_was_attached_live_only_is_captured_and_defined(
 @pytest.fixture(scope="module")
 def old_images(lab: Lab, system: System) -> Iterator[Guest]:
     """A guest whose vda is a qcow2 of version 2, and whose vdb is a qcow2 with its data in another file."""
-    folder = lab.host(HOST).images
+    folder = lab.host(HOST).images / "old"
+    folder.mkdir()
     options = {"vda": "compat=0.10", "vdb": f"compat=1.1,data_file={folder / 'vdb.data'},data_file_raw=on"}
     disks = []
     for target, option in options.items():

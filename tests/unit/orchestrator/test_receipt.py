@@ -75,7 +75,7 @@ def test_guests_that_were_left_out_are_named_sealed_or_not() -> None:
 def test_the_warnings_of_guests_are_told_before_the_run_s() -> None:
     made = manifest()
     guest = made.guests[0].model_copy(update={"warnings": ("Disk vdb of guest alpha is not kept still.",)})
-    ended = run(RunState.DONE).model_copy(update={"warnings": ("not undone",)})
+    ended = run(RunState.DONE).model_copy(update={"warnings": (guest.warnings[0], "not undone")})
     receipt = receipt_of(ended, NOW, made.model_copy(update={"guests": (guest,)}), [])
     assert receipt.warnings == ("Disk vdb of guest alpha is not kept still.", "not undone")
 
