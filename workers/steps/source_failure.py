@@ -7,6 +7,7 @@ the export fails ─▶ the watcher gave the backup up?  ─▶ scratch-runs-out
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Final
 
@@ -20,6 +21,7 @@ from workers.host import Host
 from workers.hypervisor import backup
 from workers.hypervisor.errors import GuestGoneError, HypervisorError
 from workers.journal import BackupChange
+from workers.qemu_process import QemuUnknownError
 from workers.scratch.errors import ScratchRunsOutError
 from workers.scratch.open_backups import given_up
 from workers.steps.transfer import transfer as read_disk
@@ -30,6 +32,9 @@ log = structlog.get_logger("transfer")
 NOTICE_S: Final = 10.0
 AFTER_BACKUP_S: Final = 2.0
 LOOK_S: Final = 0.05
+
+#: libvirt's directory of a guest that runs, `domain-<number of the start>-<name>`. [virDomainDefGetShortName]
+_START: Final = re.compile(r"/domain-(\d+)-[^/]*/")
 
 
 class GuestStoppedError(FreezeframeError):
@@ -45,7 +50,7 @@ def transfer(host: Host, order: TransferOrder) -> TransferResult:
     started = _start_id(host, order)
     try:
         return read_disk(host, order)
-    except ExportError as error:
+    except (ExportError, QemuUnknownError) as error:
         _raise_given_up(host, order)
         if (what := _what_stopped(host, order, started)) is not None:
             raise GuestStoppedError(
@@ -61,7 +66,13 @@ def _raise_given_up(host: Host, order: TransferOrder) -> None:
 
 
 def _start_id(host: Host, order: TransferOrder) -> int | None:
-    """Return which start of the guest this is; None if libvirt does not say, which is no reason not to read."""
+    """Return in which start of the guest its backup was begun; None if that is not known, which is no reason not to read.
+
+    The export's socket lies in the directory that libvirt makes for each start of a guest.
+    """
+    for one in reversed(_backups(host, order)):
+        if (match := _START.search(str(one.socket))) is not None:
+            return int(match[1])
     try:
         return host.hypervisor.domain(order.guest_uuid).start_id()
     except HypervisorError:

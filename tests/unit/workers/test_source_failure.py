@@ -15,12 +15,14 @@ from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import TransferOrder
 from freezeframe.contract.result import TransferResult
 from freezeframe.contract.words import CaptureKind
+from freezeframe.errors import FreezeframeError
 from freezeframe.repository.errors import RepositoryNotReadable
 from workers.export import ExportError
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.errors import GuestGoneError, HypervisorError
 from workers.journal import BackupChange, GivenUpChange
+from workers.qemu_process import QemuUnknownError
 from workers.scratch.errors import ScratchRunsOutError
 from workers.steps import source_failure
 from workers.steps.source_failure import GuestStoppedError, transfer
@@ -122,13 +124,14 @@ def test_an_export_that_the_watcher_ended_fails_with_its_reason(
 
 
 @pytest.mark.case("G6")
+@pytest.mark.parametrize("error", [ExportError("closed"), QemuUnknownError("libvirt has no note of the guest's QEMU")])
 @pytest.mark.parametrize("looks", [[False], [True, True, False]])
 def test_a_guest_that_is_shut_down_by_its_user_is_told_as_such(
-    host: Host, guest: Guest, monkeypatch: pytest.MonkeyPatch, looks: list[bool]
+    host: Host, guest: Guest, monkeypatch: pytest.MonkeyPatch, looks: list[bool], error: FreezeframeError
 ) -> None:
     """QEMU closes its exports first, so libvirt may call the guest running for a while."""
-    guest.active = looks
-    reading(monkeypatch, guest, ExportError("closed"), lambda: None)
+    guest.active = list(looks)
+    reading(monkeypatch, guest, error, lambda: None)
     with pytest.raises(GuestStoppedError, match="Guest alpha was shut down while disk vda was read"):
         transfer(host, order())
 
@@ -140,6 +143,21 @@ def test_a_guest_that_ran_again_before_libvirt_was_asked_is_told_as_such(
     guest.start_ids = [7, 8]
     guest.sockets = [None]
     reading(monkeypatch, guest, ExportError("closed"), lambda: None)
+    with pytest.raises(GuestStoppedError, match="was stopped and started again"):
+        transfer(host, order())
+
+
+@pytest.mark.case("G6")
+def test_a_guest_that_was_started_again_before_its_transfer_began_is_told_as_such(
+    host: Host, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transfer waited in the queue; the socket of its backup tells which start of the guest it was."""
+    guest.start_ids = [8]
+    guest.sockets = [None]
+    socket = Path("/var/lib/libvirt/qemu/domain-7-alpha/one.sock")
+    change = BackupChange(guest_uuid=GUEST, socket=socket, checkpoint=None, repository_id="r")
+    host.journal.of(CAPTURE).record(change)
+    reading(monkeypatch, guest, ExportError("no such file"), lambda: None)
     with pytest.raises(GuestStoppedError, match="was stopped and started again"):
         transfer(host, order())
 

@@ -1,0 +1,100 @@
+"""Scratch room that guests share, on real guests: reserved for all together, and watched whatever else runs.
+
+A lab of its own, whose host has a small file system for scratch files: mounted before the lab, so that every QEMU sees it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from ops.lab import Lab, LabSpec
+from ops.lab.guest import Guest
+from ops.lab.waiting import wait_for
+from ops.system import System
+from ops.trial.truth import transfers_paused, wait_until_transferring
+
+from .command import Command
+
+FAILED, REFUSED = 1, 3
+#: Two guests of 2 x 512 MiB reserve 102 MiB each.
+ROOM_MIB = 260
+#: What ballast leaves free: less than the floor of the watcher.
+LEFT_MIB = 24
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("small")
+    options = f"size={ROOM_MIB}m,mode=711"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "freezeframe-test", str(path)], check=True)
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.fixture(scope="module")
+def lab(scratch: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with Lab.up(LabSpec.of(hosts=1, guests=2, disks=2), tmp_path_factory.mktemp("lab")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def system(lab: Lab, scratch: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with System(lab, tmp_path_factory.mktemp("system"), {"FREEZEFRAME_SCRATCH_DIR": str(scratch)}) as running:
+        (running.directory / "host-a" / "scratch").mkdir(exist_ok=True)  # where traces are looked for
+        yield running
+
+
+@pytest.fixture
+def ballast(scratch: Path) -> Iterator[Path]:
+    """A file of somebody else's that takes the room away; gone after the test."""
+    path = scratch / "ballast"
+    yield path
+    path.unlink(missing_ok=True)
+    assert list(scratch.iterdir()) == []
+
+
+def leave_free(ballast: Path, mib: int) -> None:
+    with ballast.open("wb") as file:
+        room = os.statvfs(ballast.parent)
+        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - (mib << 20))
+
+
+def has_job(guest: Guest) -> bool:
+    return bool(guest.domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
+
+
+@pytest.mark.case("G5")
+def test_two_guests_that_fit_alone_and_not_together(system: System, command: Command, ballast: Path) -> None:
+    leave_free(ballast, 180)
+    refused = command("capture", "alpha", "beta")
+    assert refused.code == REFUSED
+    assert refused.error["code"] == "scratch-space"
+    assert refused.error["guest"] in {"alpha", "beta"}
+    assert "102 MiB are reserved" in refused.error["message"]
+    assert command("capture", "beta").code == 0
+
+
+@pytest.mark.case("G5")
+def test_scratch_full_with_no_transfer_running_ends_the_backups(
+    system: System, lab: Lab, command: Command, ballast: Path
+) -> None:
+    with transfers_paused(system):
+        capturing = command.begin("capture", "alpha", "beta")
+        wait_until_transferring(system.redis, capturing)
+        leave_free(ballast, LEFT_MIB)
+        for guest in lab.guests.values():
+            wait_for(f"{guest.name}: its backup ends", lambda guest=guest: not has_job(guest), 60.0)  # type: ignore[misc]
+            assert guest.domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+    outcome = command.finish(capturing)
+    assert outcome.code == FAILED
+    faults = [fault for fault in outcome.answer["faults"] if fault["code"] == "scratch-runs-out"]
+    assert {fault["guest"] for fault in faults} <= {"alpha", "beta"}
+    assert faults
+    for guest in lab.guests.values():
+        assert guest.acked("vda") > 0  # its writer has not given up: no write of the guest failed
