@@ -1,8 +1,8 @@
 """Settings: one typed class a part, each default with its reason.
 
 Read from the environment (`FREEZEFRAME_…`, first) and from a TOML file (`FREEZEFRAME_CONFIG`, else
-/etc/freezeframe/freezeframe.toml). Secrets live in Redis's URL and the S3 settings, which print as stars, and in files whose
-paths are settings; they are never arguments.
+/etc/freezeframe/freezeframe.toml). A name that no setting has is refused in both (`known_settings`). Secrets are in Redis's URL
+and the S3 settings, which print as stars, and in files whose paths are settings; they are never arguments.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import os
 import socket
 from pathlib import Path
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from freezeframe import known_settings
 from freezeframe.contract.message import HostId
 from freezeframe.errors import EXIT_FAILED, FreezeframeError
 
@@ -22,6 +24,14 @@ PartT = TypeVar("PartT", bound="_Part")
 
 CONFIG_ENV = "FREEZEFRAME_CONFIG"
 DEFAULT_CONFIG = Path("/etc/freezeframe/freezeframe.toml")
+
+
+#: What Redis's URL may begin with.
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+#: The name of the thaw guard's socket.
+GUARD_SOCKET = "guard.sock"
+#: The longest path of a Unix socket: sun_path has 108 bytes, one of them for its end. [unix(7)]
+SOCKET_PATH_BYTES = 107
 
 
 class SettingsError(FreezeframeError):
@@ -44,7 +54,7 @@ class _Part(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  a .env in the working directory is a surprise
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        config = Path(os.environ.get(CONFIG_ENV, DEFAULT_CONFIG))
+        config, _ = known_settings.config_file(os.environ, CONFIG_ENV, DEFAULT_CONFIG)
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config)
 
 
@@ -54,6 +64,30 @@ class BusSettings(_Part):
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     #: Seconds for any one exchange with Redis. Celery's own default of 120 s would keep a guest held far too long.
     redis_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_of_redis(cls, redis_url: SecretStr) -> SecretStr:
+        """No part of the URL is told but its scheme: it may have a password."""
+        url = urlsplit(redis_url.get_secret_value().strip())
+        if url.scheme not in REDIS_SCHEMES:
+            begins = f"begins with {url.scheme}://" if url.scheme else "has no scheme"
+            raise ValueError(
+                f"it {begins}, and must begin with one of {', '.join(f'{one}://' for one in REDIS_SCHEMES)}"
+            )
+        if url.scheme == "unix":
+            if not url.path.startswith("/"):
+                raise ValueError("it names no socket, as in unix:///run/redis/redis.sock")
+            return redis_url
+        try:
+            port = url.port
+        except ValueError:
+            port = 0
+        if not url.hostname or port == 0:
+            raise ValueError("it names no host and port, as in redis://redis.example.org:6379/0")
+        if url.path.strip("/") and not url.path.strip("/").isdecimal():
+            raise ValueError("its path is no database's number, as in redis://redis.example.org:6379/0")
+        return redis_url
 
 
 class RepositorySettings(_Part):
@@ -139,9 +173,17 @@ class HostSettings(_Part):
     #: Seconds between two entries of this host in the inventory.
     inventory_interval_s: Annotated[float, Field(gt=0, le=60)] = 2.0
 
+    @field_validator("run_dir")
+    @classmethod
+    def _has_room_for_sockets(cls, run_dir: Path) -> Path:
+        wrong = known_settings.longest_socket(run_dir, GUARD_SOCKET, SOCKET_PATH_BYTES)
+        if wrong:
+            raise ValueError(wrong)
+        return run_dir
+
     @property
     def guard_socket(self) -> Path:
-        return self.run_dir / "guard.sock"
+        return self.run_dir / GUARD_SOCKET
 
 
 class OrchestratorSettings(_Part):
@@ -166,13 +208,27 @@ class OrchestratorSettings(_Part):
     run_retention_s: Annotated[int, Field(gt=0)] = 7 * 86400
 
 
+def known_names() -> frozenset[str]:
+    """Return the names of all settings of all parts."""
+    return frozenset(name for part in _Part.__subclasses__() for name in part.model_fields)
+
+
 def load(part: type[PartT]) -> PartT:
-    """One part's settings. Raises SettingsError that names the setting."""
+    """Return one part's settings. Raises SettingsError that names the setting, also for one that no part knows."""
+    try:
+        known_settings.check(os.environ, CONFIG_ENV, DEFAULT_CONFIG, known_names())
+    except (OSError, ValueError) as error:
+        raise SettingsError(_sentence(str(error))) from error
     try:
         return part()
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(piece) for piece in first["loc"])
-        raise SettingsError(f"The setting {name} cannot be used: {first['msg']}.") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"The setting {name} cannot be used: {said}.") from error
     except (OSError, ValueError) as error:
         raise SettingsError(f"The settings cannot be read: {error}.") from error
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."

@@ -120,7 +120,7 @@ def environment(directory: Path, redis_url: str, key_file: Path | None) -> dict[
         "SCRATCH_DIR": str(directory / "scratch"),
         "RUN_DIR": str(directory),
         "LIBVIRT_RUN_DIR": str(directory),
-        "CONFIG": str(directory / "none.toml"),
+        "CONFIG": os.devnull,
     }
     if key_file is not None:
         settings["KEY_FILE"] = str(key_file)

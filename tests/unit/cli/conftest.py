@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def _wait_for(client: redis.Redis, server: subprocess.Popen[bytes]) -> None:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Settings that lead nowhere but into the test's own directory; no Redis is named."""
-    monkeypatch.setenv("FREEZEFRAME_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("FREEZEFRAME_CONFIG", os.devnull)
     for name in ("repository", "state", "run", "scratch"):
         setting = "REPOSITORY" if name == "repository" else f"{name.upper()}_DIR"
         monkeypatch.setenv(f"FREEZEFRAME_{setting}", str(tmp_path / name))

@@ -21,7 +21,7 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     key_file.write_bytes(os.urandom(32))
     key_file.chmod(0o600)
     Repository.init(tmp_path / "repository", secret=Secret.key_file(key_file))
-    monkeypatch.setenv("FREEZEFRAME_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("FREEZEFRAME_CONFIG", os.devnull)
     monkeypatch.setenv("FREEZEFRAME_REPOSITORY", str(tmp_path / "repository"))
     for name in ("STATE_DIR", "SCRATCH_DIR", "RUN_DIR"):
         monkeypatch.setenv(f"FREEZEFRAME_{name}", str(tmp_path / name))

@@ -1,0 +1,187 @@
+"""Settings that are misspelled, misplaced or in a missing file are refused by name (case S10)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from freezeframe import settings
+from freezeframe.settings import BusSettings, HostSettings, RepositorySettings, SettingsError, known_names, load
+
+pytestmark = pytest.mark.case("S10")
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings but those of the test."""
+    for name in list(os.environ):
+        if name.startswith("FREEZEFRAME_") and not name.startswith("FREEZEFRAME_TEST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("FREEZEFRAME_CONFIG", os.devnull)
+
+
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
+    path = tmp_path / "freezeframe.toml"
+    path.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("FREEZEFRAME_CONFIG", str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("FREEZEFRAME_REPOSITRY", "FREEZEFRAME_REPOSITORY"),
+        ("FREEZEFRAME_REPO", "FREEZEFRAME_REPOSITORY"),
+        ("FREEZEFRAME_REDISURL", "FREEZEFRAME_REDIS_URL"),
+        ("FREEZEFRAME_HOST_LIMIT_MIBS", "FREEZEFRAME_HOST_LIMIT_MIB_S"),
+        ("freezeframe_state_dri", "FREEZEFRAME_STATE_DIR"),
+    ],
+)
+@pytest.mark.parametrize("part", [BusSettings, HostSettings, RepositorySettings])
+def test_a_misspelled_variable_is_refused_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, part: type[BusSettings], name: str, near: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingsError) as caught:
+        load(part)
+    assert str(caught.value) == f"The environment variable {name} names no setting. Did you mean {near}?"
+
+
+def test_a_variable_that_is_like_no_setting_is_refused_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREEZEFRAME_XYZZY_QUUX", "1")
+    with pytest.raises(SettingsError, match=r"FREEZEFRAME_XYZZY_QUUX names no setting\.$"):
+        load(BusSettings)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FREEZEFRAME_DEBUG",
+        "FREEZEFRAME_LOG_LEVEL",
+        "FREEZEFRAME_LOG_JSON",
+        "FREEZEFRAME_TEST_S3",
+        "FREEZEFRAME_SERVICE_HOST",
+        "FREEZEFRAME_REDIS_PORT_6379_TCP_ADDR",
+        "_FREEZEFRAME_COMPLETE",
+        "OTHER_FREEZEFRAME_X",
+    ],
+)
+def test_variables_that_are_no_settings_are_let_be(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    load(BusSettings)
+
+
+@pytest.mark.parametrize("name", sorted(known_names()))
+def test_every_setting_of_every_part_is_known_to_every_part(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"FREEZEFRAME_{name.upper()}", "")
+    load(BusSettings)
+
+
+def test_a_file_that_somebody_named_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREEZEFRAME_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(SettingsError, match=r"none\.toml does not exist") as caught:
+        load(RepositorySettings)
+    assert "FREEZEFRAME_CONFIG" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_the_default_file_need_not_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.setattr(settings, "DEFAULT_CONFIG", tmp_path / "none.toml")
+    monkeypatch.delenv("FREEZEFRAME_CONFIG")
+    if value is not None:
+        monkeypatch.setenv("FREEZEFRAME_CONFIG", value)
+    assert load(RepositorySettings).repository == "/var/lib/freezeframe/repository"
+
+
+def test_the_default_file_is_checked_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, monkeypatch, "repositry = '/backup'")
+    monkeypatch.delenv("FREEZEFRAME_CONFIG")
+    monkeypatch.setattr(settings, "DEFAULT_CONFIG", path)
+    with pytest.raises(SettingsError, match="repositry names no setting"):
+        load(RepositorySettings)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("repositry = '/backup'", "the line repositry names no setting. Did you mean repository?"),
+        ("FREEZEFRAME_REPOSITORY = '/backup'", "names no setting. Did you mean repository?"),
+        ("host-id = 'a'", "the line host-id names no setting. Did you mean host_id?"),
+        ("[bus]\nredis_url = 'redis://h/0'", "the setting redis_url is in the table [bus]; settings stand before"),
+        ("repository = '/a'\n[host]\nx = 1", "there is a table [host]; settings stand before"),
+        ("repository = ", "is no TOML file"),
+        ("repository = '/a'\nrepository = '/b'", "is no TOML file"),
+    ],
+)
+def test_a_line_that_no_setting_reads_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    path = written(tmp_path, monkeypatch, text)
+    with pytest.raises(SettingsError) as caught:
+        load(BusSettings)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_directory_is_no_settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREEZEFRAME_CONFIG", str(tmp_path))
+    with pytest.raises(SettingsError, match="directory"):
+        load(BusSettings)
+
+
+def test_a_right_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, monkeypatch, "repository = '/backup'\nredis_url = 'rediss://h:1/2'\ns3_timeout_s = 5\n")
+    assert load(RepositorySettings).repository == "/backup"
+    assert load(BusSettings).redis_url.get_secret_value() == "rediss://h:1/2"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://:secret@redis.example.org", "it begins with http://"),
+        ("redis.example.org:6379", "redis.example.org://"),
+        ("/run/redis.sock", "it has no scheme"),
+        ("localhost", "it has no scheme"),
+        ("amqp://h", "it begins with amqp://"),
+        ("redis://", "it names no host and port"),
+        ("redis://:secret@h:port/0", "it names no host and port"),
+        ("redis://h:99999/0", "it names no host and port"),
+        ("redis://h/freezeframe", "its path is no database's number"),
+        ("unix://run/redis.sock", None),
+        ("unix://", "it names no socket"),
+    ],
+)
+def test_what_is_no_url_of_redis_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str, said: str | None
+) -> None:
+    monkeypatch.setenv("FREEZEFRAME_REDIS_URL", url)
+    if said is None:
+        load(BusSettings)
+        return
+    with pytest.raises(SettingsError, match="The setting redis_url cannot be used") as caught:
+        load(BusSettings)
+    assert said in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "redis://h/", "redis://:p@h:1/15", "rediss://u:p@h:1/0?ssl_cert_reqs=none", "unix:///run/s?db=1"],
+)
+def test_urls_of_redis_are_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("FREEZEFRAME_REDIS_URL", url)
+    assert load(BusSettings).redis_url.get_secret_value() == url
+
+
+def test_a_run_directory_must_leave_room_for_a_sockets_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = "/" + "x" * (107 - len("/guard.sock") - 1)
+    monkeypatch.setenv("FREEZEFRAME_RUN_DIR", longest)
+    assert len(os.fsencode(load(HostSettings).guard_socket)) == 107
+    monkeypatch.setenv("FREEZEFRAME_RUN_DIR", longest + "x")
+    with pytest.raises(SettingsError, match=r"The setting run_dir cannot be used: .* 108 bytes.*107"):
+        load(HostSettings)
+    monkeypatch.setenv("FREEZEFRAME_RUN_DIR", "/" + "ü" * 60)
+    with pytest.raises(SettingsError, match="run_dir"):
+        load(HostSettings)
