@@ -99,6 +99,28 @@ def test_a_guest_that_answers_guest_info_with_something_else_has_said_nothing(an
     assert agent_info.parse(answer) is None
 
 
+@pytest.mark.parametrize(
+    ("said", "answers"),
+    [
+        ("internal error: unable to execute QEMU agent command 'guest-info': The command is not allowed", True),
+        ("Guest agent is not responding: QEMU guest agent is not connected", False),
+    ],
+)
+def test_an_agent_that_refuses_guest_info_is_not_one_that_does_not_answer(
+    said: str, *, answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> str:
+        raise Handle(said, libvirt.VIR_ERR_INTERNAL_ERROR).error
+
+    monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", fail)
+    domain = Domain(Handle("", 0))
+    if answers:
+        assert agent_info.commands(domain, 5) is None
+    else:
+        with pytest.raises(AgentError):
+            agent_info.commands(domain, 5)
+
+
 class Handle:
     """A guest whose agent answers a freeze as told."""
 

@@ -74,6 +74,22 @@ def test_a_header_that_cannot_be_read_is_unknown_and_not_a_guess(tmp_path: Path)
     assert header_of(replace(QCOW2, source_type="network", source="nbd:export")) is None
 
 
+def test_an_image_that_only_its_owner_may_read_is_read_as_that_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS with root_squash, where root is nobody; here the first look is refused instead."""
+
+    def refuse(*_: object, **_more: object) -> None:
+        raise PermissionError
+
+    disk = replace(QCOW2, source=os.fspath(tmp_path / "image"))
+    create(disk, "compat=1.1")
+    monkeypatch.setattr(Path, "open", refuse)
+    assert header_of(disk) == V3
+    (tmp_path / "image").unlink()
+    assert header_of(disk) is None
+
+
 @pytest.mark.parametrize("data", [b"", b"QFI", b"QFI\xfb", b"\x7fELF" + bytes(100)])
 def test_what_is_no_qcow2_header_is_none(data: bytes) -> None:
     assert parse_header(data) == ImageHeader(qcow2_version=None)
