@@ -52,7 +52,9 @@ class Reconciler:
         active = self._orchestrator.runs.active()
         runs = {capture_id: self._orchestrator.look(capture_id) for capture_id in active}
         for capture_id, run in runs.items():
-            if run is None:
+            if run is None and self._orchestrator.runs.is_there(capture_id):
+                log.error("a run's record is not understood; is a newer orchestrator at work?", capture=capture_id)
+            elif run is None:
                 log.warning("a run's record is gone", capture=capture_id)
                 self._orchestrator.runs.forget_active(capture_id)
             elif not run.state.ended:

@@ -114,6 +114,10 @@ class Runs:
         except ValidationError:
             return None
 
+    def is_there(self, capture_id: str) -> bool:
+        """Return True if there is a run of that id, also one that cannot be read."""
+        return bool(self._redis.exists(names.run_key(capture_id)))
+
     def change(self, run: Run, version: str, *, tell: bool = True) -> bool:
         """Whether this changed the run; False if somebody else has since it was loaded as `version`."""
         return self._set(run, version, tell=tell)

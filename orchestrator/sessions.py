@@ -46,6 +46,8 @@ def _end_if_left(repository: Repository, runs: Runs, session: Session) -> None:
     loaded = runs.load(session.session_id)
     if loaded is not None and loaded[0].state.ended:
         end(repository, loaded[0])
+    elif loaded is None and runs.is_there(session.session_id):
+        return  # a newer orchestrator may be at work on it
     elif loaded is None and datetime.now(UTC) - session.begun_at > PLANNED_BY_NOW:
         # nobody will seal it: its run is lost. That a manifest is visible all the same is possible, if the loss was just then
         log.warning("the session of a lost run is ended", capture=session.session_id)

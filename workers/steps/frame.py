@@ -101,8 +101,7 @@ def run_step(host: Host, code: StepCode[OrderT, ResultT], payload: dict[str, Any
     try:
         order = code.order_type.model_validate(payload)
     except ValidationError as error:
-        log.error("unreadable order", step=code.step, faults=error.error_count())  # noqa: TRY400  it may hold secrets
-        return {"v": 1, "ok": False, "unreadable": str(code.step)}
+        return _refuse_unreadable(host, code, payload, error)
     with structlog.contextvars.bound_contextvars(capture=order.capture_id, step=str(code.step), part=order.part):
         journal = host.journal.of(order.capture_id)
         try:
@@ -113,6 +112,30 @@ def run_step(host: Host, code: StepCode[OrderT, ResultT], payload: dict[str, Any
             return _acknowledgement(host, code.step, order, ok=True)
         _publish(host, code.step, order, text)
     return _acknowledgement(host, code.step, order, ok=json.loads(text)["fault"] is None)
+
+
+def _refuse_unreadable(
+    host: Host, code: StepCode[OrderT, ResultT], payload: dict[str, Any], error: ValidationError
+) -> dict[str, Any]:
+    """Answer an order that this version does not understand, as far as it says whose answer is waited for."""
+    log.error("an order is not understood", step=code.step, faults=error.error_count())  # it may hold secrets
+    found = _salvage(host, code, payload)
+    if found is not None:
+        order, result = found
+        _publish(host, code.step, order, result.model_dump_json())
+    return {"v": 1, "ok": False, "unreadable": str(code.step)}
+
+
+def _salvage(host: Host, code: StepCode[Any, ResultT], payload: dict[str, Any]) -> tuple[Order, ResultT] | None:
+    """Return an order that is not understood, with a fault for it, if its capture, host and part can be read."""
+    order = code.order_type.model_construct(**payload)
+    error = UnreadableOrderError(f"Host {host.host_id} does not understand the order to {code.step}.")
+    try:
+        if order.host_id != host.host_id:
+            return None
+        return order, code.failed(order, Fault.of(error, host=host.host_id))  # whose own fields are checked
+    except (AttributeError, ValidationError):
+        return None
 
 
 def _acknowledgement(host: Host, step: Step, order: Order, *, ok: bool) -> dict[str, Any]:
@@ -169,8 +192,12 @@ def settle_interrupted(host: Host, codes: Iterable[StepCode[Any, Any]]) -> None:
 
 
 def _settle(host: Host, code: StepCode[Any, Any], journal: CaptureJournal, path: Path) -> None:
-    order = _begun_order(code, path)
-    if order is None:
+    text = durable.read(path) or ""
+    try:
+        order = code.order_type.model_validate_json(text)
+    except ValidationError as error:
+        # recovery undoes what the step did, which is in the journal whatever the order said
+        _refuse_unreadable(host, code, _fields(text), error)
         return
     try:
         with journal.lock(code.step, order.part, wait=False):
@@ -183,17 +210,12 @@ def _settle(host: Host, code: StepCode[Any, Any], journal: CaptureJournal, path:
     run_step(host, code, order.model_dump(mode="json"))
 
 
-def _begun_order(code: StepCode[Any, Any], path: Path) -> Any:
-    """Return the order that was begun; None if this version does not understand it.
-
-    Its run then waits for its deadline, and recovery undoes what the step did, which is in the journal whatever the order said.
-    """
-    text = durable.read(path)
+def _fields(text: str) -> dict[str, Any]:
     try:
-        return code.order_type.model_validate_json(text or "")
-    except ValidationError as error:
-        log.error("an order is not understood", file=str(path), faults=error.error_count())  # noqa: TRY400
-        return None
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def publish_again(host: Host, journal: CaptureJournal) -> None:

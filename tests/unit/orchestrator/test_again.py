@@ -19,7 +19,7 @@ from freezeframe.contract.result import PreparedGuest, PrepareResult
 from freezeframe.contract.words import CaptureKind, RunState, Step
 from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings, OrchestratorSettings
-from orchestrator import again, look
+from orchestrator import again, look, sessions
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
@@ -214,3 +214,30 @@ def test_what_counts_is_the_part_that_is_not_answered() -> None:
     assert again.lost_orders(Step.TRANSFER, orders, [], sent_to, sent_to) == []
     assert again.lost_orders(Step.TRANSFER, orders, [], sent_to, {}) == []  # a host that says nothing is no new worker
     assert again.lost_orders(Step.TRANSFER, orders, [], {}, {"host-a": "1"}) == [orders[0]]
+
+
+@pytest.mark.case("S5")
+def test_a_run_that_cannot_be_read_is_not_forgotten_and_the_others_are_looked_at(
+    orchestrator: Orchestrator, queues: Queues
+) -> None:
+    """A newer orchestrator wrote it, and is still at work on it; a run that is gone is forgotten."""
+    newer, gone = "01J" + CAPTURE[3:], "01H" + CAPTURE[3:]
+    orchestrator.redis.sadd(names.ACTIVE_RUNS_KEY, newer, gone)
+    orchestrator.redis.hset(names.run_key(newer), mapping={"record": '{"v": 2}', "version": "1", "state": "melting"})
+    publish(orchestrator, "host-a", "second")
+    Reconciler(orchestrator).reconcile()
+    assert orchestrator.runs.active() == [newer, CAPTURE]
+    assert queues.taken() == [(Step.PREPARE, "host-a")]
+
+
+@pytest.mark.case("S5")
+def test_the_session_of_a_run_that_cannot_be_read_keeps_its_garbage(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "PLANNED_BY_NOW", timedelta(0))
+    for capture_id in (newer := "01J" + CAPTURE[3:], "01H" + CAPTURE[3:]):
+        orchestrator.repository.sessions.begin(capture_id, sessions.PROGRAM)
+    orchestrator.redis.hset(names.run_key(newer), mapping={"record": '{"v": 2}', "version": "1"})
+    sessions.end_left(orchestrator.repository, orchestrator.runs)
+    left = {one.session_id for one in orchestrator.repository.sessions.all() if one.ended_at is None}
+    assert left == {newer, CAPTURE}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -339,3 +340,36 @@ def test_a_late_order_is_answered_with_what_the_clock_says(
     assert result is not None
     assert result.fault is not None
     assert result.fault.message == f"The order was valid until 00:00:00 UTC only. {said}".strip()
+
+
+@pytest.mark.case("S5")
+def test_an_order_of_a_newer_version_is_answered_at_once_and_not_done(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult]
+) -> None:
+    """Its run need not wait for its deadline to learn why."""
+    assert run_step(host, hold_code, {**hold_order(), "colour": "red"})["ok"] is False
+    result = published(host, Step.HOLD)
+    assert result is not None
+    assert result.fault is not None
+    assert (result.fault.code, counted.times) == ("unreadable-order", 0)
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize("changes", [{"host_id": "host-b"}, {"capture_id": "../../etc"}, {"v": 2, "capture_id": None}])
+def test_an_order_that_does_not_say_whose_it_is_is_answered_to_nobody(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult], changes: dict[str, Any]
+) -> None:
+    assert run_step(host, hold_code, {**hold_order(), "colour": "red", **changes})["ok"] is False
+    assert (host.redis.keys("*results*"), counted.times) == ([], 0)
+
+
+@pytest.mark.case("S5")
+def test_a_begun_order_of_a_newer_version_is_answered_when_the_worker_is_back(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult]
+) -> None:
+    host.journal.of(CAPTURE).record_begun(Step.HOLD, "", json.dumps({**hold_order(), "v": 2}))
+    settle_interrupted(host, [hold_code])
+    result = published(host, Step.HOLD)
+    assert result is not None
+    assert result.fault is not None
+    assert (result.fault.code, counted.times) == ("unreadable-order", 0)
