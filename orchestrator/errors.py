@@ -20,6 +20,17 @@ class AmbiguousGuestError(FreezeframeError):
     exit_code = EXIT_REFUSED
 
 
+class SplitGuestError(FreezeframeError):
+    """One guest, known by its UUID, runs on two hosts: two guests that nothing tells apart."""
+
+    code = "guest-on-two-hosts"
+    exit_code = EXIT_REFUSED
+
+    def __init__(self, message: str, *, advice: str, host_ids: tuple[str, ...]) -> None:
+        super().__init__(message, advice=advice)
+        self.host_ids = host_ids
+
+
 class HeldTwiceError(FreezeframeError):
     """A request says in two ways how one guest is to be held."""
 

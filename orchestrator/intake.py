@@ -17,7 +17,9 @@ from freezeframe.contract.words import RunState, WantedKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.presence import known_hosts
 from orchestrator import clocks, decision, metrics, sessions
+from orchestrator.errors import SplitGuestError
 from orchestrator.look import Orchestrator
+from orchestrator.newer import newer_hosts
 from orchestrator.planner import left_out, parent_disks, plan_hosts, unfit_faults
 from orchestrator.receipt import receipt_of
 from orchestrator.run import Run
@@ -104,7 +106,12 @@ def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> tuple[Plan, tu
         return parent_disks(manifests, guest_uuid, marked.has)
 
     known = known_hosts(orchestrator.redis)
-    hosts = plan_hosts(request, known, parents_of)
+    try:
+        hosts = plan_hosts(request, known, parents_of)
+    except SplitGuestError as error:  # or it has just migrated, and its old host has not published itself since
+        log.info("a guest is on two hosts", capture=request.capture_id, hosts=error.host_ids)
+        known = newer_hosts(lambda: known_hosts(orchestrator.redis), error.host_ids)
+        hosts = plan_hosts(request, known, parents_of)
     plan = Plan(
         capture_id=request.capture_id,
         epoch=orchestrator.runs.next_epoch(),

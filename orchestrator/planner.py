@@ -14,7 +14,14 @@ from freezeframe.errors import FreezeframeError
 from freezeframe.presence import KnownHost, Place, places
 from freezeframe.repository import Manifest, find_parents
 from orchestrator.clocks import host_trouble
-from orchestrator.errors import AmbiguousGuestError, HeldTwiceError, HostDownError, NoGuestsError, UnknownGuestError
+from orchestrator.errors import (
+    AmbiguousGuestError,
+    HeldTwiceError,
+    HostDownError,
+    NoGuestsError,
+    SplitGuestError,
+    UnknownGuestError,
+)
 
 #: States of a guest that does not run and still has a QEMU, in virsh's words. It can be captured as it is, without a hold;
 #: `every_guest` leaves it out by name if it would be held.
@@ -26,6 +33,10 @@ STANDING = {
 }
 #: States of a guest that a host has a QEMU for.
 RUNNING = frozenset({"running", "idle", *STANDING})
+
+
+#: States of a guest that works on a host. While a guest migrates one of its two hosts shows it as paused.
+WORKING = frozenset({"running", "idle"})
 
 
 def plan_hosts(
@@ -120,27 +131,43 @@ def _chosen(request: CaptureRequest, known: Sequence[Place]) -> list[Place]:
 
 
 def _one_each(found: Iterable[Place]) -> list[Place]:
-    by_uuid: dict[str, Place] = {}
+    by_uuid: dict[str, list[Place]] = {}
     for place in found:
-        seen = by_uuid.setdefault(place.guest.guest_uuid, place)
-        by_uuid[place.guest.guest_uuid] = max(seen, place, key=_likely)
-    return list(by_uuid.values())
+        by_uuid.setdefault(place.guest.guest_uuid, []).append(place)
+    return [_likeliest(same) for same in by_uuid.values()]
 
 
-def _likely(place: Place) -> tuple[bool, bool]:
+def _likeliest(same: Sequence[Place]) -> Place:
+    """Return where one guest is. Raises SplitGuestError if two hosts that are up say that it works there."""
+    working = {place.host.entry.host_id: place for place in same if place.host.alive and place.guest.state in WORKING}
+    if len(working) > 1:
+        ways = " or ".join(naming.shell_word(f"{working[one].guest.name}@{one}") for one in sorted(working))
+        one = same[0].guest
+        raise SplitGuestError(
+            f"Guest {one.name} ({one.guest_uuid}) runs on {' and on '.join(sorted(working))} at once.",
+            advice=f"Name the one that you mean: {ways}. Give the other a UUID of its own, or end it.",
+            host_ids=tuple(sorted(working)),
+        )
+    return max(same, key=_likely)
+
+
+def _likely(place: Place) -> tuple[bool, bool, bool]:
     """A guest on two hosts migrates, or was moved while its old host was down: where it runs is where it is."""
-    return place.host.alive, place.guest.state in RUNNING
+    return place.host.alive, place.guest.state in WORKING, place.guest.state in RUNNING
 
 
 def find_guest(wanted: str, known: Sequence[Place]) -> Place:
-    """Return the guest that `wanted` names: a UUID, a name, or name@host. Raises UnknownGuestError, AmbiguousGuestError."""
+    """Return the guest that `wanted` names: a UUID, a name, or name@host.
+
+    Raises UnknownGuestError, AmbiguousGuestError, SplitGuestError.
+    """
     found = _meant(wanted, known)
     if len({place.guest.guest_uuid for place in found}) > 1:
         ways = ", ".join(sorted(_way_out(place, known) for place in found))
         raise AmbiguousGuestError(f"More than one guest is meant by {wanted}.", advice=f"Name one of {ways}.")
     if not found:
         raise _unknown(wanted, known)
-    return max(found, key=_likely)
+    return _likeliest(found)
 
 
 def _meant(wanted: str, known: Sequence[Place]) -> list[Place]:

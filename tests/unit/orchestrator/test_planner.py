@@ -13,7 +13,14 @@ from freezeframe.contract.inventory import GuestEntry, HostEntry
 from freezeframe.contract.request import CaptureRequest, DiskChoice, HoldChoice
 from freezeframe.contract.words import HoldKind
 from freezeframe.presence import KnownHost
-from orchestrator.errors import AmbiguousGuestError, HeldTwiceError, HostDownError, NoGuestsError, UnknownGuestError
+from orchestrator.errors import (
+    AmbiguousGuestError,
+    HeldTwiceError,
+    HostDownError,
+    NoGuestsError,
+    SplitGuestError,
+    UnknownGuestError,
+)
 from orchestrator.planner import left_out, plan_hosts
 from tests.odd_names import ODD_NAMES
 
@@ -245,3 +252,34 @@ def test_a_uuid_always_means_that_guest() -> None:
     assert plan(known, guests=(uuid_of("b"),)) == {"host-b": ["beta"]}
     assert plan(known, guests=(uuid_of("a"),)) == {"host-a": [uuid_of("b")]}
     assert plan(known, guests=(uuid_of("b").upper(),)) == {"host-b": ["beta"]}
+
+
+TWICE = [host("host-a", ("a", "alpha", "running")), host("host-b", ("a", "alpha", "running"))]
+
+
+@pytest.mark.case("I6")
+@pytest.mark.parametrize("request_", [{"guests": ("alpha",)}, {"guests": (uuid_of("a"),)}, {"every_guest": True}])
+def test_a_guest_that_runs_on_two_hosts_is_refused_with_both_and_the_way_out(request_: dict[str, Any]) -> None:
+    with pytest.raises(SplitGuestError, match="host-a and on host-b") as caught:
+        plan(TWICE, **request_)
+    assert "alpha@host-a or alpha@host-b" in caught.value.hint
+    assert uuid_of("a") in caught.value.message
+
+
+@pytest.mark.case("I6")
+def test_the_way_out_of_a_guest_on_two_hosts_works() -> None:
+    assert plan(TWICE, guests=("alpha@host-b",)) == {"host-b": ["alpha"]}
+    own = (HoldChoice(guest="alpha", kind=HoldKind.PAUSE),)
+    assert plan(TWICE, guests=("alpha@host-a",), guest_holds=own) == {"host-a": ["alpha"]}
+
+
+def test_naming_both_of_a_guest_on_two_hosts_is_refused_too() -> None:
+    with pytest.raises(SplitGuestError):
+        plan(TWICE, guests=("alpha@host-a", "alpha@host-b"))
+
+
+@pytest.mark.parametrize("state", ["paused", "shut off", "crashed"])
+def test_a_guest_that_works_on_one_host_only_is_captured_there(state: str) -> None:
+    """As while it migrates, and after one that left its definition behind."""
+    hosts = [host("host-a", ("a", "alpha", state)), host("host-b", ("a", "alpha", "running"))]
+    assert plan(hosts, guests=("alpha",)) == {"host-b": ["alpha"]}
