@@ -14,6 +14,7 @@ Threads must not share one, though libvirt lets them:
 from __future__ import annotations
 
 import os
+import re
 import threading
 import weakref
 from collections import deque
@@ -21,6 +22,7 @@ from typing import Any
 
 import libvirt
 
+from workers.hypervisor.disk import parse
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import telling
 from workers.hypervisor.loan import Loan
@@ -31,6 +33,10 @@ KEEPALIVE_INTERVAL_S = 2
 KEEPALIVE_COUNT = 5
 #: Connections kept warm: two for each guest of a large hold. A process that held more closes the rest.
 IDLE = 64
+
+
+#: As libvirt writes it in its capabilities: numbers, marked as such. [security_dac.c, virSecurityDACGetBaseLabel]
+_DAC_LABEL = re.compile(r"\+?(?P<user>\d+):\+?(?P<group>\d+)")
 
 
 class Hypervisor:
@@ -88,6 +94,15 @@ class Hypervisor:
         loan = self.lend()
         with telling("defining the guest"):
             return Domain(loan.connection.defineXMLFlags(domain_xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE), loan)
+
+    def qemu_user(self) -> tuple[int, int] | None:
+        """Return the user and group of QEMUs whose guests' definitions name none; None if libvirt does not tell."""
+        loan = self.lend()
+        with telling("asking for libvirt's capabilities"):
+            root = parse(loan.connection.getCapabilities())
+        label = root.findtext("host/secmodel[model='dac']/baselabel") or ""
+        match = _DAC_LABEL.fullmatch(label)
+        return (int(match["user"]), int(match["group"])) if match else None
 
     def set_up_types(self) -> None:
         """Call before backups are begun side by side (`schema`). Raises HypervisorUnreachableError."""

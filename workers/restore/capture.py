@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,7 @@ def restore_capture(
     directory = absolute(directory)
     parts = plan(manifest, directory, image_format, guests, disks, places)
     check_room(repository, parts, directory, overwrite=overwrite)
-    definitions = define.definitions(parts) if define is not None else {}
+    definitions = _definitions(define, parts, directory)
     if places and not overwrite_devices:
         named = ", ".join(map(str, places.values()))
         raise DeviceNotConfirmedError(f"All that is on {named} would be lost.")
@@ -95,9 +95,16 @@ def plan_capture(
     directory = absolute(directory)
     parts = plan(manifest, directory, image_format, guests, disks, places)
     check_room(repository, parts, directory, overwrite=overwrite)
-    if define is not None:
-        define.definitions(parts)
+    _definitions(define, parts, directory)
     return planned(repository, manifest, parts, directory)
+
+
+def _definitions(define: Define | None, parts: Sequence[GuestPart], directory: Path) -> dict[str, Definition]:
+    """Nothing, if no guest is to be defined."""
+    if define is None:
+        return {}
+    define.check_reachable(parts, directory)
+    return define.definitions(parts)
 
 
 def absolute(directory: Path) -> Path:

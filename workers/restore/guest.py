@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from workers.restore.identity import Identity
 from workers.restore.image import ImageFormat
 from workers.restore.place import BlockDevicePlace, NbdPlace
 from workers.restore.plan import GuestPart
+from workers.restore.reachable import check_reachable
 from workers.restore.report import DefinedGuest
 
 PLACEHOLDER: Final = "{guest}"
@@ -27,6 +29,11 @@ class Define:
     hypervisor: Hypervisor
     name: str | None = None
     start: bool = False
+
+    def check_reachable(self, parts: Iterable[GuestPart], directory: Path) -> None:
+        """Raise TargetUnreachableError if QEMU's user could not reach a disk that goes into `directory`."""
+        if any(disk.place is None for part in parts for disk in part.disks):
+            check_reachable(directory, self.hypervisor.qemu_user())
 
     def definitions(self, parts: Iterable[GuestPart]) -> dict[str, Definition]:
         """The definitions by the captured guests' UUIDs. libvirt is asked, but nothing is changed yet.

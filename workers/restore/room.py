@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from freezeframe.repository import Manifest, Repository
+from workers import durable
 from workers.restore.disk import DiskPart, extent_of
 from workers.restore.errors import NoRoomError, TargetUnfitError
 from workers.restore.image import ImageFormat
@@ -70,7 +71,7 @@ def _planned(repository: Repository, disk: DiskPart) -> PlannedDisk:
 def make_directory(directory: Path) -> None:
     """Others may pass through but not look: QEMU's own user must reach a disk that libvirt gives to it."""
     with writing(directory):
-        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        durable.make_directory(directory, durable.PASSABLE)
 
 
 def _existing(directory: Path) -> Path:

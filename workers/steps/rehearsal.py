@@ -15,7 +15,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -94,10 +93,7 @@ def _give(path: Path, qemu: QemuProcess) -> OSError | None:
 
 
 def _answer(qemu: QemuProcess, order: Mapping[str, Any]) -> Any:
-    command = [sys.executable, "-I", "-S", as_qemu.__file__]
-    done = subprocess.run(
-        command, input=json.dumps(order), capture_output=True, text=True, timeout=CHILD_S, check=False
-    )
+    done = as_qemu.run(order, CHILD_S)
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:]
         raise RehearsalFailedError(f"What QEMU of guest {qemu.guest} may do could not be tried: {''.join(said)}.")
