@@ -91,21 +91,24 @@ def given_up(journal: CaptureJournal, guest_uuid: str) -> Fault | None:
     return found[-1] if found else None
 
 
-def is_done_with(journal: CaptureJournal, one: OpenBackup) -> bool:
+def begun_guests(journal: CaptureJournal) -> frozenset[str] | None:
+    """Return the guests whose backups the hold has begun; None while the hold is not over. Raises OSError, ValueError."""
+    text = journal.result(Step.HOLD, "")
+    if text is None:
+        return None
+    proof = HoldResult.model_validate_json(text).proof
+    return frozenset(guest.guest_uuid for guest in (proof.guests if proof else ()) if guest.begun_ns is not None)
+
+
+def is_done_with(journal: CaptureJournal, one: OpenBackup, begun: frozenset[str]) -> bool:
     """Return True if nothing will read the guest's export any more: all its transfers are answered, or it never began.
 
     A transfer reads for the last time before its result is stored, also where it reads again what the repository lacks.
+    `begun` is that of the hold, which must be over.
     """
-    text = journal.result(Step.HOLD, "")
-    if text is None:
-        return False
-    if one.guest_uuid not in _begun(HoldResult.model_validate_json(text)):
+    if one.guest_uuid not in begun:
         return True
     return all(journal.result(Step.TRANSFER, f"{one.guest_uuid}.{target}") is not None for target in one.targets)
-
-
-def _begun(result: HoldResult) -> set[str]:
-    return {guest.guest_uuid for guest in (result.proof.guests if result.proof else ()) if guest.begun_ns is not None}
 
 
 def is_dropped(host: Host, one: OpenBackup) -> bool:

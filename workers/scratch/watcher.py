@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from workers.host import Host
+from workers.journal import CaptureJournal
 from workers.scratch import ending
 from workers.scratch.account import occupied_bytes
 from workers.scratch.forecast import ENDING_S, LONGEST_PAUSE_S, Forecast
-from workers.scratch.open_backups import OpenBackup, is_done_with, is_dropped, open_backups
+from workers.scratch.open_backups import OpenBackup, begun_guests, is_done_with, is_dropped, open_backups
 
 log = structlog.get_logger("scratch")
 
@@ -61,6 +62,7 @@ class Watcher:
     _backups: dict[Key, OpenBackup] = field(default_factory=dict)
     _forecast: Forecast[Key] = field(default_factory=Forecast)
     _endings: dict[Key, _Ending] = field(default_factory=dict)
+    _begun: dict[str, frozenset[str]] = field(default_factory=dict)  # by capture whose hold is over
     _journals_due_s: float = 0.0
     _dropped_due_s: float = 0.0
 
@@ -88,10 +90,12 @@ class Watcher:
 
     def _read_journals(self, now_s: float) -> None:
         self._backups = {(one.capture_id, one.guest_uuid): one for one in open_backups(self.host)}
+        captures = {capture_id for capture_id, _ in self._backups}
+        self._begun = {capture_id: begun for capture_id, begun in self._begun.items() if capture_id in captures}
         self._endings = {
-            key: begun
-            for key, begun in self._endings.items()
-            if begun.thread.is_alive() or (key in self._backups and not begun.is_over(now_s))
+            key: one
+            for key, one in self._endings.items()
+            if one.thread.is_alive() or (key in self._backups and not one.is_over(now_s))
         }
         ask_redis = now_s >= self._dropped_due_s
         if ask_redis:
@@ -101,11 +105,22 @@ class Watcher:
                 self._begin(key, ending.end, now_s)
 
     def _is_over(self, one: OpenBackup, *, ask_redis: bool) -> bool:
+        journal = self.host.journal.of(one.capture_id)
         try:
-            return is_done_with(self.host.journal.of(one.capture_id), one) or (ask_redis and is_dropped(self.host, one))
+            begun = self._begun_guests(journal)
+            if begun is not None and is_done_with(journal, one, begun):
+                return True
+            return ask_redis and is_dropped(self.host, one)
         except (OSError, ValueError) as error:
             log.warning("cannot tell whether a backup is done with", capture=one.capture_id, why=str(error))
             return False
+
+    def _begun_guests(self, journal: CaptureJournal) -> frozenset[str] | None:
+        """Return what the hold has begun. Its result never changes, and is read once for all guests of the capture."""
+        known = self._begun.get(journal.capture_id)
+        if known is None and (known := begun_guests(journal)) is not None:
+            self._begun[journal.capture_id] = known
+        return known
 
     def _begin(self, key: Key, act: Callable[[Host, OpenBackup], None], now_s: float) -> None:
         one = self._backups[key]

@@ -125,7 +125,7 @@ def test_a_libvirtd_that_does_not_answer_is_no_reason_to_forget(running: Guest) 
     running.refusal = LibvirtError("broken pipe", libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC)
     with pytest.raises(HypervisorUnreachableError):
         not_kept(running)
-    assert running.checkpoints == [OURS]
+    assert (running.checkpoints, running.memory) == ([OURS], [OURS, THEIRS])
 
 
 def test_one_whose_bitmap_is_gone_is_forgotten(running: Guest) -> None:
