@@ -115,6 +115,12 @@ def test_a_blocked_freeze_is_refused_in_prepare_by_the_command_s_name(prepared: 
 
 
 @pytest.mark.case("P2")
+def test_a_disk_that_the_guest_cannot_write_to_is_told_as_such_to_the_orchestrator(prepared: Prepare) -> None:
+    guest = FakeGuest(domain_xml(disk_xml("vda", "/a"), disk_xml("vdb", "/b", more="<readonly/>")), filesystems=[ROOT])
+    assert {disk.target: disk.readonly for disk in prepared(guest).disks} == {"vda": False, "vdb": True}
+
+
+@pytest.mark.case("P2")
 def test_a_shareable_disk_is_refused_in_prepare(prepared: Prepare) -> None:
     guest = FakeGuest(domain_xml(disk_xml("vda", "/a"), disk_xml("vds", "/s", more="<shareable/>")), filesystems=[ROOT])
     fault = prepared(guest).fault
