@@ -16,6 +16,10 @@ from workers.claims import ClaimUnreadableError
 from workers.host import Host
 from workers.hypervisor.listing import GuestState, guest_states
 from workers.recovery import Looks
+from workers.unmanaged import UNMANAGED, running_qemus, trouble_of
+
+#: virsh's word for a guest that does not run, as libvirt says.
+_OFF = "shut off"
 
 log = structlog.get_logger("inventory")
 
@@ -23,7 +27,9 @@ log = structlog.get_logger("inventory")
 def entry_of(host: Host, looks: Looks | None = None) -> HostEntry:
     """Return this host as it is now. Raises HypervisorError."""
     libvirt_version, qemu_version = host.hypervisor.versions()
-    guests = [_guest_entry(host, guest) for guest in guest_states(host.hypervisor)]
+    states = guest_states(host.hypervisor)
+    lost = running_qemus() if any(guest.state == _OFF for guest in states) else {}
+    guests = [_guest_entry(host, guest, lost.get(guest.uuid)) for guest in states]
     return HostEntry(
         host_id=host.host_id,
         at=datetime.now(UTC),
@@ -40,14 +46,17 @@ def entry_of(host: Host, looks: Looks | None = None) -> HostEntry:
     )
 
 
-def _guest_entry(host: Host, guest: GuestState) -> GuestEntry:
+def _guest_entry(host: Host, guest: GuestState, qemu_pid: int | None) -> GuestEntry:
     """One guest in trouble shows as such, and silences neither the others nor the host."""
     holder = trouble = None
+    state = guest.state
+    if state == _OFF and qemu_pid is not None:
+        state, trouble = UNMANAGED, trouble_of(qemu_pid)
     try:
         holder = host.claims.holder(guest.uuid)
     except ClaimUnreadableError as error:
         trouble = error.message
-    return GuestEntry(guest_uuid=guest.uuid, name=guest.name, state=guest.state, captured_by=holder, trouble=trouble)
+    return GuestEntry(guest_uuid=guest.uuid, name=guest.name, state=state, captured_by=holder, trouble=trouble)
 
 
 def _open_captures(host: Host) -> tuple[str, ...]:

@@ -27,6 +27,11 @@ def guests(
         out().print("No guests are known. `freezeframe hosts` lists the hosts that were heard of.")
     else:
         out().print(table(["guest", "host", "state", "being captured by", "uuid"], [_row(place) for place in found]))
+        for place in found:
+            if place.guest.trouble:
+                out().print(
+                    Text(f"{place.guest.name} on host {place.host.entry.host_id}: {place.guest.trouble}", "red")
+                )
 
 
 def _document(place: Place) -> dict[str, object]:

@@ -10,9 +10,9 @@ from freezeframe.contract.message import GuestUuid, HostId, Message, Shape
 class GuestEntry(Shape):
     guest_uuid: GuestUuid
     name: str
-    state: str  # running, paused, shut off, …: virsh's words
+    state: str  # running, paused, shut off, …: virsh's words; or unmanaged: its QEMU runs, and libvirt has lost it
     captured_by: str | None = None  # the capture that has this guest in hand
-    trouble: str | None = None  # why part of this entry is not known
+    trouble: str | None = None  # what is wrong with this guest, or why part of this entry is not known
 
 
 class StuckCapture(Shape):

@@ -17,6 +17,8 @@ AGENT_S = 5.0
 RETRY_S = 2.0
 #: Seconds after which the supervisor, which is the test, starts a part that has died.
 RESTART_S = 1.0
+#: Of one call of libvirt, for the guard (workers/guard/letting_go.py: LIBVIRT_S).
+LIBVIRT_S = 3.0
 #: How coarse the eye is: a guest's writer is seen to be held from one of its acknowledged records to the next, and they are
 #: 0.2 s apart and as much later as two busy cores let them be.
 EYE_S = 2.0
@@ -39,6 +41,16 @@ def by_next_guard(down_s: float) -> float:
 def by_agent(down_s: float) -> float:
     """Nobody can thaw a guest whose agent does not run: once it does, the guard's next try, or what waits in its queue."""
     return EITHER_S + down_s + RETRY_S + AGENT_S
+
+
+def past_libvirt() -> float:
+    """Libvirt does not answer: the guard thaws over the agent's own socket, once it has found that out."""
+    return EITHER_S + LIBVIRT_S + AGENT_S
+
+
+def late_call() -> float:
+    """A call that nobody waits for any more takes effect: until the guard's next look, and its thaw."""
+    return RETRY_S + LIBVIRT_S + AGENT_S
 
 
 def by_libvirt(down_s: float) -> float:

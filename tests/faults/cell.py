@@ -51,6 +51,10 @@ class Watch:
         print(row)
         return row
 
+    def held_s(self, name: str) -> float:
+        """Return how long one guest was held, as its writers saw it."""
+        return longest_gap_s(self._bench.lab.guest(name), self._since[name])
+
     def _held_s(self, blind: tuple[str, ...]) -> float:
         """The longest that any guest was held, as its writers saw it."""
         return max(

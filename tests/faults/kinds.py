@@ -9,8 +9,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ops.lab.host import Host
+
 from .bench import AGENT_PID, REPOSITORY_BYTES, Bench
-from .bounds import BY_GUARD_S, BY_HOST_S, EITHER_S, GRACE_S, HOLD_S, RESTART_S, by_agent, by_libvirt, by_next_guard
+from .bounds import (
+    BY_GUARD_S,
+    BY_HOST_S,
+    EITHER_S,
+    GRACE_S,
+    HOLD_S,
+    RESTART_S,
+    by_agent,
+    by_libvirt,
+    by_next_guard,
+    past_libvirt,
+)
 from .hand import do
 
 #: Longer than the deadline of a hold and the guard's grace together.
@@ -18,6 +31,9 @@ STOP_S = HOLD_S + GRACE_S + 1.0
 
 #: An agent is gone for long enough for the capture to miss it.
 AGENT_AWAY_S = 3.0
+
+#: libvirtd is gone for longer than anything may be held.
+LONG_AWAY_S = 30.0
 
 Act = Callable[[Bench], None]
 
@@ -169,9 +185,18 @@ def _libvirt_back(bench: Bench) -> None:
         bench.lab.guest(name).wait_agent()
 
 
+def _past_libvirt(_: float) -> float:
+    return past_libvirt()
+
+
+def qemu_pid(host: Host, guest: str) -> str:
+    """Return the pid of a guest's QEMU, within its host's PID namespace."""
+    return (host.root / f"run/libvirt/qemu/{guest}.pid").read_text().strip()
+
+
 def _qemu_killed(bench: Bench) -> None:
     host = bench.lab.host("host-a")
-    host.run(["busybox", "kill", "-KILL", (host.root / "run/libvirt/qemu/alpha.pid").read_text().strip()])
+    host.run(["busybox", "kill", "-KILL", qemu_pid(host, "alpha")])
 
 
 def _qemu_back(bench: Bench) -> None:
@@ -216,5 +241,6 @@ KINDS = (
     Kind("agent stopped", _agent_stopped, _agent_goes_on, STOP_S, by_agent),
     Kind("agent killed", _agent_killed, _agent_back, AGENT_AWAY_S, by_agent),
     Kind("libvirtd killed", _libvirt_killed, _libvirt_back, RESTART_S, by_libvirt),
+    Kind("libvirtd killed, away for 30 s", _libvirt_killed, _libvirt_back, LONG_AWAY_S, _past_libvirt, steps=("held",)),
     Kind("QEMU killed", _qemu_killed, _qemu_back, RESTART_S, _either, full_after=True, blind=("alpha",)),
 )

@@ -57,10 +57,11 @@ def test_agent_never_answers_the_freeze(bench: Bench) -> None:
     watch = Watch(bench, "agent stops answering, freezes long after", "freeze")
     bench.on_freeze("gamma", f"(sleep {LATE_S + 4:g}; kill -CONT {_PID}) {_APART}\nkill -STOP {_PID}")
     capture = Capture(bench.system)
-    assert capture.end() == "agent"
+    assert capture.end() == "slow-freeze"
     forget(bench, "gamma")
+    bench.forget_paces()
     row = watch.judge(capture, max(BY_HOST_S, RETRY_S + AGENT_S))
-    assert row.outcome == "agent"
+    assert row.outcome == "slow-freeze"
 
 
 def test_agent_answers_too_late(bench: Bench) -> None:
@@ -68,8 +69,12 @@ def test_agent_answers_too_late(bench: Bench) -> None:
     watch = Watch(bench, "agent freezes too late", "freeze")
     bench.on_freeze("gamma", f"sleep {LATE_S:g}")
     capture = Capture(bench.system)
-    assert capture.end() == "agent"
+    assert capture.end() == "slow-freeze"
     forget(bench, "gamma")
+    refused = Capture(bench.system)
+    assert refused.end() == "slow-freeze"
+    assert not any(bench.lab.guest(name).fsfreeze_status() == "frozen" for name in bench.guests())
+    bench.forget_paces()
     watch.judge(capture, max(BY_HOST_S, RETRY_S + AGENT_S))
 
 

@@ -15,7 +15,7 @@ from freezeframe.client import Client
 from freezeframe.contract import names
 from freezeframe.contract.event import EndEvent, StateEvent
 from freezeframe.contract.request import CaptureRequest, Receipt
-from freezeframe.contract.words import RunState, WantedKind
+from freezeframe.contract.words import HoldKind, RunState, WantedKind
 from freezeframe.errors import FreezeframeError
 from ops.lab.guest import Guest
 from ops.lab.workload import FOLDER, Record
@@ -31,10 +31,15 @@ PATIENCE_S = 240.0
 class Capture:
     """One capture of all guests, asked for and followed as any caller would."""
 
-    def __init__(self, system: System, *, kind: WantedKind = WantedKind.AUTO) -> None:
+    def __init__(self, system: System, *, kind: WantedKind = WantedKind.AUTO, hold: HoldKind = HoldKind.FREEZE) -> None:
         self.system = system
         self.request = CaptureRequest(
-            capture_id=str(ULID()), every_guest=True, hold_timeout_s=HOLD_S, muster_timeout_s=MUSTER_S, kind=kind
+            capture_id=str(ULID()),
+            every_guest=True,
+            hold_timeout_s=HOLD_S,
+            muster_timeout_s=MUSTER_S,
+            kind=kind,
+            hold=hold,
         )
         self.capture_id = self.request.capture_id
         self.receipt: Receipt | None = None

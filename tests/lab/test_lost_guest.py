@@ -32,6 +32,7 @@ def test_a_frozen_guest_that_libvirt_has_lost_is_thawed(lab: Lab, system: System
         state.unlink()
         host.start_libvirtd()
         assert not alpha.domain.isActive()
+        published(system, "alpha", "unmanaged")
     try:  # the line is closed: the guard lets go
         wait_for("the guard to let go", lambda: not any(leases.iterdir()), 120.0)
     finally:

@@ -1,0 +1,95 @@
+"""Calls that take effect when nobody waits for them any more, and guests whose QEMU hangs.
+
+The first fault of a cell strikes before the guest is held, the second when it may be: `two_at_once` plays one before the hold
+and one in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from freezeframe.contract.words import HoldKind
+from ops.lab.waiting import wait_for
+
+from .bench import Bench, until
+from .bounds import AGENT_S, BY_HOST_S, EYE_S, RESTART_S, late_call
+from .cell import Watch
+from .kinds import qemu_pid
+from .stage import SLOW_S, slow_freezer
+from .watch import Capture
+
+Act = Callable[[Bench], None]
+
+#: Beyond the hold's time-out and what its host and orchestrator wait for: QEMU of one guest stands still for so long.
+HANGS_S = 20.0
+
+
+def two_at_once(bench: Bench, first: Act, second: Act, mend: Act) -> Capture:
+    """Strike while alpha's agent is told to freeze, which takes it SLOW_S: the lease is armed, and alpha not held yet."""
+    bench.forget_paces()
+    with slow_freezer(bench, "alpha", SLOW_S):
+        capture = Capture(bench.system)
+        leases = bench.system.directory / "host-a" / "state" / "leases"
+        until("a lease of host-a", lambda: any(leases.glob("*.json")))
+        first(bench)
+        second(bench)
+        time.sleep(SLOW_S)  # the freeze takes effect meanwhile
+    bench.mended(mend)
+    return capture
+
+
+@pytest.mark.case("S4")
+def test_guard_killed_after_arming_and_restarted_then_the_worker_killed(bench: Bench) -> None:
+    """The next guard sees a guest that is not held yet; it must not take its lease for done with."""
+    watch = Watch(bench, "guard killed before the hold and restarted, worker killed in it", "freeze")
+
+    def guard_anew(bench: Bench) -> None:
+        bench.kill("guard@host-a")
+        bench.restart("guard@host-a")
+
+    capture = two_at_once(
+        bench, guard_anew, lambda bench: bench.kill("control@host-a"), lambda bench: bench.restart("control@host-a")
+    )
+    assert not capture.end().startswith("sealed")
+    watch.judge(capture, RESTART_S + late_call())
+
+
+@pytest.mark.case("S4")
+def test_worker_killed_while_its_freeze_is_under_way(bench: Bench) -> None:
+    """The guard lets go at once, of a guest that is frozen only seconds later."""
+    watch = Watch(bench, "worker killed while its freeze is under way", "freeze")
+    capture = two_at_once(
+        bench, lambda _: None, lambda bench: bench.kill("control@host-a"), lambda bench: bench.restart("control@host-a")
+    )
+    assert not capture.end().startswith("sealed")
+    watch.judge(capture, late_call())
+
+
+@pytest.mark.case("G4")
+@pytest.mark.timeout(600)
+def test_qemu_suspended_before_a_pause(bench: Bench) -> None:
+    """Alpha's suspend hangs in QEMU's monitor: the others are let go within their bound, and alpha once its QEMU goes on."""
+    watch = Watch(bench, "QEMU of one guest suspended, hold pause", "held")
+    host = bench.lab.host("host-a")
+    pid = qemu_pid(host, "alpha")
+    bench.stop("control@host-b")
+    capture = Capture(bench.system, hold=HoldKind.PAUSE)
+    until("host-a has prepared", lambda: capture.answered("prepare", "host-a"))
+    host.run(["busybox", "kill", "-STOP", pid])
+    try:
+        bench.go_on("control@host-b")
+        outcome = capture.end()
+        wait_for("host-a's answer", lambda: capture.answered("hold", "host-a"), 60.0)
+        time.sleep(HANGS_S)
+    finally:
+        host.run(["busybox", "kill", "-CONT", pid])
+    bench.mended(lambda _: None)
+    assert outcome in {"guest-hangs", "hypervisor", "host-silent"}
+    settled_s = bench.settle()
+    assert settled_s < 120.0
+    for name in ("beta", "gamma"):
+        assert watch.held_s(name) <= BY_HOST_S + AGENT_S + EYE_S, name
+    assert bench.exact("after a QEMU that was suspended").startswith("incremental")
