@@ -6,8 +6,11 @@ fewer filesystems frozen, before it was let go. The lease stays with the guard, 
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NoAnswer
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -19,12 +22,13 @@ from freezeframe.contract.words import HoldKind
 from freezeframe.errors import EXIT_PARTIAL, FreezeframeError
 from freezeframe.settings import HostSettings, load
 from workers import hold
+from workers.bounded import GuestCalls
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError, GuestGoneError
 
-#: Guests at once. Each may wait for an agent that does not answer; the button must work on a host full of them.
-THREADS = 32
+#: Seconds for libvirt, on top of an agent's answers: one to the thaw, one to the question.
+PATIENCE_S = 5.0
 #: libvirt's VIR_ERR_ARGUMENT_UNSUPPORTED, its answer for a guest that has no agent channel: nobody can have frozen it.
 NO_AGENT_CHANNEL = 74
 
@@ -61,8 +65,7 @@ def thaw(
     settings = load(HostSettings)
     hypervisor = Hypervisor(settings.libvirt_uri)
     chosen = _chosen(hypervisor, guests)
-    with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda guest: _let_go(hypervisor, guest, settings.agent_timeout_s), chosen))
+    found = _let_go_all(hypervisor, chosen, settings.agent_timeout_s)
     _show(found, as_json=as_json)
     if any(one.problem for one in found):
         raise typer.Exit(EXIT_PARTIAL)
@@ -80,6 +83,27 @@ def _chosen(hypervisor: Hypervisor, wanted: Sequence[str] | None) -> list[Domain
             f"There is no guest {missing} on this host.", advice="`virsh list --all` lists its guests."
         )
     return list({domain.uuid: domain for meant in found.values() for domain in meant}.values())
+
+
+def _let_go_all(hypervisor: Hypervisor, chosen: Sequence[Domain], agent_timeout_s: int) -> list[LetGo]:
+    """Let all go side by side: each may wait for an agent that does not answer, and one whose QEMU hangs for ever."""
+    calls = GuestCalls()
+    until = time.monotonic() + 2 * agent_timeout_s + PATIENCE_S
+    started = [
+        (guest, calls.start(guest.uuid, functools.partial(_let_go, hypervisor, guest, agent_timeout_s)))
+        for guest in chosen
+    ]
+    return [_answer(guest, future, until) for guest, future in started]
+
+
+def _answer(guest: Domain, future: Future[LetGo], until: float) -> LetGo:
+    try:
+        return future.result(max(0.0, until - time.monotonic()))
+    except NoAnswer:
+        problem = (
+            "libvirt or its QEMU does not answer, so whether it runs is not known. What was asked may still be done."
+        )
+        return LetGo(guest.name, guest.uuid, "unknown", None, problem)
 
 
 def _let_go(hypervisor: Hypervisor, guest: Domain, agent_timeout_s: int) -> LetGo:
