@@ -179,7 +179,7 @@ def _libvirt_killed(bench: Bench) -> None:
     bench.lab.host("host-a").kill_libvirtd()
 
 
-def _libvirt_back(bench: Bench) -> None:
+def libvirt_back(bench: Bench) -> None:
     bench.lab.host("host-a").start_libvirtd()
     for name in ("alpha", "beta"):
         bench.lab.guest(name).wait_agent()
@@ -240,7 +240,7 @@ KINDS = (
     Kind("repository full", _repository_full, _repository_has_room, STOP_S, _host),
     Kind("agent stopped", _agent_stopped, _agent_goes_on, STOP_S, by_agent),
     Kind("agent killed", _agent_killed, _agent_back, AGENT_AWAY_S, by_agent),
-    Kind("libvirtd killed", _libvirt_killed, _libvirt_back, RESTART_S, by_libvirt),
-    Kind("libvirtd killed, away for 30 s", _libvirt_killed, _libvirt_back, LONG_AWAY_S, _past_libvirt, steps=("held",)),
+    Kind("libvirtd killed", _libvirt_killed, libvirt_back, RESTART_S, by_libvirt),
+    Kind("libvirtd killed, away for 30 s", _libvirt_killed, libvirt_back, LONG_AWAY_S, _past_libvirt, steps=("held",)),
     Kind("QEMU killed", _qemu_killed, _qemu_back, RESTART_S, _either, full_after=True, blind=("alpha",)),
 )

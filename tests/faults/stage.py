@@ -63,7 +63,7 @@ def held(bench: Bench) -> Iterator[Capture]:
     with slow_freezer(bench, "gamma"):
         capture = Capture(bench.system)
         # libvirt first, which answers at once: an agent that is asked meanwhile freezes later, and gamma does not wait.
-        until("both have begun", lambda: all(_has_backup(bench, name) for name in ("alpha", "beta")))
+        until("both have begun", lambda: all(has_backup(bench, name) for name in ("alpha", "beta")))
         for name in ("alpha", "beta"):
             assert bench.lab.guest(name).fsfreeze_status() == "frozen", f"{name}: its hold was over before it was seen"
         yield capture
@@ -109,7 +109,7 @@ def release(bench: Bench) -> Iterator[Capture]:
             bench.go_on("control@host-a")
 
 
-def _has_backup(bench: Bench, name: str) -> bool:
+def has_backup(bench: Bench, name: str) -> bool:
     """Whether libvirt has begun the backup, and written that down. The question about the job waits its turn until then; the
     backup's own description is there sooner, while libvirt still talks to QEMU.
     """

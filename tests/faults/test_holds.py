@@ -15,10 +15,10 @@ from freezeframe.contract.words import HoldKind
 from ops.lab.waiting import wait_for
 
 from .bench import Bench, until
-from .bounds import AGENT_S, BY_HOST_S, EYE_S, RESTART_S, late_call
+from .bounds import AGENT_S, BY_HOST_S, EYE_S, RESTART_S, late_call, past_libvirt
 from .cell import Watch
-from .kinds import qemu_pid
-from .stage import SLOW_S, slow_freezer
+from .kinds import LONG_AWAY_S, libvirt_back, qemu_pid
+from .stage import SLOW_S, has_backup, slow_freezer
 from .watch import Capture
 
 Act = Callable[[Bench], None]
@@ -93,3 +93,17 @@ def test_qemu_suspended_before_a_pause(bench: Bench) -> None:
     for name in ("beta", "gamma"):
         assert watch.held_s(name) <= BY_HOST_S + AGENT_S + EYE_S, name
     assert bench.exact("after a QEMU that was suspended").startswith("incremental")
+
+
+@pytest.mark.case("G9")
+def test_libvirtd_away_for_30_s_with_guests_frozen_and_paused(bench: Bench) -> None:
+    """Nobody but QEMU's monitor can take back a pause then."""
+    watch = Watch(bench, "libvirtd killed, away for 30 s, hold freeze-pause", "held")
+    bench.forget_paces()
+    with slow_freezer(bench, "gamma"):
+        capture = Capture(bench.system, hold=HoldKind.FREEZE_PAUSE)
+        until("both have begun", lambda: all(has_backup(bench, name) for name in ("alpha", "beta")))
+        bench.lab.host("host-a").kill_libvirtd()
+    time.sleep(LONG_AWAY_S)
+    bench.mended(libvirt_back)
+    watch.judge(capture, past_libvirt())

@@ -56,6 +56,8 @@ def thaw(path: Path, timeout_s: float) -> None:
 class AgentLine:
     """A conversation with an agent, all of it within `timeout_s`."""
 
+    who = "agent"
+
     def __init__(self, path: Path, timeout_s: float) -> None:
         self._path = path
         self._deadline = time.monotonic() + timeout_s
@@ -81,7 +83,7 @@ class AgentLine:
         """The answer to a command. Raises AgentLineError."""
         answer = self._exchange({"execute": command})
         if "error" in answer:
-            raise AgentLineError(f"The agent at {self._path} refused {command}: {answer['error'].get('desc')}.")
+            raise AgentLineError(f"The {self.who} at {self._path} refused {command}: {_why(answer['error'])}.")
         return answer.get("return")
 
     def _synchronise(self) -> None:
@@ -95,7 +97,7 @@ class AgentLine:
         try:
             self._socket.sendall(before + json.dumps(call).encode() + b"\n")
         except TimeoutError as error:
-            raise AgentLineError(f"The agent at {self._path} does not answer.") from error
+            raise AgentLineError(f"The {self.who} at {self._path} does not answer.") from error
         return self._line()
 
     def _line(self) -> dict[str, Any]:
@@ -104,9 +106,9 @@ class AgentLine:
             try:
                 more = self._socket.recv(4096)
             except TimeoutError as error:
-                raise AgentLineError(f"The agent at {self._path} does not answer.") from error
+                raise AgentLineError(f"The {self.who} at {self._path} does not answer.") from error
             if not more or len(self._read) > ANSWER_BYTES:
-                raise AgentLineError(f"The agent at {self._path} has hung up.")
+                raise AgentLineError(f"The {self.who} at {self._path} has hung up.")
             self._read += more
         line, _, self._read = self._read.partition(b"\n")
         try:
@@ -117,3 +119,7 @@ class AgentLine:
 
     def _left_s(self) -> float:
         return max(self._deadline - time.monotonic(), 0.01)
+
+
+def _why(error: Any) -> Any:
+    return error.get("desc") if isinstance(error, dict) else error

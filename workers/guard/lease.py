@@ -17,6 +17,7 @@ class LeasedGuest(Shape):
     guest_uuid: GuestUuid
     hold: HoldKind
     agent_socket: Path | None = None  # QEMU's, for a guest that libvirt loses while it is held
+    monitor_socket: Path | None = None  # QEMU's, at which it listens when libvirtd has died
 
 
 class Lease(Message):

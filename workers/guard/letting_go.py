@@ -1,17 +1,18 @@
 """Letting one guest go, whatever has become of libvirt, and asking whether it runs.
 
     libvirt answers                       resume and thaw through it, then ask the guest
-    libvirt is dead, or silent for        the agent's own socket: QEMU serves one client at a time, and a libvirtd that died
-    LIBVIRT_S, or has lost the guest      has left it free. One that hangs keeps it: nobody is answered until it goes on
+    libvirt is dead, or silent for        QEMU's own sockets, of its monitor and of the agent: each serves one client at a time,
+    LIBVIRT_S, or has lost the guest      and a libvirtd that died has left them free. One that hangs keeps them: nobody is
+                                          answered until it goes on
 
 A guest that says that it is not frozen is not thawed: each thaw calls the guest's freeze hooks.
-A pause cannot be taken back without libvirt; whether such a guest runs is not known until libvirt has it again, or its QEMU
-is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -19,7 +20,7 @@ from freezeframe.contract.words import HoldKind
 from freezeframe.errors import FreezeframeError
 from workers import hold
 from workers.bounded import GuestCalls, GuestHangsError
-from workers.guard import agent_line
+from workers.guard import agent_line, monitor_line
 from workers.guard.reading import FoundGuest
 from workers.guard.table import AGENT_S, Look
 from workers.hypervisor import agent
@@ -35,7 +36,7 @@ LIBVIRT_S = 3.0
 
 
 def look(hypervisor: Hypervisor, calls: GuestCalls, guest: FoundGuest) -> Look:
-    """Let a guest go if it is held, and return what it says then. Never raises, and takes LIBVIRT_S + AGENT_S at most."""
+    """Let a guest go if it is held, and return what it says then. Never raises, and takes LIBVIRT_S + 2 * AGENT_S at most."""
     if guest.hold is HoldKind.NONE:
         return Look.RUNS
     try:
@@ -75,16 +76,24 @@ def _let_go(domain: Domain, kind: HoldKind) -> None:
 
 
 def _past_libvirt(guest: FoundGuest) -> Look:
-    """Thaw over the agent's socket, which tells nothing about a pause."""
-    if guest.agent_socket is None or not guest.hold.freezes:
+    """Resume over QEMU's monitor and thaw over the agent's socket, as far as the hold had to do with them."""
+    done = [not guest.hold.pauses or _told(guest, guest.monitor_socket, monitor_line.resume)]
+    done += [not guest.hold.freezes or _told(guest, guest.agent_socket, agent_line.thaw)]
+    if not all(done):
         return Look.NO_ANSWER
+    log.warning("let go without libvirt", guest=guest.guest_uuid)
+    return Look.RUNS
+
+
+def _told(guest: FoundGuest, path: Path | None, tell: Callable[[Path, float], None]) -> bool:
+    if path is None:
+        return False
     try:
-        agent_line.thaw(guest.agent_socket, AGENT_S)
+        tell(path, AGENT_S)
     except (agent_line.AgentLineError, OSError) as error:
-        log.warning("not let go yet", guest=guest.guest_uuid, agent=str(guest.agent_socket), why=str(error))
-        return Look.NO_ANSWER
-    log.warning("thawed without libvirt", guest=guest.guest_uuid)
-    return Look.NO_ANSWER if guest.hold.pauses else Look.RUNS
+        log.warning("not let go yet", guest=guest.guest_uuid, socket=str(path), why=str(error))
+        return False
+    return True
 
 
 def _lost(guest: FoundGuest) -> Look:

@@ -25,6 +25,7 @@ from freezeframe.contract.words import HoldKind
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HOLD = re.compile(r'"hold"\s*:\s*"([a-z-]+)"')
 _AGENT = re.compile(r'"agent_socket"\s*:\s*"(/[^"\\]+)"')
+_MONITOR = re.compile(r'"monitor_socket"\s*:\s*"(/[^"\\]+)"')
 _KEY = re.compile(r'"(\w+)"\s*:\s*"?$')
 
 
@@ -35,6 +36,7 @@ class FoundGuest:
     guest_uuid: str
     hold: HoldKind
     agent_socket: Path | None = None
+    monitor_socket: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _of_entries(entries: Iterable[Any]) -> Iterator[FoundGuest]:
     for entry in entries:
         text = json.dumps(entry)
         for guest in _of_text(text):
-            yield FoundGuest(guest.guest_uuid, _hold_in(text), guest.agent_socket or _agent_in(text))
+            yield FoundGuest(guest.guest_uuid, _hold_in(text), _path_in(_AGENT, text), _path_in(_MONITOR, text))
 
 
 def _of_text(text: str) -> tuple[FoundGuest, ...]:
@@ -100,7 +102,7 @@ def _of_text(text: str) -> tuple[FoundGuest, ...]:
         if key is not None and "boot" in key[1]:
             continue
         about = text[match.end() : end]
-        guest = FoundGuest(match[0], _hold_in(about), _agent_in(about))
+        guest = FoundGuest(match[0], _hold_in(about), _path_in(_AGENT, about), _path_in(_MONITOR, about))
         found.setdefault(guest.guest_uuid, guest)
     return tuple(found.values())
 
@@ -111,8 +113,8 @@ def _hold_in(text: str) -> HoldKind:
     return HoldKind(match[1]) if match is not None and match[1] in list(HoldKind) else HoldKind.FREEZE_PAUSE
 
 
-def _agent_in(text: str) -> Path | None:
-    match = _AGENT.search(text)
+def _path_in(pattern: re.Pattern[str], text: str) -> Path | None:
+    match = pattern.search(text)
     return Path(match[1]) if match is not None else None
 
 

@@ -182,7 +182,10 @@ class Guard:
         """Put the lease on stable storage, and only then say so."""
         if (refusal := self._stopping()) is not None:
             return refusal
-        found = {one.guest_uuid: FoundGuest(one.guest_uuid, one.hold, one.agent_socket) for one in lease.guests}
+        found = {
+            one.guest_uuid: FoundGuest(one.guest_uuid, one.hold, one.agent_socket, one.monitor_socket)
+            for one in lease.guests
+        }
         deadline_s = self._clock() + lease.seconds
         kept = _Kept(LeaseLife(found, deadline_s, number), found, deadline_s)
         with self._changed:
@@ -235,7 +238,12 @@ class Guard:
 
     def _stored(self, capture_id: str, kept: _Kept) -> StoredLease:
         guests = tuple(
-            LeasedGuest(guest_uuid=one.guest_uuid, hold=one.hold, agent_socket=one.agent_socket)
+            LeasedGuest(
+                guest_uuid=one.guest_uuid,
+                hold=one.hold,
+                agent_socket=one.agent_socket,
+                monitor_socket=one.monitor_socket,
+            )
             for one in kept.guests.values()
         )
         return StoredLease(guests=guests, capture_id=capture_id, deadline_s=kept.deadline_s, boot_id=self._boot_id)

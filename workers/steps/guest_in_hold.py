@@ -59,6 +59,7 @@ class HeldGuest:
     checkpoint_xml: str | None
     agent_timeout_s: int
     agent_socket: Path | None = None
+    monitor_socket: Path | None = None
     delay_s: float = 0.0
     filesystems: int | None = None  # how many there are to freeze
     stands: Callable[[], bool] = lambda: True  # whether the lease stands, as far as one system call tells

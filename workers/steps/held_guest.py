@@ -21,6 +21,8 @@ from workers.steps.drift import left_out_now
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.prepare import prepared_guests
 
+#: QEMU's monitor, in the directory that libvirt keeps for the guest. [libvirt src/qemu: qemuProcessPrepareMonitorChr]
+MONITOR = "monitor.sock"
 #: Seconds for libvirt's answers about one guest; each takes a millisecond.
 READY_S = 10.0
 
@@ -116,7 +118,8 @@ def _ready_guest(host: Host, order: HoldOrder, guest: PreparedGuest, hold: Guest
     _check_pace(host, order, guest, hold)
     domain = host.hypervisor.domain(guest.guest_uuid)
     left_out = left_out_now(domain, guest)
-    socket = host.qemu(domain.name, guest.guest_uuid).export_socket(order.capture_id)
+    qemu = host.qemu(domain.name, guest.guest_uuid)
+    socket = qemu.export_socket(order.capture_id)
     socket.unlink(missing_ok=True)
     disks = [
         backup.BackupDisk(
@@ -137,6 +140,7 @@ def _ready_guest(host: Host, order: HoldOrder, guest: PreparedGuest, hold: Guest
         checkpoint_xml=checkpoint.checkpoint_xml(name, tracked, [*untracked, *left_out]) if name else None,
         agent_timeout_s=host.settings.agent_timeout_s,
         agent_socket=domain.agent_socket(),
+        monitor_socket=qemu.directory / MONITOR,
         delay_s=delay_s(guest.expected_hold_ms, order.slowest_hold_ms, order.hold_timeout_s),
     )
     return held, BackupChange(

@@ -147,7 +147,12 @@ def _arm(host: Host, order: HoldOrder, guests: Sequence[HeldGuest], line: GuardL
 
 
 def _leased(guest: HeldGuest) -> LeasedGuest:
-    return LeasedGuest(guest_uuid=guest.uuid, hold=guest.hold.kind, agent_socket=guest.agent_socket)
+    return LeasedGuest(
+        guest_uuid=guest.uuid,
+        hold=guest.hold.kind,
+        agent_socket=guest.agent_socket,
+        monitor_socket=guest.monitor_socket,
+    )
 
 
 def _remember_paces(host: Host, guests: Sequence[HeldGuest]) -> None:

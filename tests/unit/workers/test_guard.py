@@ -26,6 +26,7 @@ from workers.boot import boot_id
 from workers.guard import letting_go, server
 from workers.guard.client import GuardError, GuardLine
 from workers.guard.fake_agent import FakeAgent
+from workers.guard.fake_monitor import FakeMonitor
 from workers.guard.lease import LeasedGuest, LeaseFiles, StoredLease
 from workers.guard.server import Guard, now_s
 from workers.guard.table import SETTLE_S
@@ -629,3 +630,29 @@ def test_a_line_tells_at_once_that_its_guard_is_gone(tmp_path: Path) -> None:
             assert not line.disarm(CAPTURE)  # nobody says that the lease stood
             with pytest.raises(GuardError, match="did not answer"):
                 line.ping()
+
+
+@pytest.mark.case("G9")
+@pytest.mark.parametrize("hold", [HoldKind.PAUSE, HoldKind.FREEZE_PAUSE])
+def test_a_paused_guest_is_resumed_over_qemu_s_monitor_while_libvirt_is_dead(
+    guard: GuardInThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: HoldKind
+) -> None:
+    def dead(_hypervisor: Hypervisor, _guest_uuid: str) -> Domain:
+        raise HypervisorUnreachableError("Connecting to libvirt failed.")
+
+    monkeypatch.setattr(Hypervisor, "domain", dead)
+    agent, monitor = FakeAgent(tmp_path / "agent"), FakeMonitor(tmp_path / "monitor")
+    guard.start()
+    leased = LeasedGuest(
+        guest_uuid=guard.domain.uuid,
+        hold=hold,
+        agent_socket=tmp_path / "agent",
+        monitor_socket=tmp_path / "monitor",
+    )
+    with guard.line() as line:
+        line.arm(CAPTURE, [leased], 60)
+    until(lambda: monitor.status == "running")
+    until(guard.retired)
+    assert (agent.status == "thawed") == hold.freezes
+    agent.end()
+    monitor.end()

@@ -18,18 +18,22 @@ CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 A = "00000000-0000-4000-8000-00000000000a"
 B = "00000000-0000-4000-8000-00000000000b"
 BOOT = "11111111-2222-4333-8444-555555555555"
+MONITOR = "/var/lib/libvirt/qemu/domain-2-b/monitor.sock"
 SOCKET = "/run/libvirt/qemu/channel/1-a/org.qemu.guest_agent.0"
 
 STORED = StoredLease(
     guests=(
         LeasedGuest(guest_uuid=A, hold=HoldKind.FREEZE, agent_socket=Path(SOCKET)),
-        LeasedGuest(guest_uuid=B, hold=HoldKind.PAUSE),
+        LeasedGuest(guest_uuid=B, hold=HoldKind.PAUSE, monitor_socket=Path(MONITOR)),
     ),
     capture_id=CAPTURE,
     deadline_s=12.5,
     boot_id=BOOT,
 )
-GUESTS = (FoundGuest(A, HoldKind.FREEZE, Path(SOCKET)), FoundGuest(B, HoldKind.PAUSE))
+GUESTS = (
+    FoundGuest(A, HoldKind.FREEZE, Path(SOCKET)),
+    FoundGuest(B, HoldKind.PAUSE, monitor_socket=Path(MONITOR)),
+)
 
 
 def read(tmp_path: Path, content: str | bytes) -> FoundLease:
