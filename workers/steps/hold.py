@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 import redis
+import structlog
 
 from freezeframe import redis_fault
 from freezeframe.barrier import (
@@ -48,6 +49,8 @@ from workers.hypervisor.freeze_failure import SlowFreezeError
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.held_guest import ready, record_let_go
 from workers.steps.window import Window, break_up, hold_window
+
+log = structlog.get_logger("hold")
 
 
 class MusterError(FreezeframeError):
@@ -82,8 +85,13 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
             record_let_go(journal, guests)
             raise
         window = hold_window(host.calls, order, guests, barrier, line, host.settings.agent_timeout_s)
-        record_let_go(journal, [guest for guest in guests if guest.is_settled()])
-        _remember_paces(host, guests)
+        try:
+            record_let_go(journal, [guest for guest in guests if guest.is_settled()])
+            _remember_paces(host, guests)
+        except (
+            OSError
+        ) as error:  # a full disk: guests are let go a second time, no more; the proof must not be lost for it
+            log.warning("what follows the hold is not written down", why=str(error))
         reply = _look(barrier)
         proof = _proof(host, guests, window).model_copy(
             update={"clock_before": clock, "clock_after": _clock_after(client) if reply else None}

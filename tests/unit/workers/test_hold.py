@@ -573,6 +573,18 @@ def test_a_freeze_that_did_not_end_in_time_is_told_and_remembered(site: Site, mo
     assert site.hosts["host-a"].paces.too_slow(site.guests["host-a"][1].uuid) is None
 
 
+def test_a_disk_that_is_full_after_the_hold_costs_no_proof(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = CaptureJournal.record
+
+    def full(journal: CaptureJournal, change: Any) -> None:
+        if isinstance(change, LetGoChange):
+            raise OSError(28, "No space left on device")
+        record(journal, change)
+
+    monkeypatch.setattr(CaptureJournal, "record", full)
+    assert consistency(proof_of(results(site.hold()))) is Consistency.GROUP
+
+
 MANY = 200
 
 
