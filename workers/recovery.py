@@ -26,7 +26,7 @@ from workers.host import Host
 from workers.journal import CaptureJournal
 from workers.runs import RunUnreadableError, run_state
 from workers.steps.frame import publish_again
-from workers.steps.undo import undo_capture
+from workers.steps.undo import undo_capture, undo_guests
 
 log = structlog.get_logger("recovery")
 
@@ -133,10 +133,18 @@ def _attempt(host: Host, journal: CaptureJournal, sealed: _Sealed, *, force: boo
             return Recovered(journal.capture_id, State.RUNNING)
     try:
         with journal.at_rest():
-            problems = undo_capture(host, journal, sealed=sealed.guests(journal.capture_id))
+            problems = _undo(host, journal, sealed)
     except BlockingIOError:
         return Recovered(journal.capture_id, State.BUSY)
     return Recovered(journal.capture_id, State.STUCK if problems else State.UNDONE, tuple(problems))
+
+
+def _undo(host: Host, journal: CaptureJournal, sealed: _Sealed) -> list[str]:
+    try:
+        guests = sealed.guests(journal.capture_id)
+    except RepositoryError as error:
+        return [str(error), *undo_guests(host, journal, sealed=None)]
+    return undo_capture(host, journal, sealed=guests)
 
 
 class _Sealed:

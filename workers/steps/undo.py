@@ -64,15 +64,19 @@ def undo_capture(host: Host, journal: CaptureJournal, *, sealed: Container[str])
     return left
 
 
-def undo_guests(host: Host, journal: CaptureJournal, *, sealed: Container[str]) -> list[str]:
-    """Undo all guests of a capture on which no step is at work. Return what could not be undone, if anything."""
+def undo_guests(host: Host, journal: CaptureJournal, *, sealed: Container[str] | None) -> list[str]:
+    """Undo all guests of a capture on which no step is at work. Return what could not be undone, if anything.
+
+    Without `sealed`, while the repository does not answer, nobody knows whether the new checkpoints stay: they and the claims
+    do, but no guest stays held and no backup open for that, whose scratch files would grow.
+    """
     guests, left = guests_of(host, journal)
 
     def undo(guest: str) -> list[str]:
         if is_pending(host.calls, guest):
             return [f"guest {guest}: a call of its hold has not returned, and may still begin a backup"]
         with journal.guest(guest).lock():
-            return undo_guest(host, journal, guest, sealed=guest in sealed)
+            return undo_guest(host, journal, guest, sealed=None if sealed is None else guest in sealed)
 
     answers = each_guest(host.calls, guests, f"undoing capture {journal.capture_id}", PATIENCE_S, undo)
     for guest in guests:
@@ -102,7 +106,7 @@ def guests_of(host: Host, journal: CaptureJournal) -> tuple[list[str], list[str]
     return sorted(guests), troubles
 
 
-def undo_guest(host: Host, journal: CaptureJournal, guest_uuid: str, *, sealed: bool) -> list[str]:
+def undo_guest(host: Host, journal: CaptureJournal, guest_uuid: str, *, sealed: bool | None) -> list[str]:
     """Undo all that a capture changed on one guest. Return what could not be undone, if anything."""
     record = journal.guest(guest_uuid).read()
     left = [f"guest {guest_uuid}: {record.trouble}"] if record.trouble else []
@@ -114,7 +118,7 @@ def undo_guest(host: Host, journal: CaptureJournal, guest_uuid: str, *, sealed: 
             return []  # never ours, or undone already
         else:
             left += _undo_on_host(host, journal, guest_uuid, record.changes, sealed=sealed)
-        if not left:
+        if not left and sealed is not None:
             host.claims.drop(guest_uuid, journal.capture_id)
     except (FreezeframeError, OSError) as error:
         log.warning("not undone", capture=journal.capture_id, guest=guest_uuid, why=str(error))
@@ -124,7 +128,7 @@ def undo_guest(host: Host, journal: CaptureJournal, guest_uuid: str, *, sealed: 
 
 
 def _undo_on_host(
-    host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange], *, sealed: bool
+    host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange], *, sealed: bool | None
 ) -> list[str]:
     """Undo the changes. Return the thaw that the agent has not answered, if there is one."""
     unthawed: list[str] = []
@@ -133,20 +137,23 @@ def _undo_on_host(
             domain = host.hypervisor.domain(guest_uuid)
             unthawed = _undo_on_guest(host, journal, domain, changes, sealed=sealed)
         except GuestGoneError:  # what belonged to the guest went with it, but for what is in its images
-            settle_gone(changes, sealed=sealed)
+            if sealed is not None:
+                settle_gone(changes, sealed=sealed)
     for change in changes:
         if isinstance(change, ScratchChange):
             change.path.unlink(missing_ok=True)
         if isinstance(change, BackupChange):
             change.socket.unlink(missing_ok=True)
-    if unthawed:
-        journal.record(FreedChange(guest_uuid=guest_uuid))
+    freed = FreedChange(guest_uuid=guest_uuid)
+    if (unthawed or sealed is None) and freed not in changes:
+        journal.record(freed)  # the claim stays, and the room for its scratch files is free
+    if unthawed and sealed is not None:
         journal.record(ThawPendingChange(guest_uuid=guest_uuid))
     return unthawed
 
 
 def _undo_on_guest(
-    host: Host, journal: CaptureJournal, domain: Domain, changes: Sequence[AnyChange], *, sealed: bool
+    host: Host, journal: CaptureJournal, domain: Domain, changes: Sequence[AnyChange], *, sealed: bool | None
 ) -> list[str]:
     """Undo what is on the guest itself, and return a thaw that was not answered: a dead agent keeps no backup running."""
     unthawed = []
@@ -158,8 +165,9 @@ def _undo_on_guest(
             ended = backup.end(domain, change.socket)
             if not ended and domain.active() and lost.is_lost(domain):
                 scratch = [other.path for other in changes if isinstance(other, ScratchChange)]
-                lost.end(domain, scratch, None if sealed else change.checkpoint)
-            settle(domain, change, changes, sealed=sealed, ended=ended)
+                lost.end(domain, scratch, change.checkpoint if sealed is False else None)
+            if sealed is not None:
+                settle(domain, change, changes, sealed=sealed, ended=ended)
     return unthawed
 
 

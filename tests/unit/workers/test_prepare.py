@@ -18,7 +18,7 @@ from freezeframe.contract.words import HoldKind, Method, Step
 from freezeframe.repository import Repository
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
-from workers.hypervisor.domain import Domain
+from workers.hypervisor.domain import MIGRATIONS, Domain
 from workers.hypervisor.errors import GuestGoneError
 from workers.steps import prepare, refusal
 from workers.steps.frame import run_step
@@ -150,3 +150,27 @@ def test_what_is_prepared_is_compared_with_all_that_runs_on_the_host(
     result = prepare.prepare(host, to_prepare(ALPHA, repository_id=str(repository.config.id)))
     assert asked == ["a"]
     assert [guest.fault for guest in result.guests] == [GONE]
+
+
+@pytest.mark.parametrize(
+    ("job", "code"),
+    [
+        (None, None),
+        ("backup", "guest-busy"),
+        ("snapshot", "guest-busy"),
+        ("save", "guest-busy"),
+        (next(iter(MIGRATIONS)), "guest-migrating"),
+    ],
+)
+def test_a_guest_with_a_job_is_refused_before_it_is_held(
+    host: Host, monkeypatch: pytest.MonkeyPatch, job: str | None, code: str | None
+) -> None:
+    """The backup would be refused within the hold window."""
+    [domain] = host.hypervisor.domains()
+    monkeypatch.setattr(Domain, "job", lambda _: job)
+    found = None
+    try:
+        prepare._check_state(domain, HoldKind.PAUSE)
+    except refusal.RefusedError as error:
+        found = error.code
+    assert found == code

@@ -18,7 +18,7 @@ from workers.claims import ClaimUnreadableError, GuestClaimedError, StaleOrderEr
 from workers.host import Host
 from workers.hypervisor import agent, backup
 from workers.hypervisor.domain import Domain
-from workers.journal import BackupChange, CaptureJournal, ClaimChange, HoldChange
+from workers.journal import BackupChange, CaptureJournal, ClaimChange, FreedChange, HoldChange, ScratchChange
 from workers.recovery import Recovered, State, recover
 from workers.steps.claimed import claim
 from workers.steps.undo import undo_guest
@@ -368,3 +368,38 @@ def test_a_guest_that_was_undone_is_not_undone_for_a_capture_that_has_it_no_more
     assert undo_guest(host, journal(host), guest, sealed=False) == []
     assert host.hypervisor.domain(guest).state() == "paused"
     host.hypervisor.domain(guest).resume()
+
+
+def test_while_the_repository_is_away_no_guest_stays_held_and_no_backup_open_and_checkpoints_stay(
+    host: Host, guest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scratch files grow as long as a backup is open; whether the checkpoint stays is known when the repository is back."""
+    done: list[object] = []
+    scratch = host.settings.state_dir / "scratch.qcow2"
+    scratch.touch()
+
+    def away(_: Host) -> Repository:
+        raise RepositoryNotReadable("The server cannot be reached.", transient=True)
+
+    def end(_domain: Domain, socket: Path) -> bool:
+        done.append(socket)
+        return True
+
+    monkeypatch.setattr(backup, "end", end)
+    monkeypatch.setattr("workers.steps.undo.settle", lambda *_, sealed, ended: done.append((sealed, ended)))
+    socket = Path("/run/freezeframe/one.sock")
+    journal(host).record(ScratchChange(guest_uuid=guest, path=scratch))
+    journal(host).record(BackupChange(guest_uuid=guest, socket=socket, checkpoint="c", repository_id="r"))
+    journal(host).record(HoldChange(guest_uuid=guest, hold=HoldKind.PAUSE))
+    host.hypervisor.domain(guest).pause()
+    with monkeypatch.context() as patch:
+        patch.setattr(Host, "open_repository", away)
+        assert recover(host) == [Recovered(CAPTURE, State.STUCK, ("The server cannot be reached.",))]
+        assert recover(host)[0].state is State.STUCK
+    assert host.hypervisor.domain(guest).state() == "running"
+    assert (set(done), scratch.exists()) == ({socket}, False)
+    assert left_alone(host, guest)
+    changes = journal(host).changes()
+    assert [change for change in changes if isinstance(change, FreedChange)] == [FreedChange(guest_uuid=guest)]
+    assert recover(host) == [Recovered(CAPTURE, State.UNDONE)]
+    assert done[-1] == (False, True)
