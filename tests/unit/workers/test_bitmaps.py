@@ -125,3 +125,49 @@ def test_an_image_that_is_cut_off_is_none_that_could_be_read(tmp_path: Path, len
 def test_an_image_that_cannot_be_read_is_not_one_without_bitmaps(tmp_path: Path) -> None:
     with pytest.raises(HypervisorError, match="cannot be read"):
         bitmaps.remove_from_images([tmp_path], {OURS})  # a directory
+
+
+class StorageDaemon:
+    """QEMU's block layer without a guest, with an image open as a guest's QEMU has it."""
+
+    def __init__(self, path: Path) -> None:
+        options = ["--chardev", "stdio,id=m", "--monitor", "chardev=m"]
+        options += ["--blockdev", f"driver=file,filename={path},node-name=file"]
+        options += ["--blockdev", "driver=qcow2,file=file,node-name=format"]
+        self._process = subprocess.Popen(
+            ["qemu-storage-daemon", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._read()  # its greeting
+        self.tell("qmp_capabilities")
+
+    def tell(self, command: str, **arguments: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self._process.stdin.flush()
+        assert self._read() == {"return": {}}
+
+    def quit(self) -> None:
+        self.tell("quit")
+        self._process.communicate()
+
+    def _read(self) -> object:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+
+@pytest.mark.case("G6")
+def test_what_a_running_qemu_has_in_the_image(tmp_path: Path) -> None:
+    """Those that were there when it opened the image are, until they are removed; a new one is stored at its end."""
+    path = image(tmp_path / "a", OURS)
+    qemu = StorageDaemon(path)
+    assert bitmaps.in_image(path) == [OURS]
+    qemu.tell("block-dirty-bitmap-add", node="format", name=NEWER, persistent=True)
+    assert bitmaps.in_image(path) == [OURS]
+    qemu.tell("block-dirty-bitmap-remove", node="format", name=OURS)
+    assert bitmaps.in_image(path) == []
+    with pytest.raises(ImageInUseError):
+        bitmaps._remove(path, NEWER)
+    qemu.quit()
+    assert bitmaps.in_image(path) == [NEWER]
+    bitmaps.remove_from_images([path], {NEWER})
+    assert bitmaps.in_image(path) == []
