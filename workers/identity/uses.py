@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from freezeframe.errors import FreezeframeError
@@ -25,6 +26,8 @@ from workers.identity.storage import SYS
 #: Seconds for the storage in one directory to say what it is.
 PATIENCE_S = 10.0
 
+FindVolume = Callable[[str, str], str | None]
+
 
 def disk_uses(hypervisor: Hypervisor) -> list[DiskUse]:
     """Return every disk that a running guest of this host has a source for. Raises HypervisorError."""
@@ -32,32 +35,47 @@ def disk_uses(hypervisor: Hypervisor) -> list[DiskUse]:
     for domain in hypervisor.domains():
         try:
             if domain.active():
-                found += _uses_of(domain)
+                found += _uses_of(hypervisor, domain)
         except GuestGoneError:  # it was undefined, or its transient guest ended, since it was listed
             continue
     return found
 
 
-def _uses_of(domain: Domain) -> Iterator[DiskUse]:
+def _uses_of(hypervisor: Hypervisor, domain: Domain) -> Iterator[DiskUse]:
     xml = domain.live_xml()
     sources = sources_of(xml)
     for disk in disks_of(xml):
         if (behind := sources.get(disk.target)) is None:
             continue
-        own = _own_keys(domain, behind)
-        below = frozenset(key for source in behind.backing for key in _keys(domain, source))
+        volume_path = _volume_finder(hypervisor, domain.uuid)
+        own = _own_keys(volume_path, behind)
+        below = frozenset(key for source in behind.backing for key in _keys(volume_path, source))
         writes = frozenset[str]() if disk.readonly else own
         yield DiskUse(domain.uuid, domain.name, disk.target, own | below, writes)
 
 
-def _own_keys(domain: Domain, behind: DiskSources) -> frozenset[str]:
-    found = {*_keys(domain, behind.active), *(_keys(domain, behind.data_file) if behind.data_file else ())}
+def _volume_finder(hypervisor: Hypervisor, guest_uuid: str) -> FindVolume:
+    """Ask libvirt over a connection of its own: a pool whose storage is away may keep it waiting."""
+
+    def find(pool: str, volume: str) -> str | None:
+        call = partial(_volume_path, hypervisor, guest_uuid, pool, volume)
+        return answered(f"Storage pool {pool}", PATIENCE_S, call)
+
+    return find
+
+
+def _volume_path(hypervisor: Hypervisor, guest_uuid: str, pool: str, volume: str) -> str | None:
+    return hypervisor.domain(guest_uuid).volume_path(pool, volume)
+
+
+def _own_keys(volume_path: FindVolume, behind: DiskSources) -> frozenset[str]:
+    found = {*_keys(volume_path, behind.active), *(_keys(volume_path, behind.data_file) if behind.data_file else ())}
     return frozenset(found)
 
 
-def _keys(domain: Domain, source: Source) -> set[str]:
+def _keys(volume_path: FindVolume, source: Source) -> set[str]:
     try:
-        path = domain.volume_path(*source.volume) if source.volume else source.path
+        path = volume_path(*source.volume) if source.volume else source.path
     except FreezeframeError:  # a pool that is not there any more, while its guest runs on
         path = None
     if path is None or not path.startswith("/"):

@@ -10,6 +10,7 @@ import pytest
 from workers.fitness import DiskUse, shared_reason
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import HypervisorError
 from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml, libvirt_error
 from workers.identity.uses import disk_uses, keys_of
 
@@ -109,6 +110,27 @@ def test_a_guest_that_reads_only_writes_nothing(tmp_path: Path, monkeypatch: pyt
     uses = running(monkeypatch, guest(UUID, image), guest(OTHER, image, more="<readonly/>"))
     assert shared_reason(UUID, "vda", uses) is None
     assert shared_reason(OTHER, "vda", uses) is not None
+
+
+def test_a_volume_is_the_file_that_its_pool_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"x")
+    disk = (
+        "<disk type='volume' device='disk'><driver type='raw'/><source pool='p' volume='v'/><target dev='vda'/></disk>"
+    )
+    pooled = FakeGuest(domain_xml(disk, uuid=OTHER), uuid=OTHER, label="b")
+    places = {("p", "v"): os.fspath(image)}
+
+    def volume_path(_: Domain, pool: str, volume: str) -> str:
+        if (pool, volume) not in places:
+            raise HypervisorError("Looking for volume v of pool p failed.")
+        return places[pool, volume]
+
+    monkeypatch.setattr(Domain, "volume_path", volume_path)
+    monkeypatch.setattr(Hypervisor, "domain", lambda _, guest_uuid: Domain(pooled) if guest_uuid == OTHER else None)
+    assert shared_reason(UUID, "vda", running(monkeypatch, guest(UUID, image), pooled)) is not None
+    places.clear()  # it is not in the pool any more, while its guest runs on
+    assert shared_reason(UUID, "vda", running(monkeypatch, guest(UUID, image), pooled)) is None
 
 
 def test_guests_that_are_off_or_gone_use_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
