@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.words import HoldKind
+from freezeframe.naming import virsh_word
 from workers.steps.refusal import (
     AgentCommandBlockedError,
     GuestCrashedError,
@@ -17,12 +18,13 @@ from workers.steps.refusal import (
 )
 
 
-def state_refusal(guest: str, state: str, hold: HoldKind) -> RefusedError | None:
+def state_refusal(guest: str, state: str, hold: HoldKind, guest_uuid: str = "") -> RefusedError | None:
     """Return the refusal of an active guest in this state, in virsh's words; None if it can be held so.
 
     A guest that does not run can be captured as it is, without a hold; the label says no more than `crash` then.
     """
-    name = shlex.quote(guest)
+    # virsh takes a number for a running guest's id, and a dash for an option
+    name = virsh_word(guest, guest_uuid) if guest_uuid else shlex.quote(guest)
     as_it_is = f"or capture it as it is with --guest-hold {shlex.quote(f'{guest}:none')}."
     if state == "in shutdown":
         return GuestEndingError(f"Guest {guest} is shutting down.")

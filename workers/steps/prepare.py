@@ -143,7 +143,7 @@ def _check_state(domain: Domain, hold: HoldKind) -> None:
     job = domain.job()
     if job in MIGRATIONS:
         raise refusal.GuestMigratingError(f"Guest {domain.name} is migrating ({job}).")
-    if (unfit := fitness.state_refusal(domain.name, domain.state(), hold)) is not None:
+    if (unfit := fitness.state_refusal(domain.name, domain.state(), hold, domain.uuid)) is not None:
         raise unfit
     if job is not None:
         raise refusal.GuestBusyError(f"Guest {domain.name} is busy with another job: {job}.")

@@ -13,7 +13,9 @@ from importlib import resources
 import pytest
 import redis
 
+from freezeframe import bus
 from freezeframe.barrier import Gate, GateBrokenError, GateUnreachableError, gate_client
+from freezeframe.barrier.gate import KEEP_S
 from freezeframe.contract import names
 from freezeframe.settings import BusSettings
 
@@ -172,3 +174,45 @@ def _sleeper(client: redis.Redis) -> str:
             if one["cmd"] == "blmove" and "b" in one["flags"]:
                 return one["id"]
     raise AssertionError("nobody waits")
+
+
+def test_a_member_that_arrives_again_keeps_the_time_of_its_first_arrival(bus_settings: BusSettings) -> None:
+    members = ["a", "b"]
+    assert meets(gate(bus_settings, "a", members), 0.05) == "GateUnreachableError"
+    first = gate(bus_settings, "a", members).look().arrivals
+    assert meets(gate(bus_settings, "a", members), 0.05) == "GateUnreachableError"
+    assert gate(bus_settings, "a", members).look().arrivals == first
+    assert [arrival.host_id for arrival in first] == ["a"]
+
+
+@pytest.mark.parametrize("verb", ["arrive", "release", "break"])
+def test_no_key_of_a_gate_outlives_its_time(bus_settings: BusSettings, verb: str) -> None:
+    members = ["a", "b"]
+    one, other = (gate(bus_settings, member, members) for member in members)
+    assert meets(one, 0.05) == "GateUnreachableError"
+    if verb == "release":
+        other.meet(soon())
+        one.meet(soon())  # it reads the wake-up that waits for it
+    elif verb == "break":
+        other.break_up("b gave up")
+        assert meets(one) == "GateBrokenError"
+    with bus.connect(bus_settings) as client:
+        keys = list(client.scan_iter(match=f"{names.gate_key(CAPTURE, 1, 'held')}*"))
+        assert len(keys) == {"arrive": 1, "release": 4, "break": 3}[verb]
+        assert [key for key in keys if not 0 < client.ttl(key) <= KEEP_S] == []
+
+
+def test_a_wake_up_is_read_where_it_lies(bus_settings: BusSettings) -> None:
+    """Moved elsewhere it would be lost with an answer that is lost, and lie in a key without an end."""
+    members = ["a", "b"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(meets, gate(bus_settings, "a", members))
+        other = gate(bus_settings, "b", members)
+        while len(other.look().arrivals) < 1:
+            time.sleep(0.01)
+        other.meet(soon())
+        assert waiting.result() == "released"
+    with bus.connect(bus_settings) as client:
+        keys = sorted(client.scan_iter(match=f"{names.gate_key(CAPTURE, 1, 'held')}*"))
+        assert [key for key in keys if client.ttl(key) <= 0] == []
+        assert client.lrange(f"{names.gate_key(CAPTURE, 1, 'held')}:wake:a", 0, -1) == ["released"]

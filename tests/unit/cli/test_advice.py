@@ -1,0 +1,190 @@
+"""Commands that messages and advice print exist as printed: verbs, options and arguments (issue: advice is tested)."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import pytest
+import redis
+import typer.main
+
+from freezeframe.cli.app import app
+from freezeframe.cli.capture import guest_holds
+from freezeframe.contract.request import DiskChoice
+from freezeframe.contract.words import HoldKind
+from freezeframe.naming import shell_word
+from tests.odd_names import ODD_NAMES
+from workers.fitness import state_refusal
+from workers.fitness.disks import not_capturable
+
+TOP = Path(__file__).resolve().parents[3]
+UUID = "00000000-0000-4000-8000-00000000000a"
+#: What stands for a value that is only known when the message is made.
+VALUE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+_COMMAND = re.compile(r"`((?:freezeframe|virsh|qemu-img|redis-cli)\b[^`]*)`")
+_OPTION = re.compile(r"(?<![\w`/-])--[a-z][a-z-]+")
+
+
+class Printed(NamedTuple):
+    """A command as it is printed, and where in the code."""
+
+    place: str
+    command: str
+
+
+def sources() -> Iterator[Path]:
+    for package in ("freezeframe", "orchestrator", "workers"):
+        yield from sorted((TOP / package).rglob("*.py"))
+
+
+def texts(path: Path) -> Iterator[tuple[str, str]]:
+    """Every string of a file but docstrings, with values in place of what is filled in later."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)} - {
+        id(node) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)
+    }
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if id(node) in docs or id(node) in inner:
+            continue
+        place = f"{path.relative_to(TOP)}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield place, node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield place, "".join(str(part.value) if isinstance(part, ast.Constant) else VALUE for part in node.values)
+
+
+def printed(program: str) -> list[Printed]:
+    return [
+        Printed(place, command)
+        for path in sources()
+        for place, text in texts(path)
+        for command in _COMMAND.findall(text)
+        if command.split()[0] == program
+    ]
+
+
+def command_of(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that the words name, and the words that are its own. Raises KeyError for a verb that is none."""
+    found: Any = typer.main.get_command(app)
+    rest = words
+    while hasattr(found, "get_command") and rest and not rest[0].startswith("-"):
+        inner = found.get_command(typer.Context(found), rest[0])
+        if inner is None:
+            raise KeyError(rest[0])
+        found, rest = inner, rest[1:]
+    return found, rest
+
+
+def options_of(command: Any) -> set[str]:
+    return {word for option in command.params for word in (*option.opts, *option.secondary_opts)}
+
+
+def all_options() -> set[str]:
+    root: Any = typer.main.get_command(app)
+    found, waiting = set(), [root]
+    while waiting:
+        command = waiting.pop()
+        found |= options_of(command)
+        if hasattr(command, "list_commands"):
+            context = typer.Context(command)
+            waiting += [command.get_command(context, name) for name in command.list_commands(context)]
+    return found | {"--help"}
+
+
+def test_there_is_advice_to_look_at() -> None:
+    assert {one.command for one in printed("freezeframe")} > {"freezeframe up", "freezeframe hosts"}
+    assert printed("virsh")
+    assert printed("qemu-img")
+    assert printed("redis-cli")
+
+
+@pytest.mark.parametrize("one", printed("freezeframe"), ids=lambda one: f"{one.place} {one.command}")
+def test_a_printed_command_is_a_verb_with_its_options_and_arguments(one: Printed) -> None:
+    words = shlex.split(one.command)[1:]
+    command, rest = command_of(words)
+    assert {word for word in rest if word.startswith("--")} <= options_of(command)
+    if rest:  # it is complete: it parses as it is
+        command.make_context("x", list(rest))
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("state", ["paused", "pmsuspended", "crashed"])
+@pytest.mark.parametrize("name", [*ODD_NAMES, "-rf", ".hidden"])
+def test_advice_about_a_guest_works_when_pasted(name: str, state: str) -> None:
+    refusal = state_refusal(name, state, HoldKind.FREEZE, UUID)
+    assert refusal is not None
+    [virsh] = re.findall(r"\(`virsh (.*?)`\), or", refusal.hint, re.DOTALL)
+    assert shlex.split(virsh)[1] in {UUID, name}
+    assert not shlex.split(virsh)[1].isdigit()
+    pasted = shlex.split("capture --all --guest-hold " + refusal.hint.partition("--guest-hold ")[2].removesuffix("."))
+    command, rest = command_of(pasted)
+    assert guest_holds(command.make_context("capture", rest).params["guest_hold"], [])[0].guest == name
+    refused = not_capturable(name, "vdb", "it is a test")
+    pasted = shlex.split(
+        "capture --all --skip-disk "
+        + refused.hint.removeprefix("Leave it out with --skip-disk ").removesuffix(" if you can do without it.")
+    )
+    command, rest = command_of(pasted)
+    [choice] = command.make_context("capture", rest).params["skip_disk"]
+    assert DiskChoice.parse(choice) == DiskChoice(guest=name, target="vdb")
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES, "-rf", ".hidden"])
+def test_a_name_is_quoted_such_that_a_verb_gets_it_whole(name: str) -> None:
+    command, rest = command_of(shlex.split(f"capture --guest-hold {shell_word(f'{name}:pause')} -- {shell_word(name)}"))
+    params = command.make_context("capture", rest).params
+    assert (params["guests"], params["guest_hold"]) == ([name], [f"{name}:pause"])
+
+
+def test_every_option_that_a_message_names_is_one_of_some_verb() -> None:
+    known = all_options() | OTHER_PROGRAMS
+    wrong = [
+        (place, option)
+        for path in sources()
+        if "errors" in path.name or "refusal" in path.name or path.parent.name in {"fitness", "scratch", "restore"}
+        for place, text in texts(path)
+        for option in _OPTION.findall(_COMMAND.sub("", text))
+        if option not in known and " " in text.strip()
+    ]
+    assert wrong == []
+
+
+#: Options that messages name of other programs, without the whole command.
+OTHER_PROGRAMS: set[str] = set()
+
+
+@pytest.mark.parametrize("one", printed("virsh"), ids=lambda one: f"{one.place} {one.command}")
+def test_a_printed_virsh_command_is_one_with_its_options(one: Printed) -> None:
+    if shutil.which("virsh") is None:
+        pytest.skip("virsh is not installed here")
+    words = shlex.split(one.command)[1:]
+    told = subprocess.run(["virsh", "help", words[0]], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert [word for word in words[1:] if word.startswith("--") and word not in told.stdout] == []
+
+
+@pytest.mark.parametrize("one", printed("qemu-img"), ids=lambda one: f"{one.place} {one.command}")
+def test_a_printed_qemu_img_command_is_one_with_its_options(one: Printed) -> None:
+    if shutil.which("qemu-img") is None:
+        pytest.skip("qemu-img is not installed here")
+    words = shlex.split(one.command)[1:]
+    told = subprocess.run(["qemu-img", "--help"], capture_output=True, text=True, check=False).stdout
+    usage = next(line for line in told.splitlines() if line.strip().startswith(f"{words[0]} "))
+    assert [word for word in words[1:] if word.startswith("-") and word.split("=")[0] not in usage] == []
+
+
+@pytest.mark.parametrize("one", printed("redis-cli"), ids=lambda one: f"{one.place} {one.command}")
+def test_a_printed_redis_command_is_answered(one: Printed, redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url)
+    words = ["default" if word == "USER" else word for word in shlex.split(one.command)[1:]]
+    answer = cast("Any", client).execute_command(*words)
+    client.close()
+    assert answer

@@ -1,0 +1,144 @@
+"""A transfer that does not move ends its run after `transfer_stall_s`, long before its deadline; one that moves does not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ulid import ULID
+
+from freezeframe import bus
+from freezeframe.contract import names
+from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.plan import GuestPlan, HostPlan, Plan
+from freezeframe.contract.request import CaptureRequest
+from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
+from freezeframe.contract.words import CaptureKind, HoldKind, Method, RunState, Step
+from freezeframe.repository import Repository
+from freezeframe.settings import BusSettings, OrchestratorSettings
+from orchestrator.look import Orchestrator
+from orchestrator.reconcile import Reconciler
+from orchestrator.run import Run, Runs
+
+CAPTURE = str(ULID())
+GUESTS = {"host-a": "00000000-0000-4000-8000-00000000000a", "host-b": "00000000-0000-4000-8000-00000000000b"}
+STALL_S = 90.0
+
+
+class Clock:
+    """The reconciler's own clock, in a test's hands."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("orchestrator.reconcile.time", SimpleNamespace(monotonic=made.monotonic))
+    return made
+
+
+@pytest.fixture
+def orchestrator(bus_settings: BusSettings, tmp_path: Path) -> Iterator[Orchestrator]:
+    with contextlib.closing(bus.connect(bus_settings)) as client:
+        made = Orchestrator(
+            app=bus.celery_app("orchestrator", bus_settings),
+            redis=client,
+            runs=Runs(client, 3600),
+            settings=OrchestratorSettings(transfer_stall_s=STALL_S),
+            repository=Repository.init(tmp_path / "repository"),
+        )
+        transferring(made)
+        yield made
+
+
+def transferring(orchestrator: Orchestrator, capture_id: str = CAPTURE) -> None:
+    """A run of two hosts with a disk each, all orders sent and none answered."""
+    now = datetime.now(UTC)
+    hosts = tuple(
+        HostPlan(
+            host_id=host_id,
+            guests=(GuestPlan(guest_uuid=guest, name=host_id, hold=GuestHold(kind=HoldKind.FREEZE)),),
+        )
+        for host_id, guest in GUESTS.items()
+    )
+    plan = Plan(
+        capture_id=capture_id, epoch=1, method=Method.BACKUP_PULL, chunk_bytes=1 << 20, repository_id="r", hosts=hosts
+    )
+    run = Run(
+        capture_id=capture_id,
+        request=CaptureRequest(capture_id=capture_id, every_guest=True),
+        asked_at=now,
+        state=RunState.TRANSFERRING,
+        plan=plan,
+        entered_at=now,
+        due_at=now + timedelta(hours=24),
+        dispatched=True,
+        members=tuple(GUESTS),
+        kept=tuple(GUESTS.values()),
+    )
+    assert orchestrator.runs.create(run)
+    disk = PreparedDisk(target="vda", source="/d", source_format="qcow2", size_bytes=1 << 30, kind=CaptureKind.FULL)
+    for host_id, guest in GUESTS.items():
+        prepared = PreparedGuest(guest_uuid=guest, name=host_id, disks=(disk,))
+        result = PrepareResult(capture_id=capture_id, host_id=host_id, guests=(prepared,))
+        field = names.result_field(Step.PREPARE, host_id)
+        orchestrator.redis.hset(names.results_key(capture_id), field, result.model_dump_json())
+        beat(orchestrator, host_id, 0, capture_id)
+
+
+def beat(orchestrator: Orchestrator, host_id: str, done_bytes: int, capture_id: str = CAPTURE) -> None:
+    field = names.pulse_field(host_id, f"{GUESTS[host_id]}.vda")
+    orchestrator.redis.hset(names.pulse_key(capture_id), field, str(done_bytes))
+
+
+def run_of(orchestrator: Orchestrator) -> Run:
+    loaded = orchestrator.runs.load(CAPTURE)
+    assert loaded is not None
+    return loaded[0]
+
+
+def test_a_host_that_moves_no_byte_ends_the_run(orchestrator: Orchestrator, clock: Clock) -> None:
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    for done_bytes in range(1, 4):  # host-b moves, host-a does not
+        clock.now_s += STALL_S / 3
+        beat(orchestrator, "host-b", done_bytes)
+        reconciler.reconcile()
+    assert run_of(orchestrator).state is RunState.TRANSFERRING  # for exactly as long as it may
+    clock.now_s += 1
+    reconciler.reconcile()
+    run = run_of(orchestrator)
+    assert run.state is RunState.RELEASING
+    assert [(fault.code, fault.host) for fault in run.faults] == [("transfer-stalled", "host-a")]
+
+
+def test_hosts_that_move_are_waited_for_as_long_as_they_do(orchestrator: Orchestrator, clock: Clock) -> None:
+    reconciler = Reconciler(orchestrator)
+    for done_bytes in range(10):
+        for host_id in GUESTS:
+            beat(orchestrator, host_id, done_bytes)
+        reconciler.reconcile()
+        clock.now_s += STALL_S
+    assert run_of(orchestrator).state is RunState.TRANSFERRING
+
+
+def test_another_runs_transfer_on_the_host_is_a_sign_of_life(orchestrator: Orchestrator, clock: Clock) -> None:
+    """A transfer may wait behind another's on its host."""
+    other = str(ULID())
+    transferring(orchestrator, other)
+    reconciler = Reconciler(orchestrator)
+    for done_bytes in range(5):
+        for host_id in GUESTS:
+            beat(orchestrator, host_id, done_bytes, other)
+        reconciler.reconcile()
+        clock.now_s += STALL_S
+    assert run_of(orchestrator).state is RunState.TRANSFERRING
