@@ -58,7 +58,7 @@ def forget(client: redis.Redis, host_id: str) -> bool:
     kept = [f"{kind}.host.{host_id}" for kind in ("unacked", "unacked_index", "unacked_mutex")]
     pipeline = client.pipeline()
     pipeline.delete(names.host_key(host_id))
-    pipeline.delete(names.alive_key(host_id), *queues, *kept)
+    pipeline.delete(names.alive_key(host_id), names.machine_key(host_id), *queues, *kept)
     return bool(pipeline.execute()[0])
 
 

@@ -12,6 +12,7 @@ from freezeframe import __version__, presence
 from freezeframe.contract.inventory import GuestEntry, HostEntry, StuckCapture
 from freezeframe.errors import FreezeframeError
 from workers import instance
+from workers.binding import Binding, HostIdTakenError, end_this_worker, this_machine
 from workers.claims import ClaimUnreadableError
 from workers.host import Host
 from workers.hypervisor.listing import GuestState, guest_states
@@ -69,11 +70,16 @@ def _open_captures(host: Host) -> tuple[str, ...]:
 
 def publish_forever(host: Host, stop: threading.Event, looks: Looks | None = None) -> None:
     """Publish until told to stop. Trouble is logged and silences the host: it then counts as down, which it is."""
+    bound = Binding(host.settings, host.redis, this_machine(host.settings))
     while not stop.is_set():
         try:
+            bound.check_in_redis()
             entry = entry_of(host, looks)
             measured = {"clock_ahead_s": presence.clock_ahead_s(host.redis)}
             presence.publish(host.redis, entry.model_copy(update=measured))
+        except HostIdTakenError as error:
+            end_this_worker(error)
+            return
         except (FreezeframeError, redis.RedisError) as error:
             log.warning("not published", why=str(error))
         except Exception:  # a defect; the next try may do better

@@ -110,7 +110,8 @@ def _parts(host: HostSettings, own: PrivateRedis | None, only: Share | None, flo
     found: list[Part] = []
     if own is not None:
         settings = BusSettings.model_validate({**settings.model_dump(), "redis_url": own.url})
-        env = {"FREEZEFRAME_REDIS_URL": own.url}
+        # whatever this machine calls itself: no other host is on a Redis of one's own
+        env = {"FREEZEFRAME_REDIS_URL": own.url, "FREEZEFRAME_HOST_ID": host.host_id}
         found.append(parts.redis_part(own, settings))
     if only is not Share.ORCHESTRATOR:
         _expect_modules("libvirt", "lxml", "nbd")

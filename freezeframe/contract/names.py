@@ -49,6 +49,11 @@ def alive_key(host_id: str) -> str:
     return f"{PREFIX}:alive:{host_id}"
 
 
+def machine_key(host_id: str) -> str:
+    """The machine that a host's id is bound to, JSON."""
+    return f"{PREFIX}:machine:{host_id}"
+
+
 HOSTS_PATTERN = host_key("*")
 
 

@@ -38,7 +38,7 @@ log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 """
 
 #: What a host has for itself. All of /run, so that no daemon's socket or pid file of the machine is in sight.
-PRIVATE = (
+PRIVATE: tuple[str, ...] = (
     "/run",
     "/etc/hosts",
     "/etc/libvirt",
@@ -47,7 +47,10 @@ PRIVATE = (
     "/var/log/libvirt",
     "/var/lib/freezeframe",
 )
-_FILES = frozenset({"/etc/hosts"})
+#: Hosts share the machine's id, too, which a Freezeframe host is known by. Where there is none, there is nothing to cover.
+if Path("/etc/machine-id").is_file():
+    PRIVATE = (*PRIVATE, "/etc/machine-id")
+_FILES = frozenset({"/etc/hosts", "/etc/machine-id"})
 
 #: Of directories that QEMU's user passes through, and looks into no more than anybody.
 PASSABLE = 0o711
@@ -66,6 +69,8 @@ def make_tree(root: Path, state: LabState, host: HostState) -> None:
     (root / "etc/libvirt/qemu.conf").write_text(_qemu_conf(root))
     (root / "etc/libvirt/libvirtd.conf").write_text(_LIBVIRTD_CONF.format(uuid=host.uuid))
     (root / "etc/hosts").write_text(hosts_file(state))
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc/machine-id").write_text(f"{host.uuid.replace('-', '')}\n")
 
 
 def _make_libvirts_directories(library: Path) -> None:

@@ -137,9 +137,9 @@ def test_an_image_that_was_replaced_by_one_with_our_bitmap_is_full_and_the_other
 def test_an_image_that_was_overwritten_in_place_is_found_by_the_audit_told_and_marked(
     guest: Guest, system: System, command: Command, capture: Capture
 ) -> None:
-    """The same file with the bytes of the other disk, our bitmap's name among them: no proof of disk or bitmap sees that."""
+    """The same file with the bytes of another disk, our bitmap's name among them: no proof of disk or bitmap sees that."""
     before = capture()
-    one, other = image(guest, "vdb"), image(guest, "vdc")
+    one, other = image(guest, "vdb"), image(guest, "vda")
 
     def overwrite() -> None:
         with one.open("r+b") as file:

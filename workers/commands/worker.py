@@ -13,9 +13,9 @@ from celery.signals import setup_logging, worker_process_init
 
 from freezeframe import bus, log
 from freezeframe.contract import names
-from freezeframe.settings import HostSettings, load
+from freezeframe.settings import BusSettings, HostSettings, load
 from freezeframe.supervise import die_with_parent
-from workers import budget, descriptors
+from workers import binding, budget, descriptors
 
 #: Short tasks at once on a host. Each waits most of the time: for an agent, for the barrier, for libvirt.
 CONTROL_THREADS = 16
@@ -35,13 +35,27 @@ def worker(
             help="control: prepare, hold, release and the inventory. data: the transfers of disks.", show_default=False
         ),
     ],
+    *,
+    take_host_id: Annotated[
+        bool,
+        typer.Option(
+            "--take-host-id",
+            help="Bind this host's id to this machine, although another had it that is not heard of any more: after this "
+            "machine was installed anew, or replaced.",
+        ),
+    ] = False,
 ) -> None:
-    """Run one of this host's two workers until it is told to end (SIGTERM ends it after the tasks in hand)."""
+    """Run one of this host's two workers until it is told to end (SIGTERM ends it after the tasks in hand).
+
+    A host's id is bound to its machine. A worker does not start with an id that another machine has.
+    """
     log.configure()
     setup_logging.connect(_keep_logging)
     # running as root is usual here; that JSON is all a worker accepts is why this is no danger
     warnings.filterwarnings("ignore", category=SecurityWarning)
     settings = load(HostSettings)
+    binding.check_chosen(settings)
+    binding.Binding(settings, bus.connect(load(BusSettings)), binding.this_machine(settings)).check(take=take_host_id)
     descriptors.raise_limit()
     if role is Role.DATA:
         worker_process_init.connect(_die_with_worker)
