@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import libvirt
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -20,7 +21,7 @@ from workers.commands import detach as verb
 from workers.host import Host
 from workers.hypervisor import backup, bitmaps
 from workers.hypervisor.connection import Hypervisor
-from workers.hypervisor.fake_checkpoints import CheckpointedGuest
+from workers.hypervisor.fake_checkpoints import CheckpointedGuest, FakeLibvirtError
 from workers.journal import ClaimChange
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
@@ -47,7 +48,7 @@ def running(tmp_path: Path) -> CheckpointedGuest:
 
 @pytest.fixture
 def off(tmp_path: Path) -> CheckpointedGuest:
-    return CheckpointedGuest(stored(tmp_path / "vda.qcow2", *ALL), checkpoints=[OURS, ELSEWHERE, THEIRS], running=False)
+    return CheckpointedGuest(stored(tmp_path / "off.qcow2", *ALL), checkpoints=[OURS, ELSEWHERE, THEIRS], running=False)
 
 
 def leftover(host: Host, guest: CheckpointedGuest, capture_id: str = CAPTURE) -> Path:
@@ -164,6 +165,19 @@ def test_what_stays_is_named_and_keeps_the_rest_from_nothing(
     assert not file.exists()
     assert detached(host, off).problems == []
     assert off.checkpoints == [THEIRS]
+
+
+@pytest.mark.case("G7")
+@pytest.mark.parametrize("is_off", [False, True])
+def test_a_bitmap_stays_as_long_as_its_checkpoint(
+    host: Host, running: CheckpointedGuest, off: CheckpointedGuest, *, is_off: bool
+) -> None:
+    """A checkpoint without its bitmap would be taken for a chain that is broken."""
+    guest = off if is_off else running
+    guest.refusal = FakeLibvirtError("broken pipe", libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC)
+    assert len(detached(host, guest).problems) == 2
+    left = bitmaps.in_image(guest.image) if is_off else guest.memory
+    assert left == [OURS, ELSEWHERE, THEIRS]
 
 
 @pytest.fixture
