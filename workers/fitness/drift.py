@@ -9,12 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
+from typing import Final
 
 from workers.fitness.disks import obstacle
 from workers.hypervisor.disk import DomainDisk
 
-#: What of a disk is not looked at again: where in its definition a thing stands changes nothing.
-_WORDS = {"source_type": "kind of storage", "source_format": "format", "has_data_file": "data file"}
+#: How a field is called in a message; of a field that says yes or no, both answers.
+_WORDS: Final = {"source_type": "kind of storage", "source_format": "format"}
+_ANSWERS: Final = {
+    "shareable": ("is not shareable any more", "is shareable now"),
+    "readonly": ("can be written to now", "is read-only now"),
+    "transient": ("is not transient any more", "is transient now"),
+    "has_data_file": ("has no data file any more", "has a data file now"),
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,10 @@ def _differences(before: DomainDisk | None, now: DomainDisk) -> list[str]:
     if before is None:
         return [f"disk {now.target} was attached"]
     names = [one.name for one in fields(DomainDisk) if getattr(before, one.name) != getattr(now, one.name)]
-    return [
-        f"disk {now.target} has another {_WORDS.get(name, name)}: {getattr(now, name)} instead of {getattr(before, name)}"
-        for name in names
-    ]
+    return [f"disk {now.target} {_difference(name, getattr(before, name), getattr(now, name))}" for name in names]
+
+
+def _difference(name: str, before: object, now: object) -> str:
+    if name in _ANSWERS:
+        return _ANSWERS[name][bool(now)]
+    return f"has another {_WORDS.get(name, name)}: {now} instead of {before}"

@@ -51,7 +51,8 @@ def test_the_same_disks_are_no_change_and_what_is_not_captured_is_left_out() -> 
         ((VDA, VDB, CDROM, replace(VDA, target="vdc", source="/c")), "disk vdc (/c) was attached"),
         ((replace(VDA, source="/x"), VDB), "disk vda has another source: /x instead of /a"),
         ((replace(VDA, source_format="raw"), VDB), "disk vda has another format: raw instead of qcow2"),
-        ((replace(VDA, shareable=True), VDB), "disk vda has another shareable: True instead of False"),
+        ((replace(VDA, shareable=True), VDB), "disk vda is shareable now"),
+        ((replace(VDA, encryption="luks"), VDB), "disk vda has another encryption: luks instead of None"),
         ((VDA, VDB, replace(DRIVE, source="/stick")), "disk sdb (/stick) was attached"),
     ],
 )
