@@ -214,9 +214,25 @@ def test_malicious_xml_is_refused_before_anything_is_written(
     assert list(target.iterdir()) == []
 
 
-def test_no_guest_name_leaves_the_directory(repository: Repository, manifest: Manifest, target: Path) -> None:
-    for name in ("../escaped", "/tmp/escaped", ".."):  # noqa: S108  nothing is written there
-        guest = manifest.guests[0].model_copy(update={"name": name})
-        with pytest.raises(RestoreError):
-            restore_capture(repository, manifest_of(guest), target)
+@pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/b", "", "a\nb"])  # noqa: S108  nothing is written there
+def test_a_guest_name_that_libvirt_refuses_is_no_path(
+    repository: Repository, manifest: Manifest, target: Path, name: str
+) -> None:
+    guest = manifest.guests[0].model_copy(update={"name": name})
+    with pytest.raises(RestoreError):
+        restore_capture(repository, manifest_of(guest), target)
     assert list(target.iterdir()) == []
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "-rf", "~", "a b", "db@prod", "x" * 250])
+def test_no_guest_name_leaves_the_directory(
+    repository: Repository, manifest: Manifest, target: Path, name: str
+) -> None:
+    guest = manifest.guests[0].model_copy(update={"name": name})
+    before = set(target.parent.rglob("*"))
+    report = restore_capture(repository, manifest_of(guest), target)
+    made = [path for path in target.rglob("*") if path.is_file()]
+    assert len(made) == len(report.guests[0].disks) + 1  # and its definition
+    assert all(not path.name.startswith((".", "-")) for path in made)
+    assert {path for path in target.parent.rglob("*") if target not in path.parents} <= before | {target}

@@ -87,6 +87,6 @@ def test_places_are_checked_and_must_be_confirmed(sealed: str, target: Path) -> 
     to = "latest", "--repository", sealed, "--to", str(target)
     with pytest.raises(DeviceUnfitError, match="/dev/null"):
         run(*to, "--to-device", "alpha:vda=/dev/null", "--overwrite-devices")
-    with pytest.raises(DeviceUnfitError, match="not the URI"):
+    with pytest.raises(DeviceUnfitError, match="does not say which disk goes where"):
         run(*to, "--to-nbd", "alpha:vda=/dev/null")
     assert list(target.iterdir()) == []
