@@ -114,6 +114,8 @@ def _all_taken(
     for guest in guests:
         take = _taking(order, guest, take_deadline, ended, line)
         takes[guest.uuid] = _started(calls, _hold_key(guest.uuid), guest, take)
+        if guest.phase is Phase.WAITING and guest.faults:  # not started: the others need not wait for it
+            ended.put(guest)
     lost = False
     for _ in guests:
         try:

@@ -452,6 +452,44 @@ def test_a_guest_whose_suspend_hangs_is_given_up_and_the_others_go_on(
 
 
 @pytest.mark.case("G4")
+def test_a_guest_whose_suspend_ends_late_is_disarmed_late_and_by_itself(site: Site) -> None:
+    """It took effect after all others were let go, and was taken back within the bound: nothing is left to the guard."""
+    late, other = site.guests["host-a"]
+    late.suspending.clear()
+
+    def end() -> None:
+        while site.guards["host-a"].disarmed != [other.uuid]:
+            time.sleep(0.001)
+        late.suspending.set()
+
+    threading.Thread(target=end, daemon=True).start()
+    a, _ = results(site.hold(hold_timeout_s=1.0))
+    assert site.guards["host-a"].disarmed == [other.uuid, late.uuid]
+    assert site.held_ones() == []
+    assert set(site.journalled("host-a")[1]) == {late.uuid, other.uuid}
+    assert "guest-hangs" not in {one.fault.code for one in a.guest_faults}
+    assert a.proof is not None
+    cut = {guest.guest_uuid: guest.cut_short for guest in a.proof.guests}
+    assert cut[late.uuid] == "the thaw guard let it go"  # nobody knows whether its lease stood until then
+
+
+@pytest.mark.case("G4")
+def test_a_guest_with_a_call_of_an_earlier_hold_that_hangs_is_not_touched(site: Site) -> None:
+    hanging, back = site.guests["host-a"][0], threading.Event()
+    calls = site.hosts["host-a"].calls
+    calls.give_up(f"{hanging.uuid} hold", calls.start(f"{hanging.uuid} hold", back.wait))
+    began = time.monotonic()
+    a, b = results(site.hold(all_or_nothing=False, hold_timeout_s=120.0))
+    assert time.monotonic() - began < 60.0  # the others were not held for its sake
+    back.set()
+    assert hanging.log == []
+    assert [(one.guest_uuid, one.fault.code) for one in a.guest_faults] == [(hanging.uuid, "guest-hangs")]
+    for one in (a, b):
+        assert one.proof is not None
+        assert one.proof.woken_ns is not None
+
+
+@pytest.mark.case("G4")
 def test_a_guest_that_hangs_while_it_is_made_ready_is_left_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     hanging, back, real = site.guests["host-a"][0], threading.Event(), site.domain
 
