@@ -45,9 +45,10 @@ def is_gone(path: Path) -> bool:
 
 
 def thaw(path: Path, timeout_s: float) -> None:
-    """Thaw the guest and hear from it that it is thawed. Raises AgentLineError, or OSError if QEMU is gone."""
+    """Thaw the guest if it is frozen, and hear from it that it is not. Raises AgentLineError, or OSError if QEMU is gone."""
     with AgentLine(path, timeout_s) as line:
-        line.ask("guest-fsfreeze-thaw")
+        if line.ask("guest-fsfreeze-status") != "thawed":
+            line.ask("guest-fsfreeze-thaw")
         status = line.ask("guest-fsfreeze-status")
     if status != "thawed":
         raise AgentLineError(f"The agent at {path} says that its guest is {status}.")

@@ -15,6 +15,7 @@ class FakeAgent:
 
     def __init__(self, path: Path, *, lies: int = 0, stale: bytes = b"") -> None:
         self.status = "frozen"
+        self.thaws = 0
         self._lies = lies  # thaws that are answered and not done
         self._stale = stale
         self._listener = socket.socket(socket.AF_UNIX)
@@ -44,6 +45,7 @@ class FakeAgent:
             case "guest-fsfreeze-status":
                 return _line({"return": self.status})
             case "guest-fsfreeze-thaw":
+                self.thaws += 1
                 self._lies -= 1
                 self.status = "frozen" if self._lies >= 0 else "thawed"
                 return _line({"return": 2})
