@@ -78,8 +78,8 @@ _NOTES = """
 - *libvirtd killed between two writes at the end of the same call*, where a guest has two disks or more: it writes its state
   once a disk, and of a backup that is written for some of them it says later "Missing required attribute 'state'" and takes
   the guest for shut off, while QEMU runs on, frozen perhaps (9.0, met in experiments; 11.3 has the same code). The guard
-  thaws it at the agent's own socket, which libvirt has let go of (`tests/lab/test_lost_guest.py`); one that was paused too
-  stays so until libvirt has it again. What helps then: stop libvirtd, give each `<disk>` of the `<domainbackup>` in
+  thaws it at the agent's own socket, which libvirt has let go of (`tests/lab/test_lost_guest.py`), and resumes one that was
+  paused too over QEMU's monitor. What helps then: stop libvirtd, give each `<disk>` of the `<domainbackup>` in
   `/run/libvirt/qemu/NAME.xml` that is `backup='yes'` a `state='running'`, start it. Its backup is then to be ended by hand
   (`virsh domjobabort`); the next capture is refused until it is.
 - *An agent that is restarted more than 30 s before the end of a backup*, in a long transfer say. libvirt (9.0, 11.3 has the
