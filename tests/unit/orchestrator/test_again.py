@@ -28,7 +28,8 @@ from orchestrator.run import Run, Runs
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 ALPHA, BETA = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
 HOSTS = {"host-a": ALPHA, "host-b": BETA}
-LATER = datetime.now(UTC) + timedelta(minutes=5)
+#: Later than any moment of a session of tests: it is computed when the file is read, and the tests may run an hour after that.
+LATER = datetime.now(UTC) + timedelta(days=1)
 
 
 class Queues:
