@@ -20,7 +20,8 @@ from typing import Final
 from freezeframe.errors import EXIT_DAMAGED, FreezeframeError
 from workers.steps.sample import Sample
 
-#: Chunks that are read again, of each disk: 8 MiB at 512 KiB. docs/bench.md says what that costs.
+#: Chunks that are read again, of each disk: 8 MiB at 512 KiB, for 7 to 10 ms of processor time (measured, eight transfers of a
+#: disk of 1 GiB with 1 % dirty, whatever the disk's size).
 CHUNKS: Final = 16
 
 
