@@ -1,0 +1,91 @@
+"""A plain `rediss://` reaches a server whose certificate is trusted, and no other, by every way to Redis (case S3)."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import kombu.exceptions
+import pytest
+import redis
+
+from freezeframe import bus
+from freezeframe.settings import BusSettings
+
+pytestmark = [
+    pytest.mark.case("S3"),
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed here"),
+]
+
+
+@pytest.fixture
+def tls_port(tmp_path: Path) -> Iterator[int]:
+    """A Redis that speaks TLS only, with a certificate that it signed itself."""
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    made += ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")]
+    subprocess.run(made, check=True, capture_output=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = ["redis-server", "--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no", "--save", ""]
+    command += ["--tls-cert-file", str(tmp_path / "cert"), "--tls-key-file", str(tmp_path / "key")]
+    command += ["--bind", "127.0.0.1", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            _wait_for(port, server)
+            yield port
+        finally:
+            server.kill()
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    while server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.01)
+    pytest.skip("this redis-server speaks no TLS")
+
+
+def ways(url: str) -> list[str]:
+    """By which ways Redis answers: our own client, Celery's backend, Celery's broker."""
+    settings = BusSettings.model_validate({"redis_url": url})
+    app = bus.celery_app("host.a", settings)
+    found = []
+    with closing(bus.connect(settings, retries=0)) as client:
+        try:
+            client.ping()
+            found.append("client")
+        except redis.ConnectionError:
+            pass
+    try:
+        app.backend.client.ping()
+        found.append("backend")
+    except redis.ConnectionError:
+        pass
+    with app.connection_for_write() as connection:
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0)
+            found.append("broker")
+        except kombu.exceptions.OperationalError:
+            pass
+    app.backend.client.close()
+    return found
+
+
+def test_a_trusted_certificate_is_accepted_by_all(tls_port: int, tmp_path: Path) -> None:
+    assert ways(f"rediss://127.0.0.1:{tls_port}/0?ssl_ca_certs={tmp_path / 'cert'}") == ["client", "backend", "broker"]
+
+
+def test_another_certificate_is_refused_by_all(tls_port: int) -> None:
+    assert ways(f"rediss://127.0.0.1:{tls_port}/0") == []
+
+
+def test_verification_can_be_turned_off_for_all(tls_port: int) -> None:
+    assert ways(f"rediss://127.0.0.1:{tls_port}/0?ssl_cert_reqs=none") == ["client", "backend", "broker"]
