@@ -18,6 +18,7 @@ from freezeframe.contract.result import PreparedGuest
 from freezeframe.contract.words import HoldKind, Method
 from workers import durable
 from workers.host import Host
+from workers.hypervisor import checkpoint
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml
@@ -208,3 +209,35 @@ def test_a_qcow2_of_version_2_is_captured_in_full_without_a_checkpoint(prepared:
     assert by_target["vda"].checkpoint is None
     assert "qemu-img amend" in (by_target["vda"].full_reason or "")
     assert by_target["vdb"].checkpoint is not None
+
+
+@pytest.mark.case("I2", "I3")
+def test_each_disk_is_built_upon_the_capture_of_this_very_disk_and_says_which_it_is(
+    prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vda and vdb have exchanged their images; vdc is another image than it was."""
+    images = [tmp_path / name for name in ("a", "b", "c")]
+    for image in images:
+        image.write_bytes(b"QFI\xfb\0\0\0\x03" + bytes(96))
+    targets = ["vda", "vdb", "vdc"]
+
+    def guest(*order: int) -> FakeGuest:
+        disks = [disk_xml(at, str(images[one]), driver="qcow2") for at, one in zip(targets, order, strict=True)]
+        return FakeGuest(domain_xml(*disks))
+
+    before = prepared(guest(0, 1, 2), HoldKind.NONE).disks
+    assert all(disk.identity for disk in before)
+    size = before[0].size_bytes
+    usual = {"capture_id": "01K99999999999999999999999", "checkpoint": "cp", "size_bytes": size, "chunk_bytes": 4096}
+    parents = [
+        {"target": disk.target, "parent": {**usual, "index": digit * 64, "identity": disk.identity}}
+        for disk, digit in zip(before, "123", strict=True)
+    ]
+    proven: list[str] = []
+    monkeypatch.setattr(checkpoint, "chain_fault", lambda _domain, name, target: proven.append(f"{name} {target}"))
+    (tmp_path / "new").write_bytes(images[2].read_bytes())
+    (tmp_path / "new").replace(images[2])
+    vda, vdb, vdc = prepared(guest(1, 0, 2), HoldKind.NONE, parents=parents).disks
+    assert (vda.parent_index, vdb.parent_index, vdc.parent_index) == ("2" * 64, "1" * 64, None)
+    assert proven == ["cp vda", "cp vdb"]  # the bitmap chain of each where it is plugged in now
+    assert "it is not the disk that capture 01K99999999999999999999999 read as vdc" in (vdc.full_reason or "")
