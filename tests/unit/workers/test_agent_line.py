@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,29 @@ def test_a_qemu_that_is_gone_listens_to_nobody(tmp_path: Path) -> None:
     with agent(tmp_path / "agent"):
         assert not is_gone(tmp_path / "agent")
     assert is_gone(tmp_path / "agent")  # its socket is still there
+
+
+def test_a_qemu_at_which_others_queue_is_not_gone(tmp_path: Path) -> None:
+    """The kernel refuses one more, as if nobody were there: a guest that is taken for gone is not thawed."""
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as waiting:
+        listener.bind(str(tmp_path / "agent"))
+        listener.listen(1)
+        for _ in range(2):
+            one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            one.connect(str(tmp_path / "agent"))
+        assert not is_gone(tmp_path / "agent")
+
+
+def test_an_agent_that_hangs_up_is_told(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "agent"))
+        listener.listen(1)
+
+        def hang_up() -> None:
+            listener.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises((AgentLineError, ConnectionError)):
+            thaw(tmp_path / "agent", 20.0)
+        thread.join()

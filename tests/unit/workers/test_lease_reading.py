@@ -122,6 +122,7 @@ def test_a_lease_that_the_disk_does_not_give_is_told_and_not_passed_over(
             raise OSError(errno.EIO, "Input/output error")
         return real(path)
 
+    (tmp_path / "captures" / CAPTURE / "changes.unreadable").mkdir()  # neither is part of the journal
     monkeypatch.setattr(Path, "read_bytes", fails)
     (found,) = files.all()
     assert found.damage == "it cannot be read: Input/output error"
