@@ -1,0 +1,138 @@
+"""A Docker daemon of our own, with all that it has in one directory; and Compose, from the Debian that has it.
+
+The machine's own daemon, if there is one, is not asked. A daemon may be a lab host's: in its PID, network and name spaces a
+container that asks for the host's processes and name gets those of the lab host. It sees the machine's files.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ops.debian import Tree
+from ops.lab.host import Host
+from ops.lab.waiting import tail, wait_for
+
+_START_S = 120.0
+#: Debian 12 has Compose 1 only, which does not know `include`, profiles of services that others need, and `--wait`.
+COMPOSE_RELEASE, COMPOSE_PACKAGES = "trixie", ("docker-compose",)
+
+
+class DockerError(RuntimeError):
+    """A command of Docker or Compose failed. The message has the end of its output."""
+
+
+@dataclass
+class Docker:
+    """A context manager: leaving it ends the daemon and every container."""
+
+    directory: Path
+    host: Host | None = None
+    _daemon: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "docker.sock"
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "dockerd.log"
+
+    def __enter__(self) -> Self:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        daemon = ["dockerd", "--host", f"unix://{self.socket}", "--data-root", str(self.directory / "data")]
+        daemon += ["--exec-root", str(self.directory / "exec"), "--pidfile", str(self.directory / "dockerd.pid")]
+        with self._log.open("ab") as log:
+            self._daemon = subprocess.Popen(
+                self._inside(daemon), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+            )
+        try:
+            wait_for("dockerd", self._answers, _START_S, evidence=self._log)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _inside(self, daemon: list[str]) -> list[str]:
+        """The daemon's command line, in a mount namespace of its own: whatever it mounts ends with it."""
+        if self.host is None:
+            return ["unshare", "--mount", *daemon]
+        # and with a /proc of the PID namespace that it is in
+        spaces = ["nsenter", "--target", str(self.host.init_pid), "--pid", "--net", "--uts", "--ipc", "--"]
+        return [*spaces, "unshare", "--mount", "sh", "-c", f"mount -t proc proc /proc && exec {shlex.join(daemon)}"]
+
+    def _end(self) -> None:
+        """End every container, then the daemon, and wait for it."""
+        if self._daemon is None:
+            return
+        if self._daemon.poll() is None:
+            running = self.run("ps", "--quiet", check=False).split()
+            if running:
+                self.run("kill", *running, check=False)
+            self._terminate()
+            self._daemon.wait(60)
+        self._daemon = None
+        (self.directory / "dockerd.pid").unlink(missing_ok=True)
+
+    def _terminate(self) -> None:
+        """Tell the daemon itself, which in a host is a child of nsenter, to end."""
+        assert self._daemon is not None
+        if self.host is None:
+            self._daemon.terminate()
+        else:
+            self.host.run(["busybox", "kill", "-TERM", (self.directory / "dockerd.pid").read_text().strip()])
+
+    def _answers(self) -> bool:
+        if self._daemon is not None and self._daemon.poll() is not None:
+            raise DockerError(f"dockerd ended with {self._daemon.returncode}; {tail(self._log)}")
+        return self.socket.exists() and bool(self.run("version", check=False))
+
+    def run(self, *arguments: str, check: bool = True) -> str:
+        """Run a docker command; its output. Raises DockerError."""
+        env = {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.directory)}
+        done = subprocess.run(["docker", *arguments], env=env, capture_output=True, text=True, check=False)
+        if done.returncode and check:
+            raise DockerError(f"docker {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-4000:]}")
+        return "" if done.returncode else done.stdout
+
+    def import_tree(self, tree: Tree, name: str, certificates: Path) -> None:
+        """Make an image of a Debian tree that trusts the certificates which this machine trusts, and no more."""
+        place = "./usr/local/share/ca-certificates/machine.crt"
+        trusted = self.directory / "trust" / place
+        trusted.parent.mkdir(parents=True)
+        shutil.copy(certificates, trusted)
+        archive = self.directory / "base.tar"
+        parts = ["--exclude=./dev/*", "-C", str(tree.root), ".", "-C", str(self.directory / "trust"), place]
+        subprocess.run(["tar", "-cf", str(archive), *parts], check=True)
+        self.run("import", str(archive), name)
+        archive.unlink()
+
+
+@dataclass(frozen=True)
+class Compose:
+    """Compose 2 on a project that lies under the daemon's directory."""
+
+    docker: Docker
+    tree: Tree
+    project: Path
+    settings: Mapping[str, str]
+
+    def __call__(self, *arguments: str) -> str:
+        """Run a command of Compose; its output. Raises DebianError."""
+        work = self.docker.directory
+        self.project.joinpath(".env").write_text("".join(f"{name}={value}\n" for name, value in self.settings.items()))
+        env = {"DOCKER_HOST": "unix:///work/docker.sock", "DOCKER_BUILDKIT": "0", "HOME": "/work"}
+        inside = f"/work/{self.project.relative_to(work)}"
+        return self.tree.run(["docker-compose", *arguments], work, env=env, directory=inside).stdout
