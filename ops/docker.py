@@ -31,10 +31,15 @@ class DockerError(RuntimeError):
 
 @dataclass
 class Docker:
-    """A context manager: leaving it ends the daemon and every container."""
+    """A context manager: leaving it ends the daemon, every container, and what it mounted or made of networks.
+
+    `builds`: it has the machine's network as it is, to build images with, and none for containers. Otherwise its containers
+    have one that no other reaches, in the lab host's network namespace or in one of its own.
+    """
 
     directory: Path
     host: Host | None = None
+    builds: bool = False
     _daemon: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -66,9 +71,11 @@ class Docker:
         self._end()
 
     def _inside(self, daemon: list[str]) -> list[str]:
-        """The daemon's command line, in a mount namespace of its own: whatever it mounts ends with it."""
+        """The daemon's command line, in namespaces that end with it."""
+        if self.builds:
+            return ["unshare", "--mount", *daemon, "--bridge=none", "--iptables=false", "--ip-forward=false"]
         if self.host is None:
-            return ["unshare", "--mount", *daemon]
+            return ["unshare", "--mount", "--net", "sh", "-c", f"ip link set lo up && exec {shlex.join(daemon)}"]
         # and with a /proc of the PID namespace that it is in
         spaces = ["nsenter", "--target", str(self.host.init_pid), "--pid", "--net", "--uts", "--ipc", "--"]
         return [*spaces, "unshare", "--mount", "sh", "-c", f"mount -t proc proc /proc && exec {shlex.join(daemon)}"]

@@ -58,7 +58,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A daemon's directory with the project and its images."""
     directory = tmp_path_factory.mktemp("docker")
     project = _copy_project(directory / "project")
-    with Docker(directory) as docker:
+    with Docker(directory, builds=True) as docker:
         docker.import_tree(Tree.ensure(COMPOSE_RELEASE, ()), _BASE, _certificates())
         _compose(docker, project)("build")
         layers = docker.run("history", "--no-trunc", "freezeframe-control") + docker.run(
@@ -88,9 +88,16 @@ def _freezeframe(compose: Compose, service: str, *arguments: str) -> Any:
     return json.loads(compose("exec", "-T", service, "freezeframe", *arguments, "--json"))
 
 
+def _links() -> set[str]:
+    """The machine's network interfaces."""
+    return {path.name for path in Path("/sys/class/net").iterdir()}
+
+
 def test_the_control_plane_comes_up_without_root(images: Path) -> None:
     """Redis, orchestrator and Flower answer their health checks; the repository is made once, and kept over a restart."""
+    before = _links()
     with _up(images) as compose:
+        assert _links() == before
         made = _freezeframe(compose, _CONTROL, "repo", "info")
         compose("restart")
         compose("up", "--detach", "--wait", "--no-build")
