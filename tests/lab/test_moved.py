@@ -19,6 +19,8 @@ from ops.lab import Lab, blank
 from ops.lab.host import Host
 from ops.lab.waiting import wait_for
 from ops.system import System
+from workers.hypervisor import checkpoint, lost
+from workers.hypervisor.domain import Domain
 
 from .command import Command
 from .inventory import one_more_guest
@@ -149,3 +151,18 @@ def test_a_guest_that_is_migrating_is_refused_on_both_hosts_and_migrates_on(
         assert outcome.error["code"] == "guest-migrating"
         assert (outcome.error["guest"], outcome.error["host"]) == (migrating, where)
         assert direction in outcome.error["message"]
+
+
+@pytest.mark.case("G6")
+def test_migrations_leave_no_bitmap_without_a_checkpoint_once_the_guest_is_captured_again(
+    command: Command, lab: Lab, system: System, mover: str
+) -> None:
+    """Checkpoints do not move with a guest, its bitmaps do: each migration leaves one for each disk."""
+    for target in ("host-b", "host-a"):
+        assert command("capture", mover).code == 0
+        migrate(lab, mover, target)
+        wait_published(system, mover, target)
+    assert command("capture", mover).code == 0
+    guest = Domain(running(lab, mover))
+    [name] = checkpoint.names(guest)
+    assert [bitmap for _, bitmap in lost.own_bitmaps(guest)] == [name]

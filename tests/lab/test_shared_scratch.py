@@ -1,14 +1,16 @@
-"""Scratch room that guests share, on real guests: reserved for all together, and watched whatever else runs.
+"""Scratch room that guests share, guests that stop while they are read, and guests that are detached: on real guests.
 
 A lab of its own, whose host has a small file system for scratch files: mounted before the lab, so that every QEMU sees it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import libvirt
 import pytest
@@ -18,6 +20,7 @@ from ops.lab.guest import Guest
 from ops.lab.waiting import wait_for
 from ops.system import System
 from ops.trial.truth import transfers_paused, wait_until_transferring
+from workers.hypervisor.bitmaps import is_ours, ours_in
 
 from .command import Command
 
@@ -65,8 +68,32 @@ def leave_free(ballast: Path, mib: int) -> None:
         os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - (mib << 20))
 
 
+def bitmaps_of(guest: Guest) -> list[str]:
+    """Our bitmaps in a guest's images, as QEMU's own tool tells them."""
+    found = []
+    for target in ("vda", "vdb"):
+        done = subprocess.run(
+            ["qemu-img", "info", "--force-share", "--output=json", os.fspath(guest.image(target))],
+            check=True,
+            capture_output=True,
+        )
+        data = json.loads(done.stdout)["format-specific"]["data"]
+        found += [bitmap["name"] for bitmap in data.get("bitmaps", []) if is_ours(bitmap["name"])]
+    return found
+
+
 def has_job(guest: Guest) -> bool:
     return bool(guest.domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
+
+
+def detach(system: System, *arguments: str) -> dict[str, Any]:
+    """The verb on the guests' host."""
+    host = system.lab.host("host-a")
+    line = system.command_line("detach", *arguments, "--json")
+    done = host.run(line, env=system.settings(host), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 @pytest.mark.case("G5")
@@ -98,3 +125,65 @@ def test_scratch_full_with_no_transfer_running_ends_the_backups(
     assert faults
     for guest in lab.guests.values():
         assert guest.acked("vda") > 0  # its writer has not given up: no write of the guest failed
+
+
+@pytest.mark.case("G5")
+def test_a_guest_s_backup_ends_with_its_last_disk(system: System, lab: Lab, command: Command, scratch: Path) -> None:
+    """Of one capture: alpha has changed little and is done with, while beta is still read at 1 MiB a second."""
+    alpha, beta = lab.guest("alpha"), lab.guest("beta")
+    assert command("capture", "alpha", "beta").code == 0
+    beta.shell("dd if=/dev/urandom of=/mnt/vdb/much bs=1M count=40 && sync")
+    capturing = command.begin("capture", "alpha", "beta", "--limit-rate", "1M")
+    wait_until_transferring(system.redis, capturing)
+    wait_for("alpha: its backup ends", lambda: not has_job(alpha), 60.0)
+    assert has_job(beta)
+    assert capturing.poll() is None
+    wait_for("alpha: its scratch files go", lambda: not list(scratch.glob(f"*/{alpha.uuid}.*")), 10.0)
+    assert list(scratch.glob(f"*/{beta.uuid}.*"))
+    assert command.finish(capturing).code == 0
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.case("G6")
+def test_a_guest_that_is_shut_down_while_it_is_read_keeps_no_bitmap(system: System, lab: Lab, command: Command) -> None:
+    alpha = lab.guest("alpha")
+    detach(system, "alpha", "--yes")
+    assert bitmaps_of(alpha) == []
+    capturing = command.begin("capture", "alpha", "--limit-rate", "1M")
+    wait_until_transferring(system.redis, capturing)
+    alpha.shutdown(acpi=False)
+    outcome = command.finish(capturing)
+    try:
+        assert outcome.code == FAILED
+        assert outcome.error["code"] == "guest-stopped"
+        assert "Guest alpha was shut down while disk" in outcome.error["message"]
+        assert bitmaps_of(alpha) == []
+        assert alpha.domain.listAllCheckpoints() == []
+    finally:
+        alpha.start()
+        alpha.wait_ready()
+
+
+@pytest.mark.case("G7")
+def test_a_guest_that_was_detached_can_be_undefined(system: System, lab: Lab, command: Command) -> None:
+    beta = lab.guest("beta")
+    assert command("capture", "beta").code == 0
+    [name] = [checkpoint.getName() for checkpoint in beta.domain.listAllCheckpoints()]
+    [told] = detach(system, "beta", "--yes")["guests"]  # it runs
+    assert told["checkpoints"] == [name]
+    assert beta.domain.listAllCheckpoints() == []
+    assert command("capture", "beta").code == 0
+    beta.shutdown()
+    definition = beta.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    try:
+        assert len(bitmaps_of(beta)) == 2
+        with pytest.raises(libvirt.libvirtError, match="checkpoint"):
+            beta.domain.undefine()
+        detach(system, "beta", "--yes")  # it is off
+        assert bitmaps_of(beta) == []
+        assert ours_in(beta.image(target) for target in ("vda", "vdb")) == {}
+        beta.domain.undefine()
+    finally:
+        beta.host.connection().defineXML(definition)
+        beta.start()
+        beta.wait_ready()
