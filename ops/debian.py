@@ -31,7 +31,7 @@ _DPKG_OPTIONS = (
 _ENTER = """
 mount --rbind /dev "$1/dev"
 mount --rbind /sys "$1/sys"
-mount --rbind "$2" "$1/work"
+mount --rbind "$2" "$1/mnt"
 root=$1 directory=$3
 shift 3
 exec chroot "$root" sh -ec 'cd "$0"; exec "$@"' "$directory" "$@"
@@ -87,10 +87,10 @@ class Tree:
         work: Path,
         *,
         env: Mapping[str, str] | None = None,
-        directory: str = "/work",
+        directory: str = "/mnt",
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in the tree, with `work` at /work. Raises DebianError unless it is not to be checked."""
+        """Run a command in the tree, with `work` at /mnt. Raises DebianError unless it is not to be checked."""
         spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", f"--mount-proc={self.root}/proc"]
         command = [*spaces, "sh", "-ec", _ENTER, "sh", str(self.root), str(work), directory, *argv]
         usual = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
@@ -124,5 +124,4 @@ def _make(cache: Path, root: Path, release: str, packages: str) -> None:
     if done.returncode:
         shutil.rmtree(making, ignore_errors=True)
         raise DebianError(f"mmdebstrap {release}: {done.stderr[-4000:]}")
-    (making / "work").mkdir()
     making.rename(root)

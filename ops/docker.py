@@ -140,6 +140,6 @@ class Compose:
         """Run a command of Compose; its output. Raises DebianError."""
         work = self.docker.directory
         self.project.joinpath(".env").write_text("".join(f"{name}={value}\n" for name, value in self.settings.items()))
-        env = {"DOCKER_HOST": "unix:///work/docker.sock", "DOCKER_BUILDKIT": "0", "HOME": "/work"}
-        inside = f"/work/{self.project.relative_to(work)}"
+        env = {"DOCKER_HOST": "unix:///mnt/docker.sock", "DOCKER_BUILDKIT": "0", "HOME": "/mnt"}
+        inside = f"/mnt/{self.project.relative_to(work)}"
         return self.tree.run(["docker-compose", *arguments], work, env=env, directory=inside).stdout

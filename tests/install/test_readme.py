@@ -83,9 +83,9 @@ def test_the_readmes_commands_install_it(machine: Any, node: str, extra: str) ->
     tree, work, _ = machine
     _, host, control = _commands()
     _, venv, pip, link = host if node == "host" else control
-    environment = f"/work/{node}"
+    environment = f"/mnt/{node}"
     assert [venv[-1], link[-1]] == ["/opt/freezeframe", "/usr/local/bin/freezeframe"]
-    index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/work/wheelhouse", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/mnt/wheelhouse", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     tree.run([*venv[:-1], environment], work)
     tree.run([pip[0].replace("/opt/freezeframe", environment), *pip[1:]], work, env=index)
     found = json.loads(tree.run([f"{environment}/bin/python", "-I", "probe.py"], work).stdout)

@@ -43,6 +43,7 @@ class FakeGuest:
     state_code: int = libvirt.VIR_DOMAIN_RUNNING
     size_bytes: int = 1 << 20
     starts_with_host: bool = False
+    status: str = "thawed"
     filesystems: list[list[Any]] = field(default_factory=list)
     commands: dict[str, bool] = field(default_factory=lambda: dict.fromkeys((*FSFREEZE, "guest-get-fsinfo"), True))
 
@@ -101,6 +102,6 @@ class FakeGuest:
                 listed = [{"name": name, "enabled": enabled} for name, enabled in self.commands.items()]
                 return json.dumps({"return": {"version": "7.2.0", "supported_commands": listed}})
             case "guest-fsfreeze-status":
-                return json.dumps({"return": "thawed"})
+                return json.dumps({"return": self.status})
             case other:
                 raise AssertionError(f"nobody should ask the agent for {other}")

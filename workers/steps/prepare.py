@@ -156,12 +156,17 @@ def _check_block_jobs(domain: Domain, disks: Sequence[DomainDisk]) -> None:
 
 
 def _check_agent(domain: Domain, hold: GuestHold, timeout_s: int) -> Mapping[str, bool] | None:
-    """Refuse a guest whose agent does not answer, blocks what the hold needs, or has frozen it; what the agent knows."""
+    """Refuse a guest whose agent does not answer, has frozen it, or blocks what the hold needs; return what the agent knows.
+
+    The status comes before the blocked commands: the agent of a frozen guest lists every command that could wait for a disk
+    as disabled, freeze among them. [qemu qga/main.c, ga_disable_not_allowed]
+    """
     try:
         commands = agent_info.commands(domain, timeout_s)
+        if commands is None or commands.get("guest-fsfreeze-status"):
+            _check_thawed(domain, timeout_s)
         if (blocked := fitness.blocked_command(domain.name, hold, commands)) is not None:
             raise blocked
-        status = agent.freeze_status(domain, timeout_s)
     except AgentError as error:
         raise refusal.NoAgentError(
             f"The agent of guest {domain.name} does not answer: {error.message}",
@@ -169,9 +174,12 @@ def _check_agent(domain: Domain, hold: GuestHold, timeout_s: int) -> Mapping[str
             f"{shlex.quote(f'{domain.name}:pause')}. If it runs, restart it: libvirt loses sight of an agent that was "
             "restarted while a backup ran.",
         ) from error
-    if status == "frozen":
-        raise refusal.GuestFrozenError(f"Guest {domain.name} is frozen already, and not by this capture.")
     return commands
+
+
+def _check_thawed(domain: Domain, timeout_s: int) -> None:
+    if agent.freeze_status(domain, timeout_s) == "frozen":
+        raise refusal.GuestFrozenError(f"Guest {domain.name} is frozen already, and not by this capture.")
 
 
 def _filesystems(domain: Domain, commands: Mapping[str, bool] | None, timeout_s: int) -> list[Filesystem] | None:

@@ -103,9 +103,8 @@ def _what_stopped(host: Host, order: TransferOrder, started: int | None) -> str 
                 return "was stopped and started again"
         except GuestGoneError:
             return "stopped and is gone from the host"
-        except HypervisorError as error:
-            log.warning("cannot tell whether the guest stopped", guest=order.guest_name, why=str(error))
-            return None
+        except HypervisorError as error:  # it may pass: libvirt refuses some questions while a guest shuts down
+            log.warning("cannot tell yet whether the guest stopped", guest=order.guest_name, why=str(error))
         if time.monotonic() > deadline:
             return None
         time.sleep(LOOK_S)

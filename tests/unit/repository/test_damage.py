@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from dataclasses import replace
 from functools import cache
+from io import BytesIO
 from typing import NamedTuple
 
 import pytest
@@ -73,7 +74,8 @@ def readers(repository: Repository, manifests: list[Manifest]) -> dict[str, Call
 def outcomes(found: Sample, objects: Objects, wanted: Container[str] | None = None) -> dict[str, object]:
     """What each reader, or each of those `wanted`, gives, or the error that it ends with."""
     store = MemoryStore()
-    store._objects.update(objects)
+    for name, data in objects.items():
+        store.put(name, BytesIO(data))
     try:
         repository = Repository.open_in(store, found.key)
     except FreezeframeError as error:

@@ -115,6 +115,16 @@ def test_a_blocked_freeze_is_refused_in_prepare_by_the_command_s_name(prepared: 
     assert prepared(guest, HoldKind.PAUSE).fault is None
 
 
+@pytest.mark.case("P4")
+def test_a_frozen_guest_is_told_as_frozen_although_its_agent_lists_most_commands_as_disabled(prepared: Prepare) -> None:
+    guest = two_disks(filesystems=[ROOT])
+    guest.status = "frozen"
+    guest.commands.update({"guest-fsfreeze-freeze": False, "guest-fsfreeze-freeze-list": False})
+    fault = prepared(guest).fault
+    assert fault is not None
+    assert fault.code == "guest-frozen"
+
+
 @pytest.mark.case("P2")
 def test_a_disk_that_the_guest_cannot_write_to_is_told_as_such_to_the_orchestrator(prepared: Prepare) -> None:
     guest = FakeGuest(domain_xml(disk_xml("vda", "/a"), disk_xml("vdb", "/b", more="<readonly/>")), filesystems=[ROOT])
