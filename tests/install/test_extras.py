@@ -29,7 +29,7 @@ _NAMES = {
     "python3-libnbd": "apt install python3-libnbd",
 }
 #: `restore` is not among them: it needs libvirt only to define a guest, and libnbd only to write to an NBD export.
-_OF_HOST = {"export", "guard", "import", "recover", "thaw"}
+_OF_HOST = {"detach", "export", "guard", "import", "recover", "thaw"}
 _WITH_NBD = {"export", "import"}
 
 
