@@ -21,6 +21,8 @@ from orchestrator.run import Run
 
 #: Seconds beyond muster and hold until a host counts as silent: letting go, verifying, and the way through the queue.
 HOLD_SLACK_S = 30.0
+#: Codes of a host that gave up because another did, or because Redis was away: told behind the cause, if that is known.
+CONSEQUENCES = frozenset({"muster", "barrier"})
 
 
 def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettings, **changes: object) -> Run:
@@ -137,6 +139,7 @@ def after_hold(run: Run, results: Sequence[HoldResult], now: datetime, settings:
         return None
     faults = [*silent, *(result.fault for result in results if result.fault)]
     faults += [guest.fault for result in results for guest in result.guest_faults]
+    faults.sort(key=lambda fault: fault.code in CONSEQUENCES)  # the first fault is the one that callers see
     begun = [guest.guest_uuid for guest in _guests(results) if guest.begun_ns is not None]
     kept = tuple(guest for guest in run.kept if guest in begun)
     if run.request.policy is Policy.ALL and not faults:

@@ -216,3 +216,10 @@ def test_a_wake_up_is_read_where_it_lies(bus_settings: BusSettings) -> None:
         keys = sorted(client.scan_iter(match=f"{names.gate_key(CAPTURE, 1, 'held')}*"))
         assert [key for key in keys if client.ttl(key) <= 0] == []
         assert client.lrange(f"{names.gate_key(CAPTURE, 1, 'held')}:wake:a", 0, -1) == ["released"]
+
+
+def test_a_wait_for_others_that_are_late_is_no_fault_of_redis(bus_settings: BusSettings) -> None:
+    for epoch in range(1, 6):
+        with pytest.raises(GateUnreachableError) as caught:
+            gate(bus_settings, "a", ["a", "b"], epoch=epoch).meet(soon(0.2))
+        assert caught.value.fault is None

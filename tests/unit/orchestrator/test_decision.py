@@ -208,3 +208,12 @@ def test_a_host_that_cannot_clean_up_is_warned_of_and_does_not_undo_the_capture(
     assert following.state is RunState.DONE
     assert "host-b" in following.warnings[0]
     assert "libvirt is away" in following.warnings[1]
+
+
+@pytest.mark.parametrize("code", ["muster", "barrier"])
+def test_the_cause_is_told_before_the_hosts_that_gave_up_because_of_it(code: str) -> None:
+    gave_up = held("host-a", woken=False, begun=False).model_copy(update={"fault": Fault(code=code, message="gave up")})
+    cause = held("host-b", woken=False, begun=False, fault=Fault(code="slow-freeze", message="too slow"))
+    following = decision.after_hold(run(RunState.HOLDING), [gave_up, cause], NOW, SETTINGS)
+    assert following is not None
+    assert [fault.code for fault in following.faults] == ["slow-freeze", code]
