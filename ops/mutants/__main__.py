@@ -98,6 +98,7 @@ def tried(mutants: list[Mutant], tests: list[str], side_by_side: int) -> list[Ve
             copies.put(Copy.of(ROOT, directory / f"copy-{number}"))
         first = copies.get()
         reach = measure(first.root, directory, tests)
+        first.check(reach)
         copies.put(first)
         with ThreadPoolExecutor(side_by_side) as pool:
             verdicts = list(pool.map(lambda mutant: _tried(copies, mutant, reach), mutants))

@@ -17,17 +17,25 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 #: Where this tool itself is; a project under test may have none.
 TOOL = Path(__file__).parents[2]
-#: Most of the time that a run would need to start. None of them starts a thread when it is imported.
-_LIBRARIES = ("pytest", "hypothesis", "redis", "celery", "kombu", "pydantic_settings", "typer", "rich", "lxml.etree")
+#: Most of the time that a run would need to start. None of them starts a thread when it is imported. Hypothesis is none of
+#: them: pytest warns of a plugin that was imported before it, and a project that makes errors of warnings then runs no test.
+_LIBRARIES = ("pytest", "redis", "celery", "kombu", "pydantic_settings", "typer", "rich", "lxml.etree")
 _LOOK_S = 0.01
 #: The answer for a run that was killed.
 NO_END = "no end"
+#: The status of a run in which pytest itself broke before it could judge anything.
+_BROKEN = 99
+
+
+class RunnerError(RuntimeError):
+    """Pytest itself broke: that says nothing of the tests."""
 
 
 class Runner:
@@ -45,11 +53,14 @@ class Runner:
         )
 
     def run(self, tests: Sequence[str], limit_s: float) -> str | None:
-        """Return the first test that fails, NO_END for a run that takes longer, None if all pass."""
+        """Return the first test that fails, NO_END for a run that takes longer, None if all pass. Raises RunnerError."""
         calls, answers = _pipes(self._server)
         print(json.dumps({"tests": list(tests), "limit_s": limit_s}), file=calls, flush=True)
-        answer: str | None = json.loads(answers.readline())
-        return answer
+        answer = json.loads(answers.readline())
+        if "broken" in answer:
+            raise RunnerError(f"pytest broke: {answer['broken']}")
+        failed: str | None = answer["failed"]
+        return failed
 
     def close(self) -> None:
         calls, answers = _pipes(self._server)
@@ -74,7 +85,7 @@ def serve() -> None:
         print(json.dumps(_forked(call["tests"], call["limit_s"])), flush=True)
 
 
-def _forked(tests: list[str], limit_s: float) -> str | None:
+def _forked(tests: list[str], limit_s: float) -> dict[str, str | None]:
     with tempfile.TemporaryFile("w+") as said:
         child = os.fork()
         if child == 0:
@@ -83,12 +94,15 @@ def _forked(tests: list[str], limit_s: float) -> str | None:
         if status is None:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return NO_END
+            return {"failed": NO_END}
         if status == 0:
-            return None
+            return {"failed": None}
         said.seek(0)
-        failed = [one for one in said.read().splitlines() if one.startswith(("FAILED", "ERROR"))]
-        return failed[0].split(" ")[1] if failed else f"status {status}"
+        text = said.read()
+        if os.waitstatus_to_exitcode(status) == _BROKEN:
+            return {"broken": text[-3000:]}
+        failed = [one for one in text.splitlines() if one.startswith(("FAILED", "ERROR"))]
+        return {"failed": failed[0].split(" ")[1] if failed else f"status {status}"}
 
 
 def _status(child: int, deadline: float) -> int | None:
@@ -104,7 +118,7 @@ def _status(child: int, deadline: float) -> int | None:
 
 def _become_pytest(tests: list[str], said: IO[str]) -> None:
     """Be a pytest whose words go to a file. Does not return."""
-    status = 99
+    status = _BROKEN
     try:
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDONLY)
@@ -115,6 +129,9 @@ def _become_pytest(tests: list[str], said: IO[str]) -> None:
         options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "--tb=no", "-rfE"]
         status = int(pytest.main([*options, *tests]))
         sys.stdout.flush()
+    except BaseException:  # noqa: BLE001  the server tells
+        traceback.print_exc()
+        sys.stderr.flush()
     finally:
         os._exit(status)  # the server's own exit handlers are not this process's to run
 

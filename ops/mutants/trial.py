@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from ops.mutants.mutation import Mutant, lines
-from ops.mutants.reach import Reach
+from ops.mutants.reach import BaselineError, Reach
 from ops.mutants.runner import Runner
 
 #: Seconds of tests that are run first: most mutants are caught by a quick test.
@@ -55,6 +55,12 @@ class Copy:
     def of(cls, root: Path, directory: Path) -> Self:
         directory.mkdir(parents=True)
         return cls(root, directory)
+
+    def check(self, reach: Reach) -> None:
+        """Raise BaselineError if a test fails here without a mutant: every mutant would count as caught."""
+        quickest = sorted(reach.seconds, key=lambda test: (reach.seconds[test], test))[:1]
+        if (by := self._failed(quickest, reach)) is not None:
+            raise BaselineError(f"a test fails in the copy without a mutant, and passed before: {by}")
 
     def tried(self, mutant: Mutant, reach: Reach) -> Verdict:
         """Run the tests that reach the mutant until one fails: the quick ones first."""

@@ -10,6 +10,7 @@ import pytest
 from ops.mutants.account import Account, known_equivalents, unused_equivalents
 from ops.mutants.mutation import mutants_of
 from ops.mutants.reach import BaselineError, Reach, measure
+from ops.mutants.runner import RunnerError
 from ops.mutants.trial import Copy, Outcome, Verdict
 
 MODULE = """\
@@ -72,6 +73,38 @@ def test_caught_survived_unreached_and_endless(project: Path, tmp_path: Path, mo
     assert told[11, "constant", "False"].outcome is Outcome.UNREACHED
     assert reach.of("orchestrator/sign.py", [6]) == ["tests/test_sign.py::test_sign"]
     assert (tmp_path / "copy/orchestrator/sign.py").read_text() == MODULE  # put back after each
+
+
+def test_a_project_that_makes_errors_of_warnings_is_tried_and_not_only_broken(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As this one does. A pytest that could not begin counted as a test that failed: every mutant as caught."""
+    monkeypatch.setattr("ops.mutants.trial.START_S", 5.0)
+    with (project / "pytest.ini").open("a") as settings:
+        settings.write("filterwarnings = error\n")
+    found, _ = verdicts(project, tmp_path)
+    assert {one.outcome for one in found} == set(Outcome)
+    assert {one.by for one in found if one.outcome is Outcome.CAUGHT} == {"tests/test_sign.py::test_sign", "no end"}
+
+
+def test_a_pytest_that_breaks_says_nothing_of_a_mutant(project: Path, tmp_path: Path) -> None:
+    copy = Copy.of(project, tmp_path / "copy")
+    (copy.root / "broken.py").write_text("raise BaseException('as it happens')\n")
+    (copy.root / "pytest.ini").write_text("[pytest]\naddopts = -p broken\n")
+    reach = Reach({}, {"tests/test_sign.py::test_sign": 0.1})
+    with pytest.raises(RunnerError, match="as it happens"):
+        copy.check(reach)
+    copy.close()
+
+
+def test_a_copy_in_which_a_test_fails_without_a_mutant_judges_nothing(project: Path, tmp_path: Path) -> None:
+    copy = Copy.of(project, tmp_path / "copy")
+    reach = Reach({}, {"tests/test_sign.py::test_sign": 0.1})
+    copy.check(reach)
+    (copy.root / "tests" / "test_sign.py").write_text(TESTS.replace("== 0", "== 7"))
+    with pytest.raises(BaselineError, match="test_sign"):
+        copy.check(reach)
+    copy.close()
 
 
 def test_a_suite_that_fails_by_itself_judges_nothing(project: Path, tmp_path: Path) -> None:
