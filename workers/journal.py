@@ -121,6 +121,13 @@ class GuestJournal:
                 troubles.append(f"{path}: {trouble}")
         return Record(tuple(changes), "; ".join(troubles) or None)
 
+    def changes(self) -> tuple[AnyChange, ...]:
+        """Return what is recorded, oldest first. Raises JournalUnreadableError if not all of it is understood."""
+        record = self.read()
+        if record.trouble:
+            raise JournalUnreadableError(f"{record.trouble}.")
+        return record.changes
+
     @contextmanager
     def lock(self, patience_s: float = 0.0) -> Iterator[None]:
         """Keep all others from working on the guest for this capture, in this process and others.
@@ -158,11 +165,7 @@ class CaptureJournal:
 
     def changes(self) -> list[AnyChange]:
         """Return all recorded changes, of each guest oldest first. Raises JournalUnreadableError, OSError."""
-        records = [self.guest(uuid).read() for uuid in self.guests()]
-        for record in records:
-            if record.trouble:
-                raise JournalUnreadableError(f"{record.trouble}.")
-        return [change for record in records for change in record.changes]
+        return [change for uuid in self.guests() for change in self.guest(uuid).changes()]
 
     @property
     def ended(self) -> bool:

@@ -29,12 +29,13 @@ class ServedExport:
 
 
 def export_of(host: Host, order: TransferOrder) -> ServedExport:
-    """Return what the hold wrote down of the guest's backup. Raises NoBackupError, QemuUnknownError.
+    """Return what the hold wrote down of the guest's backup. Raises NoBackupError, JournalUnreadableError, QemuUnknownError.
 
-    Not made up anew from ids: a guest that was started again since has another directory, and another QEMU.
+    Not made up anew from ids: a guest that was started again since has another directory, and another QEMU. Only this guest's
+    journal is read: one of another guest of the capture that is damaged is that guest's own trouble.
     """
-    changes = host.journal.of(order.capture_id).changes()
-    begun = [one for one in changes if isinstance(one, BackupChange) and one.guest_uuid == order.guest_uuid]
+    changes = host.journal.of(order.capture_id).guest(order.guest_uuid).changes()
+    begun = [one for one in changes if isinstance(one, BackupChange)]
     if not begun:
         raise NoBackupError(
             f"The journal of host {host.host_id} has no backup of guest {order.guest_name} in capture {order.capture_id}."
