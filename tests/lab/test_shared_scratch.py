@@ -144,26 +144,6 @@ def test_a_guest_s_backup_ends_with_its_last_disk(system: System, lab: Lab, comm
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.case("G6")
-def test_a_guest_that_is_shut_down_while_it_is_read_keeps_no_bitmap(system: System, lab: Lab, command: Command) -> None:
-    alpha = lab.guest("alpha")
-    detach(system, "alpha", "--yes")
-    assert bitmaps_of(alpha) == []
-    capturing = command.begin("capture", "alpha", "--limit-rate", "1M")
-    wait_until_transferring(system.redis, capturing)
-    alpha.shutdown(acpi=False)
-    outcome = command.finish(capturing)
-    try:
-        assert outcome.code == FAILED
-        assert outcome.error["code"] == "guest-stopped"
-        assert "Guest alpha was shut down while disk" in outcome.error["message"]
-        assert bitmaps_of(alpha) == []
-        assert alpha.domain.listAllCheckpoints() == []
-    finally:
-        alpha.start()
-        alpha.wait_ready()
-
-
 @pytest.mark.case("G7")
 def test_a_guest_that_was_detached_can_be_undefined(system: System, lab: Lab, command: Command) -> None:
     beta = lab.guest("beta")
