@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from freezeframe.contract import names
+from freezeframe.contract.event import ProgressEvent
 from freezeframe.contract.result import TransferResult
 from freezeframe.repository import DiskWriter, verify
 from freezeframe.repository.buffer import ChunkBuffer
 from freezeframe.repository.errors import ChunkDamaged, RepositoryNotReadable
 from freezeframe.repository.layout import index_name
 from freezeframe.repository.writer import ChunkOutcome
-from tests.unit.workers.exported import CHUNK, CONTENT, FIRST, SLOTS, ExportedDisk, Guest, noise
+from tests.unit.workers.exported import CAPTURE, CHUNK, CONTENT, FIRST, GUEST, SLOTS, TARGET, ExportedDisk, Guest, noise
 from workers.export import ExportError
 from workers.host import Host
 
@@ -39,6 +41,23 @@ def test_an_incremental_reads_what_is_dirty_and_no_more(guest: Guest) -> None:
     assert result.full_reason is None
     assert (result.bytes_read, result.dirty_bytes, result.chunks_new) == (CHUNK, CHUNK, 1)
     assert guest.read(result) == CONTENT[: 2 * CHUNK] + changed + CONTENT[3 * CHUNK :]
+
+
+def test_the_last_event_tells_all_of_the_disk_as_done_and_only_what_was_read_as_read(guest: Guest) -> None:
+    full = guest.full()
+    guest.disk.checkpoint()
+    guest.disk.write(2 * CHUNK, noise(CHUNK, 2))
+    guest.host.redis.flushall()
+    result = guest.incremental(full)
+    [(_, fields)] = cast("list[Any]", guest.host.redis.xrevrange(names.events_key(CAPTURE), count=1))
+    event = ProgressEvent.model_validate_json(fields["event"])
+    assert (event.guest, event.target) == ("alpha", TARGET)
+    assert (event.bytes_done, event.bytes_total) == (len(CONTENT), len(CONTENT))
+    assert event.bytes_read == result.bytes_read + result.audited_chunks * CHUNK
+    pulse = guest.host.redis.hgetall(names.pulse_key(CAPTURE))
+    assert pulse == {names.pulse_field("host-a", f"{GUEST}.{TARGET}"): str(len(CONTENT))}
+    assert guest.host.redis.ttl(names.events_key(CAPTURE)) > 0
+    assert guest.host.redis.ttl(names.pulse_key(CAPTURE)) > 0
 
 
 @pytest.mark.parametrize("how", [ExportedDisk.discard, ExportedDisk.zero])
