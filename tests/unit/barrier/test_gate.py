@@ -87,6 +87,14 @@ def test_a_broken_gate_wakes_all_and_is_never_released(bus_settings: BusSettings
     assert gate(bus_settings, "c", members).look().why == "b gave up"
 
 
+def test_an_answer_names_who_arrived_only_to_who_looks(bus_settings: BusSettings) -> None:
+    """While guests are held each answer would carry every member, to every member."""
+    members = ["a", "b"]
+    assert meets(gate(bus_settings, "a", members), 0.05) == "GateUnreachableError"
+    assert gate(bus_settings, "b", members).break_up("b gave up").arrivals == ()
+    assert [arrival.host_id for arrival in gate(bus_settings, "b", members).look().arrivals] == ["a"]
+
+
 def test_a_released_gate_cannot_be_broken(bus_settings: BusSettings) -> None:
     members = ["a"]
     gate(bus_settings, "a", members).meet(soon())

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from freezeframe.barrier import GateUnreachableError, await_clock, gate_client, read_clock
-from freezeframe.barrier.clock import SAMPLES
+from freezeframe.barrier.clock import ENOUGH_S, SAMPLES
 from freezeframe.settings import BusSettings
 
 
@@ -57,6 +57,12 @@ def test_on_a_slow_network_one_sample_is_enough() -> None:
     now = iter([0, 0, 2 * 10**9, 2 * 10**9])
     reading = read_clock(Told((7, 5)), lambda: next(now))
     assert (reading.at_ns, reading.redis_us, reading.uncertainty_us) == (10**9, 7_000_005, 1_000_001)
+
+
+def test_a_sample_that_took_all_the_time_there_is_stands_alone() -> None:
+    enough_ns = int(ENOUGH_S * 1e9)
+    now = iter([0, 0, enough_ns, enough_ns])
+    assert read_clock(Told((7, 5)), lambda: next(now)).at_ns == enough_ns // 2
 
 
 def test_a_redis_that_comes_back_is_waited_for() -> None:
