@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import redis
 from ulid import ULID
 
 from freezeframe import bus
@@ -16,12 +18,13 @@ from freezeframe.contract import names
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.plan import GuestPlan, HostPlan, Plan
 from freezeframe.contract.request import CaptureRequest
-from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
+from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult, TransferResult
 from freezeframe.contract.words import CaptureKind, HoldKind, Method, RunState, Step
 from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings, OrchestratorSettings
+from orchestrator.errors import NotProvenError
 from orchestrator.look import Orchestrator
-from orchestrator.reconcile import Reconciler
+from orchestrator.reconcile import SESSIONS_S, Reconciler
 from orchestrator.run import Run, Runs
 
 CAPTURE = str(ULID())
@@ -60,7 +63,7 @@ def orchestrator(bus_settings: BusSettings, tmp_path: Path) -> Iterator[Orchestr
         yield made
 
 
-def transferring(orchestrator: Orchestrator, capture_id: str = CAPTURE) -> None:
+def transferring(orchestrator: Orchestrator, capture_id: str = CAPTURE, *, beats: bool = True) -> None:
     """A run of two hosts with a disk each, all orders sent and none answered."""
     now = datetime.now(UTC)
     hosts = tuple(
@@ -92,7 +95,8 @@ def transferring(orchestrator: Orchestrator, capture_id: str = CAPTURE) -> None:
         result = PrepareResult(capture_id=capture_id, host_id=host_id, guests=(prepared,))
         field = names.result_field(Step.PREPARE, host_id)
         orchestrator.redis.hset(names.results_key(capture_id), field, result.model_dump_json())
-        beat(orchestrator, host_id, 0, capture_id)
+        if beats:
+            beat(orchestrator, host_id, 0, capture_id)
 
 
 def beat(orchestrator: Orchestrator, host_id: str, done_bytes: int, capture_id: str = CAPTURE) -> None:
@@ -142,3 +146,107 @@ def test_another_runs_transfer_on_the_host_is_a_sign_of_life(orchestrator: Orche
         reconciler.reconcile()
         clock.now_s += STALL_S
     assert run_of(orchestrator).state is RunState.TRANSFERRING
+
+
+def answer(orchestrator: Orchestrator, host_id: str, capture_id: str = CAPTURE) -> None:
+    result = TransferResult(
+        capture_id=capture_id, host_id=host_id, guest_uuid=GUESTS[host_id], target="vda", index="0" * 64
+    )
+    field = names.result_field(Step.TRANSFER, host_id, f"{GUESTS[host_id]}.vda")
+    orchestrator.redis.hset(names.results_key(capture_id), field, result.model_dump_json())
+
+
+def test_a_host_whose_transfers_are_all_answered_has_nothing_to_move(orchestrator: Orchestrator, clock: Clock) -> None:
+    answer(orchestrator, "host-a")
+    reconciler = Reconciler(orchestrator)
+    for done_bytes in range(5):
+        beat(orchestrator, "host-b", done_bytes)
+        reconciler.reconcile()
+        clock.now_s += STALL_S
+    assert run_of(orchestrator).state is RunState.TRANSFERRING
+
+
+def change(orchestrator: Orchestrator, **changes: object) -> None:
+    loaded = orchestrator.runs.load(CAPTURE)
+    assert loaded is not None
+    assert orchestrator.runs.change(loaded[0].model_copy(update=changes), loaded[1])
+
+
+def test_past_the_deadline_of_all_transfers_those_that_move_are_ended_too(
+    orchestrator: Orchestrator, clock: Clock
+) -> None:
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    change(orchestrator, due_at=datetime.now(UTC) - timedelta(seconds=1))
+    answer(orchestrator, "host-b")
+    beat(orchestrator, "host-a", 1)
+    clock.now_s += 1
+    reconciler.reconcile()
+    run = run_of(orchestrator)
+    assert run.state is RunState.RELEASING
+    assert [(fault.code, fault.host) for fault in run.faults] == [("transfer-stalled", "host-a")]
+
+
+def test_a_host_s_next_run_is_not_judged_by_the_silence_of_its_last(orchestrator: Orchestrator, clock: Clock) -> None:
+    """Neither has said a word of its progress yet."""
+    orchestrator.redis.delete(names.pulse_key(CAPTURE))
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    change(orchestrator, state=RunState.RELEASING, due_at=datetime.now(UTC) + timedelta(hours=1))
+    reconciler.reconcile()
+    clock.now_s += 10 * STALL_S
+    following = str(ULID())
+    transferring(orchestrator, following, beats=False)
+    reconciler.reconcile()
+    loaded = orchestrator.runs.load(following)
+    assert loaded is not None
+    assert loaded[0].state is RunState.TRANSFERRING
+
+
+def test_sessions_that_were_left_are_looked_for_now_and_then(
+    orchestrator: Orchestrator, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads all sessions of the repository: not with every look."""
+    looked: list[float] = []
+
+    def end_left(repository: Repository, runs: Runs) -> None:
+        assert (repository, runs) == (orchestrator.repository, orchestrator.runs)
+        looked.append(clock.now_s)
+
+    monkeypatch.setattr("orchestrator.reconcile.sessions.end_left", end_left)
+    reconciler = Reconciler(orchestrator)
+    begun_s = clock.now_s
+    for after_s in (0, 1, SESSIONS_S - 1, SESSIONS_S, SESSIONS_S + 1):
+        clock.now_s = begun_s + after_s
+        reconciler.reconcile()
+    assert looked == [begun_s, begun_s + SESSIONS_S]
+
+
+class Stop(threading.Event):
+    """Tells to stop after a few rounds."""
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__()
+        self.left = rounds
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout
+        self.left -= 1
+        return self.left < 0
+
+
+def test_no_trouble_ends_the_reconciler(orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what finds lost orders: without it a run whose chord was lost waits for ever, with its backups open."""
+    troubles = iter(
+        [redis.ConnectionError("away"), NotProvenError("a refusal"), OSError("the repository is away"), KeyError("x")]
+    )
+    looks: list[str] = []
+
+    def reconcile(_: Reconciler) -> None:
+        looks.append("look")
+        if (trouble := next(troubles, None)) is not None:
+            raise trouble
+
+    monkeypatch.setattr(Reconciler, "reconcile", reconcile)
+    Reconciler(orchestrator).run_forever(Stop(5))
+    assert looks == ["look"] * 5
