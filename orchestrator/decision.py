@@ -157,8 +157,7 @@ def _guests(results: Sequence[HoldResult]) -> list[GuestProof]:
 
 def proof_of(run: Run, results: Sequence[HoldResult]) -> Proof:
     """All that the hosts saw, of the guests that began. A host that says nothing leaves a member without a record."""
-    told = [result for result in results if result.arrivals]
-    arrivals = max((result.arrivals for result in told), key=len, default=())
+    assert run.plan is not None  # noqa: S101  a run is planned before it is held
     hosts = [
         HostProof.model_validate(
             {
@@ -170,9 +169,9 @@ def proof_of(run: Run, results: Sequence[HoldResult]) -> Proof:
         if result.proof
     ]
     return Proof(
-        epoch=run.plan.epoch if run.plan else 0,
+        epoch=run.plan.epoch,
         members=run.members,
-        arrivals=arrivals,
+        arrivals=max((result.arrivals for result in results), key=len, default=()),
         release_us=next((result.release_us for result in results if result.release_us is not None), None),
         release_arrivals=next((one.release_arrivals for one in results if one.release_arrivals is not None), None),
         hosts=tuple(sorted(hosts, key=lambda host: host.host_id)),

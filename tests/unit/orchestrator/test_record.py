@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any
 
 import pytest
 import redis
@@ -94,7 +94,7 @@ def test_all_keys_of_a_run_end_together_and_the_set_of_active_runs_never(
     for key in (names.run_key(CAPTURE), OTHERS[0]):
         client.expire(key, 5)
     assert runs.change(run(state), version_of(runs))
-    left = [cast("int", client.ttl(key)) for key in (names.run_key(CAPTURE), *OTHERS)]
+    left = [client.ttl(key) for key in (names.run_key(CAPTURE), *OTHERS)]
     assert [seconds for seconds in left if not 5 < seconds <= RETENTION_S] == []
     assert client.ttl(names.ACTIVE_RUNS_KEY) == -1
 
@@ -108,7 +108,7 @@ def test_an_epoch_follows_the_last_one_whatever_redis_s_clock_says(runs: Runs, c
 
 
 @pytest.mark.parametrize("kept", [{"record": "{}"}, {"version": "1"}, {"record": "{}", "version": "1"}])
-def test_half_a_record_is_no_run_and_is_not_absent(runs: Runs, client: redis.Redis, kept: dict[str, str]) -> None:
+def test_half_a_record_is_no_run_and_is_not_absent(runs: Runs, client: redis.Redis, kept: dict[Any, Any]) -> None:
     assert not runs.is_there(CAPTURE)
     client.hset(names.run_key(CAPTURE), mapping=kept)
     assert runs.load(CAPTURE) is None
