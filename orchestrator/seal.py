@@ -22,10 +22,11 @@ def manifest_of(
     run: Run, prepared: Sequence[PrepareResult], held: Sequence[HoldResult], transferred: Sequence[TransferResult]
 ) -> Manifest:
     """The manifest of a run. Pure, and the same each time: sealing twice is sealing once."""
+    assert run.plan is not None  # noqa: S101  a run is planned before it is sealed
     proof = proof_of(run, held)
     steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
     disks = {(result.guest_uuid, result.target): result for result in transferred}
-    chunk_bytes = run.plan.chunk_bytes if run.plan else 0
+    chunk_bytes = run.plan.chunk_bytes
     audits = warnings_of(prepared, transferred)
     guests = tuple(
         _guest_capture(result.host_id, guest, disks, proof, steps[guest.guest_uuid], chunk_bytes).model_copy(

@@ -95,10 +95,10 @@ def moved_plan(plan: Plan, found: Mapping[str, str]) -> tuple[Plan, tuple[HostPl
 
     A host that has no guest left stays in the plan: it has a journal of the capture, and must be told to release.
     """
-    moving = {guest.guest_uuid: guest for host in plan.hosts for guest in host.guests if guest.guest_uuid in found}
+    planned = {guest.guest_uuid: guest for host in plan.hosts for guest in host.guests}
     arrived: dict[str, tuple[GuestPlan, ...]] = {}
     for guest_uuid, host_id in sorted(found.items()):
-        arrived[host_id] = (*arrived.get(host_id, ()), moving[guest_uuid])
+        arrived[host_id] = (*arrived.get(host_id, ()), planned[guest_uuid])
     stayed = {host.host_id: tuple(one for one in host.guests if one.guest_uuid not in found) for host in plan.hosts}
     hosts = tuple(
         HostPlan(host_id=host_id, guests=(*stayed.get(host_id, ()), *arrived.get(host_id, ())))

@@ -53,6 +53,7 @@ def test_a_sealed_capture_names_the_disks_that_it_does_not_have() -> None:
         ("alpha", "sda", "it is a CD-ROM")
     ]
     assert [(guest.guest, guest.hold_ms) for guest in receipt.guests] == [("alpha", 52.5)]
+    assert receipt.consistency is Consistency.GROUP
 
 
 @pytest.mark.case("P6")
