@@ -141,7 +141,7 @@ class Gate:
             return (
                 "open"  # Redis took the arrival and nobody woke this member: others are late, and Redis is not at fault
             )
-        return cast("State", woken) if woken else "open"
+        return cast("State", woken or "open")
 
     def _call(self, verb: str, deadline: float, why: str = "") -> GateReply:
         words = (2, self._key, f"{self._key}:arrived", verb, self._member, self._members, KEEP_S, why)

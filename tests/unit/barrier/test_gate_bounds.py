@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from freezeframe.barrier import Gate, GateBrokenError, GateUnreachableError
-from freezeframe.barrier.gate import EXCHANGE_S
+from freezeframe.barrier.gate import EXCHANGE_S, RETRY_PAUSE_S
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 MEMBERS = ("a", "b")
@@ -149,3 +149,30 @@ def test_trouble_with_redis_that_has_ended_is_not_told_as_the_reason(clock: Cloc
         gate(line).meet(NOW + 7)
     assert caught.value.fault is None
     assert "Redis" not in str(caught.value)
+
+
+@pytest.mark.parametrize("takes_s", [3.5, 3.6])
+def test_a_redis_that_took_the_arrival_is_not_blamed_when_the_deadline_ends_the_wait(
+    clock: Clock, takes_s: float
+) -> None:
+    """Its connection's own time-out and the deadline are one moment: nobody has woken this member until then."""
+    line = Line(clock, [OPEN, redis.TimeoutError("Timeout reading from socket")], takes_s)
+    with pytest.raises(GateUnreachableError) as caught:
+        gate(line).meet(NOW + 7)
+    assert caught.value.fault is None
+    assert "Redis" not in str(caught.value)
+
+
+def test_a_redis_that_is_silent_before_the_deadline_is_named(clock: Clock) -> None:
+    gone = redis.TimeoutError("Timeout reading from socket")
+    line = Line(clock, [OPEN, gone], takes_s=3.495)  # the pause before the next try ends behind the deadline
+    with pytest.raises(GateUnreachableError, match="Timeout reading from socket") as caught:
+        gate(line).meet(NOW + 7)
+    assert caught.value.fault is gone
+
+
+def test_a_redis_that_refuses_is_not_asked_without_a_pause(clock: Clock) -> None:
+    line = Line(clock, [redis.ConnectionError("refused")] * 4)
+    with pytest.raises(GateUnreachableError, match="refused"):
+        gate(line).meet(NOW + 3.5 * RETRY_PAUSE_S)
+    assert len(line.sent) == 4

@@ -129,3 +129,31 @@ def test_a_living_host_counts_before_a_dead_one_that_says_running() -> None:
     there = KnownHost(living.entry.model_copy(update={"guests": (moved,)}), alive=True)
     planned = plan_hosts(asked(every_guest=False, guests=("guest-a",)), [dead, there], lambda _uuid: [])
     assert [one.host_id for one in planned] == ["host-b"]
+
+
+def test_clocks_may_be_apart_by_as_much_as_is_said_and_no_more() -> None:
+    most = timedelta(seconds=clocks.MOST_APART_S)
+    for apart in (most, -most):
+        clocks.check_own(NOW + apart, NOW)
+        assert clocks.host_trouble(host("a", apart.total_seconds())) is None
+        more = apart * 1.001
+        assert clocks.host_trouble(host("a", more.total_seconds())) is not None
+        with pytest.raises(ClockError):
+            clocks.check_own(NOW + more, NOW)
+
+
+@pytest.mark.parametrize("most", [clocks.MOST_AHEAD, -clocks.MOST_BEHIND])
+def test_a_request_may_be_dated_by_as_much_as_is_said_and_no_more(most: timedelta) -> None:
+    clocks.check_request(str(ULID.from_datetime(NOW + most)), NOW, newest=SEALED)
+    with pytest.raises(RequestDateError):
+        clocks.check_request(str(ULID.from_datetime(NOW + most * 1.001)), NOW, newest=SEALED)
+
+
+def test_a_sealed_capture_is_not_hidden_by_itself() -> None:
+    """Who asks again with its id meets it, whatever its age."""
+    old = str(ULID.from_datetime(NOW - timedelta(days=3)))
+    clocks.check_request(old, NOW, newest=old)
+
+
+def test_redis_s_time_is_of_seconds_and_microseconds() -> None:
+    assert clocks.redis_time((1_700_000_000, 250_000)) == datetime.fromtimestamp(1_700_000_000.25, UTC)

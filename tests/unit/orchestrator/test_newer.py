@@ -8,7 +8,7 @@ import pytest
 
 from freezeframe.contract.inventory import HostEntry
 from freezeframe.presence import KnownHost
-from orchestrator.newer import newer_hosts
+from orchestrator.newer import LOOK_S, newer_hosts
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -53,3 +53,16 @@ def test_it_does_not_wait_for_ever() -> None:
     found, count = looks(both(0, 0))
     assert found == both(0, 0)
     assert count == pytest.approx(100, abs=2)
+
+
+def test_it_pauses_between_two_looks() -> None:
+    pauses: list[float] = []
+    newer_hosts(lambda: both(0, 0), ("host-a", "host-b"), wait=pauses.append, patience_s=3 * LOOK_S)
+    assert pauses == [LOOK_S] * 3
+
+
+def test_without_patience_it_looks_once() -> None:
+    def wait(_: float) -> None:
+        raise AssertionError("it waits")
+
+    assert newer_hosts(lambda: both(0, 0), ("host-a", "host-b"), wait=wait, patience_s=0.0) == both(0, 0)

@@ -283,3 +283,31 @@ def test_a_guest_that_works_on_one_host_only_is_captured_there(state: str) -> No
     """As while it migrates, and after one that left its definition behind."""
     hosts = [host("host-a", ("a", "alpha", state)), host("host-b", ("a", "alpha", "running"))]
     assert plan(hosts, guests=("alpha",)) == {"host-b": ["alpha"]}
+
+
+def test_without_any_guest_that_has_a_qemu_nobody_is_named() -> None:
+    with pytest.raises(NoGuestsError, match=r"^No host has a running guest\.$"):
+        plan([host("host-a", ("b", "beta", "shut off"))], every_guest=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("nobody", "There is no guest nobody."),
+        ("host-a", "There is no guest host-a."),
+        ("nobody@host-a", "There is no guest nobody on host host-a."),
+        ("alpha@host-x", "There is no guest alpha@host-x, and no host host-x with a guest alpha."),
+        ("nobody@host-x", "There is no guest nobody@host-x."),
+    ],
+)
+def test_an_unknown_guest_is_told_with_what_of_it_is_unknown(wanted: str, message: str) -> None:
+    with pytest.raises(UnknownGuestError) as caught:
+        plan(HOSTS, guests=(wanted,))
+    assert caught.value.message == message
+
+
+@pytest.mark.case("P6")
+def test_a_guest_that_stands_on_one_host_is_not_looked_for_where_it_is_only_defined() -> None:
+    hosts = [host("host-a", ("a", "alpha", "shut off")), host("host-b", ("a", "alpha", "paused"))]
+    assert plan(hosts, guests=("alpha",)) == {"host-b": ["alpha"]}
+    assert plan(hosts[::-1], guests=("alpha",)) == {"host-b": ["alpha"]}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from freezeframe.contract.fault import Fault
 from freezeframe.contract.identity import DiskIdentity, Layer
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.contract.words import CaptureKind
@@ -68,6 +69,7 @@ def test_storage_that_is_the_same_everywhere_is_refused_for_both(storage: Layer)
         (network(protocol="nbd", name="x", servers="127.0.0.1:10809"),) * 2,
         (network(protocol="nbd", name="x", servers="[::1]:10809"),) * 2,
         (network(protocol="nbd", name="x", servers="/run/nbd.sock"),) * 2,
+        (network(protocol="nbd", name="x", servers="store:10809 localhost:10809"),) * 2,
         (network(protocol="nbd", name="x", servers="s1:1"), network(protocol="nbd", name="x", servers="s2:1")),
     ],
 )
@@ -92,3 +94,20 @@ def test_a_data_file_is_shared_as_a_disk_is() -> None:
     guest = overlay.guests[0].model_copy(update={"disks": (with_data,)})
     faults = shared_faults([overlay.model_copy(update={"guests": (guest,)}), prepared("host-b", BETA, LUN)])
     assert set(faults) == {ALPHA, BETA}
+
+
+def test_a_guest_that_was_refused_is_in_nobody_s_way() -> None:
+    """It is not held, so what it writes to is no part of the capture."""
+    refused = prepared("host-b", BETA, LUN)
+    fault = Fault(code="no-agent", message="The agent does not answer.")
+    guest = refused.guests[0].model_copy(update={"fault": fault})
+    assert shared_faults([prepared("host-a", ALPHA, LUN), refused.model_copy(update={"guests": (guest,)})]) == {}
+
+
+def test_a_disk_of_which_nothing_is_known_is_not_compared() -> None:
+    unknown = [prepared("host-a", ALPHA, LUN), prepared("host-b", BETA, LUN)]
+    for number, result in enumerate(unknown):
+        disk = result.guests[0].disks[0].model_copy(update={"identity": None})
+        guest = result.guests[0].model_copy(update={"disks": (disk,)})
+        unknown[number] = result.model_copy(update={"guests": (guest,)})
+    assert shared_faults(unknown) == {}
