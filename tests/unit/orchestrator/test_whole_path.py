@@ -1,0 +1,267 @@
+"""A run from its request to its end, look by look, on a real Redis and a real repository; the hosts' answers are the test's."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+import pytest
+from celery import Celery
+from ulid import ULID
+
+from freezeframe import bus, presence
+from freezeframe.contract import names
+from freezeframe.contract.event import EndEvent, Event, StateEvent
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.inventory import GuestEntry, HostEntry
+from freezeframe.contract.order import Order, ReleaseOrder
+from freezeframe.contract.proof import Arrival, GuestProof, HostProof
+from freezeframe.contract.request import CaptureRequest
+from freezeframe.contract.result import (
+    HoldResult,
+    PreparedDisk,
+    PreparedGuest,
+    PrepareResult,
+    ReleaseResult,
+    Result,
+    TransferResult,
+)
+from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, RunState, Step
+from freezeframe.errors import FreezeframeError
+from freezeframe.repository import Repository
+from freezeframe.repository.session import SessionState
+from freezeframe.settings import BusSettings, OrchestratorSettings
+from orchestrator import look, metrics
+from orchestrator.intake import take_in
+from orchestrator.look import Orchestrator
+from orchestrator.run import Run, Runs
+from tests.unit.repository.samples import CHUNK, GUEST, disk_of, store_disk
+
+CAPTURE = str(ULID())
+VALID_S = 4000.0
+DISK = disk_of(b"a", b"", b"b")
+
+
+class Sent:
+    """What was sent instead of a chord."""
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+        self.steps: list[Step] = []
+
+    def __call__(self, app: Celery, step: Step, orders: Sequence[Order]) -> None:
+        assert isinstance(app, Celery)
+        assert orders
+        self.steps.append(step)
+        self.orders = list(orders)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    made = Sent()
+    monkeypatch.setattr(look, "send", made)
+    return made
+
+
+@pytest.fixture
+def orchestrator(bus_settings: BusSettings, tmp_path: Path, sent: Sent) -> Iterator[Orchestrator]:
+    with contextlib.closing(bus.connect(bus_settings)) as client:
+        made = Orchestrator(
+            app=bus.celery_app("orchestrator", bus_settings),
+            redis=client,
+            runs=Runs(client, 3600),
+            settings=OrchestratorSettings(release_validity_s=VALID_S),
+            repository=Repository.init(tmp_path / "repository", chunk_bytes=CHUNK),
+        )
+        entry = HostEntry(
+            host_id="host-a",
+            at=datetime.now(UTC),
+            freezeframe_version="0",
+            libvirt_version="9.0.0",
+            qemu_version="7.2.0",
+            guests=(GuestEntry(guest_uuid=GUEST, name="web", state="running"),),
+        )
+        presence.publish(client, entry)
+        client.persist(names.alive_key("host-a"))  # alive for as long as the test takes
+        take_in(made, CaptureRequest(capture_id=CAPTURE, guests=("web",)))
+        assert sent.steps == [Step.PREPARE]
+        yield made
+
+
+def answer(orchestrator: Orchestrator, step: Step, result: Result, part: str = "") -> Run:
+    """The run after the look that follows an answer."""
+    field = names.result_field(step, "host-a", part)
+    orchestrator.redis.hset(names.results_key(CAPTURE), field, result.model_dump_json())
+    run = orchestrator.look(CAPTURE)
+    assert run is not None
+    return run
+
+
+def prepare(orchestrator: Orchestrator) -> Run:
+    disk = PreparedDisk(
+        target="vda", source="/d", source_format="raw", size_bytes=len(DISK), kind=CaptureKind.FULL, checkpoint="cp"
+    )
+    guest = PreparedGuest(guest_uuid=GUEST, name="web", domain_xml="<domain/>", disks=(disk,))
+    return answer(orchestrator, Step.PREPARE, PrepareResult(capture_id=CAPTURE, host_id="host-a", guests=(guest,)))
+
+
+def hold(orchestrator: Orchestrator) -> Run:
+    now_us = round(datetime.now(UTC).timestamp() * 1e6)
+    guest = GuestProof(
+        guest_uuid=GUEST,
+        hold=GuestHold(kind=HoldKind.FREEZE),
+        frozen_filesystems=1,
+        hold_start_ns=1,
+        held_ns=2,
+        begun_ns=3,
+        thaw_start_ns=6,
+        thawed_ns=7,
+    )
+    result = HoldResult(
+        capture_id=CAPTURE,
+        host_id="host-a",
+        proof=HostProof(host_id="host-a", boot_id="b", report_ns=4, woken_ns=5, guests=(guest,)),
+        arrivals=(Arrival(host_id="host-a", redis_us=now_us),),
+        release_us=now_us,
+        release_arrivals=1,
+    )
+    return answer(orchestrator, Step.HOLD, result)
+
+
+def transfer(orchestrator: Orchestrator) -> Run:
+    index = store_disk(orchestrator.repository, DISK, checkpoint="cp")
+    result = TransferResult(
+        capture_id=CAPTURE, host_id="host-a", guest_uuid=GUEST, target="vda", index=index, bytes_read=2 * CHUNK
+    )
+    return answer(orchestrator, Step.TRANSFER, result, f"{GUEST}.vda")
+
+
+def release(orchestrator: Orchestrator) -> Run:
+    return answer(orchestrator, Step.RELEASE, ReleaseResult(capture_id=CAPTURE, host_id="host-a"))
+
+
+def told(orchestrator: Orchestrator) -> list[str]:
+    """The states that callers were told of, and how it ended."""
+    entries = cast("list[tuple[str, dict[str, str]]]", orchestrator.redis.xrange(names.events_key(CAPTURE)))
+    events = [Event.model_validate_json(entry["event"]).root for _, entry in entries]
+    return [
+        str(one.state) if isinstance(one, StateEvent) else f"end: {one.receipt.state}"
+        for one in events
+        if isinstance(one, StateEvent | EndEvent)
+    ]
+
+
+def test_a_run_goes_from_its_request_to_a_sealed_capture(
+    orchestrator: Orchestrator, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(metrics, "ended", lambda run: counted.append(str(run.state)))
+    monkeypatch.setattr(metrics, "audited", lambda results: counted.append(f"{len(results)} transfers"))
+    assert prepare(orchestrator).state is RunState.HOLDING
+    assert hold(orchestrator).state is RunState.TRANSFERRING
+    releasing = transfer(orchestrator)  # sealing needs nobody's answer
+    assert (releasing.state, releasing.sealed, releasing.faults) == (RunState.RELEASING, True, ())
+    assert orchestrator.repository.manifest(CAPTURE).consistency is Consistency.GROUP
+    [order] = sent.orders
+    assert isinstance(order, ReleaseOrder)
+    assert order.sealed_guests == (GUEST,)
+    assert order.not_after == releasing.entered_at + timedelta(seconds=VALID_S)
+    assert counted == []
+    ended = release(orchestrator)
+    assert ended.state is RunState.DONE
+    assert ended.receipt is not None
+    assert (ended.receipt.consistency, ended.receipt.bytes_read) == (Consistency.GROUP, 2 * CHUNK)
+    assert [one.guest for one in ended.receipt.guests] == ["web"]
+    assert sent.steps == [Step.PREPARE, Step.HOLD, Step.TRANSFER, Step.RELEASE]
+    assert told(orchestrator) == ["preparing", "holding", "transferring", "sealing", "releasing", "end: done"]
+    assert orchestrator.repository.sessions.load(CAPTURE).state is SessionState.SEALED
+    assert orchestrator.runs.active() == []
+    assert counted == ["done", "1 transfers"]
+    orchestrator.look(CAPTURE)  # a chord's body that came late
+    assert counted == ["done", "1 transfers"]
+    assert len(told(orchestrator)) == 6
+
+
+def test_a_capture_that_cannot_be_sealed_keeps_nothing_and_says_why(
+    orchestrator: Orchestrator, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise FreezeframeError("The repository is full.")
+
+    prepare(orchestrator)
+    hold(orchestrator)
+    monkeypatch.setattr(Repository, "seal", full)
+    releasing = transfer(orchestrator)
+    assert (releasing.state, releasing.sealed, releasing.kept) == (RunState.RELEASING, False, ())
+    assert [fault.message for fault in releasing.faults] == ["The repository is full."]
+    [order] = sent.orders
+    assert isinstance(order, ReleaseOrder)
+    assert order.sealed_guests == ()
+    ended = release(orchestrator)
+    assert ended.state is RunState.FAILED
+    assert ended.receipt is not None
+    assert (ended.receipt.consistency, ended.receipt.guests) == (None, ())
+    assert told(orchestrator)[-1] == "end: failed"
+    assert orchestrator.repository.manifests() == []
+
+
+def test_a_transfer_is_waited_for(orchestrator: Orchestrator, sent: Sent) -> None:
+    prepare(orchestrator)
+    hold(orchestrator)
+    for _ in range(2):
+        run = orchestrator.look(CAPTURE)
+        assert run is not None
+        assert run.state is RunState.TRANSFERRING
+    assert sent.steps == [Step.PREPARE, Step.HOLD, Step.TRANSFER]
+
+
+def test_a_result_that_cannot_be_read_is_no_answer(orchestrator: Orchestrator, sent: Sent) -> None:
+    """A newer worker's, say: its host counts as silent, and the run ends at its time."""
+    field = names.result_field(Step.PREPARE, "host-a", "")
+    orchestrator.redis.hset(names.results_key(CAPTURE), field, '{"v": 99}')
+    run = orchestrator.look(CAPTURE)
+    assert run is not None
+    assert run.state is RunState.PREPARING
+    assert sent.steps == [Step.PREPARE]
+
+
+def test_an_answer_to_one_step_is_not_taken_for_another_s() -> None:
+    """Steps whose results have the same shape are told apart by their fields alone."""
+    result = ReleaseResult(capture_id=CAPTURE, host_id="host-a").model_dump_json()
+    answers = look.Answers.read({names.result_field(Step.RELEASE, "host-a"): result})
+    assert [one.host_id for one in answers.released] == ["host-a"]
+    assert (answers.prepared, answers.held, answers.transferred) == ((), (), ())
+
+
+def test_a_run_that_is_not_there_is_looked_at_in_vain(orchestrator: Orchestrator, sent: Sent) -> None:
+    assert orchestrator.look("01J" + CAPTURE[3:]) is None
+    assert sent.steps == [Step.PREPARE]
+
+
+def test_nothing_is_sent_again_for_a_run_whose_orders_were_not_sent(orchestrator: Orchestrator, sent: Sent) -> None:
+    """They may be on their way just now; the reconciler sends them all, later."""
+    loaded = orchestrator.runs.load(CAPTURE)
+    assert loaded is not None
+    orchestrator.send_again(loaded[0].model_copy(update={"dispatched": False, "sent_to": {"host-a": "another"}}))
+    assert sent.steps == [Step.PREPARE]
+
+
+def test_a_run_without_orders_is_sent_to_nobody(orchestrator: Orchestrator, sent: Sent) -> None:
+    loaded = orchestrator.runs.load(CAPTURE)
+    assert loaded is not None
+    sealing = loaded[0].model_copy(update={"state": RunState.SEALING, "dispatched": True})
+    orchestrator.dispatch(sealing)
+    orchestrator.send_again(sealing)
+    assert sent.steps == [Step.PREPARE]
+
+
+def test_a_fault_of_the_reconciler_ends_a_run_that_waits_for_its_transfers(orchestrator: Orchestrator) -> None:
+    prepare(orchestrator)
+    hold(orchestrator)
+    run = orchestrator.look(CAPTURE, [Fault(code="transfer-stalled", message="It does not move.")])
+    assert run is not None
+    assert (run.state, [fault.code for fault in run.faults]) == (RunState.RELEASING, ["transfer-stalled"])
