@@ -85,10 +85,28 @@ def test_readings_may_differ_by_what_they_are_uncertain_and_what_clocks_drift(st
 
 def test_if_a_clock_was_set_in_between_all_of_the_step_is_uncertain() -> None:
     before, after = reading(0), reading(10 * S, offset_us=APART_US + 5_000_000)
-    assert redis_time(1 * S, before, after).uncertainty_us >= 5_000_000
+    assert 5_000_000 <= redis_time(1 * S, before, after).uncertainty_us <= 5_000_000 + 50 + 10 * DRIFT_PPM
 
 
 def test_readings_out_of_order_are_no_line() -> None:
     """Nothing that is read from a manifest makes it fail."""
     assert redis_time(5, reading(10), reading(10)) == redis_time(5, reading(10), None)
     assert redis_time(5, reading(10), reading(0)) == redis_time(5, reading(10), None)
+
+
+def test_a_clock_that_was_set_leaves_the_readings_themselves_as_sure_as_they_were() -> None:
+    before, after = reading(0), reading(10 * S, offset_us=APART_US + 5_000_000, uncertainty_us=80)
+    assert redis_time(0, before, after) == (before.redis_us, 50)
+    assert redis_time(10 * S, before, after) == (after.redis_us, 80)
+
+
+def test_of_two_readings_of_one_moment_the_first_counts() -> None:
+    one, other = reading(10), reading(10, offset_us=APART_US + 700, uncertainty_us=80)
+    assert redis_time(15, one, other) == redis_time(15, one, None)
+
+
+def test_how_far_readings_may_differ_follows_from_the_time_between_them() -> None:
+    """And not from how long the host has been up."""
+    one, other = reading(1000 * S), reading(1010 * S, offset_us=APART_US + 2101)
+    assert moved_us(one, other) == 2101
+    assert moved_us(other, one) == 2101

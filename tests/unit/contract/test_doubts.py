@@ -116,3 +116,17 @@ def test_a_clock_that_was_set_during_the_hold_is_the_only_doubt() -> None:
     assert [doubt for doubt in doubts(stepped) if doubt.startswith("host a")] == [
         "host a: its clock and Redis's moved 60.000 ms against each other while it held"
     ]
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        # the first step at the first reading, the last one at the second
+        proof(clock_before=reading(10), clock_after=reading(70)),
+        # sent at 40 ms and told at 50 ms, each measured to ± 100 µs: the reading lies at that very moment
+        proof(arrived_ms=39.9, clock_before=reading(40), clock_after=None, guests=()),
+        proof(arrived_ms=50, released_ms=50.1, clock_before=reading(50), clock_after=None, guests=()),
+    ],
+)
+def test_what_the_measurement_just_allows_is_no_doubt(sound: Proof) -> None:
+    assert [doubt for doubt in doubts(sound) if doubt.startswith("host a:")] == []

@@ -315,3 +315,36 @@ def test_a_steps_redis_time_is_derived_from_the_hosts_two_readings() -> None:
     assert 5 <= told.uncertainty_us <= 7
     assert measured.redis_time(None) is None
     assert host("a", guest(ALPHA)).redis_time(4) is None
+
+
+def test_steps_at_one_moment_of_a_clock_are_in_order() -> None:
+    """A clock may be coarser than the steps are long; what is told of two at one moment is their order in the record."""
+    at_once = guest(ALPHA, held_ns=3_000_000, begun_ns=3_000_000, thaw_start_ns=3_000_000)
+    one = host("a", at_once, report_ns=3_000_000, woken_ns=3_000_000)
+    assert consistency(proof(one, host("b", guest(BETA)))) is Consistency.GROUP
+
+
+def test_each_guest_of_a_group_is_of_the_group() -> None:
+    whole = proof()
+    assert {guest_consistency(whole, one) for seen in whole.hosts for one in seen.guests} == {Consistency.GROUP}
+
+
+@pytest.mark.parametrize(
+    ("lacking", "says"),
+    [
+        (guest(BETA, hold=GuestHold(kind=HoldKind.NONE)), "was not to be held"),
+        (guest(BETA, moving_disks=("vda", "vdb")), "was not kept still on vda, vdb by its hold"),
+        (guest(BETA, frozen_filesystems=None), "froze 0 of 1 filesystems"),
+        (guest(BETA, cut_short="the thaw guard let it go"), "was not held still while its backup began"),
+    ],
+)
+def test_why_a_guest_was_not_still_is_told_as_it_is(lacking: GuestProof, says: str) -> None:
+    assert shortcomings(proof(host("a", guest(ALPHA)), host("b", lacking))) == [f"guest {BETA} {says}"]
+
+
+@pytest.mark.parametrize(
+    "unheld",
+    [{"hold": GuestHold(kind=HoldKind.NONE)}, {"hold_start_ns": None}, {"thawed_ns": None}],
+)
+def test_without_a_hold_from_its_start_to_its_end_there_is_no_window(unheld: dict[str, Any]) -> None:
+    assert guest(ALPHA, **unheld).hold_ms is None
