@@ -85,7 +85,7 @@ class Orchestrator:
         while (loaded := self.runs.load(capture_id)) is not None:
             run, version = loaded
             answers = Answers.read(self.runs.results(capture_id))
-            following = None if run.state.ended else self._next(run, answers, stalled)
+            following = self._next(run, answers, stalled)
             if following is None:
                 return run
             if self.runs.change(following, version, tell=following.state is not run.state):
@@ -155,7 +155,7 @@ class Orchestrator:
             case RunState.RELEASING:
                 following = decision.after_release(run, answers.released, now, self.settings)
             case _:
-                following = None
+                following = None  # it has ended
         return self._ended(following, answers, now) if following and following.state.ended else following
 
     def _seal(self, run: Run, answers: Answers, now: datetime) -> Run:

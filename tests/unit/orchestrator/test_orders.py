@@ -126,6 +126,7 @@ def test_a_release_keeps_the_checkpoints_of_sealed_guests_alone(sealed: bool, gu
 @pytest.mark.parametrize("state", list(RunState))
 def test_a_run_without_a_plan_orders_nothing(state: RunState) -> None:
     assert orders_of(run(state, plan=None), [], UNTIL) == []
+    assert run(state, plan=None).to_prepare == ()
 
 
 @pytest.mark.parametrize("state", [RunState.SEALING, RunState.DONE, RunState.FAILED])

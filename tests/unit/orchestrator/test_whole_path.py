@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,7 +40,7 @@ from orchestrator import look, metrics
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.run import Run, Runs
-from tests.unit.repository.samples import CHUNK, GUEST, disk_of, store_disk
+from tests.unit.repository.samples import CHUNK, GUEST, OTHER_GUEST, disk_of, store_disk
 
 CAPTURE = str(ULID())
 VALID_S = 4000.0
@@ -101,12 +102,14 @@ def answer(orchestrator: Orchestrator, step: Step, result: Result, part: str = "
     return run
 
 
-def prepare(orchestrator: Orchestrator) -> Run:
+def prepare(orchestrator: Orchestrator, *others: str) -> Run:
     disk = PreparedDisk(
         target="vda", source="/d", source_format="raw", size_bytes=len(DISK), kind=CaptureKind.FULL, checkpoint="cp"
     )
-    guest = PreparedGuest(guest_uuid=GUEST, name="web", domain_xml="<domain/>", disks=(disk,))
-    return answer(orchestrator, Step.PREPARE, PrepareResult(capture_id=CAPTURE, host_id="host-a", guests=(guest,)))
+    guests = tuple(
+        PreparedGuest(guest_uuid=one, name="web", domain_xml="<domain/>", disks=(disk,)) for one in (GUEST, *others)
+    )
+    return answer(orchestrator, Step.PREPARE, PrepareResult(capture_id=CAPTURE, host_id="host-a", guests=guests))
 
 
 def hold(orchestrator: Orchestrator) -> Run:
@@ -229,12 +232,43 @@ def test_a_result_that_cannot_be_read_is_no_answer(orchestrator: Orchestrator, s
     assert sent.steps == [Step.PREPARE]
 
 
-def test_an_answer_to_one_step_is_not_taken_for_another_s() -> None:
-    """Steps whose results have the same shape are told apart by their fields alone."""
-    result = ReleaseResult(capture_id=CAPTURE, host_id="host-a").model_dump_json()
-    answers = look.Answers.read({names.result_field(Step.RELEASE, "host-a"): result})
-    assert [one.host_id for one in answers.released] == ["host-a"]
-    assert (answers.prepared, answers.held, answers.transferred) == ((), (), ())
+@pytest.mark.parametrize("step", list(Step))
+def test_an_answer_to_one_step_is_not_taken_for_another_s(step: Step) -> None:
+    """What all results have in common is enough for some of them: they are told apart by their fields alone."""
+    bare = {"capture_id": CAPTURE, "host_id": "host-a", "guests": [], "guest_uuid": GUEST, "target": "vda"}
+    kinds: dict[Step, type[Result]] = {
+        Step.PREPARE: PrepareResult,
+        Step.HOLD: HoldResult,
+        Step.TRANSFER: TransferResult,
+        Step.RELEASE: ReleaseResult,
+    }
+    known = {name: value for name, value in bare.items() if name in kinds[step].model_fields}
+    answers = look.Answers.read({names.result_field(step, "host-a"): json.dumps(known)})
+    read = {
+        Step.PREPARE: answers.prepared,
+        Step.HOLD: answers.held,
+        Step.TRANSFER: answers.transferred,
+        Step.RELEASE: answers.released,
+    }
+    assert [one for one, results in read.items() if results] == [step]
+
+
+def test_a_guest_that_is_not_kept_any_more_is_not_waited_for(orchestrator: Orchestrator) -> None:
+    """It was prepared and did not begin, so nobody is asked for its transfer."""
+    assert prepare(orchestrator, OTHER_GUEST).kept == (GUEST, OTHER_GUEST)
+    assert hold(orchestrator).kept == (GUEST,)
+    assert transfer(orchestrator).sealed
+    assert [guest.guest_uuid for guest in orchestrator.repository.manifest(CAPTURE).guests] == [GUEST]
+
+
+def test_the_inventory_is_not_read_while_every_guest_is_where_it_was_planned(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: object) -> None:
+        raise AssertionError("the inventory of all hosts is read")
+
+    monkeypatch.setattr(look, "known_hosts", read)
+    assert prepare(orchestrator).state is RunState.HOLDING
 
 
 def test_a_run_that_is_not_there_is_looked_at_in_vain(orchestrator: Orchestrator, sent: Sent) -> None:
