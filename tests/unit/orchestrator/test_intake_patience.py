@@ -47,3 +47,29 @@ def test_a_request_that_its_caller_has_given_up_is_not_begun(monkeypatch: pytest
     with pytest.raises(redis.ResponseError):
         intake.take_in_patiently(NOBODY, REQUEST, NOT_AFTER_US, patience_s=-1)
     assert refusing.taken == []
+
+
+class Clock:
+    """A clock that only pauses move."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds == intake.PAUSE_S
+        self.now_s += seconds
+
+
+@pytest.mark.case("S3")
+def test_a_redis_that_refuses_is_asked_now_and_then_until_the_caller_has_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refusing = Refusing(1000)
+    monkeypatch.setattr(intake, "take_in", refusing)
+    monkeypatch.setattr(intake, "time", Clock())
+    with pytest.raises(redis.ResponseError):
+        intake.take_in_patiently(NOBODY, REQUEST, NOT_AFTER_US, patience_s=4 * intake.PAUSE_S)
+    assert 1000 - refusing.left == 6  # at once, after each of four pauses, and once when the time is up

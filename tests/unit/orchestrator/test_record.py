@@ -113,3 +113,9 @@ def test_half_a_record_is_no_run_and_is_not_absent(runs: Runs, client: redis.Red
     client.hset(names.run_key(CAPTURE), mapping=kept)
     assert runs.load(CAPTURE) is None
     assert runs.is_there(CAPTURE)
+
+
+def test_a_record_without_a_version_cannot_be_changed_and_is_no_run(runs: Runs, client: redis.Redis) -> None:
+    assert runs.create(run())
+    client.hdel(names.run_key(CAPTURE), "version")
+    assert runs.load(CAPTURE) is None

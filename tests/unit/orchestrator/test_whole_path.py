@@ -33,10 +33,10 @@ from freezeframe.contract.result import (
 )
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, RunState, Step
 from freezeframe.errors import FreezeframeError
-from freezeframe.repository import Repository
+from freezeframe.repository import Repository, Sessions
 from freezeframe.repository.session import SessionState
 from freezeframe.settings import BusSettings, OrchestratorSettings
-from orchestrator import look, metrics
+from orchestrator import look, metrics, sessions
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.run import Run, Runs
@@ -299,3 +299,42 @@ def test_a_fault_of_the_reconciler_ends_a_run_that_waits_for_its_transfers(orche
     run = orchestrator.look(CAPTURE, [Fault(code="transfer-stalled", message="It does not move.")])
     assert run is not None
     assert (run.state, [fault.code for fault in run.faults]) == (RunState.RELEASING, ["transfer-stalled"])
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_session_that_could_not_be_ended_with_its_run_is_ended_later(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, *, sealed: bool
+) -> None:
+    """The repository was away just then. Left open, the session would keep garbage for a week."""
+
+    def away(*_: object, **__: object) -> None:
+        raise FreezeframeError("The repository is away.")
+
+    prepare(orchestrator)
+    hold(orchestrator)
+    if not sealed:
+        monkeypatch.setattr(Repository, "seal", away)
+    transfer(orchestrator)
+    monkeypatch.setattr(Sessions, "end", away)
+    assert release(orchestrator).state is (RunState.DONE if sealed else RunState.FAILED)
+    monkeypatch.undo()
+    assert orchestrator.repository.sessions.load(CAPTURE).state is SessionState.OPEN
+    sessions.end_left(orchestrator.repository, orchestrator.runs)
+    ended = SessionState.SEALED if sealed else SessionState.FAILED
+    assert orchestrator.repository.sessions.load(CAPTURE).state is ended
+
+
+def test_the_session_of_a_run_that_goes_on_is_left_alone(orchestrator: Orchestrator) -> None:
+    sessions.end_left(orchestrator.repository, orchestrator.runs)
+    assert orchestrator.repository.sessions.load(CAPTURE).state is SessionState.OPEN
+
+
+def test_a_refused_request_is_counted_once_however_often_it_is_asked(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(metrics, "ended", lambda run: counted.append(str(run.state)))
+    refused = CaptureRequest(capture_id=str(ULID()), guests=("nobody",))
+    take_in(orchestrator, refused)
+    take_in(orchestrator, refused)
+    assert counted == ["failed"]
