@@ -45,6 +45,10 @@ def test_every_difference_is_told(changes: dict[str, Any], said: str) -> None:
     assert now.key != DISK.key
 
 
+def test_a_data_file_that_was_added_is_told_as_one() -> None:
+    assert difference(DISK.model_copy(update={"data_file": None}), DISK) == "it had no data file"
+
+
 def test_where_a_layer_was_found_is_no_difference() -> None:
     """A device keeps its own id when the kernel gives it another number."""
     disk = Layer(kind="block", place="/dev/dm-3", facts={"device-mapper UUID": "LVM-x"})
