@@ -35,7 +35,7 @@ _BROKEN = 99
 
 
 class RunnerError(RuntimeError):
-    """Pytest itself broke: that says nothing of the tests."""
+    """Pytest ended without success and names no test that failed: by itself that judges nothing."""
 
 
 class Runner:
@@ -99,10 +99,10 @@ def _forked(tests: list[str], limit_s: float) -> dict[str, str | None]:
             return {"failed": None}
         said.seek(0)
         text = said.read()
-        if os.waitstatus_to_exitcode(status) == _BROKEN:
-            return {"broken": text[-3000:]}
-        failed = [one for one in text.splitlines() if one.startswith(("FAILED", "ERROR"))]
-        return {"failed": failed[0].split(" ")[1] if failed else f"status {status}"}
+        failed = [one for one in text.splitlines() if one.startswith(("FAILED ", "ERROR "))]
+        if failed:
+            return {"failed": failed[0].split(" ")[1]}
+        return {"broken": f"wait status {status}: {text[-3000:]}"}  # no test is named, so nothing is judged
 
 
 def _status(child: int, deadline: float) -> int | None:

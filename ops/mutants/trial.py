@@ -12,7 +12,7 @@ from typing import Self
 
 from ops.mutants.mutation import Mutant, lines
 from ops.mutants.reach import BaselineError, Reach
-from ops.mutants.runner import Runner
+from ops.mutants.runner import Runner, RunnerError
 
 #: Seconds of tests that are run first: most mutants are caught by a quick test.
 QUICK_S = 15.0
@@ -20,6 +20,10 @@ QUICK_S = 15.0
 SLOWER, START_S = 3.0, 40.0
 #: Tests of one command line; the kernel bounds its length.
 TESTS_AT_ONCE = 400
+
+
+#: What caught a mutant that ended pytest without a test that failed.
+BROKE = "pytest broke"
 
 
 class Outcome(StrEnum):
@@ -32,7 +36,7 @@ class Outcome(StrEnum):
 class Verdict:
     mutant: Mutant
     outcome: Outcome
-    by: str = ""  # the test that failed, or that the tests did not end
+    by: str = ""  # the test that failed, or how the tests ended without one
     tests: int = 0
 
 
@@ -67,16 +71,29 @@ class Copy:
         tests = _reaching(mutant, reach)
         if not tests:
             return Verdict(mutant, Outcome.UNREACHED)
+        for part in _parts(tests, reach):
+            if (by := self._failed_with(mutant, part, reach)) is not None:
+                return Verdict(mutant, Outcome.CAUGHT, by, len(tests))
+        return Verdict(mutant, Outcome.SURVIVED, tests=len(tests))
+
+    def _failed_with(self, mutant: Mutant, tests: Sequence[str], reach: Reach) -> str | None:
+        """Return the first test that fails with the mutant in place.
+
+        A pytest that ends without naming a test counts only if the same tests pass without the mutant: a mutant may break
+        pytest itself (a leak that it makes an error of, a process that ends), and so may a tool that is wrong.
+        """
         path = self.root / mutant.path
         source = path.read_bytes()
         path.write_bytes(mutant.applied(source))
         try:
-            for part in _parts(tests, reach):
-                if (by := self._failed(part, reach)) is not None:
-                    return Verdict(mutant, Outcome.CAUGHT, by, len(tests))
+            return self._failed(tests, reach)
+        except RunnerError:
+            path.write_bytes(source)
+            if self._failed(tests, reach) is not None:
+                raise
+            return BROKE
         finally:
             path.write_bytes(source)
-        return Verdict(mutant, Outcome.SURVIVED, tests=len(tests))
 
     def _failed(self, tests: Sequence[str], reach: Reach) -> str | None:
         limit_s = START_S + SLOWER * sum(reach.seconds.get(test, 1.0) for test in tests)

@@ -11,7 +11,7 @@ from ops.mutants.account import Account, known_equivalents, unused_equivalents
 from ops.mutants.mutation import mutants_of
 from ops.mutants.reach import BaselineError, Reach, measure
 from ops.mutants.runner import RunnerError
-from ops.mutants.trial import Copy, Outcome, Verdict
+from ops.mutants.trial import BROKE, Copy, Outcome, Verdict
 
 MODULE = """\
 def sign(x: int, seen: list[int]) -> int:
@@ -94,6 +94,33 @@ def test_a_pytest_that_breaks_says_nothing_of_a_mutant(project: Path, tmp_path: 
     reach = Reach({}, {"tests/test_sign.py::test_sign": 0.1})
     with pytest.raises(RunnerError, match="as it happens"):
         copy.check(reach)
+    copy.close()
+
+
+ENDS = """def run(x: int) -> int:
+    import os
+    if x < 0:
+        os._exit(7)
+    return x
+"""
+
+
+def test_a_mutant_that_ends_pytest_is_caught_if_the_tests_pass_without_it(project: Path, tmp_path: Path) -> None:
+    """No test is named as failed then: the process is gone. A tool that is wrong looks alike, so they are run again."""
+    (project / "orchestrator" / "ends.py").write_text(ENDS)
+    (project / "tests" / "test_ends.py").write_text(
+        "from orchestrator.ends import run\n\n\ndef test_run() -> None:\n    assert run(1) == 1\n"
+    )
+    subprocess.run(["git", "add", "-A"], cwd=project, check=True)
+    copy = Copy.of(project, tmp_path / "copy")
+    reach = Reach({"orchestrator/ends.py": {3: frozenset({"tests/test_ends.py::test_run"})}}, {})
+    ending = next(one for one in mutants_of("orchestrator/ends.py", ENDS) if one.after == "True")
+    assert copy.tried(ending, reach) == Verdict(ending, Outcome.CAUGHT, BROKE, 1)
+    (copy.root / "broken.py").write_text("raise BaseException('as it happens')\n")
+    (copy.root / "pytest.ini").write_text("[pytest]\naddopts = -p broken\n")
+    with pytest.raises(RunnerError, match="as it happens"):
+        copy.tried(ending, reach)
+    assert (copy.root / "orchestrator" / "ends.py").read_text() == ENDS
     copy.close()
 
 
