@@ -1,4 +1,4 @@
-"""What audits have found: disks that are not what their older captures have of them. Pure."""
+"""The findings of audits: disks that differ from their older captures. Pure."""
 
 from __future__ import annotations
 

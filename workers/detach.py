@@ -37,7 +37,7 @@ _CHAIN_S = 60.0
 
 @dataclass
 class Traces:
-    """What of ours is on one guest; and what of it could not be removed."""
+    """The traces of captures on one guest, and those that could not be removed."""
 
     guest: str
     guest_uuid: str

@@ -84,7 +84,7 @@ class JournalUnreadableError(FreezeframeError):
 
 @dataclass(frozen=True)
 class Record:
-    """What one guest's journal says: the changes that are understood, and why others are not."""
+    """The content of one guest's journal: the changes that are understood, and why others are not."""
 
     changes: tuple[AnyChange, ...]
     trouble: str | None = None

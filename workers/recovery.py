@@ -60,7 +60,7 @@ class Recovered:
 
 
 class Looks:
-    """What the last look left, for the inventory; the log tells only what has changed since the look before."""
+    """The open captures of the last look, for the inventory; the log tells only changes since the look before."""
 
     def __init__(self) -> None:
         self.stuck: tuple[Recovered, ...] = ()

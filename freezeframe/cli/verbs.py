@@ -25,7 +25,7 @@ CAPTURES, INVENTORY, TROUBLE, SERVICES = "Captures", "What there is", "In troubl
 
 @dataclass(frozen=True)
 class Shelf:
-    """How a verb stands in the help: under which heading, and where it is."""
+    """A verb's entry in the help: its heading, and the module that has it."""
 
     panel: str
     place: str = ""  # module:attribute; empty for those that an entry point brings

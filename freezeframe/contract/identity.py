@@ -46,7 +46,7 @@ class Layer(BaseModel):
 
 
 class DiskIdentity(BaseModel):
-    """What a disk is."""
+    """The identity of a disk: its layers, each known by facts."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

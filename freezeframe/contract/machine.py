@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Machine(BaseModel):
-    """What a machine is: its /etc/machine-id, and the UUID that its firmware tells, since clones may share the first."""
+    """A machine: its /etc/machine-id, and the UUID that its firmware tells, since clones may share the first."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore"

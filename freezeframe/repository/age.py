@@ -1,4 +1,4 @@
-"""How old captures are. The time in a capture's id is by the clock of the caller, which may be wrong; the store has its own.
+"""The age of captures. The time in a capture's id is by the clock of the caller, which may be wrong; the store has its own.
 
     id's time ≤ manifest's time in the store + CLOCKS_APART      believed: a copied repository keeps its order
     id's time later than that                                    contradicted: the store's time counts

@@ -40,7 +40,7 @@ class MovingDisk:
 
 @dataclass(frozen=True)
 class Stillness:
-    """What a hold keeps still: `moving` are the other disks, `filesystems` the number that a freeze must answer at least."""
+    """The reach of a hold: `moving` are the disks it leaves moving, `filesystems` the least that a freeze must answer."""
 
     moving: tuple[MovingDisk, ...] = ()
     filesystems: int = 0

@@ -45,7 +45,7 @@ LONGEST_PAUSE_S: Final = 2.0
 
 
 class Stage(StrEnum):
-    """How far the life of a lease has come."""
+    """The states of a lease."""
 
     ARMED = "armed"  # the holder may hold its guests
     LETTING_GO = "letting-go"  # its guests are let go, and looked at

@@ -136,7 +136,7 @@ class Domain:
             return int(self.handle.blockInfo(target)[0])
 
     def volume_path(self, pool: str, volume: str) -> str:
-        """Where a volume of a storage pool is: a path on this host, or a name that the pool's driver understands."""
+        """Return the path of a storage pool's volume on this host, or the name that the pool's driver understands."""
         with telling(f"looking for volume {volume} of pool {pool}"):
             found = self.handle.connect().storagePoolLookupByName(pool).storageVolLookupByName(volume)
             return str(found.path())

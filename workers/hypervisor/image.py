@@ -25,7 +25,7 @@ _READ_S: Final = 10.0
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What an image says of itself."""
+    """The facts in an image's header."""
 
     qcow2_version: int | None  # None: it is no qcow2
     data_file: bool = False  # its data is in another file, and it has the metadata and the bitmaps

@@ -25,7 +25,7 @@ _RBD_IDS = ("cluster_fsid", "pool", "pool_ns", "image_id", "name", "current_snap
 
 
 def layer_of(path: str, *, backing: bool = False, sys: Path = SYS) -> Layer:
-    """What is at `path`. Raises OSError."""
+    """Return the file or device at `path` as a layer. Raises OSError."""
     resolved = os.path.realpath(path, strict=True)
     found = Path(resolved).stat()
     if stat.S_ISBLK(found.st_mode):

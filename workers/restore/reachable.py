@@ -1,4 +1,4 @@
-"""Whether a guest that is defined upon restored disks will find them: QEMU's user must pass through every directory above them.
+"""Check that QEMU's user can reach the disks that a guest is defined upon: it must pass through every directory above them.
 
 libvirt gives a disk to QEMU's user when the guest starts, and no directory. Asked before anything is written, as that user.
 """

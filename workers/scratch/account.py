@@ -31,7 +31,7 @@ _QCOW2_SIZE: Final = slice(24, 32)  # of the header: the virtual size, big-endia
 
 @dataclass(frozen=True)
 class Reservation:
-    """What one guest's scratch files may grow to, and what they occupy already."""
+    """The bytes that one guest's scratch files may grow to, and those that they occupy already."""
 
     capture_id: str
     guest_uuid: str

@@ -30,7 +30,7 @@ WINDOW_S: Final = 3.0
 
 
 class Growth(Generic[KeyT]):
-    """How fast something grows, from what it was at each look."""
+    """The rate at which a size grows, from its value at each look."""
 
     def __init__(self) -> None:
         self._seen: dict[KeyT, deque[tuple[float, int]]] = {}
@@ -72,7 +72,7 @@ class Forecast(Generic[KeyT]):
 
     @property
     def bytes_s(self) -> float:
-        """How fast the room shrinks: by all scratch files, or by all that is written there, whichever is more."""
+        """Return the bytes a second by which the room shrinks: the growth of all scratch files, or of all files, if more."""
         return max(sum(map(self._files.bytes_s, self._occupied)), self._used.bytes_s(""))
 
     @property

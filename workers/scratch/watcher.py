@@ -56,7 +56,7 @@ class _Ending:
 
 @dataclass
 class Watcher:
-    """What the watcher knows between two looks."""
+    """The watcher's state between two looks."""
 
     host: Host
     _backups: dict[Key, OpenBackup] = field(default_factory=dict)

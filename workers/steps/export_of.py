@@ -1,4 +1,4 @@
-"""Where the export of a guest that is being captured is, and which process must serve it."""
+"""The socket of a guest's export, and the process that must serve it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NoBackupError(FreezeframeError):
 
 @dataclass(frozen=True)
 class ServedExport:
-    """Where a guest's QEMU serves its disks."""
+    """The socket at which a guest's QEMU serves its disks, and the peer to expect there."""
 
     socket: Path
     peer: Peer

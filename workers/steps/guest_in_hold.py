@@ -36,7 +36,7 @@ _RUNS = frozenset({"running", "idle", "no state", "in shutdown"})
 
 
 class Phase(StrEnum):
-    """How far the hold of one guest has come."""
+    """The phases of one guest's hold."""
 
     WAITING = "waiting"  # nothing was done to it
     HOLDING = "holding"  # a call that holds it may be under way

@@ -1,4 +1,4 @@
-"""What becomes of a guest's new checkpoint, and of bitmaps that have none: no bitmap of ours stays without its checkpoint.
+"""Settle a guest's new checkpoint, and bitmaps that have none: no bitmap of ours stays without its checkpoint.
 
 sealed                        the new one is the one to build upon; the older ones of its line go
 not sealed, the guest runs    libvirt deletes it with its bitmap

@@ -71,7 +71,7 @@ def transfer(host: Host, order: TransferOrder) -> TransferResult:
 
 @dataclass(frozen=True)
 class _Read:
-    """What was read of a disk, and how."""
+    """The result of reading one disk."""
 
     receipt: IndexReceipt
     full_reason: str | None

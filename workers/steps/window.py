@@ -48,7 +48,7 @@ class BarrierError(FreezeframeError):
 
 @dataclass
 class Window:
-    """What was seen of a hold window."""
+    """The observations of one hold window."""
 
     report_ns: int | None = None
     woken_ns: int | None = None
