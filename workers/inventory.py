@@ -15,20 +15,24 @@ from workers import instance
 from workers.binding import Binding, HostIdTakenError, end_this_worker, this_machine
 from workers.claims import ClaimUnreadableError
 from workers.host import Host
+from workers.host_calls import answered
 from workers.hypervisor.listing import GuestState, guest_states
 from workers.recovery import Looks
 from workers.unmanaged import UNMANAGED, running_qemus, trouble_of
+from workers.versions import Versions
 
+#: Seconds for libvirt to list its guests, which it does from memory.
+LISTING_S = 10.0
 #: virsh's word for a guest that does not run, as libvirt says.
 _OFF = "shut off"
 
 log = structlog.get_logger("inventory")
 
 
-def entry_of(host: Host, looks: Looks | None = None) -> HostEntry:
-    """Return this host as it is now. Raises HypervisorError."""
-    libvirt_version, qemu_version = host.hypervisor.versions()
-    states = guest_states(host.hypervisor)
+def entry_of(host: Host, looks: Looks | None = None, versions: Versions | None = None) -> HostEntry:
+    """Return this host as it is now. Raises HypervisorError, also if libvirt does not list its guests in time."""
+    libvirt_version, qemu_version = (versions or Versions()).of(host)
+    states = answered(host, "listing the guests", LISTING_S, lambda: guest_states(host.hypervisor))
     lost = running_qemus() if any(guest.state == _OFF for guest in states) else {}
     guests = [_guest_entry(host, guest, lost.get(guest.uuid)) for guest in states]
     return HostEntry(
@@ -70,11 +74,12 @@ def _open_captures(host: Host) -> tuple[str, ...]:
 
 def publish_forever(host: Host, stop: threading.Event, looks: Looks | None = None) -> None:
     """Publish until told to stop. Trouble is logged and silences the host: it then counts as down, which it is."""
+    versions = Versions()
     bound = Binding(host.settings, host.redis, this_machine(host.settings))
     while not stop.is_set():
         try:
             bound.check_in_redis()
-            entry = entry_of(host, looks)
+            entry = entry_of(host, looks, versions)
             measured = {"clock_ahead_s": presence.clock_ahead_s(host.redis)}
             presence.publish(host.redis, entry.model_copy(update=measured))
         except HostIdTakenError as error:

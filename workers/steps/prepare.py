@@ -23,7 +23,7 @@ from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.contract.words import CaptureKind, HoldKind, Step
 from freezeframe.errors import FreezeframeError
-from workers import fitness
+from workers import fitness, host_calls
 from workers.bounded import answered
 from workers.guard.client import GuardLine
 from workers.host import Host
@@ -51,6 +51,8 @@ REPOSITORY_LEAST_BYTES = 64 << 20
 #: Seconds for the repository to answer. More than object storage may take to fail (`s3_patience_s` and `s3_timeout_s`, 90 s),
 #: which knows better why; less than `prepare_timeout_s`, so that a directory that hangs is told and not only a silent host.
 REPOSITORY_PATIENCE_S = 100.0
+#: Seconds for libvirt to validate some XML, which takes it milliseconds.
+TYPES_S = 20.0
 
 
 def prepare(host: Host, order: PrepareOrder) -> PrepareResult:
@@ -58,7 +60,7 @@ def prepare(host: Host, order: PrepareOrder) -> PrepareResult:
     answered(f"The repository at {host.repository}", REPOSITORY_PATIENCE_S, lambda: _check_repository(host, order))
     with GuardLine(host.settings.guard_socket) as line:
         line.ping()
-    host.hypervisor.set_up_types()
+    host_calls.answered(host, "validating XML", TYPES_S, host.hypervisor.set_up_types)
     journal = host.journal.of(order.capture_id)
     guests = prepare_each(host, order, journal, lambda plan: _prepare_guest(host, order, journal, plan))
     guests = refuse_shared(host, journal, guests)
