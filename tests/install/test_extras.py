@@ -144,7 +144,8 @@ def test_a_verb_that_finds_out_late_names_the_package_too(
     }
     env = {**_SHELL, **settings}
     subprocess.run([command, "repo", "init"], env=env, check=True, capture_output=True)
-    ran = subprocess.run([command, *arguments], env=env, capture_output=True, text=True, check=False)
+    # at once: nothing that is waited for, as Redis, comes before it
+    ran = subprocess.run([command, *arguments], env=env, capture_output=True, text=True, check=False, timeout=120)
     assert ran.returncode in {1, 3, 5}
     assert _names_in(iter([ran.stderr])) == {package}, ran.stderr
 

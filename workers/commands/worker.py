@@ -55,14 +55,16 @@ def worker(
     warnings.filterwarnings("ignore", category=SecurityWarning)
     settings = load(HostSettings)
     binding.check_chosen(settings)
+    # reads the settings and connects signals, which is for this verb only; a package that it lacks is told before Redis is
+    # waited for
+    from workers.app import app  # noqa: PLC0415
+
     binding.Binding(settings, bus.connect(load(BusSettings)), binding.this_machine(settings)).check(take=take_host_id)
     descriptors.raise_limit()
     if role is Role.DATA:
         worker_process_init.connect(_die_with_worker)
         budget.keep_to(settings)
         budget.keep_memory()
-    from workers.app import app  # noqa: PLC0415  reads the settings and connects signals, which is for this verb only
-
     bus.run_worker(app, worker_options(role, settings))
 
 
