@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from ops.install import Environment, Wheelhouse, build_wheel
+from tests.passable import tmp_path, tmp_path_factory
+
+__all__ = ["tmp_path", "tmp_path_factory"]
 
 _HERE = Path(__file__).parent
 
