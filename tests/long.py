@@ -59,10 +59,18 @@ class LongAccount:
         )
         rows = {**earlier_rows(), **self._rows}
         if self._rows:  # a run of none of them has nothing to say
-            ACCOUNT.write_text(head + "\n".join(rows[name] for name in sorted(rows)) + "\n", encoding="utf-8")
+            table = head + "\n".join(rows[name] for name in sorted(rows)) + "\n"
+            ACCOUNT.write_text(table + sections(), encoding="utf-8")
 
 
 def earlier_rows() -> dict[str, str]:
     """The rows of the account as it stands, by their suites."""
     lines = ACCOUNT.read_text(encoding="utf-8").splitlines() if ACCOUNT.exists() else []
     return {line.split(" | ")[0].removeprefix("| "): line for line in lines if line.startswith("| test_")}
+
+
+def sections() -> str:
+    """Return what others have written below the table (ops.mutants does), with the line before it."""
+    text = ACCOUNT.read_text(encoding="utf-8") if ACCOUNT.exists() else ""
+    _, mark, rest = text.partition("\n## ")
+    return mark + rest

@@ -5,6 +5,8 @@
     account: caught and survived, by package; a survivor is a missing test, ◀───────────┘ all pass: survived
     or stands in equivalent.toml with the reason why it changes nothing that matters
 
+    kept: each verdict, as soon as it is known, for the next run ─▶ page: the account in docs/long.md
+
 Words. A *mutant* is one changed place of one file. It is *caught* if a test fails or does not end, *survives* if all tests
 that run its line pass, and is *unreached* if no test runs its line. An *equivalent* mutant behaves as the original does.
 

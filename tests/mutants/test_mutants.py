@@ -7,14 +7,17 @@ from collections.abc import Callable
 
 import pytest
 
-from ops.mutants.__main__ import CRITICAL, TARGET, all_mutants, tried
+from ops.mutants.__main__ import CRITICAL, KEPT, ROOT, TARGET, TESTS, all_mutants, tried, write_account
 from ops.mutants.account import Account, known_equivalents
+from ops.mutants.kept import Kept
 
 
 @pytest.mark.long
 @pytest.mark.timeout(12 * 3600)
 def test_dangerous_changes_are_noticed(record_property: Callable[[str, object], None]) -> None:
-    account = Account(tried(all_mutants(CRITICAL), ["tests/unit"], os.cpu_count() or 1), known_equivalents())
+    kept = Kept(KEPT, ROOT, TESTS)
+    account = Account(tried(all_mutants(CRITICAL), TESTS, os.cpu_count() or 1, kept), known_equivalents())
+    write_account(kept)
     for package, counts in account.by_package().items():
         record_property(package, ", ".join(f"{count} {word}" for word, count in sorted(counts.items())))
     record_property("caught", f"{account.caught_share:.1%}")

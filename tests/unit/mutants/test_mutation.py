@@ -108,3 +108,8 @@ def test_a_draw_is_the_same_for_the_same_seed() -> None:
     assert drawn(mutants, 0.5, 1) != drawn(mutants, 0.5, 2)
     assert len(drawn(mutants, 0.5, 1)) == len(mutants) // 2
     assert drawn(mutants, 1.0, 1) == mutants
+
+
+def test_a_fake_beside_its_seam_is_no_safety_critical_code() -> None:
+    assert "workers/guard/agent_line.py" in {mutant.path for mutant in all_mutants(["workers/guard"])}
+    assert not [mutant for mutant in all_mutants(["workers/guard"]) if "fake" in mutant.path]
