@@ -144,6 +144,26 @@ def test_a_guest_s_backup_ends_with_its_last_disk(system: System, lab: Lab, comm
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.case("G6")
+def test_a_guest_that_is_shut_down_while_it_is_read_keeps_no_bitmap(system: System, lab: Lab, command: Command) -> None:
+    alpha = lab.guest("alpha")
+    detach(system, "alpha", "--yes")
+    assert bitmaps_of(alpha) == []
+    capturing = command.begin("capture", "alpha", "--limit-rate", "1M")
+    wait_until_transferring(system.redis, capturing)
+    alpha.shutdown(acpi=False)
+    outcome = command.finish(capturing)
+    try:
+        assert outcome.error["code"] == "guest-stopped", outcome.answer
+        assert outcome.code == FAILED
+        assert "Guest alpha was shut down while disk" in outcome.error["message"]
+        wait_for("alpha: its bitmaps go", lambda: bitmaps_of(alpha) == [], 60.0)  # once libvirt has let go of its QEMU
+        assert alpha.domain.listAllCheckpoints() == []
+    finally:
+        alpha.start()
+        alpha.wait_ready()
+
+
 @pytest.mark.case("G7")
 def test_a_guest_that_was_detached_can_be_undefined(system: System, lab: Lab, command: Command) -> None:
     beta = lab.guest("beta")

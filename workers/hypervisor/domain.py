@@ -58,11 +58,18 @@ class Domain:
         with telling(f"asking for the state of {self}"):
             return state_text(self.handle.state()[0])
 
-    def stop_reason(self) -> str:
-        """Say why the guest does not run, as the end of a sentence that begins with its name."""
+    def how_stopped(self) -> str | None:
+        """Return how the guest stopped, as the end of a sentence that begins with its name; None if it has not.
+
+        A guest that has shut down stays "in shutdown" for as long as 30 s after its QEMU ended, if it has a backup and an
+        agent: libvirt learns first that the agent's channel closed, and waits for a job that a backup does not let in.
+        [libvirt 9.0: processSerialChangedEvent, QEMU_JOB_WAIT_TIME; seen in its log]
+        """
         with telling(f"asking for the state of {self}"):
             state, reason = self.handle.state()
-        return _STOPPED.get(reason, "stopped") if state == libvirt.VIR_DOMAIN_SHUTOFF else "stopped"
+        if state == libvirt.VIR_DOMAIN_SHUTDOWN:
+            return "was shut down"
+        return _STOPPED.get(reason, "stopped") if state == libvirt.VIR_DOMAIN_SHUTOFF else None
 
     def start_id(self) -> int:
         """Return libvirt's number of this start of the guest: another one means that it was off in between; -1 while off."""

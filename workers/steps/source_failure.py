@@ -97,8 +97,8 @@ def _what_stopped(host: Host, order: TransferOrder, started: int | None) -> str 
             domain = host.hypervisor.domain(order.guest_uuid)
             if backup.current_socket(domain) not in sockets:
                 deadline = min(deadline, time.monotonic() + AFTER_BACKUP_S)
-            if not domain.active():
-                return domain.stop_reason()
+            if (how := domain.how_stopped()) is not None:
+                return how
             if started not in {None, -1} and domain.start_id() not in {started, -1}:
                 return "was stopped and started again"
         except GuestGoneError:

@@ -51,9 +51,8 @@ class Guest:
         if self.error and self.after:
             raise self.error
         return SimpleNamespace(
-            active=lambda: _next(self.active),
+            how_stopped=lambda: None if _next(self.active) else "was shut down",
             start_id=lambda: _next(self.start_ids),
-            stop_reason=lambda: "was shut down",
         )
 
     def socket(self, _: SimpleNamespace) -> Path | None:
@@ -183,6 +182,7 @@ def test_a_backup_that_others_ended_is_told_as_the_export_told(
 def test_a_libvirt_that_does_not_answer_hides_no_cause(
     host: Host, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(source_failure, "NOTICE_S", 0.1)
     guest.error = HypervisorError("away")
     reading(monkeypatch, guest, ExportError("closed"), lambda: None)
     with pytest.raises(ExportError, match="closed"):
