@@ -125,8 +125,18 @@ class Host:
 
     def kill_libvirtd(self) -> None:
         """SIGKILL, as the kernel does it when memory is out; the guests run on."""
-        self.run(["busybox", "kill", "-KILL", (self.root / "run/libvirtd.pid").read_text().strip()])
+        self._signal_libvirtd("KILL")
         self._connection = None
+
+    def suspend_libvirtd(self) -> None:
+        """SIGSTOP: it keeps its sockets and answers nobody, until `resume_libvirtd`."""
+        self._signal_libvirtd("STOP")
+
+    def resume_libvirtd(self) -> None:
+        self._signal_libvirtd("CONT")
+
+    def _signal_libvirtd(self, name: str) -> None:
+        self.run(["busybox", "kill", f"-{name}", (self.root / "run/libvirtd.pid").read_text().strip()])
 
     def _answers(self) -> bool:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,18 @@ import pytest
 
 from tests.long import LONG
 
+from .two import AT_ONCE, FAULTS, IN_TURN, PAIRS, Fault
+
 ACCOUNT = Path(__file__).parents[2] / "docs" / "faults.md"
 
 #: Steps, in the order of the path; what happens to none of them in particular is in a column of its own.
 STEPS = ("prepare", "muster", "held", "transfer", "seal", "release")
 
 _DETAILS = "## Cell by cell"
+
+#: From here on the lab is a host as Debian ships it; earlier, QEMU ran as root and without mount namespaces.
+STOCK_SINCE = "2026-11-26 12:00"
+_OLD = " †"
 
 _HEAD = """# Faults
 
@@ -35,7 +41,8 @@ Each cell was played from outside: signals, cables, `redis-cli`, and the guests'
   byte, what qemu-img read** from the exports at the instant.
 
 Python {python}, {cores} cores, guests {accelerator}. `ops/test` plays the cells of a hold that
-are the same each time, `ops/test --long` every cell.
+are the same each time, `ops/test --long` every cell. Several runs fill the page too: `tests/faults/again.py` has how to play
+only what is missing or old.
 Seconds include how coarse a writer's eye is (up to 2 s on a busy machine).
 {played}
 
@@ -46,12 +53,40 @@ kept; but after *run-lost* (Redis lost the run) a capture that was sealed by the
 
 """
 
+_TWO = """
+## Two faults in one capture
+
+Every pair of parts that a hold depends on: {control worker, guard, libvirtd of host-a, Redis} × {killed, suspended}. What is
+killed is started again after 1 s, as a supervisor would; what is suspended goes on after 8 s, which is longer than a hold's
+deadline and the guard's grace together. A supervisor also kills a guard that gives no sign of life for 5 s (the row *control
+worker and guard stopped* above); here it fails to, so that nobody can let a guest go until the guard or the worker goes on.
+
+A guest may be held longer than 7 s where nobody can do without a part that is away (`by_pair` in `tests/faults/bounds.py`):
+
+- the guard, if the control worker or libvirtd fails too: until the guard works again;
+- a libvirtd that is suspended: it keeps QEMU's sockets to itself, so that the guard cannot go past it as past a dead one.
+"""
+
+_PAIRS_HEAD = {
+    AT_ONCE: """
+### Both at once, while the guests are held
+
+""",
+    IN_TURN: """
+### One before the hold and one in it
+
+The first (a row) strikes when the guard is armed and the agents are told to freeze, the second (a column) when the guests are
+frozen. A part that was killed before the hold is started again before the second fault; one that was suspended is still.
+
+""",
+}
+
 _NOTES = """
 ## What the words mean
 
 - *task's process*: on the control queue tasks are threads of the worker, so there it is the worker; on the data queue it is a
   process of its own.
-- *stopped*: SIGSTOP for longer than the hold's deadline and the guard's grace together, then SIGCONT.
+- *stopped*, *suspended*: SIGSTOP for longer than the hold's deadline and the guard's grace together, then SIGCONT.
 - *control worker and guard stopped*: neither is dead, so nobody would start them again but for the guard's sign of life, which
   its supervisor misses: it kills the guard, and the next one lets go while the worker still stands still.
 - *repository full*: its filesystem has no byte left, for as long as *stopped* lasts.
@@ -111,7 +146,13 @@ class Row:
 
     @property
     def short(self) -> str:
-        return self.outcome if self.outcome.startswith("sealed") else f"*{self.outcome}*"
+        outcome = self.outcome if self.outcome.startswith("sealed") else f"*{self.outcome}*"
+        return outcome + (_OLD if self.is_old else "")
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it was played before the lab was as friendly as a stock host, and no friendlier."""
+        return self.played < STOCK_SINCE
 
     @property
     def line(self) -> str:
@@ -135,15 +176,29 @@ def earlier() -> list[Row]:
     ]
 
 
+_PAIRS = {pair.cell: place for place, pair in enumerate(PAIRS)}
+
+
 def _place(row: Row) -> tuple[int, str, int]:
-    """Faults of parts first, each at the steps in order; then what has no step of its own."""
-    known = row.step in STEPS
-    return (0 if known else 1, row.fault, STEPS.index(row.step) if known else 0)
+    """Faults of parts first, each at the steps in order; then two in one capture; then what has no step of its own."""
+    if row.step in STEPS:
+        return (0, row.fault, STEPS.index(row.step))
+    pair = _PAIRS.get((row.fault, row.step))
+    return (2, row.fault, 0) if pair is None else (1, "", pair)
 
 
 def _empty(fault: str) -> str:
     """A cell without a row: only a transfer has a process of its own for its task."""
     return "n/a" if fault.startswith("task's process") else "–"
+
+
+def _square(step: str, outcomes: Mapping[tuple[str, Fault, Fault], str]) -> str:
+    """A row for each first fault, a column for each second."""
+    lines = [f"| | {' | '.join(map(str, FAULTS))} |", f"|---|{'---|' * len(FAULTS)}"]
+    for one in FAULTS:
+        cells = " | ".join(outcomes.get((step, one, other), "") for other in FAULTS)
+        lines.append(f"| {one} | {cells} |")
+    return "\n".join(lines) + "\n"
 
 
 class Account:
@@ -174,7 +229,7 @@ class Account:
             ACCOUNT.write_text(self.text(), encoding="utf-8")
 
     def _is_known(self, row: Row) -> bool:
-        return row.step not in STEPS or (row.fault, row.step) in self._cells
+        return row.step not in (*STEPS, AT_ONCE, IN_TURN) or (row.fault, row.step) in self._cells
 
     def text(self) -> str:
         head = _HEAD.format(
@@ -183,12 +238,21 @@ class Account:
             played=self._played(),
             accelerator="emulated" if self.accelerator == "qemu" else f"on {self.accelerator}",
         )
-        return head + self._matrix() + self._details() + _NOTES
+        return head + self._matrix() + self._pairs() + self._details() + _NOTES
 
     def _played(self) -> str:
         days = sorted(row.played for row in self.rows)
         how = "in one run" if self.in_one_run else "in several runs"
-        return f"Played {how}, {days[0]} to {days[-1]} UTC; every row passed." if days else "Nothing was played."
+        if not days:
+            return "Nothing was played."
+        old = sum(row.is_old for row in self.rows)
+        profile = "All on the lab's stock profile: a host as Debian ships it."
+        if old:
+            profile = (
+                f"{len(days) - old} of {len(days)} on the lab's stock profile, a host as Debian ships it. Those marked{_OLD},"
+                f"\nplayed before {STOCK_SINCE}, on an earlier one (QEMU as root, no mount namespaces): to be played anew."
+            )
+        return f"Played {how}, {days[0]} to {days[-1]} UTC; every row passed.\n{profile}"
 
     def _matrix(self) -> str:
         faults = list(dict.fromkeys(row.fault for row in self.rows if row.step in STEPS))
@@ -198,6 +262,15 @@ class Account:
             f"| {fault} | {' | '.join(cells.get((fault, step), _empty(fault)) for step in STEPS)} |" for fault in faults
         ]
         return "\n".join(lines) + "\n"
+
+    def _pairs(self) -> str:
+        played = {(row.fault, row.step): row.short for row in self.rows}
+        outcomes = {
+            (pair.step, *order): played.get(pair.cell, "–")
+            for pair in PAIRS
+            for order in [(pair.first, pair.second)] + ([(pair.second, pair.first)] if pair.step == AT_ONCE else [])
+        }
+        return _TWO + "".join(_PAIRS_HEAD[step] + _square(step, outcomes) for step in (AT_ONCE, IN_TURN))
 
     def _details(self) -> str:
         lines = [

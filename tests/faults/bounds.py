@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from .two import IN_TURN, Pair, Part, Way
+
 #: The captures' own --hold-timeout: from a host's first freeze until it lets its guests go, released or not.
 HOLD_S = 5.0
 #: --muster-timeout: nobody is held during it.
@@ -56,3 +60,38 @@ def late_call() -> float:
 def by_libvirt(down_s: float) -> float:
     """Nobody can thaw without libvirt: the guard's next try after it is back, once libvirt has found the agent again."""
     return EITHER_S + down_s + RETRY_S + AGENT_S
+
+
+def by_pair(pair: Pair, away_s: Mapping[Part, float]) -> float:
+    """Two faults in one capture; `away_s` is of each part that was struck, from the first strike until it works again.
+
+    Who can let a guest go, and what each needs:
+
+        the control worker    at the hold's deadline    libvirt
+        the guard             at the lease's deadline,  libvirt; past a libvirtd that is dead, QEMU's own sockets. One that
+                              or a hang-up before it    hangs keeps those to itself, so that nobody can do anything
+        the next guard        when it starts            the same
+
+    Redis is needed by neither. What nobody can do without is waited for: then the guest was held at the most as long as the
+    later deadline when the first fault struck, is held until that part works again, and until the next try has succeeded.
+    """
+    faults = {fault.part: fault.way for fault in (pair.first, pair.second)}
+    needed = _needed(faults)
+    past_s = LIBVIRT_S if faults.get(Part.LIBVIRTD) is Way.KILLED else 0.0
+    if needed:
+        held_s = EITHER_S + max(away_s[part] for part in needed) + past_s + RETRY_S + AGENT_S
+    elif past_s:
+        held_s = past_libvirt()
+    else:
+        held_s = BY_HOST_S if Part.GUARD in faults else BY_GUARD_S
+    # a freeze that was under way when the first fault struck may take effect when everybody has given up already
+    return max(held_s, late_call()) if pair.step == IN_TURN else held_s
+
+
+def _needed(faults: Mapping[Part, Way]) -> set[Part]:
+    """Return the parts that must work again before anybody can let a guest go."""
+    needed = {Part.LIBVIRTD} if faults.get(Part.LIBVIRTD) is Way.SUSPENDED else set()
+    if Part.GUARD in faults and (Part.CONTROL in faults or Part.LIBVIRTD in faults):
+        # a worker that is dead or suspended does nothing, and one without libvirt leaves its guests to the guard
+        needed.add(Part.GUARD)
+    return needed

@@ -45,7 +45,7 @@ class Watch:
 
     def _row(self, outcome: str, held_s: float, bound_s: float, settled_s: float, *, full_after: bool) -> Row:
         following = self._bench.exact(f"{self._fault} {self._step}", full=full_after)
-        when = f"{datetime.now(UTC):%m-%d %H:%M}"
+        when = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
         row = Row(self._fault, self._step, outcome, held_s, bound_s, settled_s, following, when)
         self._bench.account.rows.append(row)
         print(row)

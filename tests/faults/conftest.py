@@ -13,10 +13,12 @@ from ops.lab.spec import GuestSpec, Placement
 from ops.system import System
 from tests.passable import tmp_path, tmp_path_factory
 
-from .account import Account
+from .account import Account, earlier
+from .again import MINUTES, OLDER_THAN, Clock, cell_of, is_due
 from .bench import REPOSITORY_BYTES, Bench
 from .hand import PORT
 from .kinds import KINDS
+from .two import PAIRS
 
 __all__ = ["tmp_path", "tmp_path_factory"]
 
@@ -30,14 +32,27 @@ IMPATIENT = {
 }
 
 
+#: The names of the rows of all cells that are made from a list.
+CELLS = {(kind.name, step) for kind in KINDS for step in kind.steps} | {pair.cell for pair in PAIRS}
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Account({(kind.name, step) for kind in KINDS for step in kind.steps}), Account.NAME)
+    config.addinivalue_line("markers", "cell(fault, step): fills this row of docs/faults.md")
+    config.pluginmanager.register(Account(CELLS), Account.NAME)
+    config.pluginmanager.register(Clock(MINUTES))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    rows = earlier()
+    left_out = []
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.lab)
+            if not is_due(cell_of(item), rows, OLDER_THAN):
+                left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="package")

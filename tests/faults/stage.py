@@ -19,10 +19,19 @@ from freezeframe.contract.words import RunState, WantedKind
 from ops.trial.truth import transfers_paused
 
 from .bench import Bench, until
+from .hand import do
 from .watch import Capture
 
 #: Seconds that gamma's agent takes to freeze while the others are held; well within the hold's time-out.
 SLOW_S = 3.5
+
+#: Seconds that the agents of alpha and beta take where a fault must strike while they are told to freeze.
+FREEZING_S = 1.5
+
+#: Written by alpha's agent around those seconds. Not on a disk: the guest is frozen soon after.
+_BEGUN, _DONE = "/run/freeze-begun", "/run/freeze-done"
+#: Looks for such a file, 0.05 s apart; then the freeze has not come about, or will not.
+_LOOKS = 60
 
 
 @contextmanager
@@ -67,6 +76,32 @@ def held(bench: Bench) -> Iterator[Capture]:
         for name in ("alpha", "beta"):
             assert bench.lab.guest(name).fsfreeze_status() == "frozen", f"{name}: its hold was over before it was seen"
         yield capture
+
+
+@contextmanager
+def freezing(bench: Bench) -> Iterator[Capture]:
+    """host-a's guard is armed and alpha's agent is told to freeze, but no guest of host-a is held yet; gamma takes longer."""
+    bench.forget_paces()
+    bench.lab.guest("alpha").shell(f"rm -f {_BEGUN} {_DONE}")
+    with slow_freezer(bench, "alpha"), slow_freezer(bench, "beta", FREEZING_S), slow_freezer(bench, "gamma"):
+        bench.on_freeze("alpha", f": >{_BEGUN}; sleep {FREEZING_S:g}; : >{_DONE}")
+        capture = Capture(bench.system)
+        leases = bench.system.directory / "host-a" / "state" / "leases"
+        until("a lease of host-a", lambda: any(leases.glob("*.json")))
+        _wait_in_guest(bench, _BEGUN)
+        yield capture
+
+
+def wait_frozen(bench: Bench) -> None:
+    """Wait until alpha, which was told to freeze, is frozen; asked without libvirt, and not of the agent. Or until it is
+    plain that it never was told.
+    """
+    _wait_in_guest(bench, _DONE)
+
+
+def _wait_in_guest(bench: Bench, path: str) -> None:
+    looks = f"i=0; until [ -e {path} ] || [ $i -ge {_LOOKS} ]; do sleep 0.05; i=$((i+1)); done; sleep 0.05"
+    do(bench.lab.guest("alpha"), looks)
 
 
 @contextmanager

@@ -25,7 +25,8 @@ ALWAYS = {
 
 def _marks(kind: Kind, step: str) -> Any:
     usual = kind.name in ALWAYS and (step == "held" or len(kind.steps) == 1)
-    return () if usual else pytest.mark.long
+    cell = pytest.mark.cell(kind.name, step)
+    return cell if usual else (cell, pytest.mark.long)
 
 
 def _cells() -> list[Any]:
