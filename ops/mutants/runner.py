@@ -9,6 +9,7 @@ A run that does not end in its time is killed with all processes of its session.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -24,9 +25,38 @@ from typing import IO
 
 #: Where this tool itself is; a project under test may have none.
 TOOL = Path(__file__).parents[2]
-#: Most of the time that a run would need to start. None of them starts a thread when it is imported. Hypothesis is none of
-#: them: pytest warns of a plugin that was imported before it, and a project that makes errors of warnings then runs no test.
-_LIBRARIES = ("pytest", "redis", "celery", "kombu", "pydantic_settings", "typer", "rich", "lxml.etree")
+#: Most of the time that a run would need to start. None of them starts a thread when it is imported.
+_LIBRARIES = (
+    "pytest",
+    "pytest_timeout",
+    "hypothesis",
+    "redis",
+    "celery",
+    "celery.app.amqp",
+    "celery.app.base",
+    "celery.app.task",
+    "celery.backends.redis",
+    "kombu",
+    "kombu.transport.redis",
+    "pydantic_settings",
+    "structlog",
+    "structlog.testing",
+    "typer",
+    "rich",
+    "lxml.etree",
+    "cryptography.hazmat.primitives.ciphers.aead",
+    "cryptography.hazmat.primitives.asymmetric.ed25519",
+    "backports.zstd",
+    "libvirt",
+    "libvirt_qemu",
+    "ulid",
+    "unittest.mock",
+    "multiprocessing.connection",
+    "xml.etree.ElementTree",
+)
+#: Of plugins that were imported before it pytest warns, since it rewrites their asserts; unless their docstring says this.
+_PLUGINS = ("hypothesis", "_hypothesis", "pytest_timeout")
+_NOT_REWRITTEN = "PYTEST_DONT_REWRITE"
 _LOOK_S = 0.01
 #: The answer for a run that was killed.
 NO_END = "no end"
@@ -52,10 +82,13 @@ class Runner:
             text=True,
         )
 
-    def run(self, tests: Sequence[str], limit_s: float) -> str | None:
-        """Return the first test that fails, NO_END for a run that takes longer, None if all pass. Raises RunnerError."""
+    def run(self, tests: Sequence[str], limit_s: float, test_s: float) -> str | None:
+        """Return the first test that fails, NO_END for a run that takes longer, None if all pass. Raises RunnerError.
+
+        A test that takes longer than `test_s` fails.
+        """
         calls, answers = _pipes(self._server)
-        print(json.dumps({"tests": list(tests), "limit_s": limit_s}), file=calls, flush=True)
+        print(json.dumps({"tests": list(tests), "limit_s": limit_s, "test_s": test_s}), file=calls, flush=True)
         answer = json.loads(answers.readline())
         if "broken" in answer:
             raise RunnerError(f"pytest broke: {answer['broken']}")
@@ -80,16 +113,20 @@ def serve() -> None:
     for name in _LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    for name, module in list(sys.modules.items()):
+        if name.startswith(_PLUGINS):
+            module.__doc__ = _NOT_REWRITTEN
+    gc.freeze()  # a collection in a child would copy all their pages
     for line in sys.stdin:
         call = json.loads(line)
-        print(json.dumps(_forked(call["tests"], call["limit_s"])), flush=True)
+        print(json.dumps(_forked(**call)), flush=True)
 
 
-def _forked(tests: list[str], limit_s: float) -> dict[str, str | None]:
+def _forked(tests: list[str], limit_s: float, test_s: float) -> dict[str, str | None]:
     with tempfile.TemporaryFile("w+") as said:
         child = os.fork()
         if child == 0:
-            _become_pytest(tests, said)
+            _become_pytest(tests, test_s, said)
         status = _status(child, time.monotonic() + limit_s)
         if status is None:
             os.killpg(child, signal.SIGKILL)
@@ -116,7 +153,7 @@ def _status(child: int, deadline: float) -> int | None:
         time.sleep(_LOOK_S)
 
 
-def _become_pytest(tests: list[str], said: IO[str]) -> None:
+def _become_pytest(tests: list[str], test_s: float, said: IO[str]) -> None:
     """Be a pytest whose words go to a file. Does not return."""
     status = _BROKEN
     try:
@@ -127,6 +164,7 @@ def _become_pytest(tests: list[str], said: IO[str]) -> None:
         sys.stdin, sys.stdout, sys.stderr = open(0, closefd=False), open(1, "w"), open(2, "w")  # noqa: SIM115
         pytest = importlib.import_module("pytest")
         options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "--tb=no", "-rfE"]
+        options += [f"--timeout={test_s:.1f}", "--timeout-method=signal"]
         status = int(pytest.main([*options, *tests]))
         sys.stdout.flush()
     except BaseException:  # noqa: BLE001  the server tells

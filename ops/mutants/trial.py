@@ -20,6 +20,8 @@ from ops.mutants.runner import TOOL, Runner, RunnerError
 QUICK_S = 15.0
 #: Tests that hang are ended after three times what they take, and seconds for the start and for each file to import.
 SLOWER, START_S, FILE_S = 3.0, 10.0, 2.0
+#: One test that hangs is ended after so much, and so many times what the slowest beside it takes.
+TEST_S, TEST_SLOWER = 5.0, 5.0
 #: Tests of one command line; the kernel bounds its length.
 TESTS_AT_ONCE = 400
 
@@ -107,8 +109,9 @@ class Copy:
 
     def _failed(self, tests: Sequence[str], reach: Reach) -> str | None:
         files = {test.partition("::")[0] for test in tests}
-        limit_s = START_S + FILE_S * len(files) + SLOWER * sum(reach.seconds.get(test, 1.0) for test in tests)
-        return self._runner.run(tests, limit_s)
+        taken = [reach.seconds.get(test, 1.0) for test in tests]
+        limit_s = START_S + FILE_S * len(files) + SLOWER * sum(taken)
+        return self._runner.run(tests, limit_s, TEST_S + TEST_SLOWER * max(taken, default=0.0))
 
 
 def _reaching(mutant: Mutant, reach: Reach) -> list[str]:
