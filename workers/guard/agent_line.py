@@ -95,10 +95,7 @@ class AgentLine:
             answer = self._line()
 
     def _exchange(self, call: dict[str, Any], before: bytes = b"") -> dict[str, Any]:
-        try:
-            self._socket.sendall(before + json.dumps(call).encode() + b"\n")
-        except TimeoutError as error:
-            raise AgentLineError(f"The {self.who} at {self._path} does not answer.") from error
+        self._socket.sendall(before + json.dumps(call).encode() + b"\n")
         return self._line()
 
     def _line(self) -> dict[str, Any]:
@@ -108,8 +105,10 @@ class AgentLine:
                 more = self._socket.recv(4096)
             except TimeoutError as error:
                 raise AgentLineError(f"The {self.who} at {self._path} does not answer.") from error
-            if not more or len(self._read) > ANSWER_BYTES:
+            if not more:
                 raise AgentLineError(f"The {self.who} at {self._path} has hung up.")
+            if len(self._read) > ANSWER_BYTES:
+                raise AgentLineError(f"The {self.who} at {self._path} sends a line that does not end.")
             self._read += more
         line, _, self._read = self._read.partition(b"\n")
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -77,16 +79,76 @@ def test_a_qemu_at_which_others_queue_is_not_gone(tmp_path: Path) -> None:
         assert not is_gone(tmp_path / "agent")
 
 
-def test_an_agent_that_hangs_up_is_told(tmp_path: Path) -> None:
+@contextmanager
+def scripted(path: Path, *parts: bytes, pause_s: float = 0.0, last: bytes = b"") -> Iterator[None]:
+    """An agent that answers one caller: to the synchronisation, then with each part for a line; then with `last` for ever."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "agent"))
+        listener.bind(str(path))
         listener.listen(1)
 
-        def hang_up() -> None:
-            listener.accept()[0].close()
+        def serve() -> None:
+            with suppress(OSError), listener.accept()[0] as client, client.makefile("rb") as lines:
+                for part, line in zip((b"", *parts), lines, strict=False):
+                    time.sleep(pause_s)
+                    client.sendall(part or _synchronised(line))
+                while last:
+                    client.sendall(last)
+                    time.sleep(pause_s)
 
-        thread = threading.Thread(target=hang_up)
+        thread = threading.Thread(target=serve)
         thread.start()
-        with pytest.raises((AgentLineError, ConnectionError)):
-            thaw(tmp_path / "agent", 20.0)
+        yield
         thread.join()
+
+
+def _synchronised(line: bytes) -> bytes:
+    number = json.loads(line.lstrip(b"\xff"))["arguments"]["id"]
+    return b"\xff" + json.dumps({"return": number}).encode() + b"\n"
+
+
+THAWED = b'{"return": "thawed"}\n'
+
+
+def test_an_agent_that_is_slow_is_waited_for_as_long_as_agreed(tmp_path: Path) -> None:
+    with scripted(tmp_path / "agent", THAWED, THAWED, pause_s=0.1):
+        thaw(tmp_path / "agent", 20.0)
+
+
+def test_the_whole_conversation_has_one_time_however_many_pieces_it_comes_in(tmp_path: Path) -> None:
+    """An agent in trouble that sends a byte now and then would keep the guard from its next look."""
+    with (
+        scripted(tmp_path / "agent", b"{", pause_s=0.02, last=b" "),
+        pytest.raises(AgentLineError, match="does not answer"),
+    ):
+        thaw(tmp_path / "agent", 0.3)
+
+
+def test_a_line_that_does_not_end_is_not_read_for_ever(tmp_path: Path) -> None:
+    with (
+        scripted(tmp_path / "agent", b"{", last=b" " * 4096),
+        pytest.raises(AgentLineError, match="a line that does not end"),
+    ):
+        thaw(tmp_path / "agent", 20.0)
+
+
+@pytest.mark.parametrize("parts", [(), (b'{"return": "thaw',)], ids=["before its answer", "in the middle of it"])
+def test_an_agent_that_hangs_up_is_told(tmp_path: Path, parts: tuple[bytes, ...]) -> None:
+    with scripted(tmp_path / "agent", *parts), pytest.raises((AgentLineError, ConnectionError)) as raised:
+        thaw(tmp_path / "agent", 20.0)
+    if parts:
+        assert "has hung up" in str(raised.value)
+
+
+@pytest.mark.parametrize("odd", [b"7\n", b'["thawed"]\n', b"null\n"])
+def test_an_answer_of_another_kind_says_nothing_of_the_guest(tmp_path: Path, odd: bytes) -> None:
+    with scripted(tmp_path / "agent", odd, odd, odd), pytest.raises(AgentLineError, match="its guest is None"):
+        thaw(tmp_path / "agent", 20.0)
+
+
+@pytest.mark.parametrize("why", ['"no"', '{"desc": "no"}'])
+def test_a_refusal_in_whatever_form_is_told(tmp_path: Path, why: str) -> None:
+    with (
+        scripted(tmp_path / "agent", f'{{"error": {why}}}\n'.encode()),
+        pytest.raises(AgentLineError, match="refused guest-fsfreeze-status: no"),
+    ):
+        thaw(tmp_path / "agent", 20.0)

@@ -23,7 +23,7 @@ import pytest
 from freezeframe.contract.words import HoldKind
 from workers import hold as holding
 from workers.boot import boot_id
-from workers.guard import letting_go, server
+from workers.guard import client, letting_go, server
 from workers.guard.client import GuardError, GuardLine
 from workers.guard.fake_agent import FakeAgent
 from workers.guard.fake_monitor import FakeMonitor
@@ -630,6 +630,21 @@ def test_a_line_tells_at_once_that_its_guard_is_gone(tmp_path: Path) -> None:
             assert not line.disarm(CAPTURE)  # nobody says that the lease stood
             with pytest.raises(GuardError, match="did not answer"):
                 line.ping()
+
+
+def test_a_guard_that_is_silent_lets_nobody_hold_and_nobody_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a process that is suspended: it takes the connection, and neither answers nor hangs up."""
+    monkeypatch.setattr(client, "ANSWER_S", 0.05)
+    path = tmp_path / "guard.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with GuardLine(path) as line, pytest.raises(GuardError, match="did not answer"):
+            line.arm(CAPTURE, paused(NOBODY), 60)
+        with GuardLine(path) as line:
+            assert not line.disarm(CAPTURE)
 
 
 @pytest.mark.case("G9")
