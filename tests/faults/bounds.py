@@ -62,8 +62,9 @@ def by_libvirt(down_s: float) -> float:
     return EITHER_S + down_s + RETRY_S + AGENT_S
 
 
-def by_pair(pair: Pair, away_s: Mapping[Part, float]) -> float:
-    """Two faults in one capture; `away_s` is of each part that was struck, from the first strike until it works again.
+def by_pair(pair: Pair, before_s: float, away_s: Mapping[Part, float]) -> float:
+    """Two faults in one capture. `before_s` is how long guests may have been held when the first struck, `away_s` of each part
+    from then until it works again.
 
     Who can let a guest go, and what each needs:
 
@@ -72,14 +73,15 @@ def by_pair(pair: Pair, away_s: Mapping[Part, float]) -> float:
                               or a hang-up before it    hangs keeps those to itself, so that nobody can do anything
         the next guard        when it starts            the same
 
-    Redis is needed by neither. What nobody can do without is waited for: then the guest was held at the most as long as the
-    later deadline when the first fault struck, is held until that part works again, and until the next try has succeeded.
+    Redis is needed by neither. What nobody can do without is waited for, if the deadline has not let the guests be held for as
+    long anyway; then the next try must succeed.
     """
     faults = {fault.part: fault.way for fault in (pair.first, pair.second)}
     needed = _needed(faults)
     past_s = LIBVIRT_S if faults.get(Part.LIBVIRTD) is Way.KILLED else 0.0
     if needed:
-        held_s = EITHER_S + max(away_s[part] for part in needed) + past_s + RETRY_S + AGENT_S
+        away = max(away_s[part] for part in needed)
+        held_s = max(EITHER_S, before_s + away) + past_s + RETRY_S + AGENT_S
     elif past_s:
         held_s = past_libvirt()
     else:

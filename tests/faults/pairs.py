@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from freezeframe.contract.words import RunState
+
 from .account import Row
 from .bench import Bench
 from .bounds import RESTART_S, by_pair
@@ -26,6 +28,7 @@ class Strikes:
 
     bench: Bench
     away_s: dict[Part, float] = field(default_factory=dict)
+    before_s: float = 0.0  # guests may have been held for so long when the first struck
     _began: float | None = None
     _open: dict[Fault, float] = field(default_factory=dict)  # when it struck
 
@@ -73,11 +76,12 @@ def play_pair(bench: Bench, pair: Pair) -> Row:
         capture = (_in_turn if pair.step == IN_TURN else _at_once)(bench, pair, strikes)
     finally:
         strikes.end(pair)
-    return watch.judge(capture, by_pair(pair, strikes.away_s))
+    return watch.judge(capture, by_pair(pair, strikes.before_s, strikes.away_s))
 
 
 def _at_once(bench: Bench, pair: Pair, strikes: Strikes) -> Capture:
     with held(bench) as capture:
+        strikes.before_s = capture.since_s(RunState.HOLDING)
         for fault in order_of_strikes(pair):
             strikes.strike(fault)
     return capture

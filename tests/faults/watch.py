@@ -44,7 +44,7 @@ class Capture:
         self.capture_id = self.request.capture_id
         self.receipt: Receipt | None = None
         self.error: FreezeframeError | None = None
-        self._seen: set[RunState] = set()
+        self._seen: dict[RunState, float] = {}
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         Client(system.bus_settings).ask(self.request)
@@ -55,7 +55,7 @@ class Capture:
             for event in Client(self.system.bus_settings).follow(self.capture_id):
                 with self._changed:
                     if isinstance(event, StateEvent):
-                        self._seen.add(event.state)
+                        self._seen.setdefault(event.state, time.monotonic())
                     if isinstance(event, EndEvent):
                         self.receipt = event.receipt
                     self._changed.notify_all()
@@ -67,6 +67,11 @@ class Capture:
         with self._changed:
             assert self._changed.wait_for(lambda: state in self._seen or self.receipt, PATIENCE_S), f"never {state}"
             assert state in self._seen, f"ended before it was {state}: {self.receipt}"
+
+    def since_s(self, state: RunState) -> float:
+        """Seconds since the run was seen to come to a state."""
+        self.wait(state)
+        return time.monotonic() - self._seen[state]
 
     def end(self) -> str:
         """Wait for the end. `sealed` and its label, or the code of the first fault."""

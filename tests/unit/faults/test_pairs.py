@@ -8,6 +8,7 @@ from tests.faults.bounds import AGENT_S, BY_GUARD_S, BY_HOST_S, EITHER_S, LIBVIR
 from tests.faults.two import AT_ONCE, IN_TURN, PAIRS, Fault, Pair, Part, Way, order_of_strikes
 
 AWAY_S = {Part.CONTROL: 2.0, Part.GUARD: 3.0, Part.LIBVIRTD: 8.0, Part.REDIS: 100.0}
+BEFORE_S = 1.0
 TRY_S = RETRY_S + AGENT_S
 
 
@@ -41,37 +42,42 @@ def test_every_pair_of_different_parts_is_there_once_at_once_and_in_both_orders_
         ("control killed", "libvirtd killed", past_libvirt()),
         ("control suspended", "libvirtd killed", past_libvirt()),
         ("libvirtd killed", "Redis suspended", past_libvirt()),
-        # nobody can let go until the guard works again
-        ("control killed", "guard suspended", EITHER_S + 3.0 + TRY_S),
-        ("control suspended", "guard suspended", EITHER_S + 3.0 + TRY_S),
-        ("guard killed", "libvirtd killed", EITHER_S + 3.0 + LIBVIRT_S + TRY_S),
-        ("guard suspended", "libvirtd killed", EITHER_S + 3.0 + LIBVIRT_S + TRY_S),
+        # nobody can let go until the guard works again, which it does before the hold's deadline
+        ("control killed", "guard suspended", EITHER_S + TRY_S),
+        ("control suspended", "guard suspended", EITHER_S + TRY_S),
+        ("guard killed", "libvirtd killed", EITHER_S + LIBVIRT_S + TRY_S),
+        ("guard suspended", "libvirtd killed", EITHER_S + LIBVIRT_S + TRY_S),
         # nobody can go past a libvirtd that hangs
-        ("control killed", "libvirtd suspended", EITHER_S + 8.0 + TRY_S),
-        ("libvirtd suspended", "Redis killed", EITHER_S + 8.0 + TRY_S),
-        ("guard killed", "libvirtd suspended", EITHER_S + 8.0 + TRY_S),
+        ("control killed", "libvirtd suspended", BEFORE_S + 8.0 + TRY_S),
+        ("libvirtd suspended", "Redis killed", BEFORE_S + 8.0 + TRY_S),
+        ("guard killed", "libvirtd suspended", BEFORE_S + 8.0 + TRY_S),
     ],
 )
 def test_the_bound_of_two_at_once(one: str, other: str, bound_s: float) -> None:
-    assert by_pair(pair(one, other), AWAY_S) == bound_s
-    assert by_pair(pair(other, one), AWAY_S) == bound_s
+    assert by_pair(pair(one, other), BEFORE_S, AWAY_S) == bound_s
+    assert by_pair(pair(other, one), BEFORE_S, AWAY_S) == bound_s
 
 
 def test_a_guard_that_is_away_longer_than_a_libvirtd_that_hangs_is_waited_for() -> None:
     away_s = AWAY_S | {Part.GUARD: 20.0}
-    assert by_pair(pair("libvirtd suspended", "guard suspended"), away_s) == EITHER_S + 20.0 + TRY_S
+    assert by_pair(pair("libvirtd suspended", "guard suspended"), BEFORE_S, away_s) == BEFORE_S + 20.0 + TRY_S
+
+
+def test_a_guard_that_is_back_after_the_deadline_is_waited_for() -> None:
+    away_s = AWAY_S | {Part.GUARD: 9.0}
+    assert by_pair(pair("control killed", "guard suspended"), BEFORE_S, away_s) == BEFORE_S + 9.0 + TRY_S
 
 
 def test_in_turn_a_freeze_that_was_under_way_may_take_effect_late() -> None:
     late_s = RETRY_S + LIBVIRT_S + AGENT_S
-    assert by_pair(pair("control killed", "Redis killed", IN_TURN), AWAY_S) == late_s
-    assert by_pair(pair("guard killed", "control killed", IN_TURN), AWAY_S) == EITHER_S + 3.0 + TRY_S
+    assert by_pair(pair("control killed", "Redis killed", IN_TURN), 0.0, AWAY_S) == late_s
+    assert by_pair(pair("guard killed", "control killed", IN_TURN), 0.0, AWAY_S) == EITHER_S + TRY_S
 
 
 def test_no_bound_waits_for_redis() -> None:
     """It may be away for longer than any hold (invariant 5)."""
     without: dict[Part, float] = {part: seconds for part, seconds in AWAY_S.items() if part is not Part.REDIS}
-    assert all(by_pair(one, without) == by_pair(one, AWAY_S) for one in PAIRS)
+    assert all(by_pair(one, 0.0, without) == by_pair(one, 0.0, AWAY_S) for one in PAIRS)
 
 
 @pytest.mark.parametrize(
