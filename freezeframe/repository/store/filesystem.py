@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import io
 import os
-from contextlib import suppress
+import stat
 from typing import TYPE_CHECKING, Final
 
 from freezeframe.direct import DirectWrites
@@ -23,6 +23,10 @@ _SYNC_FILE_RANGE_WRITE: Final = 2  # sync_file_range(2): begin to write dirty pa
 #: Guests' data: not for others. The umask may take the group away too.
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
+#: Of a folder in one that hands on its group (set-group-ID) and that the group may write to: users of one group share a
+#: repository then, such as root on the hosts and the control node's own user, whoever of them makes a folder.
+_SHARED: Final = stat.S_ISGID | stat.S_IWGRP
+_SHARED_FOLDER_MODE: Final = 0o2770
 
 
 def _sync_file_range() -> ctypes._NamedFuncPointer | None:
@@ -83,8 +87,12 @@ class Filesystem:
 
     def make_folder(self, path: StrPath) -> None:
         """A folder, if it is not there."""
-        with suppress(FileExistsError):
+        try:
             os.mkdir(path, _FOLDER_MODE)
+        except FileExistsError:
+            return
+        if os.stat(os.path.dirname(path)).st_mode & _SHARED == _SHARED:
+            os.chmod(path, _SHARED_FOLDER_MODE)  # whatever the umask is
 
     def remove_folder(self, path: StrPath) -> None:
         """An empty folder; OSError if there is anything in it."""
