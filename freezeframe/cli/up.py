@@ -11,7 +11,7 @@ import sys
 import threading
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -41,7 +41,12 @@ class Share(StrEnum):
     """What of the system runs here."""
 
     HOST = "host"
+    GUARD = "guard"
     ORCHESTRATOR = "orchestrator"
+
+
+#: The locks of each share: a host has its guard, so neither starts beside the other.
+_LOCKS: Final = {Share.HOST: ("host", "guard"), Share.GUARD: ("guard",), Share.ORCHESTRATOR: ("orchestrator",)}
 
 
 class CannotStartError(FreezeframeError):
@@ -56,7 +61,8 @@ def up(
         Share | None,
         typer.Option(
             help="Only one share of the system. host: guard, control and data worker. orchestrator: orchestrator and "
-            "Flower. Both use the Redis of the settings.",
+            "Flower. Both use the Redis of the settings. guard: the guard alone, where something else starts the workers; it "
+            "needs no Redis.",
             show_default=False,
         ),
     ] = None,
@@ -87,7 +93,7 @@ def up(
             own = _own_redis(stack, host)
         wanted = _parts(host, own, only, flower_port if flower else None)
         console = _Lines([part.name for part in wanted])
-        if only is not Share.HOST:
+        if only in {None, Share.ORCHESTRATOR}:
             _ensure_repository(console)
         _run(wanted, console)
 
@@ -114,13 +120,12 @@ def _parts(host: HostSettings, own: PrivateRedis | None, only: Share | None, flo
         env = {"FREEZEFRAME_REDIS_URL": own.url, "FREEZEFRAME_HOST_ID": host.host_id}
         found.append(parts.redis_part(own, settings))
     if only is not Share.ORCHESTRATOR:
-        _expect_modules("libvirt", "lxml", "nbd")
-        found += [
-            parts.guard_part(host),
-            parts.control_part(host, settings, env),
-            parts.data_part(host, settings, env),
-        ]
-    if only is not Share.HOST:
+        _expect_modules("libvirt", "lxml")
+        found.append(parts.guard_part(host))
+    if only in {None, Share.HOST}:
+        _expect_modules("nbd")
+        found += [parts.control_part(host, settings, env), parts.data_part(host, settings, env)]
+    if only in {None, Share.ORCHESTRATOR}:
         _expect_modules("prometheus_client")
         found.append(parts.orchestrator_part(host, settings, env))
         if flower_port is not None:
@@ -178,8 +183,8 @@ def _ensure_repository(console: _Lines) -> None:
 def _lock(stack: contextlib.ExitStack, host: HostSettings, only: Share | None) -> None:
     """Two of a kind on one state directory would answer each other's orders."""
     host.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for share in [only] if only else Share:
-        lock = stack.enter_context((host.run_dir / f"up-{share}.lock").open("w"))
+    for name in sorted({name for share in ([only] if only else Share) for name in _LOCKS[share]}):
+        lock = stack.enter_context((host.run_dir / f"up-{name}.lock").open("w"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
+import itertools
 import signal
 import socket
 import stat
 import subprocess
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -89,13 +92,40 @@ def test_a_part_is_launched_without_the_working_directory_too(tmp_path: Path, mo
     assert lines == ["ran"]
 
 
-def test_a_second_up_is_refused(run: Run, host: HostSettings) -> None:
+@pytest.mark.parametrize(
+    ("running", "arguments"),
+    [
+        ("host", []),
+        ("host", ["--only", "host"]),
+        ("guard", []),
+        ("guard", ["--only", "host"]),
+        ("guard", ["--only", "guard"]),
+        ("orchestrator", ["--only", "orchestrator"]),
+    ],
+)
+def test_a_second_up_is_refused(run: Run, host: HostSettings, running: str, arguments: list[str]) -> None:
     host.run_dir.mkdir()
-    with (host.run_dir / "up-host.lock").open("w") as lock:
+    with (host.run_dir / f"up-{running}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        ran = run("up")
+        ran = run("up", *arguments)
     assert ran.exit_code == 3
     assert "running already" in ran.stderr
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations([None, up.Share.HOST, up.Share.GUARD], 2)))
+def test_whatever_has_a_guard_keeps_a_second_guard_from_the_host(
+    host: HostSettings, first: up.Share | None, second: up.Share | None
+) -> None:
+    with ExitStack() as running, ExitStack() as refused:
+        up._lock(running, host, first)
+        with pytest.raises(up.CannotStartError, match="running already"):
+            up._lock(refused, host, second)
+
+
+def test_an_orchestrator_runs_beside_a_host(host: HostSettings) -> None:
+    with ExitStack() as running:
+        up._lock(running, host, up.Share.HOST)
+        up._lock(running, host, up.Share.ORCHESTRATOR)
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_starts(run: Run, place: Path) -> None:
@@ -121,6 +151,7 @@ def test_a_machine_without_redis_server(run: Run, place: Path, monkeypatch: pyte
     [
         ([], ["redis", "guard", "control", "data", "orchestrator"]),
         (["--only", "host"], ["guard", "control", "data"]),
+        (["--only", "guard"], ["guard"]),
         (["--only", "orchestrator"], ["orchestrator"]),
         (["--redis-url-from-settings"], ["guard", "control", "data", "orchestrator"]),
     ],
@@ -132,7 +163,19 @@ def test_each_share_has_its_parts(
     monkeypatch.setattr(up, "_run", lambda wanted, _: started.extend(part.name for part in wanted))
     assert run("up", "--no-flower", *arguments).exit_code == 0
     assert started == names
-    assert (place / "repository").exists() is (arguments != ["--only", "host"])
+    assert (place / "repository").exists() is (arguments not in (["--only", "host"], ["--only", "guard"]))
+
+
+def test_a_guard_alone_is_watched_and_needs_no_client_of_nbd(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Part] = []
+    monkeypatch.setattr(up, "_run", lambda wanted, _: started.extend(wanted))
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nbd" else there(name))
+    assert run("up", "--only", "guard").exit_code == 0
+    assert [part.watchdog_s for part in started] == [parts.GUARD_WATCHDOG_S]
+    assert run("up", "--only", "host").exit_code == 3
 
 
 def test_a_redis_of_the_settings_is_used(run: Run, no_bus: None, monkeypatch: pytest.MonkeyPatch) -> None:
