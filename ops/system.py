@@ -18,7 +18,7 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -230,7 +230,7 @@ class System:
         )
         config.chmod(0o600)
         self._spawn("redis", ["redis-server", str(config)], None)
-        self._wait("redis", self._redis_answers)
+        self._wait("redis", self._redis_answers, ("redis",))
 
     def start_part(self, part: str, host: Host | None = None) -> Part:
         """Start one part by its verb; `wait_ready` waits for it."""
@@ -303,10 +303,12 @@ class System:
         self.parts[name] = Part(name, log, process, on_host=host is not None, pulse=pulse)
         return self.parts[name]
 
-    def _wait(self, what: str, ready: Callable[[], bool]) -> None:
+    def _wait(self, what: str, ready: Callable[[], bool], on: Iterable[str] | None = None) -> None:
+        """Wait until it is ready, on these parts (None: all), each of which must live."""
         deadline = time.monotonic() + READY_S
         while not ready():
-            dead = next((part for part in self.parts.values() if part.process.poll() is not None), None)
+            parts = [self.parts[name] for name in (self.parts if on is None else on)]
+            dead = next((part for part in parts if part.process.poll() is not None), None)
             if dead is not None:
                 raise PartError(f"{dead.name} ended with {dead.process.returncode}:\n{dead.tail()}")
             if time.monotonic() > deadline:

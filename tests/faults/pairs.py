@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from freezeframe.contract.words import RunState
@@ -53,8 +54,10 @@ class Strikes:
         """Mend what is left, the one that is due first before the other, and wait until every part does its work."""
 
         def mend_rest(bench: Bench) -> None:
-            for fault in sorted(self._open, key=lambda one: self._open[one] + LASTS_S[one.way]):
-                self.mend(fault)
+            due = sorted(self._open, key=lambda one: self._open[one] + LASTS_S[one.way])
+            with ExitStack() as stack:  # what cannot be mended keeps nothing else from it: a guest may be frozen
+                for fault in reversed(due):
+                    stack.callback(self.mend, fault)
             if any(fault.part is Part.LIBVIRTD for fault in (pair.first, pair.second)):
                 for name in ("alpha", "beta"):
                     bench.lab.guest(name).wait_agent()
