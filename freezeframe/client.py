@@ -151,10 +151,17 @@ class Client:
         with _reaching_redis():
             return presence.known_hosts(self._redis)
 
-    def forget_host(self, host_id: str) -> presence.KnownHost | None:
+    def unread_hosts(self) -> list[presence.UnreadHost]:
+        """All hosts whose entries this version cannot read."""
+        with _reaching_redis():
+            return presence.unread_hosts(self._redis)
+
+    def forget_host(self, host_id: str) -> presence.KnownHost | presence.UnreadHost | None:
         """Take a host that is down out of the inventory; the host as it was, None if there was none. One that is up stays."""
         with _reaching_redis():
-            found = next((one for one in presence.known_hosts(self._redis) if one.entry.host_id == host_id), None)
+            known = {one.entry.host_id: one for one in presence.known_hosts(self._redis)}
+            unread = {one.host_id: one for one in presence.unread_hosts(self._redis)}
+            found = known.get(host_id) or unread.get(host_id)
             if found is not None and not found.alive:
                 presence.forget(self._redis, host_id)
             return found

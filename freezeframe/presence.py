@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +18,11 @@ from freezeframe.contract.inventory import GuestEntry, HostEntry
 ALIVE_S = 10
 #: Seconds after which a silent host is forgotten altogether.
 REMEMBERED_S = 30 * 86400
+#: What to do about a host whose entry cannot be read.
+UNREAD_ADVICE = (
+    "Bring freezeframe on the control node, and on the machine of this command, to the version of the newest host "
+    "(`freezeframe version`)."
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,18 @@ class KnownHost:
 
     entry: HostEntry
     alive: bool
+
+
+@dataclass(frozen=True)
+class UnreadHost:
+    """A host that is there, and whose guests are not known: its entry is of another version, or damaged."""
+
+    host_id: str
+    why: str
+    alive: bool
+
+    def __str__(self) -> str:
+        return f"Host {self.host_id} {'is up' if self.alive else 'is down'}, and its entry in the inventory {self.why}."
 
 
 @dataclass(frozen=True)
@@ -63,16 +82,54 @@ def forget(client: redis.Redis, host_id: str) -> bool:
 
 
 def known_hosts(client: redis.Redis) -> list[KnownHost]:
-    """All hosts that were heard of, by their ids. Raises redis errors. An entry that cannot be read is passed over."""
+    """All hosts that were heard of and can be read, by their ids. `unread_hosts` has the others. Raises redis errors."""
     found = []
-    for key in client.scan_iter(match=names.HOSTS_PATTERN, count=1000):
-        text = cast("str | None", client.get(key))
+    for host_id, text in _entries(client):
         try:
-            entry = HostEntry.model_validate_json(text or "")
+            entry = HostEntry.model_validate_json(text)
         except ValidationError:
             continue
-        found.append(KnownHost(entry, alive=bool(client.exists(names.alive_key(entry.host_id)))))
+        found.append(KnownHost(entry, alive=bool(client.exists(names.alive_key(host_id)))))
     return sorted(found, key=lambda host: host.entry.host_id)
+
+
+def unread_hosts(client: redis.Redis) -> list[UnreadHost]:
+    """Return the hosts whose entries this version cannot read, by their ids. Raises redis errors."""
+    return [
+        UnreadHost(host_id, why, alive=bool(client.exists(names.alive_key(host_id))))
+        for host_id, text in sorted(_entries(client))
+        if (why := _unreadable(text)) is not None
+    ]
+
+
+def _entries(client: redis.Redis) -> Iterator[tuple[str, str]]:
+    """Each host's id and what it published last. SCAN may give a key twice. [redis.io/commands/scan]"""
+    for key in sorted({*client.scan_iter(match=names.HOSTS_PATTERN, count=1000)}):
+        text = cast("str | None", client.get(key))
+        if text is not None:  # it was forgotten meanwhile
+            yield key.removeprefix(names.host_key("")), text
+
+
+def _unreadable(text: str) -> str | None:
+    """Return why an entry cannot be read; None if it can. Pure."""
+    try:
+        HostEntry.model_validate_json(text)
+    except ValidationError as error:
+        version, program = _versions(text)
+        if isinstance(version, int) and version > HostEntry.model_fields["v"].default:
+            by = f", as freezeframe {program} writes it," if isinstance(program, str) else ""
+            return f"is of version {version}{by} and newer than this freezeframe"
+        return f"cannot be read ({error.error_count()} faults)"
+    return None
+
+
+def _versions(text: str) -> tuple[object, object]:
+    """Return the version of an entry and that of the program, as far as they can be told."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None, None
+    return (document.get("v"), document.get("freezeframe_version")) if isinstance(document, dict) else (None, None)
 
 
 def entry_of(client: redis.Redis, host_id: str) -> HostEntry | None:

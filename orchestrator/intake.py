@@ -15,9 +15,9 @@ from freezeframe.contract.plan import DiskPlan, Plan
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import RunState, WantedKind
 from freezeframe.errors import FreezeframeError
-from freezeframe.presence import known_hosts
-from orchestrator import clocks, decision, metrics, sessions
-from orchestrator.errors import SplitGuestError
+from freezeframe.presence import known_hosts, unread_hosts
+from orchestrator import clocks, decision, metrics, sessions, unread
+from orchestrator.errors import NoGuestsError, SplitGuestError, UnknownGuestError
 from orchestrator.look import Orchestrator
 from orchestrator.newer import newer_hosts
 from orchestrator.planner import left_out, parent_disks, plan_hosts, unfit_faults
@@ -105,9 +105,13 @@ def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> tuple[Plan, tu
     def parents_of(guest_uuid: str) -> Sequence[DiskPlan]:
         return parent_disks(manifests, guest_uuid, marked.has)
 
+    missing = unread_hosts(orchestrator.redis)
+    without = unread.faults(request, missing)
     known = known_hosts(orchestrator.redis)
     try:
         hosts = plan_hosts(request, known, parents_of)
+    except (UnknownGuestError, NoGuestsError) as error:
+        raise unread.explained(error, missing) from error
     except SplitGuestError as error:  # or it has just migrated, and its old host has not published itself since
         log.info("a guest is on two hosts", capture=request.capture_id, hosts=error.host_ids)
         known = newer_hosts(lambda: known_hosts(orchestrator.redis), error.host_ids)
@@ -121,4 +125,4 @@ def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> tuple[Plan, tu
         hosts=hosts,
         left_out=left_out(request, known),
     )
-    return plan, unfit_faults(request, known)
+    return plan, (*without, *unfit_faults(request, known))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from rich.text import Text
 
 from freezeframe.cli.address import bus_settings
 from freezeframe.cli.completion import host_ids
+from freezeframe.cli.hosts import show_unread
 from freezeframe.cli.output import AsJson, out, print_json, table, when_text
 from freezeframe.client import Client
 from freezeframe.presence import Place, places
@@ -20,10 +22,14 @@ def guests(
     as_json: AsJson = False,
 ) -> None:
     """List the guests of all hosts, as their hosts last saw them."""
-    found = [place for place in places(Client(bus_settings()).hosts()) if host in {None, place.host.entry.host_id}]
+    client = Client(bus_settings())
+    found = [place for place in places(client.hosts()) if host in {None, place.host.entry.host_id}]
+    unread = [one for one in client.unread_hosts() if host in {None, one.host_id}]
     if as_json:
-        print_json({"guests": [_document(place) for place in found]})
-    elif not found:
+        print_json({"guests": [_document(place) for place in found], "unread_hosts": [asdict(one) for one in unread]})
+        return
+    show_unread(unread)
+    if not found:
         out().print("No guests are known. `freezeframe hosts` lists the hosts that were heard of.")
     else:
         out().print(table(["guest", "host", "state", "being captured by", "uuid"], [_row(place) for place in found]))

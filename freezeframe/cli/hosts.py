@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -13,7 +15,7 @@ from freezeframe.cli.output import AsJson, out, print_json, table, when_text
 from freezeframe.cli.verbs import VerbGroup
 from freezeframe.client import Client
 from freezeframe.errors import EXIT_NOT_FOUND, EXIT_REFUSED, FreezeframeError
-from freezeframe.presence import KnownHost
+from freezeframe.presence import UNREAD_ADVICE, KnownHost, UnreadHost
 
 hosts = typer.Typer(add_completion=False, cls=VerbGroup, invoke_without_command=True)
 
@@ -39,9 +41,14 @@ def list_hosts(ctx: typer.Context, *, as_json: AsJson = False) -> None:
     """List the hosts that were heard of, those that are down too; `hosts forget` takes one out that is gone for good."""
     if ctx.invoked_subcommand is not None:
         return
-    known = Client(bus_settings()).hosts()
+    client = Client(bus_settings())
+    known, unread = client.hosts(), client.unread_hosts()
     if as_json:
-        print_json({"hosts": [{"alive": host.alive, **host.entry.model_dump(mode="json")} for host in known]})
+        listed = [{"alive": host.alive, **host.entry.model_dump(mode="json")} for host in known]
+        print_json({"hosts": listed, "unread_hosts": [asdict(host) for host in unread]})
+        return
+    show_unread(unread)
+    if not known and unread:
         return
     if not known:
         out().print("No host has been heard of. `freezeframe worker control` on a host makes it known.")
@@ -76,6 +83,12 @@ def forget(
         raise UnknownHostError(f"No host {host} has been heard of.")
     if forgotten.alive:
         raise HostAliveError(f"Host {host} is up.")
+    if isinstance(forgotten, UnreadHost):
+        if as_json:
+            print_json({"forgotten": host, "guests": None})
+        else:
+            out().print(f"Host {host} is forgotten. Its guests were not known here.", soft_wrap=True)
+        return
     guests = [guest.name for guest in forgotten.entry.guests]
     if as_json:
         print_json({"forgotten": host, "guests": guests})
@@ -83,6 +96,12 @@ def forget(
         out().print(
             f"Host {host} is forgotten, with {len(guests)} guest{'' if len(guests) == 1 else 's'}.", soft_wrap=True
         )
+
+
+def show_unread(unread: Sequence[UnreadHost]) -> None:
+    """Tell of each host whose guests are not known, and what to do."""
+    for host in unread:
+        out().print(Text(f"{host} Its guests are not known here. {UNREAD_ADVICE}", "red"), soft_wrap=True)
 
 
 def state_text(host: KnownHost) -> Text:

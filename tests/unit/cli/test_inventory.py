@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,58 @@ def test_what_a_host_could_not_undo_is_shown_with_it(run: Run, two_hosts: None, 
     assert f"Host host-a.example could not undo capture {capture_id(1)}: /state/[x]/changes: line 1" in told
 
 
+@pytest.fixture
+def unread_hosts(bus: BusSettings, two_hosts: None) -> Iterator[None]:
+    """And one of a later version that is up, one whose entry is damaged that is down."""
+    later = {"v": 2, "freezeframe_version": "9.1", "host_id": "host-n.example", "guests": {"of": "another shape"}}
+    with contextlib.closing(bus_module.connect(bus)) as client:
+        client.set(names.host_key("host-n.example"), json.dumps(later))
+        client.set(names.alive_key("host-n.example"), "1")
+        client.set(names.host_key("host-d.example"), '{"v": 1, "host_id"')
+        yield
+
+
+@pytest.mark.parametrize("verb", ["hosts", "guests"])
+def test_a_host_that_this_version_cannot_read_is_named_and_not_passed_over(
+    run: Run, unread_hosts: None, verb: str
+) -> None:
+    told = run(verb).stdout
+    newer = "Host host-n.example is up, and its entry in the inventory is of version 2, as freezeframe 9.1 writes it, and newer"
+    assert newer in told
+    assert "Host host-d.example is down, and its entry in the inventory cannot be read" in told
+    assert "freezeframe version" in told
+    assert "host-a.example" in told
+    unread = run(verb, "--json").document["unread_hosts"]
+    assert [(one["host_id"], one["alive"]) for one in unread] == [("host-d.example", False), ("host-n.example", True)]
+
+
+def test_guests_of_one_host_are_told_without_the_trouble_of_another(run: Run, unread_hosts: None) -> None:
+    assert "host-n" not in run("guests", "--host", "host-a.example").stdout
+    assert "host-n" in run("guests", "--host", "host-n.example").stdout
+
+
+def test_a_host_that_cannot_be_read_is_forgotten_only_if_it_is_down(
+    run: Run, unread_hosts: None, bus: BusSettings
+) -> None:
+    refused = run("hosts", "forget", "host-n.example")
+    assert (refused.exit_code, "is up" in refused.stderr) == (3, True)
+    assert run("hosts", "forget", "host-d.example", "--json").document == {
+        "forgotten": "host-d.example",
+        "guests": None,
+    }
+    with contextlib.closing(bus_module.connect(bus)) as client:
+        assert [one.host_id for one in presence.unread_hosts(client)] == ["host-n.example"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "7", "{", '{"v": "2"}', '{"v": 0}', "[" * 100_000])
+def test_whatever_is_there_in_place_of_an_entry_is_told(bus: BusSettings, text: str) -> None:
+    with contextlib.closing(bus_module.connect(bus)) as client:
+        client.set(names.host_key("host-d.example"), text)
+        (found,) = presence.unread_hosts(client)
+        assert found.why.startswith("cannot be read")
+        assert presence.known_hosts(client) == []
+
+
 def test_guests_of_all_hosts_or_one(run: Run, two_hosts: None) -> None:
     found = run("guests", "--json").document["guests"]
     assert [(one["name"], one["host_alive"]) for one in found] == [
@@ -85,7 +138,7 @@ def test_without_redis(run: Run, no_bus: None, verb: str) -> None:
 @pytest.mark.parametrize("verb", ["hosts", "guests"])
 def test_of_nobody(run: Run, bus: BusSettings, verb: str) -> None:
     assert run(verb).exit_code == 0
-    assert run(verb, "--json").document == {verb: []}
+    assert run(verb, "--json").document == {verb: [], "unread_hosts": []}
 
 
 def test_completion(two_hosts: None, repository: Repository) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from freezeframe.contract.inventory import GuestEntry, HostEntry
 from freezeframe.contract.request import CaptureRequest
-from freezeframe.contract.words import WantedKind
-from freezeframe.presence import KnownHost
+from freezeframe.contract.words import Policy, WantedKind
+from freezeframe.presence import KnownHost, UnreadHost
 from orchestrator import intake
+from orchestrator.errors import NoGuestsError, UnknownGuestError
+from orchestrator.unread import UnreadHostError
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 
@@ -33,14 +35,75 @@ def host(*guests: tuple[str, str]) -> KnownHost:
     return KnownHost(entry, alive=True)
 
 
+def orchestrator() -> Any:
+    suspects = SimpleNamespace(marked=lambda: SimpleNamespace(has=lambda *_: False))
+    repository = SimpleNamespace(config=SimpleNamespace(chunk_bytes=4096, id="r"), suspects=suspects)
+    return SimpleNamespace(repository=repository, redis=None, runs=SimpleNamespace(next_epoch=lambda: 1))
+
+
 @pytest.mark.case("P6")
 def test_a_plan_for_every_guest_names_those_that_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "known_hosts", lambda _: [host(("alpha", "running"), ("beta", "paused"))])
-    suspects = SimpleNamespace(marked=lambda: SimpleNamespace(has=lambda *_: False))
-    repository = SimpleNamespace(config=SimpleNamespace(chunk_bytes=4096, id="r"), suspects=suspects)
-    orchestrator = SimpleNamespace(repository=repository, redis=None, runs=SimpleNamespace(next_epoch=lambda: 1))
+    monkeypatch.setattr(intake, "unread_hosts", lambda _: [])
     request = CaptureRequest(capture_id=CAPTURE, every_guest=True, kind=WantedKind.FULL)
-    plan, faults = intake._plan(cast("Any", orchestrator), request)
+    plan, faults = intake._plan(orchestrator(), request)
     assert faults == ()
     assert [guest.name for one in plan.hosts for guest in one.guests] == ["alpha"]
     assert [(one.guest, one.host, one.reason) for one in plan.left_out] == [("beta", "host-a", "it is paused")]
+
+
+NEWER = UnreadHost("hv-9", "is of version 2 and newer than this freezeframe", alive=True)
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "known_hosts", lambda _: [host(("alpha", "running"))])
+    monkeypatch.setattr(intake, "unread_hosts", lambda _: [NEWER])
+
+
+@pytest.mark.usefixtures("unread")
+def test_every_guest_is_not_planned_without_those_of_a_host_that_cannot_be_read() -> None:
+    request = CaptureRequest(capture_id=CAPTURE, every_guest=True, kind=WantedKind.FULL)
+    with pytest.raises(UnreadHostError, match=r"hv-9 is up, .* of version 2 and newer") as refused:
+        intake._plan(orchestrator(), request)
+    assert "--policy degrade" in refused.value.hint
+    assert "forget" not in refused.value.hint  # it is up
+
+
+@pytest.mark.usefixtures("unread")
+def test_every_guest_but_those_of_a_host_that_cannot_be_read_with_a_fault_that_names_it() -> None:
+    request = CaptureRequest(capture_id=CAPTURE, every_guest=True, kind=WantedKind.FULL, policy=Policy.DEGRADE)
+    plan, faults = intake._plan(orchestrator(), request)
+    assert [guest.name for one in plan.hosts for guest in one.guests] == ["alpha"]
+    assert [(fault.code, fault.host) for fault in faults] == [("unread-host", "hv-9")]
+
+
+@pytest.mark.usefixtures("unread")
+def test_guests_that_are_named_and_found_need_no_other_host() -> None:
+    request = CaptureRequest(capture_id=CAPTURE, guests=("alpha",), kind=WantedKind.FULL)
+    plan, faults = intake._plan(orchestrator(), request)
+    assert [guest.name for one in plan.hosts for guest in one.guests] == ["alpha"]
+    assert faults == ()
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_guest_that_is_not_found_may_be_on_a_host_that_cannot_be_read() -> None:
+    request = CaptureRequest(capture_id=CAPTURE, guests=("beta",), kind=WantedKind.FULL)
+    with pytest.raises(UnknownGuestError, match=r"no guest beta.*Host hv-9 is up") as refused:
+        intake._plan(orchestrator(), request)
+    assert "freezeframe version" in refused.value.hint
+
+
+def test_where_no_guest_runs_on_the_hosts_that_can_be_read_the_others_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake, "known_hosts", lambda _: [host(("alpha", "shut off"))])
+    monkeypatch.setattr(intake, "unread_hosts", lambda _: [NEWER])
+    request = CaptureRequest(capture_id=CAPTURE, every_guest=True, kind=WantedKind.FULL, policy=Policy.DEGRADE)
+    with pytest.raises(NoGuestsError, match="hv-9"):
+        intake._plan(orchestrator(), request)
+
+
+def test_a_host_that_is_gone_for_good_is_forgotten_by_the_printed_command() -> None:
+    down = UnreadHostError(UnreadHost("hv-9", "cannot be read (3 faults)", alive=False))
+    assert "`freezeframe hosts forget hv-9`" in down.hint
