@@ -20,6 +20,7 @@ from ops.mutants.account import Account, known_equivalents
 from ops.mutants.kept import Kept
 from ops.mutants.mutation import Mutant, mutants_of, mutants_of_lua
 from ops.mutants.reach import BaselineError, Reach, measure
+from ops.mutants.runner import RunnerError
 from ops.mutants.trial import Copy, Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -114,10 +115,10 @@ def drawn(mutants: list[Mutant], share: float, seed: int) -> list[Mutant]:
 def tried(mutants: Sequence[Mutant], tests: Sequence[str], side_by_side: int, kept: Kept) -> list[Verdict]:
     """Try all mutants whose verdict is not known, each in one of a few copies of the project. Raise BaselineError."""
     equivalents = known_equivalents()
-    known = [kept.counts(mutant, equivalents) for mutant in mutants]
-    new = [mutant for mutant, verdict in zip(mutants, known, strict=True) if verdict is None]
-    found = iter(_tried_all(new, tests, side_by_side, kept) if new else ())
-    return [verdict or next(found) for verdict in known]
+    known = {mutant: kept.counts(mutant, equivalents) for mutant in mutants}
+    new = [mutant for mutant, verdict in known.items() if verdict is None]
+    found = {verdict.mutant: verdict for verdict in (_tried_all(new, tests, side_by_side, kept) if new else ())}
+    return [verdict for mutant in mutants if (verdict := known[mutant] or found.get(mutant)) is not None]
 
 
 def write_account(kept: Kept, to: Path = PAGE) -> None:
@@ -144,9 +145,14 @@ def _tried_all(mutants: Sequence[Mutant], tests: Sequence[str], side_by_side: in
         with ThreadPoolExecutor(side_by_side) as pool:
             futures = [pool.submit(_tried, copies, mutant, reach) for mutant in mutants]
             verdicts = []
-            for future in futures:
-                verdicts.append(future.result())
-                kept.add(verdicts[-1])
+            for mutant, future in zip(mutants, futures, strict=True):
+                try:
+                    verdict = future.result()
+                except RunnerError as error:  # it judges nothing, and is no reason to judge no other
+                    print(f"undecided {mutant.path}:{mutant.line} {mutant.key}: {error}", file=sys.stderr, flush=True)
+                    continue
+                kept.add(verdict)
+                verdicts.append(verdict)
         while not copies.empty():
             copies.get().close()
         return verdicts

@@ -13,7 +13,7 @@ from pathlib import Path
 import coverage
 
 from ops.mutants.reach_plugin import DURATIONS_ENV
-from ops.mutants.runner import TOOL
+from ops.mutants.runner import SAME, TOOL
 
 _RC = """\
 [run]
@@ -54,7 +54,7 @@ def measure(root: Path, directory: Path, tests: Iterable[str]) -> Reach:
     settings.write_text(_RC.format(data=data), encoding="utf-8")
     command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest"]
     command += ["-q", "-p", "no:cacheprovider", "-p", "ops.mutants.reach_plugin", "-m", "not lab and not long", *tests]
-    env = {**os.environ, DURATIONS_ENV: str(durations), "PYTHONPATH": f"{root}{os.pathsep}{TOOL}"}
+    env = {**os.environ, DURATIONS_ENV: str(durations), "PYTHONPATH": f"{root}{os.pathsep}{TOOL}", **SAME}
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BaselineError(f"the unit tests fail without a mutant:\n{(done.stdout + done.stderr)[-3000:]}")

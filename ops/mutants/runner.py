@@ -57,6 +57,8 @@ _LIBRARIES = (
 #: Of plugins that were imported before it pytest warns, since it rewrites their asserts; unless their docstring says this.
 _PLUGINS = ("hypothesis", "_hypothesis", "pytest_timeout")
 _NOT_REWRITTEN = "PYTEST_DONT_REWRITE"
+#: Sets of words have the same order in each process, and so have tests that are named after such words.
+SAME = {"PYTHONHASHSEED": "0"}
 _LOOK_S = 0.01
 #: The answer for a run that was killed.
 NO_END = "no end"
@@ -72,7 +74,7 @@ class Runner:
     """A server for one copy of the project."""
 
     def __init__(self, root: Path) -> None:
-        env = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{TOOL}", "PYTHONDONTWRITEBYTECODE": "1"}
+        env = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{TOOL}", "PYTHONDONTWRITEBYTECODE": "1", **SAME}
         self._server = subprocess.Popen(
             [sys.executable, "-m", "ops.mutants.runner"],
             cwd=root,
@@ -167,6 +169,7 @@ def _become_pytest(tests: list[str], test_s: float, said: IO[str]) -> None:
         options += [f"--timeout={test_s:.1f}", "--timeout-method=signal"]
         status = int(pytest.main([*options, *tests]))
         sys.stdout.flush()
+        sys.stderr.flush()
     except BaseException:  # noqa: BLE001  the server tells
         traceback.print_exc()
         sys.stderr.flush()

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +17,9 @@ from ops.mutants.mutation import Mutant, lines
 from ops.mutants.reach import BaselineError, Reach
 from ops.mutants.runner import TOOL, Runner, RunnerError
 
-#: Seconds of tests that are run first: most mutants are caught by a quick test.
+#: Tests that are run before all others, and their seconds.
+LIKELY_TESTS, LIKELY_S = 25, 3.0
+#: Seconds of tests that are run next: most mutants are caught by a quick test.
 QUICK_S = 15.0
 #: Tests that hang are ended after three times what they take, and seconds for the start and for each file to import.
 SLOWER, START_S, FILE_S = 3.0, 10.0, 2.0
@@ -55,6 +58,7 @@ class Copy:
                 (directory / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, directory / name)
         self._runner = Runner(directory)
+        self._catches: Counter[tuple[str, str]] = Counter()  # file, test
 
     def close(self) -> None:
         self._runner.close()
@@ -83,10 +87,29 @@ class Copy:
         tests = _reaching(mutant, reach)
         if not tests:
             return Verdict(mutant, Outcome.UNREACHED)
-        for part in _parts(tests, reach):
+        likely = self._likely(mutant.path, tests, reach)
+        rest = [test for test in tests if test not in likely]
+        for part in filter(None, [likely, *_parts(rest, reach)]):
             if (by := self._failed_with(mutant, part, reach)) is not None:
+                self._catches[mutant.path, by] += 1
                 return Verdict(mutant, Outcome.CAUGHT, by, len(tests))
         return Verdict(mutant, Outcome.SURVIVED, tests=len(tests))
+
+    def _likely(self, path: str, tests: Sequence[str], reach: Reach) -> list[str]:
+        """Return a few tests that probably fail: those that caught most other mutants of the file, then its own tests."""
+        stem = Path(path).stem
+        own = [test for test in tests if stem in Path(test.partition("::")[0]).stem]
+        best = sorted(
+            (test for test in tests if self._catches[path, test]), key=lambda test: -self._catches[path, test]
+        )
+        found: list[str] = []
+        spent_s = 0.0
+        for test in dict.fromkeys([*best, *own]):
+            spent_s += reach.seconds.get(test, 0.0)
+            if spent_s > LIKELY_S or len(found) >= LIKELY_TESTS:
+                break
+            found.append(test)
+        return found
 
     def _failed_with(self, mutant: Mutant, tests: Sequence[str], reach: Reach) -> str | None:
         """Return the first test that fails with the mutant in place.

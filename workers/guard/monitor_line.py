@@ -22,13 +22,14 @@ def resume(path: Path, timeout_s: float) -> None:
     with MonitorLine(path, timeout_s) as line:
         if _status(line) == "paused":
             line.ask("cont")
-        if (status := _status(line)) == "paused":
+        if (status := _status(line)) in {None, "paused"}:
             raise AgentLineError(f"QEMU at {path} says that its guest is {status}.")
 
 
-def _status(line: AgentLine) -> object:
+def _status(line: AgentLine) -> str | None:
     answer = line.ask("query-status")
-    return answer.get("status") if isinstance(answer, dict) else None
+    status = answer.get("status") if isinstance(answer, dict) else None
+    return status if isinstance(status, str) else None
 
 
 class MonitorLine(AgentLine):

@@ -12,6 +12,7 @@ unreadable where a disk has failed. In this order:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -122,10 +123,7 @@ def _of_journal(journal: Path) -> tuple[FoundGuest, ...]:
     """The guests that a capture has held, by the lines of its journal, wherever in its directory they stand."""
     lines: list[str] = []
     for path in sorted(journal.rglob("changes*")):
-        try:
-            lines += [
-                line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if '"hold"' in line
-            ]
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            lines += [line for line in text.splitlines() if '"hold"' in line]
     return _of_text("\n".join(lines))

@@ -63,6 +63,20 @@ def test_words_for_people_and_what_runs_at_import_are_left_alone() -> None:
         assert text not in touched.replace('raise ValueError(f"{len(items) + 1} are too many")', "")
 
 
+def test_a_condition_of_words_alone_is_left_alone_unless_asking_it_does_something() -> None:
+    source = """def f(x, log):
+    if x > 2:
+        log.info("many")
+    if x.pop() > 2:
+        log.info("many")
+    if x > 2:
+        log.info("many")
+        return 1
+"""
+    lines = {mutant.line for mutant in mutants_of("f.py", source) if mutant.kind in {"condition", "comparison"}}
+    assert lines == {4, 6}
+
+
 def test_an_offset_counts_bytes_and_not_characters() -> None:
     mutant = next(one for one in mutants_of("store.py", SOURCE) if one.kind == "arithmetic")
     assert b"str(self.size + 1)" in mutant.applied(SOURCE.encode())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from workers import durable
 from workers.claims import Claims, ClaimUnreadableError
 
 pytestmark = pytest.mark.case("S5")
@@ -97,3 +98,18 @@ def test_a_file_that_is_being_written_is_no_claim(tmp_path: Path) -> None:
     claims.take(GUEST, CAPTURE)
     (tmp_path / "claims" / ".new-1").write_text("half")
     assert claims.held() == ({CAPTURE: [GUEST]}, {})
+
+
+def test_a_claim_that_is_dropped_while_they_are_listed_is_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = Claims(tmp_path)
+    claims.take(GUEST, CAPTURE)
+    really = durable.read
+
+    def late(path: Path) -> str | None:
+        path.unlink()
+        return really(path)
+
+    monkeypatch.setattr(durable, "read", late)
+    assert claims.held() == ({}, {})

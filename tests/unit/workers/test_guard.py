@@ -617,6 +617,82 @@ def test_a_guard_without_free_descriptors_goes_on(guard: GuardInThread, monkeypa
     assert failed.is_set()
 
 
+class Refusing:
+    """Lets a call fail some times, with this error, before it is made."""
+
+    def __init__(self, call: Callable[..., Any], error: Exception, times: int) -> None:
+        self._call, self._error, self.left = call, error, times
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if self.left:
+            self.left -= 1
+            raise self._error
+        return self._call(*arguments, **named)
+
+
+@pytest.fixture
+def small_guard(guard: GuardInThread, monkeypatch: pytest.MonkeyPatch) -> GuardInThread:
+    """A guard with two places for workers."""
+    monkeypatch.setattr(server, "CONNECTIONS", 2)
+    guard.guard = Guard(guard.files, guard.hypervisor, guard.now)
+    return guard
+
+
+def test_a_worker_that_has_hung_up_leaves_its_place_to_the_next(small_guard: GuardInThread) -> None:
+    small_guard.start()
+    for _ in range(5):
+        with small_guard.line() as line, small_guard.line() as other:
+            line.ping()
+            other.ping()
+
+
+def test_connections_that_cannot_be_accepted_take_no_place_and_are_tried_after_a_pause(
+    small_guard: GuardInThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept = Refusing(socket.socket.accept, OSError(errno.EMFILE, "Too many open files"), 5)
+    monkeypatch.setattr(socket.socket, "accept", lambda listener: accept(listener))  # noqa: PLW0108  an instance binds nothing
+    pauses: list[float] = []
+    sleep = time.sleep
+
+    def pause(seconds: float) -> None:
+        if seconds == server.ACCEPT_PAUSE_S:
+            pauses.append(seconds)
+        else:
+            sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", pause)
+    small_guard.start()
+    assert len(pauses) == 5
+    with small_guard.line() as line, small_guard.line() as other:
+        line.ping()
+        other.ping()
+
+
+def test_a_worker_for_whom_there_is_no_thread_is_hung_up_on_and_takes_no_place(
+    small_guard: GuardInThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_guard.start()
+    start = Refusing(threading.Thread.start, RuntimeError("can't start new thread"), 5)
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: start(thread))  # noqa: PLW0108
+    while start.left:
+        with small_guard.line() as line, pytest.raises(GuardError, match="did not answer"):
+            line.ping()
+    with small_guard.line() as line, small_guard.line() as other:
+        line.ping()
+        other.ping()
+
+
+def test_a_guard_is_at_work_until_nobody_watches_the_deadlines(guard: GuardInThread) -> None:
+    assert guard.guard.at_work()  # it lets go of what it has found first
+    guard.start()
+    assert guard.guard.at_work()
+    over = threading.Thread(target=lambda: None)
+    over.start()
+    over.join()
+    guard.guard._watching = over
+    assert not guard.guard.at_work()
+
+
 def test_a_line_tells_at_once_that_its_guard_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "guard.sock"
     with socket.socket(socket.AF_UNIX) as listener:

@@ -12,7 +12,7 @@ import pytest
 from freezeframe.contract.words import HoldKind
 from workers.guard.lease import LeasedGuest, LeaseFiles, StoredLease
 from workers.guard.reading import FoundGuest, FoundLease, read_lease
-from workers.journal import HoldChange, Journal
+from workers.journal import ClaimChange, HoldChange, Journal
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 A = "00000000-0000-4000-8000-00000000000a"
@@ -97,7 +97,18 @@ def test_whatever_has_a_uuid_in_it_names_a_guest(tmp_path: Path, content: str) -
     assert read(tmp_path, content).guests == (FoundGuest(A, HoldKind.FREEZE_PAUSE),)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\x00" * 512, b"null", b'{"guests": 5}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"\x00" * 512,
+        b"null",
+        b'{"guests": 5}',
+        b"\xff\xfe",
+        b'{"v": 1, "guests": [], "deadline_s": 1.0, "boot_id": "1"}',
+    ],
+)
 def test_a_lease_that_names_nobody_is_told_and_the_journal_is_asked(tmp_path: Path, content: bytes) -> None:
     found = read(tmp_path, content)
     assert found.guests == ()
@@ -127,3 +138,28 @@ def test_a_lease_that_the_disk_does_not_give_is_told_and_not_passed_over(
     (found,) = files.all()
     assert found.damage == "it cannot be read: Input/output error"
     assert found.guests == (FoundGuest(A, HoldKind.FREEZE),)
+
+
+def test_a_whole_lease_names_all_its_guests_and_the_journal_no_other(tmp_path: Path) -> None:
+    """A guest that was disarmed has left the lease and not the journal: it may be paused by somebody else since."""
+    alone = STORED.model_copy(update={"guests": STORED.guests[:1]})
+    Journal(tmp_path).of(CAPTURE).record(HoldChange(guest_uuid=B, hold=HoldKind.PAUSE))
+    assert read(tmp_path, alone.model_dump_json()).guests == GUESTS[:1]
+
+
+def test_of_a_guest_that_both_name_the_lease_says_more(tmp_path: Path) -> None:
+    """It has the sockets, without which a guest that libvirt has lost stays frozen."""
+    Journal(tmp_path).of(CAPTURE).record(HoldChange(guest_uuid=A, hold=HoldKind.PAUSE))
+    assert read(tmp_path, changed(v=2)).guests == GUESTS
+
+
+def test_a_boot_that_cannot_be_read_may_be_this_one(tmp_path: Path) -> None:
+    """Of an earlier boot one look would be enough, and a call could still be pending."""
+    assert read(tmp_path, changed(boot_id=7)).boot_id is None
+
+
+def test_a_journal_names_the_guests_that_were_held_and_not_those_that_were_only_claimed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    journal.record(ClaimChange(guest_uuid=B))
+    journal.record(HoldChange(guest_uuid=A, hold=HoldKind.PAUSE))
+    assert read(tmp_path, b"").guests == (FoundGuest(A, HoldKind.PAUSE),)

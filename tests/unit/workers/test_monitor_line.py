@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,18 @@ def test_what_stands_still_for_another_reason_is_left_alone(tmp_path: Path, stat
 def test_a_resume_that_was_not_done_is_told(tmp_path: Path) -> None:
     with monitor(tmp_path / "monitor", lies=1), pytest.raises(AgentLineError, match="says that its guest is paused"):
         resume(tmp_path / "monitor", 20.0)
+
+
+@pytest.mark.parametrize("odd", [7, [], {}, {"status": []}, {"status": None}, None])
+def test_an_answer_that_names_no_status_is_not_called_running(tmp_path: Path, odd: object) -> None:
+    class Odd(FakeMonitor):
+        def _answer(self, command: str, *, is_ready: bool) -> dict[str, Any]:
+            return {"return": odd} if command == "query-status" else super()._answer(command, is_ready=is_ready)
+
+    one = Odd(tmp_path / "monitor")
+    with pytest.raises(AgentLineError, match="says that its guest is None"):
+        resume(tmp_path / "monitor", 20.0)
+    one.end()
 
 
 def test_a_monitor_that_libvirt_has_gives_no_greeting_and_is_not_waited_for(tmp_path: Path) -> None:
