@@ -3,6 +3,7 @@
 Words
     lab       hosts, their network and their guests, in one directory; the machine outside it is left as it was
     host      a process tree in mount, PID, network, UTS and IPC namespaces of its own, with its own libvirtd
+    profile   whose packages a host's daemons and QEMU are of: this machine's, or Debian 13's with virtqemud in libvirtd's place
     init      process 1 of a host; when it is killed the kernel kills all else on that host
     cable     the veth pair between a host's eth0 and the lab's bridge; `cut` pulls it, `mend` plugs it in
     kit       the kernel and initramfs that guests boot, cached outside the lab (ops.lab.kit); each lab has a copy

@@ -1,17 +1,16 @@
 """The configuration of a host's daemons: as Debian ships them, but for the machine's services around them.
 
-libvirtd     system instance, QEMU as libvirt-qemu, mount namespaces, dynamic ownership
+libvirtd     or virtqemud: system instance, QEMU as libvirt-qemu, mount namespaces, dynamic ownership
 virtlogd     keeps the guests' consoles and QEMU's own log; systemd would start it when libvirtd first asks
 """
 
-import grp
 import os
 import pwd
-import shutil
 import stat
 from pathlib import Path
 
 from ops.lab.errors import LabError
+from ops.lab.profile import QEMU_USER, Ids, Profile
 from ops.lab.state import HostState, LabState
 
 #: Debian's own qemu.conf sets nothing: QEMU runs as libvirt-qemu, libvirt gives it the files that it needs and takes them
@@ -26,17 +25,14 @@ _FORGET_OWNERS = """\
 remember_owner = 0
 """
 
-#: The user that Debian's qemu.conf names; its package makes it.
-QEMU_USER = "libvirt-qemu"
-
 #: Hosts share the machine's SMBIOS, whose UUID libvirt takes for its own: two such hosts refuse a migration
 #: ("to the same host"), so each is given one.
-_LIBVIRTD_CONF = """\
+_DAEMON_CONF = """\
 auth_unix_ro = "none"
 auth_unix_rw = "none"
 unix_sock_rw_perms = "0700"
 host_uuid = "{uuid}"
-log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
+log_outputs = "2:file:/{log}"
 """
 
 #: What a host has for itself. All of /run, so that no daemon's socket or pid file of the machine is in sight.
@@ -66,6 +62,9 @@ PASSABLE = 0o711
 
 def make_tree(root: Path, state: LabState, host: HostState) -> None:
     """A host's own files, under its directory in the lab, at the paths they have inside."""
+    profile = Profile(host.tree)
+    profile.prepare(PRIVATE, _FILES)
+    ids = profile.ids()
     for name in PRIVATE:
         path = root / name.lstrip("/")
         (path.parent if name in _FILES else path).mkdir(parents=True, exist_ok=True)
@@ -73,31 +72,31 @@ def make_tree(root: Path, state: LabState, host: HostState) -> None:
         (root / name).mkdir()
     for path in (root, root / "images"):
         path.chmod(PASSABLE)
-    _make_libvirts_directories(root / "var/lib/libvirt")
+    _make_libvirts_directories(root / "var/lib/libvirt", ids)
     (root / "etc/libvirt/qemu.conf").write_text(_qemu_conf(root))
-    (root / "etc/libvirt/libvirtd.conf").write_text(_LIBVIRTD_CONF.format(uuid=host.uuid))
+    (root / f"etc/libvirt/{profile.daemon}.conf").write_text(_DAEMON_CONF.format(uuid=host.uuid, log=profile.log))
     (root / "etc/hosts").write_text(hosts_file(state))
     (root / "etc").mkdir(exist_ok=True)
     (root / "etc/machine-id").write_text(f"{host.uuid.replace('-', '')}\n")
     if str(_KVM) in PRIVATE:
-        _make_kvm(root / str(_KVM).lstrip("/"))
+        _make_kvm(root / str(_KVM).lstrip("/"), ids)
 
 
-def _make_kvm(path: Path) -> None:
+def _make_kvm(path: Path, ids: Ids) -> None:
     path.parent.mkdir(exist_ok=True)
     os.mknod(path, stat.S_IFCHR | 0o660, _KVM.stat().st_rdev)
     path.chmod(0o660)  # whatever the umask
-    shutil.chown(path, "root", grp.getgrgid(pwd.getpwnam(QEMU_USER).pw_gid).gr_name)
+    os.chown(path, 0, ids.kvm)
 
 
-def _make_libvirts_directories(library: Path) -> None:
+def _make_libvirts_directories(library: Path, ids: Ids) -> None:
     """With the owners and modes of Debian's package, which are narrower than those that libvirtd gives."""
     for name in ("boot", "images"):
         (library / name).mkdir()
         (library / name).chmod(PASSABLE)
     (library / "qemu").mkdir()
     (library / "qemu").chmod(0o750)
-    shutil.chown(library / "qemu", QEMU_USER, QEMU_USER)
+    os.chown(library / "qemu", ids.user, ids.group)
 
 
 def _qemu_conf(root: Path) -> str:

@@ -1,4 +1,4 @@
-"""A host: namespaces with a name, an address and a libvirtd; and how to run something there."""
+"""A host: namespaces with a name, an address and a daemon of libvirt's; and how to run something there."""
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +10,10 @@ from typing import IO
 import libvirt
 
 from ops.lab import network
+from ops.lab.daemon import PRIVATE
 from ops.lab.errors import LabError
 from ops.lab.launch import launch
+from ops.lab.profile import Profile
 from ops.lab.state import HostState, LabState
 from ops.lab.waiting import tail, wait_for
 
@@ -28,6 +30,7 @@ class Host:
     def __init__(self, directory: Path, lab: LabState, state: HostState) -> None:
         self.name: str = state.name
         self.root = directory / state.name
+        self.profile = Profile(state.tree)
         self._lab = lab
         self._state = state
         self._connection: libvirt.virConnect | None = None
@@ -38,8 +41,8 @@ class Host:
 
     @property
     def socket(self) -> Path:
-        """Where libvirtd listens, seen from outside."""
-        return self.root / "run/libvirt/libvirt-sock"
+        """Where libvirtd or virtqemud listens, seen from outside."""
+        return self.root / self.profile.socket
 
     @property
     def uri(self) -> str:
@@ -103,25 +106,30 @@ class Host:
         return ["nsenter", "--target", str(self.init_pid), *spaces, f"--wdns={cwd}", "--", *argv]
 
     def start_libvirtd(self) -> None:
-        """Also after kill_libvirtd. It leaves its parent and becomes a child of the host's init.
+        """Start libvirtd, or the daemon that the host has in its place; also after kill_libvirtd.
+
+        It leaves its parent and becomes a child of the host's init.
 
         Guests that run are found again a moment later, their agents some tenths of a second after that: until then a
         call ends with "QEMU guest agent is not connected" (measured with libvirt 9.0).
         """
-        log = self.root / "var/log/libvirt/libvirtd.log"
+        name, log = self.profile.daemon, self.root / self.profile.log
         self._start_virtlogd()
-        done = self.run(["libvirtd", "--daemon"], check=False)
+        done = self._run_daemon(name)
         if done.returncode:
-            raise LabError(f"{self.name}: libvirtd: {done.stderr.strip()}; {tail(log)}")
-        wait_for(f"{self.name}: libvirtd", self._answers, _START_TIMEOUT_S, evidence=log)
+            raise LabError(f"{self.name}: {name}: {done.stderr.strip()}; {tail(log)}")
+        wait_for(f"{self.name}: {name}", self._answers, _START_TIMEOUT_S, evidence=log)
 
     def _start_virtlogd(self) -> None:
         """Unless it runs: it outlives libvirtd, as on any host. libvirtd does not start it; systemd would."""
         if (self.root / "run/virtlogd.pid").exists():
             return
-        done = self.run(["virtlogd", "--daemon"], check=False)
+        done = self._run_daemon("virtlogd")
         if done.returncode:
             raise LabError(f"{self.name}: virtlogd: {done.stderr.strip()}")
+
+    def _run_daemon(self, name: str) -> subprocess.CompletedProcess[str]:
+        return self.run(self.profile.command([name, "--daemon"], PRIVATE), check=False)
 
     def kill_libvirtd(self) -> None:
         """SIGKILL, as the kernel does it when memory is out; the guests run on."""
@@ -136,7 +144,7 @@ class Host:
         self._signal_libvirtd("CONT")
 
     def _signal_libvirtd(self, name: str) -> None:
-        self.run(["busybox", "kill", f"-{name}", (self.root / "run/libvirtd.pid").read_text().strip()])
+        self.run(["busybox", "kill", f"-{name}", (self.root / self.profile.pid_file).read_text().strip()])
 
     def _answers(self) -> bool:
         try:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ops.lab.profile import ProfileName
+
 _GREEK = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu")
 
 
@@ -64,12 +66,17 @@ class Placement(_Spec):
 class LabSpec(_Spec):
     hosts: tuple[str, ...] = ("host-a", "host-b")
     guests: tuple[Placement, ...] = ()
+    #: Of each host, in their order; the last one's is that of all that follow.
+    profiles: tuple[ProfileName, ...] = ("machine",)
     #: None: the first of network.SUBNETS that is free.
     subnet: IPv4Network | None = None
     #: Where guest image kits are kept between labs; None: kit.default_cache().
     kit_cache: Path | None = None
     #: None: what a probe guest shows to work.
     accelerator: Literal["kvm", "qemu"] | None = None
+
+    def profile(self, host: str) -> ProfileName:
+        return self.profiles[min(self.hosts.index(host), len(self.profiles) - 1)]
 
     @classmethod
     def of(cls, hosts: int = 2, guests: int = 3, disks: int = 2, *, size_mib: int = 512) -> "LabSpec":

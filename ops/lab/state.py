@@ -20,6 +20,8 @@ class HostState(BaseModel):
     number: int
     address: IPv4Address
     uuid: str
+    #: The root of the Debian whose packages its daemons are of; None: this machine's own. [ops.lab.profile]
+    tree: Path | None = None
     #: `unshare`, which stays outside as the parent of the init.
     launcher: ProcessId | None = None
     #: Process 1 of the host's PID namespace, by its number outside.

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ops.lab import Lab, blank
-from ops.lab.daemon import QEMU_USER
 from ops.lab.guest import Guest
+from ops.lab.profile import QEMU_USER
 from ops.system import System
 
 from .command import Command

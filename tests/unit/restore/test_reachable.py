@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.lab.daemon import QEMU_USER
+from ops.lab.profile import QEMU_USER
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.loan import Loan
 from workers.restore.reachable import TargetUnreachableError, check_reachable

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.lab.daemon import QEMU_USER
+from ops.lab.profile import QEMU_USER
 from ops.qemu_export import FakeGuest, running
 from workers import as_qemu, durable
 from workers.host import Host
