@@ -196,6 +196,10 @@ class CaptureJournal:
                 found.append((step, part, text))
         return found
 
+    def result_paths(self, step: Step) -> list[Path]:
+        """Return where the results of one step are stored. Raises OSError."""
+        return [path for path in _inside(self._results) if path.suffix == ".json" and path.stem.split(".")[0] == step]
+
     def begun(self, step: Step, part: str) -> bool:
         """Return True if the step was begun, by this process or one before. Raises OSError."""
         return (self._begun / _result_name(step, part)).exists()

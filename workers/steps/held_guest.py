@@ -19,7 +19,7 @@ from workers.pace import TOO_SLOW_SHARE, delay_s
 from workers.steps import refusal
 from workers.steps.drift import left_out_now
 from workers.steps.guest_in_hold import HeldGuest
-from workers.steps.prepare import prepared_guests
+from workers.steps.prepared import Prepared, read_prepared
 
 #: QEMU's monitor, in the directory that libvirt keeps for the guest. [libvirt src/qemu: qemuProcessPrepareMonitorChr]
 MONITOR = "monitor.sock"
@@ -40,13 +40,14 @@ def ready(host: Host, order: HoldOrder, journal: CaptureJournal, unfit: list[Hel
     A guest that cannot be held ends the hold under policy `all`; else it is added to `unfit`, and the others go on. Raises
     FreezeframeError, also if no guest is left; then no guest has a HoldChange without a LetGoChange.
     """
-    prepared = prepared_guests(journal)
+    prepared = read_prepared(journal)
     started: list[tuple[PreparedGuest, Future[_Ready]]] = []
     for to_hold in order.guests:
         uuid = to_hold.guest_uuid
-        guest = prepared.get(uuid)
+        guest = prepared.guests.get(uuid)
         if guest is None or host.claims.holder(uuid) != order.capture_id:
-            raise NotPreparedError(f"Guest {uuid} is not prepared for capture {order.capture_id} on this host.")
+            _leave_out(host, order, unfit, uuid, uuid, _not_prepared(order, uuid, prepared))
+            continue
         host.claims.fence(uuid, order.epoch)
         started.append((guest, _start(host, order, guest, to_hold.hold)))
     made = [made for guest, future in started if (made := _made(host, order, guest, future, unfit)) is not None]
@@ -79,13 +80,27 @@ def _made(
         )
     except FreezeframeError as refused:
         error = refused
+    _leave_out(host, order, unfit, guest.guest_uuid, guest.name, error)
+    return None
+
+
+def _not_prepared(order: HoldOrder, guest_uuid: str, prepared: Prepared) -> NotPreparedError:
+    message = f"Guest {guest_uuid} is not prepared for capture {order.capture_id} on this host."
+    if guest_uuid in prepared.guests or not prepared.unread:
+        return NotPreparedError(message)
+    return NotPreparedError(
+        " ".join([message, *prepared.unread]), advice="Nothing was done with this guest; capture it again."
+    )
+
+
+def _leave_out(
+    host: Host, order: HoldOrder, unfit: list[HeldGuestFault], guest_uuid: str, name: str, error: FreezeframeError
+) -> None:
+    """Go on without a guest. Raises `error` where the hold cannot: under policy `all`, and with no guest left."""
     if order.all_or_nothing or len(unfit) + 1 == len(order.guests):
         error.message = " ".join([*(one.fault.message for one in unfit), error.message])
         raise error
-    unfit.append(
-        HeldGuestFault(guest_uuid=guest.guest_uuid, fault=Fault.of(error, guest=guest.name, host=host.host_id))
-    )
-    return None
+    unfit.append(HeldGuestFault(guest_uuid=guest_uuid, fault=Fault.of(error, guest=name, host=host.host_id)))
 
 
 def _record(journal: CaptureJournal, made: Sequence[_Ready]) -> None:

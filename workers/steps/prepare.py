@@ -21,7 +21,7 @@ from freezeframe.contract.identity import DiskIdentity
 from freezeframe.contract.order import PrepareOrder
 from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
-from freezeframe.contract.words import CaptureKind, HoldKind, Step
+from freezeframe.contract.words import CaptureKind, HoldKind
 from freezeframe.errors import FreezeframeError
 from workers import fitness, host_calls
 from workers.bounded import answered
@@ -69,12 +69,6 @@ def prepare(host: Host, order: PrepareOrder) -> PrepareResult:
 
 def failed(order: PrepareOrder, fault: Fault) -> PrepareResult:
     return PrepareResult(capture_id=order.capture_id, host_id=order.host_id, fault=fault, round=order.round)
-
-
-def prepared_guests(journal: CaptureJournal) -> dict[str, PreparedGuest]:
-    """All guests that this host has prepared for a capture, by whichever order: one that came later has one of its own."""
-    results = [PrepareResult.model_validate_json(text) for step, _, text in journal.results() if step == Step.PREPARE]
-    return {guest.guest_uuid: guest for result in results for guest in result.guests if not guest.fault}
 
 
 def _check_repository(host: Host, order: PrepareOrder) -> None:

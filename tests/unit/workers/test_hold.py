@@ -337,6 +337,56 @@ def test_a_host_that_cannot_make_its_guests_ready_breaks_up_the_muster(
     assert [fake.log for fake in site.fakes.values()] == [[], [], [], []]
 
 
+def spoil_result(host: Host, fake: HeldFake) -> Path:
+    """Have one guest in a result of a later order alone, which cannot be read."""
+    journal = host.journal.of(CAPTURE)
+    (path,) = journal.result_paths(Step.PREPARE)
+    result = PrepareResult.model_validate_json(path.read_text())
+    others = tuple(guest for guest in result.guests if guest.guest_uuid != fake.uuid)
+    journal.store_result(Step.PREPARE, "", result.model_copy(update={"guests": others}).model_dump_json())
+    journal.store_result(Step.PREPARE, "round1", '{"v": 2, "guests": "of another shape"}')
+    return next(path for path in journal.result_paths(Step.PREPARE) if "round1" in path.name)
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize("trouble", ["unreadable", "unclaimed"])
+def test_a_guest_that_is_not_known_to_be_prepared_holds_up_no_other_under_degrade(site: Site, trouble: str) -> None:
+    lost, kept = site.guests["host-a"]
+    path = spoil_result(site.hosts["host-a"], lost) if trouble == "unreadable" else None
+    if path is None:
+        site.hosts["host-a"].claims.drop(lost.uuid, CAPTURE)
+    answers = site.hold(all_or_nothing=False)
+    first = answers["host-a"]
+    assert isinstance(first, HoldResult)
+    assert first.fault is None
+    (fault,) = first.guest_faults
+    assert (fault.guest_uuid, fault.fault.code) == (lost.uuid, "not-prepared")
+    assert path is None or str(path) in fault.fault.message
+    assert first.proof is not None
+    assert [guest.guest_uuid for guest in first.proof.guests] == [kept.uuid]
+    assert site.journalled("host-a") == ([kept.uuid], [kept.uuid])
+    assert site.held_ones() == []
+
+
+@pytest.mark.case("S5")
+def test_a_result_that_cannot_be_read_holds_nobody_under_all_and_is_named(site: Site) -> None:
+    path = spoil_result(site.hosts["host-a"], site.guests["host-a"][1])
+    answers = site.hold()
+    assert str(path) in str(answers["host-a"])
+    assert isinstance(answers["host-b"], step.MusterError)
+    assert [fake.log for fake in site.fakes.values()] == [[], [], [], []]
+    assert path.exists()
+
+
+def test_a_hold_with_no_guest_left_is_refused_under_degrade_too(site: Site) -> None:
+    for fake in site.guests["host-a"]:
+        site.hosts["host-a"].claims.drop(fake.uuid, CAPTURE)
+    answers = site.hold(all_or_nothing=False)
+    assert not isinstance(answers["host-a"], HoldResult)
+    for fake in site.guests["host-a"]:
+        assert fake.uuid in str(answers["host-a"])
+
+
 def test_an_order_from_the_past_holds_nobody(site: Site) -> None:
     """A hold that is older than another capture's prepare of the same guest."""
     site.hosts["host-a"].claims.fence(site.guests["host-a"][1].uuid, 2)

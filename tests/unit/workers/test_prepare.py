@@ -23,7 +23,7 @@ from workers.hypervisor.errors import GuestGoneError
 from workers.steps import prepare, refusal
 from workers.steps.frame import run_step
 from workers.steps.hold import hold
-from workers.steps.prepare import prepared_guests
+from workers.steps.prepared import Prepared, read_prepared
 from workers.steps.table import PREPARE
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
@@ -57,9 +57,30 @@ def test_what_makes_the_orchestrator_look_elsewhere_is_what_the_host_says() -> N
 
 def test_guests_of_every_order_are_prepared_and_a_later_one_makes_good_an_earlier_fault(host: Host) -> None:
     store(host, "", PreparedGuest(guest_uuid=ALPHA, name="alpha"), PreparedGuest(guest_uuid=BETA, name="b", fault=GONE))
-    assert set(prepared_guests(host.journal.of(CAPTURE))) == {ALPHA}
+    assert set(read_prepared(host.journal.of(CAPTURE)).guests) == {ALPHA}
     store(host, "round2", PreparedGuest(guest_uuid=BETA, name="beta"))
-    assert {one.name for one in prepared_guests(host.journal.of(CAPTURE)).values()} == {"alpha", "beta"}
+    assert {one.name for one in read_prepared(host.journal.of(CAPTURE)).guests.values()} == {"alpha", "beta"}
+
+
+@pytest.mark.parametrize("trouble", ["", "{", '{"v": 2}', "a directory"])
+def test_a_result_that_cannot_be_read_costs_only_the_guests_that_it_alone_has(host: Host, trouble: str) -> None:
+    store(host, "", PreparedGuest(guest_uuid=ALPHA, name="alpha"))
+    store(host, "round2", PreparedGuest(guest_uuid=BETA, name="beta"))
+    (path,) = (one for one in host.journal.of(CAPTURE).result_paths(Step.PREPARE) if "round2" in one.name)
+    path.unlink()
+    path.mkdir() if trouble == "a directory" else path.write_text(trouble)
+    found = read_prepared(host.journal.of(CAPTURE))
+    assert set(found.guests) == {ALPHA}
+    (told,) = found.unread
+    assert str(path) in told
+    assert path.exists()
+
+
+def test_results_of_other_steps_prepare_nothing(host: Host) -> None:
+    journal = host.journal.of(CAPTURE)
+    journal.store_result(Step.HOLD, "", "{")
+    journal.store_result(Step.TRANSFER, "vda", "{")
+    assert read_prepared(journal) == Prepared({})
 
 
 def test_a_hold_asks_for_the_guests_of_every_order(host: Host) -> None:
