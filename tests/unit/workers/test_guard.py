@@ -19,6 +19,7 @@ from typing import Any
 
 import libvirt
 import pytest
+import structlog
 
 from freezeframe.contract.words import HoldKind
 from workers import hold as holding
@@ -28,8 +29,9 @@ from workers.guard.client import GuardError, GuardLine
 from workers.guard.fake_agent import FakeAgent
 from workers.guard.fake_monitor import FakeMonitor
 from workers.guard.lease import LeasedGuest, LeaseFiles, StoredLease
+from workers.guard.reading import FoundGuest, FoundLease
 from workers.guard.server import Guard, now_s
-from workers.guard.table import SETTLE_S
+from workers.guard.table import SETTLE_S, Look
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorUnreachableError
@@ -37,6 +39,11 @@ from workers.hypervisor.errors import HypervisorUnreachableError
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 OTHER = "01KBBBBBBBBBBBBBBBBBBBBBBB"
 NOBODY = "00000000-0000-4000-8000-00000000000a"
+
+
+STORED_WHOLE = StoredLease(
+    guests=(LeasedGuest(guest_uuid=NOBODY, hold=HoldKind.NONE),), capture_id=OTHER, deadline_s=0.0, boot_id=NOBODY
+)
 
 
 def paused(*guest_uuids: str) -> tuple[LeasedGuest, ...]:
@@ -545,6 +552,149 @@ def test_a_lease_that_cannot_be_read_lets_its_guest_go_when_it_can_be(guard: Gua
     path.write_text(json.dumps({"v": 9, "held": [{"uuid": guard.domain.uuid, "hold": "pause"}]}))
     guard.forward(server.READ_AGAIN_S + 1)
     until(lambda: running(guard))
+    until(guard.retired)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of leases on disk, each time that they are read."""
+    found: list[int] = []
+    real = LeaseFiles.all
+
+    def read(files: LeaseFiles) -> list[FoundLease]:
+        leases = real(files)
+        found.append(len(leases))
+        return leases
+
+    monkeypatch.setattr(LeaseFiles, "all", read)
+    return found
+
+
+def looked_at(guard: GuardInThread, capture_id: str) -> None:
+    """Have the watching thread at work, without putting its clock ahead."""
+    with guard.line() as line:
+        line.arm(capture_id, paused(NOBODY), 0.01)
+        until(lambda: guard.guard._kept[capture_id].life.all_run)
+        line.disarm(capture_id)
+
+
+def test_leases_are_read_from_disk_once(guard: GuardInThread, reads: list[int]) -> None:
+    """Later the disk says less than the guard knows: of a lease that cannot be changed there, all its guests."""
+    guard.start()
+    for _ in range(3):
+        guard.forward(server.READ_AGAIN_S + 1)
+        looked_at(guard, CAPTURE)
+    assert len(reads) == 1
+
+
+@pytest.mark.case("S5")
+def test_a_lease_that_cannot_be_read_is_read_again_every_few_seconds_only(
+    guard: GuardInThread, reads: list[int]
+) -> None:
+    (guard.leases / f"{OTHER}.json").write_bytes(b"")
+    guard.start()
+    for number in (1, 2, 3):
+        looked_at(guard, CAPTURE)
+        assert len(reads) == number
+        guard.forward(server.READ_AGAIN_S + 1)
+        until(lambda number=number: len(reads) > number)  # type: ignore[misc]
+
+
+@pytest.mark.case("S5")
+def test_a_lease_that_cannot_be_read_is_told_once_and_read_again_until_it_can_be(
+    guard: GuardInThread, reads: list[int]
+) -> None:
+    path = guard.leases / f"{CAPTURE}.json"
+    path.write_bytes(b"")
+    guard.files.add(STORED_WHOLE)
+    with structlog.testing.capture_logs() as lines:
+        guard.start()
+        for number in (2, 3):
+            guard.forward(server.READ_AGAIN_S + 1)
+            until(lambda number=number: len(reads) >= number)  # type: ignore[misc]
+        assert set(guard.guard._unread) == {CAPTURE}
+        path.write_text(json.dumps({"v": 9, "held": [{"uuid": guard.domain.uuid, "hold": "pause"}]}))
+        guard.forward(server.READ_AGAIN_S + 1)
+        until(lambda: guard.guard._unread == {})
+    told = [line for line in lines if line["event"] == "lease is not as this version writes it"]
+    assert [line["capture"] for line in told] == [CAPTURE, CAPTURE]  # and that it is another version's, when it is
+    assert told[0]["why"] != told[1]["why"]
+    until(guard.retired)
+
+
+@pytest.mark.case("S5")
+def test_reading_again_leaves_the_leases_of_this_guard_as_they_are(guard: GuardInThread) -> None:
+    """An armed lease that is taken up from disk would be let go of in the middle of its hold."""
+    (guard.leases / f"{OTHER}.json").write_bytes(b"")
+    guard.start()
+    with guard.line() as line:
+        guard.arm(line, 600)
+        for _ in range(3):
+            due_s = guard.now() + server.READ_AGAIN_S + 1
+            guard.forward(server.READ_AGAIN_S + 1)
+            until(lambda due_s=due_s: guard.now() >= due_s)  # type: ignore[misc]
+            line.ping()
+        time.sleep(0.05)
+        assert line.disarm(CAPTURE)
+
+
+@pytest.mark.case("S5")
+def test_a_lease_of_an_earlier_guard_stays_on_disk_as_that_wrote_it_until_its_last_guest(
+    guard: GuardInThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of a newer version, which reads it again after a downgrade that was taken back."""
+    monkeypatch.setattr(letting_go, "look", lambda *_: Look.NO_ANSWER)
+    guard.store(paused(guard.domain.uuid, NOBODY))
+    path = guard.leases / f"{CAPTURE}.json"
+    text = path.read_text().replace('"v":1', '"v":2')
+    path.write_text(text)
+    guard.start()
+    with guard.line() as line:
+        assert not line.disarm(CAPTURE, [NOBODY])
+        assert path.read_text() == text
+        assert not line.disarm(CAPTURE, [guard.domain.uuid])
+        assert not path.exists()
+
+
+def test_what_has_no_lease_is_answered_and_the_line_stays(guard: GuardInThread) -> None:
+    guard.start()
+    with guard.line() as line:
+        assert not line.disarm(CAPTURE)
+        assert line.stands()
+        line.ping()
+
+
+def test_a_guest_is_leased_when_the_look_of_an_earlier_lease_at_it_has_ended_and_another_at_once(
+    guard: GuardInThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look would let the new hold go, and the capture would claim an instant."""
+    looking, may = threading.Event(), threading.Event()
+
+    def look(_hypervisor: Hypervisor, _calls: object, guest: FoundGuest) -> Look:
+        assert guest.guest_uuid == guard.domain.uuid
+        looking.set()
+        may.wait()
+        return Look.RUNS
+
+    monkeypatch.setattr(letting_go, "look", look)
+    guard.store(paused(guard.domain.uuid))
+    guard.start()
+    looking.wait()
+    with guard.line() as line:
+        monkeypatch.setattr(server, "LOOK_WAIT_S", 0.05)
+        with pytest.raises(GuardError, match="still being let go under an earlier lease"):
+            line.arm(OTHER, paused(guard.domain.uuid), 60)
+        assert [path.stem for path in guard.leases.iterdir()] == [CAPTURE]
+        line.arm(OTHER, paused(NOBODY), 60)  # nothing is left of the refused one, and this guest is not looked at
+        assert line.disarm(OTHER)
+        monkeypatch.setattr(server, "LOOK_WAIT_S", 60.0)
+        armed = threading.Thread(target=lambda: line.arm(OTHER, paused(guard.domain.uuid), 60), daemon=True)
+        armed.start()
+        armed.join(0.1)
+        assert armed.is_alive()
+        may.set()
+        armed.join()
+        assert line.disarm(OTHER)
     until(guard.retired)
 
 

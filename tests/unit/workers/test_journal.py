@@ -5,17 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 
 from freezeframe.contract.words import HoldKind, Step
+from workers import durable
 from workers.claims import Claims, GuestClaimedError, StaleOrderError
 from workers.journal import (
     KEPT,
     AnyChange,
     BackupChange,
+    CaptureJournal,
     ClaimChange,
     HoldChange,
     Journal,
@@ -160,3 +165,132 @@ def test_half_of_a_pruned_journal_is_never_seen(tmp_path: Path, monkeypatch: pyt
     journal.prune()
     assert list((tmp_path / "removed").iterdir()) == []
     assert len(list((tmp_path / "captures").iterdir())) == KEPT
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda journal: journal.record(ClaimChange(guest_uuid=GUEST)),
+        lambda journal: journal.store_result(Step.HOLD, "", "{}"),
+        lambda journal: journal.record_begun(Step.HOLD, "", "{}"),
+        lambda journal: journal.end(),
+    ],
+    ids=["a change", "a result", "an order", "the end"],
+)
+def test_the_journal_is_readable_to_its_owner_only(tmp_path: Path, write: Callable[[CaptureJournal], None]) -> None:
+    write(Journal(tmp_path).of(CAPTURE))
+    folders = [path for path in (tmp_path / "captures").rglob("*") if path.is_dir()]
+    assert folders
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
+
+
+def test_only_results_are_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    journal.store_result(Step.HOLD, "", "held")
+    journal.store_result(Step.TRANSFER, f"{GUEST}.vda", "read")
+    (tmp_path / "captures" / CAPTURE / "results" / "hold.json~").write_text("of an editor")
+    told = [("hold", "", "held"), ("transfer", f"{GUEST}.vda", "read")]
+    assert journal.results() == told
+    real = durable.read
+
+    def late(path: Path) -> str | None:
+        if path.name == "hold.json":
+            path.unlink()
+        return real(path)
+
+    monkeypatch.setattr(durable, "read", late)
+    assert journal.results() == told[1:]
+
+
+def test_an_order_is_unanswered_until_its_result_is_there(tmp_path: Path) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    for part in ("", "round1"):
+        journal.record_begun(Step.PREPARE, part, "{}")
+    journal.record_begun(Step.HOLD, "", "{}")
+    journal.store_result(Step.PREPARE, "", "{}")
+    assert [path.name for path in journal.unanswered(Step.PREPARE)] == ["prepare.round1.json"]
+    assert [path.name for path in journal.unanswered(Step.HOLD)] == ["hold.json"]
+
+
+def test_transfers_of_several_disks_are_at_work_side_by_side_and_each_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    with (
+        journal.lock(Step.TRANSFER, f"{GUEST}.vda"),
+        journal.lock(Step.TRANSFER, f"{GUEST}.vdb", wait=False),
+        pytest.raises(BlockingIOError),
+        journal.lock(Step.TRANSFER, f"{GUEST}.vda", wait=False),
+    ):
+        pytest.fail("two at work on one disk")
+
+
+def waits(enter: Callable[[], AbstractContextManager[None]], leave: Callable[[], object]) -> None:
+    """Assert that the block is entered when another is left, and not before."""
+    entered = threading.Event()
+
+    def enter_it() -> None:
+        with enter():
+            entered.set()
+
+    thread = threading.Thread(target=enter_it, daemon=True)
+    thread.start()
+    assert not entered.wait(0.1)
+    assert thread.is_alive()
+    leave()
+    entered.wait()
+    thread.join()
+
+
+@pytest.mark.parametrize("patience_s", [None, 600.0])
+def test_a_second_delivery_waits_for_the_first(tmp_path: Path, patience_s: float | None) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    with ExitStack() as first:
+        first.enter_context(journal.lock(Step.HOLD, ""))
+        waits(lambda: journal.lock(Step.HOLD, "", patience_s=patience_s), first.close)
+
+
+@pytest.mark.parametrize("step", [Step.PREPARE, Step.HOLD, Step.RELEASE])
+def test_recovery_waits_for_a_step_as_long_as_it_is_told(tmp_path: Path, step: Step) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    with ExitStack() as first:
+        first.enter_context(journal.lock(step, ""))
+        with pytest.raises(BlockingIOError), journal.at_rest():
+            pytest.fail("a step is at work")
+        waits(lambda: journal.at_rest(600.0), first.close)
+
+
+def test_a_release_is_at_rest_with_itself_and_keeps_the_other_steps_out(tmp_path: Path) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    with journal.lock(Step.RELEASE, ""), journal.at_rest(releasing=True):
+        for step in (Step.PREPARE, Step.HOLD):
+            with pytest.raises(BlockingIOError), journal.lock(step, "", wait=False):
+                pytest.fail("a step began")
+
+
+@pytest.mark.case("S5")
+def test_the_journal_of_the_version_before_is_each_guest_s_own_lines(tmp_path: Path) -> None:
+    journal = Journal(tmp_path).of(CAPTURE)
+    older = tmp_path / "captures" / CAPTURE / "changes"
+    older.parent.mkdir()
+    for change in (HoldChange(guest_uuid=GUEST, hold=HoldKind.PAUSE), ClaimChange(guest_uuid=SECOND)):
+        with older.open("a") as file:
+            file.write(f"{change.model_dump_json()}\n")
+    assert journal.guests() == [GUEST, SECOND]
+    assert journal.guest(GUEST).changes() == (HoldChange(guest_uuid=GUEST, hold=HoldKind.PAUSE),)
+    assert journal.guest(SECOND).changes() == (ClaimChange(guest_uuid=SECOND),)
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize("unreadable", ["older", "own"])
+def test_of_two_files_of_which_one_cannot_be_read_the_other_is_read_once(tmp_path: Path, unreadable: str) -> None:
+    capture = tmp_path / "captures" / CAPTURE
+    journal = Journal(tmp_path).of(CAPTURE)
+    (capture / GUEST).mkdir(parents=True)
+    paths = {"older": capture / "changes", "own": capture / GUEST / "changes"}
+    for name, path in paths.items():
+        if name == unreadable:
+            path.mkdir()
+        else:
+            path.write_text(f"{ClaimChange(guest_uuid=GUEST).model_dump_json()}\n")
+    record = journal.guest(GUEST).read()
+    assert record.changes == (ClaimChange(guest_uuid=GUEST),)
+    assert record.trouble == f"{paths[unreadable]} cannot be read: Is a directory"
