@@ -24,6 +24,7 @@ import structlog
 from freezeframe.contract.words import HoldKind
 from workers import hold as holding
 from workers.boot import boot_id
+from workers.bounded import GuestHangsError
 from workers.guard import client, letting_go, server
 from workers.guard.client import GuardError, GuardLine
 from workers.guard.fake_agent import FakeAgent
@@ -654,6 +655,82 @@ def test_a_lease_of_an_earlier_guard_stays_on_disk_as_that_wrote_it_until_its_la
         assert path.read_text() == text
         assert not line.disarm(CAPTURE, [guard.domain.uuid])
         assert not path.exists()
+
+
+def test_a_guest_is_looked_at_at_its_deadline_and_not_a_pause_later(guard: GuardInThread) -> None:
+    """On a clock that does not run: what would be done later is not done."""
+    now = guard.now()
+    guard.guard._clock = lambda: now + guard.now.ahead_s
+    guard.start()
+    with guard.line() as line:
+        guard.arm(line, 60)
+        guard.domain.pause()
+        guard.forward(60.0)
+        until(lambda: running(guard))
+    guard.guard._clock = guard.now
+
+
+def test_of_several_leases_the_first_deadline_counts(guard: GuardInThread) -> None:
+    guard.start()
+    with guard.line() as line:
+        line.arm(OTHER, paused(NOBODY), 600)
+        guard.domain.pause()
+        guard.arm(line, 0.3)
+        until(lambda: running(guard))
+        assert line.disarm(OTHER)
+
+
+def test_the_watching_thread_sleeps_until_the_deadline(guard: GuardInThread) -> None:
+    guard.start()
+    assert guard.guard._pause_s(guard.now()) is None
+    with guard.line() as line:
+        guard.arm(line, 600)
+        pause_s = guard.guard._pause_s(guard.now())
+        assert pause_s is not None
+        assert 500 < pause_s <= 600
+        line.disarm(CAPTURE)
+
+
+@pytest.mark.case("S5")
+def test_a_lease_that_cannot_be_read_is_read_again_though_nothing_else_happens(
+    guard: GuardInThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "READ_AGAIN_S", 0.02)
+    path = guard.leases / f"{CAPTURE}.json"
+    path.write_bytes(b"")
+    guard.domain.pause()
+    threading.Thread(target=guard.guard.run, args=(guard.socket,), daemon=True).start()
+    until(lambda: guard.guard._unread != {})
+    whole = path.with_suffix(".new")
+    whole.write_text(json.dumps({"v": 9, "held": [{"uuid": guard.domain.uuid, "hold": "pause"}]}))
+    whole.rename(path)
+    until(lambda: running(guard))
+    until(guard.retired)
+
+
+def test_a_guest_for_whose_look_there_is_no_thread_is_looked_at_later(guard: GuardInThread) -> None:
+    """Calls that hang have them all. A guest that then counted as being looked at would stay held for ever."""
+    start = Refusing(guard.guard._calls.start, GuestHangsError("All threads are in use."), 3)
+    guard.guard._calls.start = start  # type: ignore[method-assign]
+    guard.store(paused(guard.domain.uuid))
+    guard.domain.pause()
+    guard.start()
+    until(lambda: running(guard))
+    assert start.left == 0
+    until(guard.retired)
+
+
+def test_the_guard_makes_its_socket_for_its_own_user_whatever_was_there(guard: GuardInThread, tmp_path: Path) -> None:
+    guard.socket = tmp_path / "run" / "guard.sock"
+    mask = os.umask(0o022)
+    try:
+        guard.start()
+        assert guard.socket.stat().st_mode & 0o777 == 0o600
+        assert os.umask(0o022) == 0o022  # files that the guard makes later have their modes
+        guard.guard = Guard(guard.files, guard.hypervisor, guard.now)  # it was killed: its socket is still there
+        guard.start()
+    finally:
+        os.umask(mask)
 
 
 def test_what_has_no_lease_is_answered_and_the_line_stays(guard: GuardInThread) -> None:

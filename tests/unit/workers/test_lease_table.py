@@ -240,3 +240,49 @@ def test_whenever_a_pending_call_takes_effect_the_guest_is_let_go_within_the_lon
     for time, guest in played.found_held:
         begun = [begin + after for after in calls[0 if guest == A else 1]]
         assert min(time - one for one in begun if one <= time) <= LONGEST_PAUSE_S + 0.001
+
+
+def test_a_guest_that_stays_held_is_looked_at_while_the_other_runs_and_the_holder_lives() -> None:
+    """A lease that waits is not looked at: waiting for the first that runs would leave the second held."""
+    life = armed(A, B)
+    life.time(DEADLINE)
+    now = DEADLINE
+    while now < DEADLINE + 3 * SETTLE_S:
+        for guest in life.due(now):
+            life.begin_look(guest)
+            life.look(guest, Look.RUNS if guest == A else Look.NO_ANSWER, now, now)
+        now += 1.0
+    assert stage(life) is Stage.LETTING_GO
+    assert not life.all_run
+    assert B in life.due(now + LONGEST_PAUSE_S)
+
+
+def test_the_next_time_is_that_of_the_guest_that_is_due_first_and_not_being_looked_at() -> None:
+    life = armed(A, B)
+    life.time(DEADLINE)
+    life.begin_look(A)
+    life.look(A, Look.NO_ANSWER, DEADLINE, DEADLINE + 1.0)
+    assert life.next_time() == DEADLINE  # of B
+    life.begin_look(B)
+    assert life.next_time() is not None
+    assert life.next_time() != DEADLINE  # of A: what is being looked at is not due
+    life.begin_look(A)
+    assert life.next_time() is None
+
+
+def test_a_guest_that_is_disarmed_while_it_is_looked_at_is_nobody_s() -> None:
+    life = armed(A, B)
+    life.time(DEADLINE)
+    life.begin_look(A)
+    life.disarm([A])
+    life.look(A, Look.NO_ANSWER, DEADLINE, DEADLINE)
+    assert life.guests == [B]
+
+
+def test_only_the_holder_s_hang_up_is_one() -> None:
+    life = armed()
+    assert not life.hang_up(ANOTHER, 1.0)
+    assert stage(life) is Stage.ARMED
+    assert life.hang_up(HOLDER, 1.0)
+    assert stage(life) is Stage.LETTING_GO
+    assert not life.hang_up(HOLDER, 2.0)
