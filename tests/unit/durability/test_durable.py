@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from random import Random
 
@@ -151,9 +153,45 @@ def test_a_line_that_does_not_fit_is_refused_and_leaves_the_file_as_it_was(
         patch.setattr(durable, "calls", Full())
         with pytest.raises(OSError, match=os.strerror(number)):
             durable.append_line(path, '{"n": 2}')
-    assert lines(path) == ['{"n": 1}']
+    assert path.read_text() == '\n{"n": 1}\n'
     durable.append_line(path, '{"n": 3}')
     assert lines(path) == ['{"n": 1}', '{"n": 3}']
+
+
+def test_a_line_that_is_refused_is_not_there_though_all_of_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller makes no change, and nobody may undo one."""
+
+    class Failing(durable.Calls):
+        def fsync(self, descriptor: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path = tmp_path / "changes"
+    durable.append_line(path, '{"n": 1}')
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "calls", Failing())
+        with pytest.raises(OSError, match="Input/output error"):
+            durable.append_line(path, '{"n": 2}')
+    assert path.read_text() == '\n{"n": 1}\n'
+
+
+def test_a_line_is_appended_when_no_other_is_being_written(tmp_path: Path) -> None:
+    """A part of another's line would be taken for one that a crash left, and cut off."""
+    path = tmp_path / "changes"
+    durable.append_line(path, '{"n": 1}')
+    with path.open("ab") as file:
+        flock(file, LOCK_EX)
+        file.write(b'\n{"n": ')
+        file.flush()
+        other = threading.Thread(target=durable.append_line, args=(path, '{"n": 3}'), daemon=True)
+        other.start()
+        other.join(0.1)
+        assert other.is_alive()
+        file.write(b"2}\n")
+        file.flush()
+    other.join()
+    assert lines(path) == ['{"n": 1}', '{"n": 2}', '{"n": 3}']
 
 
 def test_a_replace_that_fails_leaves_what_was_there_and_no_temporary_file(

@@ -15,6 +15,7 @@ import pytest
 
 from freezeframe.contract.words import HoldKind, Step
 from workers import durable
+from workers.changes import read_lines
 from workers.claims import Claims, GuestClaimedError, StaleOrderError
 from workers.journal import (
     KEPT,
@@ -294,3 +295,46 @@ def test_of_two_files_of_which_one_cannot_be_read_the_other_is_read_once(tmp_pat
     record = journal.guest(GUEST).read()
     assert record.changes == (ClaimChange(guest_uuid=GUEST),)
     assert record.trouble == f"{paths[unreadable]} cannot be read: Is a directory"
+
+
+def test_what_is_no_capture_among_the_journals_is_left_alone(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.of(CAPTURE).end()
+    for name in ("lost+found", ".Trash", f"{CAPTURE}.bak"):
+        (tmp_path / "captures" / name).mkdir()
+    assert [one.capture_id for one in journal.all()] == [CAPTURE]
+    assert journal.unended() == []
+    journal.prune()
+    assert len(list((tmp_path / "captures").iterdir())) == 4
+
+
+LINE = ClaimChange(guest_uuid=GUEST).model_dump_json()
+
+
+@pytest.mark.case("S5")
+def test_a_whole_line_whose_newline_was_lost_is_a_change(tmp_path: Path) -> None:
+    """Its newline comes last, and the line was durable before the change was made."""
+    assert read_lines(LINE) == ([ClaimChange(guest_uuid=GUEST)], None)
+    assert read_lines(f"\n{LINE}\n\n{LINE}") == ([ClaimChange(guest_uuid=GUEST)] * 2, None)
+    assert read_lines(f"{LINE}\n{LINE[:-5]}") == ([ClaimChange(guest_uuid=GUEST)], None)
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (LINE.replace('"v":1', '"v":2'), "a newer version of freezeframe wrote it (format 2)"),
+        (LINE.replace('"v":1', '"v":1,"colour":1'), "claim.colour: Extra inputs are not permitted"),
+        (LINE.replace('"v":1', '"v":0'), "claim.v: Input should be 1"),
+        (LINE.replace('"v":1', '"v":"2"'), "claim.v: Input should be 1"),
+        ("[2]", "Input should be"),
+        (LINE[:-5], "it is damaged"),
+    ],
+)
+def test_why_a_line_is_not_understood_is_told(line: str, why: str) -> None:
+    changes, trouble = read_lines(f"{LINE}\n{line}\n{LINE}\n{LINE[:-9]}\n")
+    assert changes == [ClaimChange(guest_uuid=GUEST)] * 2
+    assert trouble is not None
+    assert trouble.startswith("line 2 is not understood: ")  # the first of two
+    assert why in trouble
+    assert ("newer" in trouble, "damaged" in trouble) == ("newer" in why, "damaged" in why)
