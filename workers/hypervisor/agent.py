@@ -14,20 +14,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import libvirt
 
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError, telling
 from workers.hypervisor.filesystem import Filesystem
-from workers.hypervisor.freeze_failure import FreezeFailedError, SlowFreezeError, answering
+from workers.hypervisor.freeze_failure import FreezeFailedError, answering, out_of_time
 
 FreezeStatus = Literal["thawed", "frozen"]
-
-#: Of the time that a freeze is given: an agent that does not answer at all is given up after 5 s, before its freeze is sent.
-#: [libvirt src/qemu/qemu_agent.c: qemuAgentGuestSync]
-_SLOW_SHARE: Final = 0.9
 
 
 def freeze_status(domain: Domain, timeout_s: int) -> FreezeStatus:
@@ -42,7 +38,7 @@ def freeze(domain: Domain, timeout_s: int, mountpoints: Sequence[str] = ()) -> i
     """Freeze the guest's filesystems, or only those at `mountpoints`, and return how many.
 
     Raises AgentError, after which the guest may be frozen all the same; FreezeFailedError if the agent answered with an error,
-    SlowFreezeError if it had not ended in time.
+    SlowFreezeError if it had not ended in time, LateFreezeError if libvirt said so late.
     """
     began = time.monotonic()
     try:
@@ -53,10 +49,10 @@ def freeze(domain: Domain, timeout_s: int, mountpoints: Sequence[str] = ()) -> i
     except FreezeFailedError:
         raise
     except AgentError as error:
-        seconds = time.monotonic() - began
-        if seconds < _SLOW_SHARE * timeout_s:
+        failure = out_of_time(domain.name, time.monotonic() - began, timeout_s, error)
+        if failure is error:
             raise
-        raise SlowFreezeError(domain.name, seconds) from error
+        raise failure from error
 
 
 def filesystems(domain: Domain, timeout_s: int) -> list[Filesystem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
@@ -13,6 +14,11 @@ from workers.hypervisor.errors import AgentError
 _AGENT_REFUSED = "unable to execute QEMU agent command"
 #: What the agent says if its hook ended with another status than 0. [qga/commands-posix.c, execute_fsfreeze_hook]
 _HOOK_FAILED = "fsfreeze hook"
+
+#: Of the time that a freeze is given: from there on it counts as slow.
+SLOW_SHARE: Final = 0.9
+#: Seconds by which libvirt may tell of a time-out late: a thread that is woken, and a busy host.
+LATE_S: Final = 2.0
 
 
 class FreezeFailedError(AgentError):
@@ -40,6 +46,36 @@ class SlowFreezeError(AgentError):
             "What takes that long is in the guest: its freeze hook, or much data to write.",
         )
         self.seconds = seconds
+
+
+class LateFreezeError(AgentError):
+    """The freeze had not ended in its time, and libvirt said so long after that: nothing is known of how long it takes."""
+
+    code = "late-freeze"
+    advice = (
+        "Look at the load of that host and at libvirtd's log, and try again. This says nothing of the guest: its next freeze "
+        "is tried as usual."
+    )
+
+    def __init__(self, guest: str, seconds: float, timeout_s: float) -> None:
+        super().__init__(
+            f"Freezing guest {guest} was to be given up after {timeout_s:g} s, and was after {seconds:.1f} s: libvirtd or the "
+            "host stood still meanwhile, or the agent was busy before."
+        )
+
+
+def out_of_time(guest: str, seconds: float, timeout_s: float, otherwise: AgentError) -> AgentError:
+    """Return what a freeze without an answer is told as, `seconds` after it was asked for.
+
+    An agent that does not answer at all is given up after 5 s, before its freeze is sent: that is `otherwise`. [libvirt
+    src/qemu/qemu_agent.c: qemuAgentGuestSync] libvirt's own clock ends a freeze in time; where it did not, the time is not the
+    guest's, which would be refused for days as too slow.
+    """
+    if seconds < SLOW_SHARE * timeout_s:
+        return otherwise
+    if seconds > timeout_s + LATE_S:
+        return LateFreezeError(guest, seconds, timeout_s)
+    return SlowFreezeError(guest, seconds)
 
 
 def refused(error: AgentError) -> bool:

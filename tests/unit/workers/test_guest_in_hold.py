@@ -272,6 +272,22 @@ def test_a_freeze_that_does_not_end_in_its_time_is_told_as_slow_with_its_time(
 
 
 @pytest.mark.case("G3")
+@pytest.mark.parametrize(
+    ("seconds", "code"), [(4.4, "agent"), (4.5, "slow-freeze"), (7.0, "slow-freeze"), (7.1, "late-freeze")]
+)
+def test_a_freeze_without_an_answer_is_held_against_the_guest_only_if_libvirt_was_in_time(
+    fake: HeldFake, monkeypatch: pytest.MonkeyPatch, seconds: float, code: str
+) -> None:
+    """A libvirtd was suspended for 8 s: the guest's own freeze took 1.5 s, and it was refused for a week."""
+    times = iter([100.0, 100.0 + seconds])
+    monkeypatch.setattr("workers.hypervisor.agent.time.monotonic", lambda: next(times))
+    fake.freeze_fails = no_answer()
+    with pytest.raises(AgentError) as caught:
+        agent.freeze(fake.domain(), 5)
+    assert caught.value.code == code
+
+
+@pytest.mark.case("G3")
 def test_an_agent_that_answers_nothing_is_told_as_missing(fake: HeldFake, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([100.0, 105.0])
     monkeypatch.setattr("workers.hypervisor.agent.time.monotonic", lambda: next(times))

@@ -34,7 +34,7 @@ from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
 from workers.hypervisor.fake_held_guest import HeldFake, agent_command, held_fake
-from workers.hypervisor.freeze_failure import SlowFreezeError
+from workers.hypervisor.freeze_failure import LateFreezeError, SlowFreezeError
 from workers.journal import BackupChange, CaptureJournal, HoldChange, Journal, LetGoChange
 from workers.pace import Paces
 from workers.qemu_process import QemuProcess
@@ -659,6 +659,19 @@ def test_a_freeze_that_did_not_end_in_time_is_told_and_remembered(site: Site, mo
     assert remembered is not None
     assert remembered.ms == HOLD_S * 1000
     assert site.hosts["host-a"].paces.too_slow(site.guests["host-a"][1].uuid) is None
+
+
+@pytest.mark.case("G3")
+def test_a_freeze_that_libvirt_told_of_too_late_is_not_remembered(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guest would be refused for a week because its host stood still for a moment."""
+
+    def late(fake: HeldFake) -> str:
+        raise LateFreezeError(fake.label, HOLD_S + 5.0, HOLD_S)
+
+    monkeypatch.setattr(HeldFake, "_freeze", late)
+    a, _ = results(site.hold(hold=FREEZE))
+    assert {one.fault.code for one in a.guest_faults} == {"late-freeze"}
+    assert all(site.hosts["host-a"].paces.too_slow(fake.uuid) is None for fake in site.guests["host-a"])
 
 
 def test_a_disk_that_is_full_after_the_hold_costs_no_proof(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
