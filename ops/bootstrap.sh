@@ -15,6 +15,7 @@ packages=(
   redis-server                                                      # our own, private one is started from this binary
   busybox-static cpio e2fsprogs iproute2 util-linux                 # the lab's guests and its namespaces
   mmdebstrap                                                        # a Debian of another release, to install on
+  python3-yaml                                                      # the tests read compose.yaml
 )
 
 say() { printf '%s\n' "$*" >&2; }

@@ -1,7 +1,7 @@
 """A Docker daemon of our own, with all that it has in one directory; and Compose, from the Debian that has it.
 
-The machine's own daemon, if there is one, is not asked. A daemon may be a lab host's: in its PID, network and name spaces a
-container that asks for the host's processes and name gets those of the lab host. It sees the machine's files.
+The machine's own daemon, if there is one, is not asked. A daemon may be a lab host's: in its namespaces a container that asks
+for the host's processes, name, network and directories gets those of the lab host.
 """
 
 from __future__ import annotations
@@ -23,6 +23,24 @@ from ops.lab.waiting import tail, wait_for
 _START_S = 120.0
 #: Debian 12 has Compose 1 only, which does not know `include`, profiles of services that others need, and `--wait`.
 COMPOSE_RELEASE, COMPOSE_PACKAGES = "trixie", ("docker-compose",)
+
+
+#: A lab host's /sys is its own, and has no control groups. In a mount namespace that others see nothing of, and in which mounts
+#: are shared, as systemd makes them: Docker hands on later mounts from such ones only.
+_WITH_CONTROL_GROUPS = """
+if [ "$(cut -d: -f1,2 /proc/self/cgroup)" = 0: ]; then
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+else
+    mount -t tmpfs tmpfs /sys/fs/cgroup
+    for controllers in $(cut -d: -f2 /proc/self/cgroup); do
+        place=/sys/fs/cgroup/${controllers#name=}
+        mkdir "$place"
+        case $controllers in name=*) controllers=none,$controllers ;; esac
+        mount -t cgroup -o "$controllers" cgroup "$place"
+    done
+fi
+exec "$@"
+"""
 
 
 class DockerError(RuntimeError):
@@ -76,9 +94,8 @@ class Docker:
             return ["unshare", "--mount", *daemon, "--bridge=none", "--iptables=false", "--ip-forward=false"]
         if self.host is None:
             return ["unshare", "--mount", "--net", "sh", "-c", f"ip link set lo up && exec {shlex.join(daemon)}"]
-        # and with a /proc of the PID namespace that it is in
-        spaces = ["nsenter", "--target", str(self.host.init_pid), "--pid", "--net", "--uts", "--ipc", "--"]
-        return [*spaces, "unshare", "--mount", "sh", "-c", f"mount -t proc proc /proc && exec {shlex.join(daemon)}"]
+        shared = ["unshare", "--mount", "--propagation", "shared"]
+        return self.host.inside([*shared, "sh", "-ec", _WITH_CONTROL_GROUPS, "sh", *daemon])
 
     def _end(self) -> None:
         """End every container, then the daemon, and wait for it."""
@@ -106,10 +123,17 @@ class Docker:
             raise DockerError(f"dockerd ended with {self._daemon.returncode}; {tail(self._log)}")
         return self.socket.exists() and bool(self.run("version", check=False))
 
+    @property
+    def _env(self) -> dict[str, str]:
+        return {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.directory)}
+
+    def spawn(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a docker command, whose output is to be read from it."""
+        return subprocess.Popen(["docker", *arguments], env=self._env, stdout=subprocess.PIPE, text=True)
+
     def run(self, *arguments: str, check: bool = True) -> str:
         """Run a docker command; its output. Raises DockerError."""
-        env = {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.directory)}
-        done = subprocess.run(["docker", *arguments], env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(["docker", *arguments], env=self._env, capture_output=True, text=True, check=False)
         if done.returncode and check:
             raise DockerError(f"docker {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-4000:]}")
         return "" if done.returncode else done.stdout
@@ -135,6 +159,10 @@ class Compose:
     tree: Tree
     project: Path
     settings: Mapping[str, str]
+
+    def container(self, service: str) -> str:
+        """Return the name of a service's container."""
+        return f"{self.project.name}-{service}-1"
 
     def __call__(self, *arguments: str) -> str:
         """Run a command of Compose; its output. Raises DebianError."""
