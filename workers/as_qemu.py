@@ -1,15 +1,14 @@
-"""Try, as the user of a guest's QEMU and in its mount namespace, what that QEMU will do in a hold. Run by its path, as a child.
+"""Try, as the user of a guest's QEMU and in its file systems, what that QEMU will do in a hold. Run by its path, as a child.
 
 It reads one JSON object from standard input and writes one to standard output. It starts as root, like the worker, and gives
 that up before it tries anything: Python, which it runs on, need not be readable for QEMU's user. Standard library only.
 
-    {"uid", "gid", "groups"}, and any of {"pid", "directories": [path, …], "files": [[path, device, inode], …], "socket"}
+    {"uid", "gid", "groups"}, and any of {"pid", "socket"} and of {"directories", "files"}: [[path, device, inode], …]
     {"faults": [{"path", "at", "number", "why"}, …]}        `at`: the first on the way to `path` that stops this user
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -19,8 +18,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-_CLONE_NEWNS = 0x00020000  # [linux/sched.h]
 
 Fault = dict[str, Any]
 
@@ -33,17 +30,15 @@ def run(order: Mapping[str, Any], timeout_s: float) -> subprocess.CompletedProce
     )
 
 
-def enter_mounts(pid: int) -> None:
-    """See what QEMU sees: a file system that was mounted after the guest's start may be missing there. [setns(2)]"""
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if libc.setns(descriptor, _CLONE_NEWNS):
-            number = ctypes.get_errno()
-            if number != errno.EPERM:  # the root of a container may not, and then tries its own view
-                raise OSError(number, os.strerror(number))
-    finally:
-        os.close(descriptor)
+def enter_root(pid: int) -> None:
+    """See the file systems that QEMU sees: it may have a mount namespace of its own, and a container has one for sure.
+
+    By its root directory, because setns(2) takes CAP_SYS_ADMIN, which a container should not have. Only root's libvirt gives
+    QEMU a mount namespace, so a worker that is not root sees the same as QEMU. [proc(5): root; libvirt qemu_conf.c]
+    """
+    if os.geteuid() == 0:
+        os.chroot(f"/proc/{pid}/root")
+        os.chdir("/")
 
 
 def become(uid: int, gid: int, groups: list[int]) -> None:
@@ -80,17 +75,22 @@ def try_file(path: str, device: int, inode: int) -> list[Fault]:
         found = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    same = (found.st_dev, found.st_ino) == (device, inode)
-    return [] if same else [{"path": path, "at": path, "number": errno.ESTALE, "why": "QEMU sees another file there"}]
+    return compared(path, found, (device, inode))
 
 
-def try_directory(path: str) -> list[Fault]:
+def try_directory(path: str, device: int, inode: int) -> list[Fault]:
     """Pass through it, without looking into it."""
     try:
-        os.stat(f"{path}/.")  # noqa: PTH116  a Path would leave out the dot, which is what asks for passage
+        found = os.stat(f"{path}/.")  # noqa: PTH116  a Path would leave out the dot, which is what asks for passage
     except OSError as error:
         return [fault(path, error)]
-    return []
+    return compared(path, found, (device, inode))
+
+
+def compared(path: str, found: os.stat_result, wanted: tuple[int, int]) -> list[Fault]:
+    if (found.st_dev, found.st_ino) == wanted:
+        return []
+    return [{"path": path, "at": path, "number": errno.ESTALE, "why": "QEMU sees another file there"}]
 
 
 def try_socket(path: str) -> list[Fault]:
@@ -108,9 +108,9 @@ def try_socket(path: str) -> list[Fault]:
 def main() -> None:
     order = json.load(sys.stdin)
     if "pid" in order:
-        enter_mounts(order["pid"])
+        enter_root(order["pid"])
     become(order["uid"], order["gid"], order["groups"])
-    faults = [one for path in order.get("directories", ()) for one in try_directory(path)]
+    faults = [one for path in order.get("directories", ()) for one in try_directory(*path)]
     faults += [one for file in order.get("files", ()) for one in try_file(*file)]
     faults += try_socket(order["socket"]) if "socket" in order else []
     json.dump({"faults": faults}, sys.stdout)

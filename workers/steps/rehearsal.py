@@ -1,6 +1,6 @@
 """The rehearsal that ends a guest's prepare: what its QEMU will do in the hold is tried before, by a process of QEMU's user.
 
-    scratch file    opened for reading and writing, by its path, in QEMU's mount namespace
+    scratch file    opened for reading and writing, by its path, from QEMU's root directory
     export socket   bound in the directory that libvirt made for the guest, under the name that the hold will use
 
 libvirt gives a scratch file to QEMU's user in the hold, but no directory above it, and nothing where `dynamic_ownership` is off
@@ -55,7 +55,10 @@ class RehearsalFailedError(RefusedError):
     """The rehearsal itself could not be held."""
 
     code = "rehearsal-failed"
-    advice = "Run the host's worker as root: it must become QEMU's user to try what that user may do."
+    advice = (
+        "Run the host's worker as root; in a container, with the host's PID namespace and the capabilities that compose.yaml "
+        "gives it. It must see what QEMU sees, and become QEMU's user."
+    )
 
 
 def rehearse(host: Host, capture_id: str, qemu: QemuProcess, scratch: Sequence[Path]) -> None:
@@ -106,8 +109,10 @@ def scratch_refusal(guest: str, uid: int, fault: Mapping[str, Any], refused: OSE
     told = f"QEMU of guest {guest} (user {uid}) cannot use its scratch file {path}: {why}"
     if number in {errno.ENOENT, errno.ESTALE}:
         return ScratchUnreachableError(
-            f"{told}, although it is there: QEMU's mount namespace is older than the file system at {at}.",
-            advice=f"Start the guest again now that it is mounted, or {_ELSEWHERE}.",
+            f"{told}, although it is there for this worker: QEMU's mount namespace is older than the file system at {at}, or "
+            "the worker is in a container in which another directory is there.",
+            advice=f"Start the guest again now that it is mounted, or {_ELSEWHERE}. Give a container the scratch directory at "
+            "the path that it has on the host.",
         )
     if at != path:
         return ScratchUnreachableError(

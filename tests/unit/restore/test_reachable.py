@@ -7,7 +7,8 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from ops.lab.profile import QEMU_USER
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.loan import Loan
+from workers.restore import reachable
 from workers.restore.reachable import TargetUnreachableError, check_reachable
 from workers.restore.room import make_directory
 
@@ -68,6 +70,60 @@ def test_the_directory_above_what_is_not_there_counts(place: Path, user: tuple[i
     place.chmod(0o700)
     with pytest.raises(TargetUnreachableError, match=str(place)):
         check_reachable(place / "not" / "there", user)
+
+
+@pytest.fixture
+def first(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Start a process that sees other file systems, in place of process 1."""
+    with ExitStack() as running:
+
+        def start(script: str) -> None:
+            words = ["unshare", "--mount", "sh", "-ec", f"{script}\necho started; exec cat"]
+            process = running.enter_context(
+                subprocess.Popen(words, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            assert process.stdout is not None
+            assert process.stdout.readline() == "started\n"
+            monkeypatch.setattr(reachable, "_FIRST_PROCESS", process.pid)
+
+        yield start
+
+
+@pytest.mark.case("G10")
+@pytest.mark.parametrize("wanted", ["own", "own/not/there"])
+@pytest.mark.parametrize(
+    "script", ["mount --bind {place}/other {place}/own", "mount -t tmpfs -o mode=0711 freezeframe-test {place}"]
+)
+def test_a_directory_of_a_container_that_the_host_does_not_have_is_refused(
+    place: Path, user: tuple[int, int], first: Callable[[str], None], script: str, wanted: str
+) -> None:
+    """The guest would be defined upon disks that go with the container."""
+    for name in ("own", "other"):
+        (place / name).mkdir(0o711)
+        (place / name).chmod(0o711)
+    check_reachable(place / wanted, user)
+    first(script.format(place=place))
+    with pytest.raises(TargetUnreachableError, match=rf"for the host, {place}(/own)? is not the directory") as told:
+        check_reachable(place / wanted, user)
+    assert "from the host, at the same path" in told.value.hint
+
+
+@pytest.mark.case("G10")
+def test_a_directory_that_a_container_has_from_the_host_is_reached(
+    place: Path, user: tuple[int, int], first: Callable[[str], None]
+) -> None:
+    first("true")
+    check_reachable(place, user)
+
+
+def test_where_the_first_process_cannot_be_looked_at_the_own_view_counts(
+    place: Path, user: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reachable, "_FIRST_PROCESS", 0)  # there is none
+    check_reachable(place, user)
+    place.chmod(0o700)
+    with pytest.raises(TargetUnreachableError, match="cannot pass through"):
+        check_reachable(place, user)
 
 
 def test_where_libvirt_names_no_user_nothing_is_claimed(place: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ops.lab.profile import QEMU_USER
 from ops.qemu_export import FakeGuest, running
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 UUID = "0198c0de-0000-7000-8000-000000000001"
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+_COMPOSE = Path(__file__).parents[3] / "compose.yaml"
 
 
 @pytest.fixture
@@ -191,6 +194,74 @@ def test_a_file_system_that_was_mounted_after_the_guests_start_is_told_as_such(
             tried(host, path)
     finally:
         subprocess.run(["umount", str(place / hides)], check=True)
+
+
+@pytest.fixture
+def contained(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let the child have the capabilities that compose.yaml gives a worker, and no others; or without one of them."""
+
+    def limit(without: str = "") -> None:
+        added = set(yaml.safe_load(_COMPOSE.read_text())["services"]["control"]["cap_add"]) - {without}
+        bounds = ",".join(["-all", *(f"+{name.lower()}" for name in sorted(added))])
+        launcher = place / "python"
+        launcher.write_text(f'#!/bin/sh\nexec setpriv --bounding-set={bounds} -- {sys.executable} "$@"\n')
+        launcher.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(launcher))
+
+    return limit
+
+
+@pytest.mark.case("G1", "G10")
+def test_a_workers_container_may_do_what_the_rehearsal_takes(
+    host: Host, start: Callable[..., None], scratch: Path, contained: Callable[..., None]
+) -> None:
+    start("unshare", "--mount")
+    contained()
+    tried(host, scratch)
+
+
+@pytest.mark.case("G1", "G10")
+def test_a_scratch_directory_that_is_another_one_for_qemu_is_refused(
+    host: Host, start: Callable[..., None], scratch: Path, place: Path, contained: Callable[..., None]
+) -> None:
+    """As in a container that has it at another path than the host: QEMU would open what is not there, in the hold."""
+    (place / "other").mkdir()
+    elsewhere = f'mount --bind {place}/other {host.settings.scratch_dir} && exec "$@"'
+    start("unshare", "--mount", "sh", "-c", elsewhere, "sh")
+    contained()
+    with pytest.raises(ScratchUnreachableError, match="in a container in which another directory is there") as told:
+        tried(host, scratch)
+    assert "at the path that it has on the host" in told.value.hint
+
+
+@pytest.mark.case("G1", "G10")
+def test_an_equal_name_on_another_file_system_is_refused(
+    host: Host, start: Callable[..., None], scratch: Path, place: Path, contained: Callable[..., None]
+) -> None:
+    """QEMU could open that file, and the reader would wait for what it writes there."""
+    other = place / "other" / CAPTURE / scratch.name
+    durable.make_directory(other.parent, durable.PASSABLE)
+    (place / "other").chmod(durable.PASSABLE)
+    other.touch()
+    other.chmod(0o666)
+    start(
+        "unshare", "--mount", "sh", "-c", f'mount --bind {place}/other {host.settings.scratch_dir} && exec "$@"', "sh"
+    )
+    contained()
+    with pytest.raises(ScratchUnreachableError, match="QEMU sees another file there"):
+        tried(host, scratch)
+
+
+@pytest.mark.case("G1", "G10")
+@pytest.mark.parametrize("missing", ["SYS_CHROOT", "SYS_PTRACE", "SETUID", "SETGID"])
+def test_a_container_that_may_not_look_for_qemu_is_refused_and_not_taken_for_the_host(
+    host: Host, start: Callable[..., None], scratch: Path, contained: Callable[..., None], missing: str
+) -> None:
+    start("unshare", "--mount")
+    contained(missing)
+    with pytest.raises(RehearsalFailedError, match=r"Operation not permitted|Permission denied") as told:
+        tried(host, scratch)
+    assert "compose.yaml" in told.value.hint
 
 
 def test_a_child_that_does_not_end_is_given_up(
