@@ -20,6 +20,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(LongAccount())
 
 
+@pytest.hookimpl(tryfirst=True)  # before a lab is made for it
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a test that needs the machine for itself and shares it with others of the same run."""
+    if hasattr(item.config, "workerinput") and any(item.get_closest_marker(name) for name in ("lab", "install")):
+        pytest.fail("runs alone on its machine: leave out --numprocesses", pytrace=False)
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis on a Unix socket; its URL. It dies with the session."""
