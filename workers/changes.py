@@ -33,10 +33,11 @@ class ClaimChange(_GuestChange):
 
 
 class ScratchChange(_GuestChange):
-    """A scratch file was made."""
+    """A scratch file was made, and if it is encrypted its passphrase was given to libvirt."""
 
     change: Literal["scratch"] = "scratch"
     path: Path
+    secret: str | None = None  # the UUID by which libvirt knows the passphrase
 
 
 class ReservationChange(_GuestChange):

@@ -85,7 +85,8 @@ def capture(
         list[str] | None,
         typer.Option(
             metavar="GUEST:TARGET",
-            help="Capture this disk, which QEMU decrypts, as plain text, as in db1:vdb; may be repeated.",
+            help="Agree that this disk, which QEMU decrypts, lies as plain text in a repository that is not encrypted, "
+            "as in db1:vdb; may be repeated.",
         ),
     ] = None,
     limit_rate: Annotated[

@@ -31,6 +31,7 @@ class PreparedDisk(Shape):
     identity: DiskIdentity | None = None  # None: it could not be told which disk this is
     size_bytes: int
     readonly: bool = False  # the guest cannot write to it
+    scratch_secret: str | None = None  # of an encrypted scratch file: the UUID of its passphrase in the host's libvirt
     kind: CaptureKind
     full_reason: str | None = None  # why it is full although an incremental was wished for
     parent_capture_id: CaptureId | None = None

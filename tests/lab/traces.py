@@ -24,6 +24,8 @@ def traces(system: System) -> list[str]:
         found += [f"{host.name}: lease {path.name}" for path in (directory / "state" / "leases").iterdir()]
         found += [f"{host.name}: open journal {path.name}" for path in _open_journals(directory)]
         found += [f"{host.name}: scratch {path.name}" for path in (directory / "scratch").iterdir()]
+        secrets = (secret.XMLDesc() for secret in host.connection().listAllSecrets())
+        found += [f"{host.name}: passphrase {xml}" for xml in secrets if "freezeframe" in xml]
         sockets = (host.root / "var/lib/libvirt/qemu").glob("domain-*/*.sock")
         found += [f"{host.name}: socket {path}" for path in sockets if path.name != "monitor.sock"]
     return found

@@ -49,12 +49,18 @@ def _hindrance(disk: DomainDisk) -> str | None:
 
 
 def choose_disks(
-    guest: str, disks: Sequence[DomainDisk], skip: Sequence[str], decrypt: Sequence[str] = ()
+    guest: str,
+    disks: Sequence[DomainDisk],
+    skip: Sequence[str],
+    decrypt: Sequence[str] = (),
+    *,
+    repository_encrypted: bool = False,
 ) -> tuple[list[DomainDisk], list[SkippedDisk]]:
     """Return the disks that are captured, and those that are left out with the reason.
 
     Raises DiskNotCapturableError for a disk with data of the guest's own that cannot be captured and that the caller has not
-    agreed to leave out, DiskEncryptedError for an encrypted one that is not in `decrypt`.
+    agreed to leave out, DiskEncryptedError for an encrypted one that is not in `decrypt` and would lie in the repository as
+    plain text.
     """
     _check_known(guest, disks, skip, "leave out")
     _check_known(guest, disks, decrypt, "capture decrypted")
@@ -64,7 +70,9 @@ def choose_disks(
         if disk.target in skip:
             skipped.append(SkippedDisk(target=disk.target, reason="the caller left it out"))
         elif found is None:
-            if (refusal := encryption_refusal(guest, disk, decrypt)) is not None:
+            if (
+                refusal := encryption_refusal(guest, disk, decrypt, repository_encrypted=repository_encrypted)
+            ) is not None:
                 raise refusal
             taken.append(disk)
         elif found.harmless:

@@ -29,11 +29,15 @@ NUDGE_AFTER_S = 0.5
 
 @dataclass(frozen=True)
 class BackupDisk:
-    """One disk of a backup; `incremental` names the checkpoint since which changes are wanted."""
+    """One disk of a backup; `incremental` names the checkpoint since which changes are wanted.
+
+    `secret` is the UUID of the passphrase of an encrypted scratch file.
+    """
 
     target: str
     scratch: Path
     incremental: str | None = None
+    secret: str | None = None
 
 
 def bitmap_name(target: str) -> str:
@@ -55,7 +59,10 @@ def backup_xml(socket: Path, disks: Sequence[BackupDisk], left_out: Sequence[str
         else:
             element.set("backupmode", "full")
         etree.SubElement(element, "driver", type="qcow2")
-        etree.SubElement(element, "scratch", file=str(disk.scratch))
+        scratch = etree.SubElement(element, "scratch", file=str(disk.scratch))
+        if disk.secret:
+            encryption = etree.SubElement(scratch, "encryption", format="luks")
+            etree.SubElement(encryption, "secret", type="passphrase", uuid=disk.secret)
     for target in left_out:
         etree.SubElement(listing, "disk", name=target, backup="no")
     return text(root)

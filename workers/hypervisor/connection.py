@@ -21,10 +21,11 @@ from collections import deque
 from typing import Any
 
 import libvirt
+from lxml import etree
 
-from workers.hypervisor.disk import parse
+from workers.hypervisor.disk import parse, text
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import telling
+from workers.hypervisor.errors import HypervisorError, telling
 from workers.hypervisor.loan import Loan
 from workers.hypervisor.schema import set_up_types
 
@@ -37,6 +38,10 @@ IDLE = 64
 
 #: As libvirt writes it in its capabilities: numbers, marked as such. [security_dac.c, virSecurityDACGetBaseLabel]
 _DAC_LABEL = re.compile(r"\+?(?P<user>\d+):\+?(?P<group>\d+)")
+
+
+#: What libvirt answers where there is no such passphrase, and where it keeps none at all.
+_NO_SECRET = frozenset({libvirt.VIR_ERR_NO_SECRET, libvirt.VIR_ERR_NO_SUPPORT})
 
 
 class Hypervisor:
@@ -94,6 +99,25 @@ class Hypervisor:
         loan = self.lend()
         with telling("defining the guest"):
             return Domain(loan.connection.defineXMLFlags(domain_xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE), loan)
+
+    def keep_secret(self, secret_id: str, value: bytes, purpose: str) -> None:
+        """Give libvirt a passphrase for QEMU, in its memory alone: it gives it to nobody else, and loses it when it ends."""
+        loan = self.lend()
+        root = etree.Element("secret", ephemeral="yes", private="yes")
+        etree.SubElement(root, "uuid").text = secret_id
+        etree.SubElement(root, "description").text = purpose
+        with telling(f"giving libvirt a passphrase: {purpose}"):
+            loan.connection.secretDefineXML(text(root)).setValue(value)
+
+    def forget_secret(self, secret_id: str) -> None:
+        """Take a passphrase from libvirt; it may be gone already."""
+        loan = self.lend()
+        try:
+            with telling(f"taking passphrase {secret_id} from libvirt"):
+                loan.connection.secretLookupByUUIDString(secret_id).undefine()
+        except HypervisorError as error:
+            if error.libvirt_code not in _NO_SECRET:
+                raise
 
     def qemu_user(self) -> tuple[int, int] | None:
         """Return the user and group of QEMUs whose guests' definitions name none; None if libvirt does not tell."""

@@ -1,11 +1,18 @@
-"""Scratch files, made in prepare so that the hold need not."""
+"""Scratch files, made in prepare so that the hold need not.
+
+What a guest overwrites goes there as the guest wrote it, so the scratch file of a disk that QEMU decrypts is encrypted itself:
+with a passphrase made for this one file, which libvirt has in its memory until the release, and nobody else has.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid5
 
 from freezeframe.contract.result import PreparedDisk
 from workers import durable
@@ -14,6 +21,19 @@ from workers.hypervisor.domain import Domain
 from workers.journal import CaptureJournal, ReservationChange, ScratchChange
 from workers.scratch import account
 from workers.scratch.errors import ScratchSpaceError
+
+#: Seconds for qemu-img, which takes tens of milliseconds; for an encrypted file some seconds on a busy machine.
+CREATE_S: Final = 60
+#: Milliseconds that opening the file takes QEMU, which it does in the hold. A passphrase of 256 random bits is not found by
+#: trying, however little work each try is.
+LUKS_ITERATE_MS: Final = 10
+LUKS_TRIES: Final = 20
+_NOT_MEASURED: Final = "accurate CPU usage"
+
+
+def scratch_secret(capture_id: str, guest_uuid: str, target: str) -> str:
+    """Return the UUID by which libvirt knows the passphrase of a disk's scratch file: the same whoever asks."""
+    return str(uuid5(UUID(guest_uuid), f"{capture_id}.{target}"))
 
 
 def make_files(host: Host, journal: CaptureJournal, domain: Domain, disks: Sequence[PreparedDisk]) -> None:
@@ -35,12 +55,52 @@ def make_files(host: Host, journal: CaptureJournal, domain: Domain, disks: Seque
 def _make_file(host: Host, journal: CaptureJournal, domain: Domain, disk: PreparedDisk) -> None:
     path = host.scratch_file(journal.capture_id, domain.uuid, disk.target)
     durable.make_directory(path.parent, durable.PASSABLE)
-    journal.record(ScratchChange(guest_uuid=domain.uuid, path=path))
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", os.fspath(path), str(disk.size_bytes)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    journal.record(ScratchChange(guest_uuid=domain.uuid, path=path, secret=disk.scratch_secret))
+    if disk.scratch_secret:
+        passphrase = secrets.token_hex(32).encode()
+        purpose = f"freezeframe: scratch file of guest {domain.name}, disk {disk.target}, capture {journal.capture_id}"
+        host.hypervisor.keep_secret(disk.scratch_secret, passphrase, purpose)
+        done = create_encrypted(path, disk.size_bytes, passphrase)
+    else:
+        done = _create(path, disk.size_bytes)
     if done.returncode:
         raise ScratchSpaceError(
             f"The scratch file for disk {disk.target} of guest {domain.name} cannot be made: {done.stderr.strip()}",
             advice="Look at the file system of FREEZEFRAME_SCRATCH_DIR.",
         )
     path.chmod(0o600)  # others pass through the directories, and libvirt gives the file to QEMU's user
+
+
+def _create(
+    path: Path, size_bytes: int, *options: str, descriptors: Sequence[int] = ()
+) -> subprocess.CompletedProcess[str]:
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", *options, os.fspath(path), str(size_bytes)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=CREATE_S, check=False, pass_fds=tuple(descriptors)
+    )
+
+
+def create_encrypted(path: Path, size_bytes: int, passphrase: bytes) -> subprocess.CompletedProcess[str]:
+    """Make a file that is encrypted inside of its qcow2 format. The passphrase goes through a pipe.
+
+    qemu-img measures how fast this machine derives a key, by the CPU time that the kernel has counted for it; where the kernel
+    counts by ticks that can be nothing, and qemu-img gives up within milliseconds. Then it is asked again, LUKS_TRIES times at
+    most. [QEMU crypto/pbkdf.c, qcrypto_pbkdf2_count_iters]
+    """
+    for _ in range(LUKS_TRIES - 1):
+        done = _try_encrypted(path, size_bytes, passphrase)
+        if not done.returncode or _NOT_MEASURED not in done.stderr:
+            return done
+    return _try_encrypted(path, size_bytes, passphrase)
+
+
+def _try_encrypted(path: Path, size_bytes: int, passphrase: bytes) -> subprocess.CompletedProcess[str]:
+    read, write = os.pipe()
+    try:
+        with os.fdopen(write, "wb") as pipe:
+            pipe.write(passphrase)  # shorter than what a pipe holds
+        luks = f"encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time={LUKS_ITERATE_MS}"
+        key = f"secret,id=key,file=/dev/fd/{read}"
+        return _create(path, size_bytes, "-o", luks, "--object", key, descriptors=[read])
+    finally:
+        os.close(read)

@@ -138,7 +138,10 @@ def _ready_guest(host: Host, order: HoldOrder, guest: PreparedGuest, hold: Guest
     socket.unlink(missing_ok=True)
     disks = [
         backup.BackupDisk(
-            disk.target, host.scratch_file(order.capture_id, guest.guest_uuid, disk.target), disk.parent_checkpoint
+            disk.target,
+            host.scratch_file(order.capture_id, guest.guest_uuid, disk.target),
+            disk.parent_checkpoint,
+            disk.scratch_secret,
         )
         for disk in guest.disks
     ]

@@ -36,7 +36,7 @@ from workers.hypervisor.freeze_failure import refused
 from workers.hypervisor.image import header_of
 from workers.identity.read import Unknown, read_identities
 from workers.journal import CaptureJournal, ClaimChange
-from workers.scratch.files import make_files
+from workers.scratch.files import make_files, scratch_secret
 from workers.steps import refusal
 from workers.steps.claimed import claim
 from workers.steps.parents import choose_parent, full_reason
@@ -102,7 +102,10 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     domain = host.hypervisor.domain(plan.guest_uuid)
     _check_state(domain, plan.hold.kind)
     live_xml = domain.live_xml()
-    taken, skipped = fitness.choose_disks(domain.name, disks_of(live_xml), plan.skip, plan.decrypt)
+    encrypted = host.repository_key.expected  # where a key is configured, a repository that is not encrypted is refused
+    taken, skipped = fitness.choose_disks(
+        domain.name, disks_of(live_xml), plan.skip, plan.decrypt, repository_encrypted=encrypted
+    )
     _check_block_jobs(domain, taken)
     still = fitness.Stillness()
     if plan.hold.kind.freezes:
@@ -127,7 +130,10 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
         skipped=tuple(skipped),
         moving_disks=tuple(disk.target for disk in still.moving),
         filesystems=still.filesystems,
-        warnings=(*still.warnings(domain.name), *fitness.plain_text_warnings(domain.name, taken)),
+        warnings=(
+            *still.warnings(domain.name),
+            *fitness.plain_text_warnings(domain.name, taken, repository_encrypted=encrypted),
+        ),
     )
 
 
@@ -211,6 +217,7 @@ def _prepare_disk(
         identity=None if isinstance(identity, Unknown) else identity,
         size_bytes=size_bytes,
         readonly=disk.readonly,
+        scratch_secret=scratch_secret(order.capture_id, domain.uuid, disk.target) if disk.encryption else None,
         kind=CaptureKind.INCREMENTAL if proven else CaptureKind.FULL,
         full_reason=reason,
         parent_capture_id=proven.capture_id if proven else None,

@@ -141,6 +141,8 @@ def _undo_on_host(
                 settle_gone(changes, sealed=sealed)
     for change in changes:
         if isinstance(change, ScratchChange):
+            if change.secret:
+                host.hypervisor.forget_secret(change.secret)
             change.path.unlink(missing_ok=True)
         if isinstance(change, BackupChange):
             change.socket.unlink(missing_ok=True)

@@ -89,10 +89,21 @@ def test_an_encrypted_disk_is_refused_unless_its_plain_text_is_agreed_to(encrypt
     assert f"--skip-disk {choice}" in caught.value.hint
     taken, _ = choose_disks("old db", disks, [], ["vde"])
     assert "vde" in {one.target for one in taken}
-    (warning,) = plain_text_warnings("old db", taken)
+    (warning,) = plain_text_warnings("old db", taken, repository_encrypted=False)
     assert "Disk vde of guest old db" in warning
+    assert warning.endswith("as agreed.")
     _, skipped = choose_disks("old db", disks, ["vde"])
     assert "vde" in {one.target for one in skipped}
+
+
+@pytest.mark.case("P3")
+def test_into_an_encrypted_repository_an_encrypted_disk_needs_no_agreement() -> None:
+    source = "<source file='/l'><encryption format='luks'/></source>"
+    disk = f"<disk type='file' device='disk'><driver type='raw'/>{source}<target dev='vde'/></disk>"
+    taken, _ = choose_disks("db1", disks_of(DOMAIN.format(disk)), [], repository_encrypted=True)
+    assert "vde" in {one.target for one in taken}
+    (warning,) = plain_text_warnings("db1", taken, repository_encrypted=True)
+    assert warning.endswith("into a repository that is encrypted itself.")
 
 
 @pytest.mark.case("P3")
@@ -143,6 +154,19 @@ def test_every_disk_is_listed_in_a_backup_and_in_a_checkpoint() -> None:
     checkpoint = parse(checkpoint_xml("cp1", ["vda"], ["vdb", "sda"]))
     modes = {disk.get("name"): disk.get("checkpoint") for disk in checkpoint.iterfind("disks/disk")}
     assert modes == {"vda": "bitmap", "vdb": "no", "sda": "no"}
+
+
+@pytest.mark.case("P3")
+def test_only_an_encrypted_scratch_file_has_its_passphrase_named_in_the_backup() -> None:
+    key = "00000000-0000-4000-8000-00000000000c"
+    disks = [BackupDisk("vda", Path("/s/a")), BackupDisk("vdb", Path("/s/b"), secret=key)]
+    root = parse(backup_xml(Path("/run/x.sock"), disks, []))
+    plain, encrypted = root.iterfind("disks/disk/scratch")
+    assert list(plain) == []
+    (encryption,) = encrypted
+    (secret,) = encryption
+    assert (encryption.tag, encryption.get("format")) == ("encryption", "luks")
+    assert (secret.get("type"), secret.get("uuid")) == ("passphrase", key)
 
 
 @pytest.mark.case("I1")

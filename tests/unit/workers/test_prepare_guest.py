@@ -11,6 +11,7 @@ from typing import Any
 import libvirt_qemu
 import pytest
 
+from freezeframe.access import ConfiguredKey
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.order import PrepareOrder
 from freezeframe.contract.plan import GuestPlan
@@ -177,7 +178,11 @@ def test_trouble_with_one_guest_is_that_guest_s_fault_and_no_other_s(
 
 
 @pytest.mark.case("P3")
-def test_an_encrypted_disk_is_refused_in_prepare_unless_it_was_agreed_to(prepared: Prepare) -> None:
+def test_an_encrypted_disk_is_refused_in_prepare_unless_it_was_agreed_to(
+    prepared: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr(Hypervisor, "keep_secret", lambda _self, secret_id, _value, _purpose: kept.append(secret_id))
     luks = "<disk type='file' device='disk'><source file='/l'><encryption format='luks'/></source><target dev='vde'/></disk>"
     guest = FakeGuest(domain_xml(disk_xml("vda", "/a"), luks), filesystems=[["/", "vda1", "ext4", ["vda", "vde"]]])
     fault = prepared(guest).fault
@@ -187,6 +192,22 @@ def test_an_encrypted_disk_is_refused_in_prepare_unless_it_was_agreed_to(prepare
     made = prepared(guest, decrypt=("vde",))
     assert made.fault is None
     assert made.warnings == ("Disk vde of guest alpha is encrypted (luks) and was captured decrypted, as agreed.",)
+    assert [disk.scratch_secret for disk in made.disks] == [None, *kept]
+    assert len(kept) == 1
+
+
+@pytest.mark.case("P3")
+def test_into_an_encrypted_repository_an_encrypted_disk_goes_without_a_question(
+    prepared: Prepare, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hypervisor, "keep_secret", lambda *_: None)
+    object.__setattr__(host, "repository_key", ConfiguredKey(key_file=Path("/etc/freezeframe/key")))
+    luks = "<disk type='file' device='disk'><source file='/l'><encryption format='luks'/></source><target dev='vda'/></disk>"
+    made = prepared(FakeGuest(domain_xml(luks), filesystems=[ROOT]))
+    assert made.fault is None
+    assert made.warnings == (
+        "Disk vda of guest alpha is encrypted (luks) and was captured decrypted, into a repository that is encrypted itself.",
+    )
 
 
 @pytest.mark.case("P6")
