@@ -27,6 +27,7 @@ from workers.hypervisor import agent
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import GuestGoneError, HypervisorUnreachableError
+from workers.unmanaged import running_qemus
 
 log = structlog.get_logger("guard")
 
@@ -97,8 +98,14 @@ def _told(guest: FoundGuest, path: Path | None, tell: Callable[[Path, float], No
 
 
 def _lost(guest: FoundGuest) -> Look:
-    """Let go of a guest that does not run, as libvirt says: its QEMU may, and then it may still be held."""
-    if guest.agent_socket is None or agent_line.is_gone(guest.agent_socket):
+    """Let go of a guest that does not run, as libvirt says: its QEMU may, and then it may still be held.
+
+    It is gone if none of its sockets has a QEMU behind it; of a guest without a known socket the host's processes tell.
+    """
+    sockets = [path for path in (guest.agent_socket, guest.monitor_socket) if path is not None]
+    if not sockets:
+        return Look.NO_ANSWER if guest.guest_uuid in running_qemus() else Look.GONE
+    if all(agent_line.is_gone(path) for path in sockets):
         return Look.GONE
-    log.warning("libvirt has lost a guest whose QEMU runs", guest=guest.guest_uuid, agent=str(guest.agent_socket))
+    log.warning("libvirt has lost a guest whose QEMU runs", guest=guest.guest_uuid, sockets=list(map(str, sockets)))
     return _past_libvirt(guest)

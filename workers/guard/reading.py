@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -74,16 +75,27 @@ def _parse(capture_id: str, text: str) -> FoundLease:
     entries = document.get("guests")
     entries = entries if isinstance(entries, list) else []
     guests = tuple(_of_entries(entries)) or _of_text(text)
-    deadline, boot = document.get("deadline_s"), document.get("boot_id")
-    is_ours = document.get("v") == 1 and len(guests) == len(entries) and isinstance(deadline, int | float)
+    deadline, boot = _seconds(document.get("deadline_s")), document.get("boot_id")
+    is_ours = document.get("v") == 1 and len(guests) == len(entries) and deadline is not None
     damage = None if is_ours else "another version has written it"
     return FoundLease(
         capture_id,
         guests,
-        float(deadline) if isinstance(deadline, int | float) else None,
+        deadline,
         boot if isinstance(boot, str) else None,
         damage if guests else "it names no guest",
     )
+
+
+def _seconds(value: object) -> float | None:
+    """Return a time that this guard could have written; None for what no clock shows, which would never come."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:  # JSON's integers have no end
+        return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def _of_entries(entries: Iterable[Any]) -> Iterator[FoundGuest]:

@@ -55,6 +55,15 @@ def changed(**changes: Any) -> str:
 
 
 @pytest.mark.case("S5")
+@pytest.mark.parametrize("deadline", ["1" + "0" * 400, "-1e999", "1e999", "NaN", "true", '"12"', "null"])
+def test_a_deadline_that_no_clock_shows_is_damage_and_its_guests_are_let_go(tmp_path: Path, deadline: str) -> None:
+    """One such lease ended the guard's reading of all, or was kept for ever."""
+    found = read(tmp_path, changed().replace("12.5", deadline))
+    assert (found.guests, found.deadline_s) == (GUESTS, None)
+    assert found.damage
+
+
+@pytest.mark.case("S5")
 @pytest.mark.parametrize(
     "content",
     [

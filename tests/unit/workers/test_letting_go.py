@@ -14,6 +14,7 @@ from freezeframe.contract.words import HoldKind
 from workers.bounded import GuestCalls
 from workers.guard import letting_go
 from workers.guard.fake_agent import FakeAgent
+from workers.guard.fake_monitor import FakeMonitor
 from workers.guard.letting_go import look
 from workers.guard.reading import FoundGuest
 from workers.guard.table import AGENT_S, Look
@@ -85,7 +86,7 @@ Looked = Callable[..., Look]
 def looked(calls: GuestCalls, monkeypatch: pytest.MonkeyPatch) -> Looked:
     """Look at a guest once."""
 
-    def once(guest: Guest | Exception, hold: HoldKind, socket: Path | None = None) -> Look:
+    def once(guest: Guest | Exception, hold: HoldKind, socket: Path | None = None, monitor: Path | None = None) -> Look:
         class Libvirt:
             def domain(self, guest_uuid: str) -> Domain:
                 assert guest_uuid == GUEST
@@ -99,7 +100,7 @@ def looked(calls: GuestCalls, monkeypatch: pytest.MonkeyPatch) -> Looked:
 
         monkeypatch.setattr(agent, "freeze_status", lambda domain, timeout_s: asked(domain, timeout_s).freeze_status())
         monkeypatch.setattr(agent, "thaw", lambda domain, timeout_s: asked(domain, timeout_s).thaw())
-        return look(cast("Hypervisor", Libvirt()), calls, FoundGuest(GUEST, hold, agent_socket=socket))
+        return look(cast("Hypervisor", Libvirt()), calls, FoundGuest(GUEST, hold, socket, monitor))
 
     return once
 
@@ -182,6 +183,31 @@ def test_a_guest_that_libvirt_has_lost_is_thawed_over_its_agents_socket(
     assert looked(guest, HoldKind.FREEZE, tmp_path / "agent") is Look.RUNS
     assert one.status == "thawed"
     one.end()
+
+
+@pytest.mark.case("G9", "S4")
+@pytest.mark.parametrize("agent", [None, "gone"])
+@pytest.mark.parametrize("guest", [Guest(is_active=False), GuestGoneError("It is not here.")])
+def test_a_paused_guest_that_libvirt_has_lost_is_resumed_over_its_monitor_agent_or_not(
+    looked: Looked, guest: Guest | Exception, agent: str | None, tmp_path: Path
+) -> None:
+    """Those who have no agent are the ones that are told to hold by a pause."""
+    path = tmp_path / "monitor"
+    monitor = FakeMonitor(path)
+    assert looked(guest, HoldKind.PAUSE, tmp_path / agent if agent else None, path) is Look.RUNS
+    assert monitor.status == "running"
+    monitor.end()
+    assert looked(guest, HoldKind.PAUSE, None, path) is Look.GONE
+
+
+@pytest.mark.case("G9")
+def test_a_lost_guest_without_any_known_socket_is_gone_only_if_no_qemu_of_it_runs(
+    looked: Looked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letting_go, "running_qemus", lambda: {GUEST: 42})
+    assert looked(GuestGoneError("no"), HoldKind.PAUSE) is Look.NO_ANSWER
+    monkeypatch.setattr(letting_go, "running_qemus", lambda: {"another": 42})
+    assert looked(GuestGoneError("no"), HoldKind.PAUSE) is Look.GONE
 
 
 def test_a_lost_guest_whose_agent_stays_silent_is_not_called_gone(
