@@ -42,7 +42,10 @@ class LongAccount:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if (
-            report.when == "call" and "long" in report.keywords and "faults/" not in report.nodeid
+            report.when == "call"
+            and "long" in report.keywords
+            and "faults/" not in report.nodeid
+            and "cell" not in report.keywords
         ):  # they have their own
             done = ", ".join(f"{name}: {value}" for name, value in report.user_properties)
             name = report.nodeid.rpartition("::")[2]

@@ -9,6 +9,7 @@ import pytest
 
 from ops.lab import Lab, LabSpec
 from ops.system import System
+from tests.faults.benches import leave_out, register
 from tests.lab.conftest import command, mute, nothing_left_behind
 from tests.passable import tmp_path, tmp_path_factory
 
@@ -17,10 +18,15 @@ __all__ = ["command", "mute", "nothing_left_behind", "tmp_path", "tmp_path_facto
 _HERE = Path(__file__).parent
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    register(config)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.lab)
+    leave_out(config, items, _HERE)
 
 
 @pytest.fixture(scope="module")

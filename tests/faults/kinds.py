@@ -244,3 +244,6 @@ KINDS = (
     Kind("libvirtd killed, away for 30 s", _libvirt_killed, libvirt_back, LONG_AWAY_S, _past_libvirt, steps=("held",)),
     Kind("QEMU killed", _qemu_killed, _qemu_back, RESTART_S, _either, full_after=True, blind=("alpha",)),
 )
+
+#: The same fault where virtqemud is in libvirtd's place. Its cells are played on a lab of their own, in tests/debian13.
+MODULAR = Kind("virtqemud killed (Debian 13)", _libvirt_killed, libvirt_back, RESTART_S, by_libvirt)

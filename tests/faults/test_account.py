@@ -8,14 +8,14 @@ from tests.long import LONG
 
 from .account import earlier
 from .bounds import EYE_S
-from .kinds import KINDS
+from .kinds import KINDS, MODULAR
 
 pytestmark = pytest.mark.skipif(LONG, reason="a long run plays the cells, and writes the account when it ends")
 
 
 def test_every_cell_of_every_fault_is_in_the_account() -> None:
     played = {(row.fault, row.step) for row in earlier()}
-    assert {(kind.name, step) for kind in KINDS for step in kind.steps} - played == set()
+    assert {(kind.name, step) for kind in (*KINDS, MODULAR) for step in kind.steps} - played == set()
 
 
 def test_nobody_was_held_longer_than_the_bound() -> None:
