@@ -4,6 +4,8 @@
     libvirt is dead, or silent for        QEMU's own sockets, of its monitor and of the agent: each serves one client at a time,
     LIBVIRT_S, or has lost the guest      and a libvirtd that died has left them free. One that hangs keeps them: nobody is
                                           answered until it goes on
+    libvirt answers that it does not      the agent's socket, after libvirt: it has let go of that, as a libvirtd does that was
+    reach the agent                       started again while its guests were frozen
 
 A guest that says that it is not frozen is not thawed: each thaw calls the guest's freeze hooks.
 """
@@ -26,7 +28,7 @@ from workers.guard.table import AGENT_S, Look
 from workers.hypervisor import agent
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import GuestGoneError, HypervisorUnreachableError
+from workers.hypervisor.errors import AgentError, GuestGoneError, HypervisorUnreachableError
 from workers.unmanaged import running_qemus
 
 log = structlog.get_logger("guard")
@@ -49,6 +51,9 @@ def look(hypervisor: Hypervisor, calls: GuestCalls, guest: FoundGuest) -> Look:
         return _past_libvirt(guest)
     except Exception as error:  # noqa: BLE001  whatever it is, the guest must still be let go
         log.warning("not let go yet", guest=guest.guest_uuid, why=str(error))
+        if isinstance(error, AgentError) and _told(guest, guest.agent_socket, agent_line.thaw):
+            log.warning("thawed past libvirt, which does not reach the agent", guest=guest.guest_uuid)
+            return Look.RUNS  # no pause is left: libvirt was asked about that before it was asked about the freeze
         return Look.HELD if isinstance(error, hold.StillHeldError) else Look.NO_ANSWER
 
 

@@ -185,6 +185,35 @@ def test_a_guest_that_libvirt_has_lost_is_thawed_over_its_agents_socket(
     one.end()
 
 
+@pytest.mark.case("G9")
+@pytest.mark.parametrize("hold", [HoldKind.FREEZE, HoldKind.FREEZE_PAUSE])
+def test_a_guest_whose_agent_libvirt_does_not_reach_is_thawed_over_the_agents_socket(
+    looked: Looked, hold: HoldKind, tmp_path: Path
+) -> None:
+    """Libvirt answers for the guest, and says of its agent that it is not connected."""
+    guest = Guest(frozen=True, paused=hold.pauses, broken=frozenset({"status", "thaw"}))
+    one = FakeAgent(tmp_path / "agent")
+    assert looked(guest, hold, tmp_path / "agent") is Look.RUNS
+    assert (one.status, guest.paused) == ("thawed", False)
+    one.end()
+
+
+@pytest.mark.case("G9")
+def test_an_agent_that_nobody_reaches_keeps_the_guest_held(looked: Looked, tmp_path: Path) -> None:
+    guest = Guest(frozen=True, broken=frozenset({"status", "thaw"}))
+    assert looked(guest, HoldKind.FREEZE, tmp_path / "nobody") not in LET_GO
+
+
+@pytest.mark.case("G9")
+def test_a_guest_that_stays_paused_is_not_called_running_because_its_agent_says_thawed(
+    looked: Looked, tmp_path: Path
+) -> None:
+    guest = Guest(frozen=True, paused=True, broken=frozenset({"status", "thaw"}), idle=frozenset({"resume"}))
+    one = FakeAgent(tmp_path / "agent")
+    assert looked(guest, HoldKind.FREEZE_PAUSE, tmp_path / "agent") not in LET_GO
+    one.end()
+
+
 @pytest.mark.case("G9", "S4")
 @pytest.mark.parametrize("agent", [None, "gone"])
 @pytest.mark.parametrize("guest", [Guest(is_active=False), GuestGoneError("It is not here.")])
