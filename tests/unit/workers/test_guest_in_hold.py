@@ -229,6 +229,22 @@ def test_a_guest_that_does_not_confirm_that_it_runs_is_not_settled(fake: HeldFak
     assert guest.is_settled()
 
 
+def test_a_release_that_is_repeated_keeps_what_the_first_one_saw(fake: HeldFake) -> None:
+    """The label rests on when the first was sent, which may have worked; and the second finds what the first has done."""
+    fake.lies_about_resume = True
+    guest = guest_of(fake, HoldKind.PAUSE)
+    guest.take(deadline())
+    guest.release()
+    first_ns = guest.thaw_start_ns
+    fake.lies_about_resume = False
+    fake.resume()
+    guest.release()
+    assert first_ns is not None
+    proof = guest.proof(lease_stood=True)
+    assert proof.thaw_start_ns == first_ns
+    assert proof.cut_short is None
+
+
 def test_a_guest_that_somebody_resumed_was_cut_short(fake: HeldFake) -> None:
     guest = guest_of(fake, HoldKind.PAUSE)
     guest.take(deadline())
