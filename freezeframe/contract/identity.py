@@ -14,7 +14,7 @@ Each layer is known by facts. Two layers are the same if all their facts are; wh
 | regular file | resolved path, inode number, birth time |
 | the same as a backing layer | also its time of modification, since nothing may write to it |
 | block device | the storage's own id: device-mapper UUID, WWID, serial number, RBD image, file of a loop device |
-| block device without one | resolved path |
+| block device without one | unknown, so it is always captured in full |
 | network | protocol and name; the servers only where the name means nothing without them (NBD, HTTP, …) |
 
 The file system's device number (st_dev) is no fact: the kernel gives those numbers out in the order in which file systems are

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -25,12 +26,20 @@ _RBD_IDS = ("cluster_fsid", "pool", "pool_ns", "image_id", "name", "current_snap
 
 
 def layer_of(path: str, *, backing: bool = False, sys: Path = SYS) -> Layer:
-    """Return the file or device at `path` as a layer. Raises OSError."""
+    """Return the file or device at `path` as a layer.
+
+    Raises OSError, also for a block device without an id of its own (a zvol, an NBD device, a virtio disk without a serial
+    number): its node is named after a number that the kernel gives out anew at each boot, to whichever comes first.
+    """
     resolved = os.path.realpath(path, strict=True)
     found = Path(resolved).stat()
     if stat.S_ISBLK(found.st_mode):
         facts = device_facts(f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}", sys)
-        return Layer(kind="block", place=resolved, facts=facts or {"path": resolved})
+        if not facts:
+            raise OSError(
+                errno.ENODATA, "the device has no id of its own, and its name may be another's after a reboot", path
+            )
+        return Layer(kind="block", place=resolved, facts=facts)
     facts = file_facts(resolved)
     if backing:  # only ever read, so a change of it is a change of what the guest has
         facts["modified"] = str(found.st_mtime_ns)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -117,3 +119,17 @@ def test_a_mapped_rbd_image_is_known_by_cluster_pool_and_id(tmp_path: Path) -> N
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert device_facts("252:0", tmp_path) == {"cluster_fsid": "f-1", "pool": "vms", "image_id": "10ab", "name": "a"}
+
+
+@pytest.mark.case("I2")
+def test_a_device_without_an_id_of_its_own_is_no_disk_that_could_be_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two zvols may exchange their numbers at a reboot, and with them the names that their links lead to."""
+    (tmp_path / "dev/block/230:0").mkdir(parents=True)
+    node = SimpleNamespace(st_mode=stat.S_IFBLK, st_rdev=os.makedev(230, 0), st_mtime_ns=0)
+    monkeypatch.setattr(os.path, "realpath", lambda _path, *, strict: "/dev/zd0")
+    monkeypatch.setattr(Path, "stat", lambda _self: node)
+    with pytest.raises(OSError, match="no id of its own") as raised:
+        layer_of("/dev/zvol/tank/a", sys=tmp_path)
+    assert raised.value.filename == "/dev/zvol/tank/a"
