@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -44,6 +45,13 @@ def _value(match: re.Match[str], settings: Mapping[str, str]) -> str:
         return settings[name]
     assert kind == "-", f"{name} has no default and is not set"
     return rest or ""
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What compose.yaml leaves out has its default, whatever the process of these tests was told."""
+    for name in [name for name in os.environ if name.startswith("FREEZEFRAME_")]:
+        monkeypatch.delenv(name)
 
 
 def services(**settings: str) -> dict[str, Service]:
