@@ -226,7 +226,7 @@ def test_of_a_very_large_disk_some_slots_are_looked_at_and_others_the_next_time(
 
 def test_a_small_disk_in_a_large_repository_is_asked_for_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     repository, store, index = counted(8)
-    store.put_many([(f"chunks/{two}/{two}{n:062x}", b"another disk's") for two in FAN_OUT for n in range(20)])
+    store.put_many([(f"chunks/{two}/{two}{n:062x}", b"another disk's") for two in FAN_OUT for n in range(100)])
     with repository.index(index) as parent:
         lost = next(digest for _, digest in parent.used_slots())
         store.delete(locate(lost))
