@@ -10,6 +10,7 @@ import pytest
 
 from freezeframe import bus
 from freezeframe.settings import BusSettings, HostSettings
+from tests.unit.workers.hold_site import Site
 from workers import durable
 from workers.claims import Claims
 from workers.host import Host
@@ -54,3 +55,14 @@ def every_guest_has_a_qemu(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         return QemuProcess(name, guest_uuid, os.getpid(), os.geteuid(), os.getegid(), groups, directory)
 
     monkeypatch.setattr(Host, "qemu", noted)
+
+
+@pytest.fixture
+def site(tmp_path: Path, bus_settings: BusSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    made = Site(tmp_path, bus_settings, monkeypatch)
+    yield made
+    for fake in made.fakes.values():
+        fake.suspending.set()
+        fake.beginning.set()
+    for host in made.hosts.values():
+        host.redis.close()
