@@ -1,15 +1,17 @@
 """libvirt's modular daemons and QEMU of Debian 13, in a tree of its packages.
 
 Debian ships libvirt's QEMU driver in a package of its own, and the monolithic libvirtd to load it, in 13 as in 12 and in its
-unstable release; it builds none of the modular daemons. [debian/rules: only -Ddriver_libvirtd] virtqemud is a small program
-around the same library and the same driver, though. It is compiled here from Debian's source of that very version, and linked
-with the library that Debian ships; library, driver, virtlogd and QEMU are the packages' own.
+unstable release; it builds none of the modular daemons. [debian/rules: only -Ddriver_libvirtd] Each of them is a small program
+around the same library and the same drivers, though. They are compiled here from Debian's source of that very version, and
+linked with the library that Debian ships; library, drivers, virtlogd and QEMU are the packages' own.
 
     virtqemud     compiled here      loads libvirt_driver_qemu.so of libvirt-daemon-driver-qemu, and libvirt0
+    virtsecretd   compiled here      loads libvirt_driver_secret.so of libvirt-daemon-driver-secret, and libvirt0
     virtlogd      libvirt-daemon-log
     qemu          qemu-system-x86
 
-Nothing else of libvirt is needed: guests with images in files use no storage pool, no secret and no network of libvirt's.
+virtqemud asks virtsecretd for passphrases: those of encrypted disks, and those that Freezeframe has for scratch files of such
+disks. Nothing else of libvirt is needed: guests with images in files use no storage pool and no network of libvirt's.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import fcntl
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -27,9 +29,14 @@ from ops.debian import DebianError, Tree, mirror
 
 RELEASE: Final = "trixie"
 DAEMON: Final = "virtqemud"
+#: What virtqemud is of little use without; virtlogd is a package's own.
+SECRETS: Final = "virtsecretd"
 #: The host's own, without what they recommend; their users and directories come with them.
-PACKAGES: Final = ("libvirt-daemon-driver-qemu", "qemu-system-x86", "qemu-utils", "iproute2")
-#: What compiles the daemon; the libraries' headers are those that its configuration asks for.
+PACKAGES: Final = (
+    *("libvirt-daemon-driver-qemu", "libvirt-daemon-driver-secret"),
+    *("qemu-system-x86", "qemu-utils", "iproute2"),
+)
+#: What compiles the daemons; the libraries' headers are those that its configuration asks for.
 _TOOLS: Final = (
     *(
         "gcc",
@@ -50,27 +57,34 @@ _OPTIONS: Final = (
     *("--auto-features=disabled", "--prefix=/usr", "--sysconfdir=/etc", "--localstatedir=/var", "-Drunstatedir=/run"),
     *("--libdir=lib/x86_64-linux-gnu", "--libexecdir=/usr/lib/libvirt", "-Djson_c=enabled", "-Ddriver_remote=enabled"),
     *("-Ddriver_libvirtd=enabled", "-Ddriver_qemu=enabled", "-Dqemu_user=libvirt-qemu", "-Dqemu_group=libvirt-qemu"),
+    "-Ddriver_secrets=enabled",
 )
-#: The library is not compiled: its place among the daemon's inputs is taken by Debian's, which exports to its daemons the same
-#: private symbols of the same version.
-_COMPILE: Final = """
+#: The library is not compiled: its place among the daemons' inputs is taken by Debian's, which exports to its daemons the same
+#: private symbols of the same version. They all have the same objects, one apart.
+_COMPILE: Final = f"""
 mkdir source
 tar --extract --file libvirt_*.orig.tar.* --directory source --strip-components 1
 meson setup build source "$@"
 cd build
-ninja $(ninja -t query src/virtqemud | grep -o 'src/virtqemud[.]p/[^ ]*[.]o') src/admin/libvirt_admin_driver.a
+daemons="{DAEMON} {SECRETS}"
+for daemon in $daemons; do
+  objects="$objects $(ninja -t query src/$daemon | grep -o "src/$daemon[.]p/[^ ]*[.]o")"
+done
+ninja $objects src/admin/libvirt_admin_driver.a
 for library in /usr/lib/x86_64-linux-gnu/libvirt*.so.0.*; do ln -s "$library" src/; done
-sh -ec "$(ninja -t commands src/virtqemud | tail -n 1)"
+for daemon in $daemons; do
+  sh -ec "$(ninja -t commands src/$daemon | tail -n 1)"
+done
 """
 
 
 def ensure(cache: Path | None = None) -> Tree:
-    """Return the tree of a Debian 13 host with virtqemud, made if it is not there: about two minutes, once."""
+    """Return the tree of a Debian 13 host with its daemons, made if it is not there: about two minutes, once."""
     tree = Tree.ensure(RELEASE, [*PACKAGES, *_TOOLS], cache)
-    daemon = tree.root / "usr/sbin" / DAEMON
+    daemons = [tree.root / "usr/sbin" / name for name in (DAEMON, SECRETS)]
     with _locked(tree.root.with_suffix(".lock")):
-        if not daemon.exists():
-            _build(tree, daemon)
+        if not all(daemon.exists() for daemon in daemons):
+            _build(tree, daemons)
     return tree
 
 
@@ -81,15 +95,16 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(tree: Tree, daemon: Path) -> None:
+def _build(tree: Tree, daemons: Sequence[Path]) -> None:
     with tempfile.TemporaryDirectory(prefix="making-", dir=tree.root.parent) as name:
         work = Path(name)
         _fetch_source(tree, work)
         tree.run(["sh", "-ec", _COMPILE, "sh", *_OPTIONS], work)
-        new = daemon.with_suffix(".new")
-        shutil.copyfile(work / "build/src" / DAEMON, new)
-        new.chmod(0o755)
-        new.rename(daemon)
+        for daemon in daemons:
+            new = daemon.with_suffix(".new")
+            shutil.copyfile(work / "build/src" / daemon.name, new)
+            new.chmod(0o755)
+            new.rename(daemon)
 
 
 def _fetch_source(tree: Tree, work: Path) -> None:

@@ -2,6 +2,7 @@
 
 libvirtd     or virtqemud: system instance, QEMU as libvirt-qemu, mount namespaces, dynamic ownership
 virtlogd     keeps the guests' consoles and QEMU's own log; systemd would start it when libvirtd first asks
+virtsecretd  beside virtqemud: keeps passphrases, which libvirtd does itself
 """
 
 import os
@@ -74,7 +75,9 @@ def make_tree(root: Path, state: LabState, host: HostState) -> None:
         path.chmod(PASSABLE)
     _make_libvirts_directories(root / "var/lib/libvirt", ids)
     (root / "etc/libvirt/qemu.conf").write_text(_qemu_conf(root))
-    (root / f"etc/libvirt/{profile.daemon}.conf").write_text(_DAEMON_CONF.format(uuid=host.uuid, log=profile.log))
+    for name in profile.configured:
+        log = profile.log.with_name(f"{name}.log")
+        (root / f"etc/libvirt/{name}.conf").write_text(_DAEMON_CONF.format(uuid=host.uuid, log=log))
     (root / "etc/hosts").write_text(hosts_file(state))
     (root / "etc").mkdir(exist_ok=True)
     (root / "etc/machine-id").write_text(f"{host.uuid.replace('-', '')}\n")

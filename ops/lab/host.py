@@ -114,19 +114,20 @@ class Host:
         call ends with "QEMU guest agent is not connected" (measured with libvirt 9.0).
         """
         name, log = self.profile.daemon, self.root / self.profile.log
-        self._start_virtlogd()
+        for companion in self.profile.companions:
+            self._start_companion(companion)
         done = self._run_daemon(name)
         if done.returncode:
             raise LabError(f"{self.name}: {name}: {done.stderr.strip()}; {tail(log)}")
         wait_for(f"{self.name}: {name}", self._answers, _START_TIMEOUT_S, evidence=log)
 
-    def _start_virtlogd(self) -> None:
-        """Unless it runs: it outlives libvirtd, as on any host. libvirtd does not start it; systemd would."""
-        if (self.root / "run/virtlogd.pid").exists():
+    def _start_companion(self, name: str) -> None:
+        """Unless it runs: it outlives libvirtd, as on any host."""
+        if (self.root / f"run/{name}.pid").exists():
             return
-        done = self._run_daemon("virtlogd")
+        done = self._run_daemon(name)
         if done.returncode:
-            raise LabError(f"{self.name}: virtlogd: {done.stderr.strip()}")
+            raise LabError(f"{self.name}: {name}: {done.stderr.strip()}")
 
     def _run_daemon(self, name: str) -> subprocess.CompletedProcess[str]:
         return self.run(self.profile.command([name, "--daemon"], PRIVATE), check=False)

@@ -1,7 +1,7 @@
 """The two kinds of host: by whose packages its daemons and its guests' QEMU are.
 
     machine     this machine's own: libvirtd, which has every driver of libvirt
-    debian13    those of Debian 13, from a tree (ops.modular): virtqemud, which has QEMU's alone, and QEMU 10
+    debian13    those of Debian 13, from a tree (ops.modular): virtqemud and virtsecretd, each with its one driver, and QEMU 10
 
 A host of Debian 13 has two views of one set of files. The daemons and the guests' QEMU see the tree as their root; all else on
 the host, Freezeframe's workers included, sees the machine's root, as a worker in a container does.
@@ -66,6 +66,16 @@ class Profile:
     @property
     def daemon(self) -> str:
         return "libvirtd" if self.tree is None else modular.DAEMON
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """What the daemon does not start by itself and outlives it; systemd would start each when it is first asked."""
+        return ("virtlogd",) if self.tree is None else ("virtlogd", modular.SECRETS)
+
+    @property
+    def configured(self) -> tuple[str, ...]:
+        """The daemons that take calls over libvirt's protocol, each with a configuration of its own."""
+        return (self.daemon,) if self.tree is None else (self.daemon, modular.SECRETS)
 
     @property
     def socket(self) -> Path:

@@ -1,4 +1,4 @@
-"""The second kind of host: Debian 13's libvirt and QEMU, with the modular daemon. Its lab is made once for each file here."""
+"""The second kind of host: Debian 13's libvirt and QEMU, with the modular daemon. One lab for all tests here but the faults."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     leave_out(config, items, _HERE)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """As the other tests' lab, on hosts of Debian 13: host-a with alpha and beta, host-b with gamma."""
     spec = LabSpec.of(hosts=2, guests=3, disks=2).model_copy(update={"profiles": ("debian13",)})
@@ -37,7 +37,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def system(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Freezeframe on that lab: Redis, orchestrator, and guard, control and data worker on each host."""
     with System(lab, tmp_path_factory.mktemp("system")) as running:

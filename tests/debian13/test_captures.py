@@ -69,6 +69,7 @@ def test_a_hosts_daemon_is_virtqemud_with_debian_13s_library(lab: Lab) -> None:
         assert f"/usr/lib/x86_64-linux-gnu/libvirt.so.0.{version // 1000}.{version % 1000}" in mapped
         assert not (host.root / "run/libvirtd.pid").exists()
         assert not (host.root / "run/libvirt/libvirt-sock").exists()
+        assert program(host, number(host.root / "run/virtsecretd.pid")) == "/usr/sbin/virtsecretd"
 
 
 @pytest.mark.case("G1")

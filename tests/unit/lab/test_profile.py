@@ -37,6 +37,8 @@ def test_the_machines_own_daemon_is_started_as_it_is() -> None:
         "run/libvirtd.pid",
         "var/log/libvirt/libvirtd.log",
     ]
+    assert own.configured == ("libvirtd",)
+    assert own.companions == ("virtlogd",)
 
 
 def test_the_modular_daemon_has_paths_of_its_own(tree: Path) -> None:
@@ -46,6 +48,13 @@ def test_the_modular_daemon_has_paths_of_its_own(tree: Path) -> None:
         "run/virtqemud.pid",
         "var/log/libvirt/virtqemud.log",
     ]
+
+
+def test_passphrases_are_another_modular_daemons(tree: Path) -> None:
+    """It takes libvirt's calls as well, so it is configured as well; systemd would start it."""
+    other = Profile(tree)
+    assert other.configured == ("virtqemud", "virtsecretd")
+    assert "virtsecretd" in other.companions
 
 
 def test_the_numbers_of_qemus_user_are_the_trees(tree: Path) -> None:
