@@ -9,17 +9,17 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from freezeframe.service_variables import is_of_a_service
 
 PREFIX = "FREEZEFRAME_"
 
 #: Variables that are no settings: of the program itself, and of tools and tests.
 NO_SETTINGS = frozenset({"CONFIG", "DEBUG", "LOG_JSON", "LOG_LEVEL"})
 _TOOLS = ("TEST_", "MUTANTS_")
-#: Kubernetes gives each container of a namespace such variables for a service that is named freezeframe.
-_SERVICE = re.compile(r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP)(_.+)?)?)")
 
 
 def read_file(path: Path, *, named: bool) -> dict[str, Any]:
@@ -37,15 +37,21 @@ def read_file(path: Path, *, named: bool) -> dict[str, Any]:
         raise ValueError(f"{path} is no TOML file: {error}") from error
 
 
-def unknown_variable(names: Iterable[str], known: frozenset[str]) -> str | None:
+def unknown_variable(env: Mapping[str, str], known: frozenset[str]) -> str | None:
     """Return what is wrong with the first variable of ours that no setting reads; None if all are read."""
-    for name in sorted(names):
+    for name in sorted(env):
         own = name.upper().removeprefix(PREFIX)
-        if own == name.upper() or own.lower() in known or own in NO_SETTINGS or own.startswith(_TOOLS):
+        if own == name.upper() or own.lower() in known or own in NO_SETTINGS or _is_a_tools(own, known):
             continue
-        if not _SERVICE.fullmatch(own):
+        if not is_of_a_service(name, env):
             return f"The environment variable {name} names no setting.{_nearest(own.lower(), known, PREFIX)}"
     return None
+
+
+def _is_a_tools(own: str, known: frozenset[str]) -> bool:
+    """Return True for a variable of a tool or test; a setting's name behind such a prefix is a mistake."""
+    prefix = next((one for one in _TOOLS if own.startswith(one)), None)
+    return prefix is not None and own.removeprefix(prefix).lower() not in known
 
 
 def unknown_key(document: Mapping[str, Any], known: frozenset[str], path: Path) -> str | None:

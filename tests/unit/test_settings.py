@@ -62,8 +62,7 @@ def test_a_variable_that_is_like_no_setting_is_refused_all_the_same(monkeypatch:
         "FREEZEFRAME_LOG_LEVEL",
         "FREEZEFRAME_LOG_JSON",
         "FREEZEFRAME_TEST_S3",
-        "FREEZEFRAME_SERVICE_HOST",
-        "FREEZEFRAME_REDIS_PORT_6379_TCP_ADDR",
+        "FREEZEFRAME_MUTANTS_DURATIONS",
         "_FREEZEFRAME_COMPLETE",
         "OTHER_FREEZEFRAME_X",
     ],
@@ -71,6 +70,65 @@ def test_a_variable_that_is_like_no_setting_is_refused_all_the_same(monkeypatch:
 def test_variables_that_are_no_settings_are_let_be(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
     load(BusSettings)
+
+
+def service(name: str, address: str = "10.0.0.11") -> dict[str, str]:
+    """Return all that Kubernetes gives a container for a service with one port."""
+    url = f"tcp://{f'[{address}]' if ':' in address else address}:6379"
+    return {
+        f"{name}_SERVICE_HOST": address,
+        f"{name}_SERVICE_PORT": "6379",
+        f"{name}_SERVICE_PORT_REDIS_TLS": "6379",
+        f"{name}_PORT": url,
+        f"{name}_PORT_6379_TCP": url,
+        f"{name}_PORT_6379_TCP_PROTO": "tcp",
+        f"{name}_PORT_6379_TCP_PORT": "6379",
+        f"{name}_PORT_6379_TCP_ADDR": address,
+    }
+
+
+@pytest.mark.parametrize("address", ["10.0.0.11", "fd00::b"])
+@pytest.mark.parametrize("name", ["FREEZEFRAME", "FREEZEFRAME_REDIS", "FREEZEFRAME_SERVICE_PORT"])
+def test_variables_of_kubernetes_for_a_service_of_our_name_are_let_be(
+    monkeypatch: pytest.MonkeyPatch, name: str, address: str
+) -> None:
+    for variable, value in service(name, address).items():
+        monkeypatch.setenv(variable, value)
+    load(BusSettings)
+
+
+@pytest.mark.parametrize("name", sorted(set(service("FREEZEFRAME_REDIS")) - {"FREEZEFRAME_REDIS_SERVICE_HOST"}))
+def test_a_name_like_a_services_is_refused_without_the_service(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    variables = service("FREEZEFRAME_REDIS")
+    monkeypatch.setenv(name, variables[name])
+    with pytest.raises(SettingsError, match=name):
+        load(BusSettings)
+    monkeypatch.setenv("FREEZEFRAME_REDIS_SERVICE_HOST", variables["FREEZEFRAME_REDIS_SERVICE_HOST"])
+    load(BusSettings)
+    for value in ("", "1 0", "yes", "http://10.0.0.11:80", "tcp://10.0.0.11", "70000", "١"):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(SettingsError, match=name):
+            load(BusSettings)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("FREEZEFRAME_METRIC_PORT", "FREEZEFRAME_METRICS_PORT"),
+        ("FREEZEFRAME_REDIS_PORT", "FREEZEFRAME_REDIS_URL"),
+        ("FREEZEFRAME_TEST_HOST_ID", "FREEZEFRAME_HOST_ID"),
+        ("FREEZEFRAME_SERVICE_HOST", None),
+    ],
+)
+def test_a_misspelled_setting_that_ends_like_a_services_variable_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, near: str | None
+) -> None:
+    for variable, value in service("FREEZEFRAME_OTHER").items():  # another service's address excuses nothing
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setenv(name, "9102")
+    with pytest.raises(SettingsError, match=f"{name} names no setting") as caught:
+        load(BusSettings)
+    assert near is None or near in str(caught.value)
 
 
 @pytest.mark.parametrize("name", sorted(known_names()))
