@@ -1,13 +1,13 @@
 """Decide which disks a hold keeps still. Pure.
 
     paused vCPUs                         every disk is still
-    a freeze alone                       a disk is still if a frozen filesystem is on it, and no filesystem that is not frozen
+    a freeze alone                       a disk is still if each partition and volume on it has a frozen filesystem
     no hold                              nothing is promised, so nothing is asked
 
-A freeze reaches the mounted filesystems that the agent lists, and no raw device, ZFS pool or FUSE mount. A disk on which the
-agent shows no filesystem therefore counts as moving: nothing proves that the guest does not write to it. So does every disk of
-a guest whose agent cannot tell, and every disk that an unfrozen filesystem may be on. A disk that the guest cannot write to is
-still.
+A freeze reaches the mounted filesystems that the agent lists, and no raw device, ZFS pool or FUSE mount. A disk with a
+partition or volume on which the agent shows no filesystem therefore counts as moving (`coverage`): nothing proves that the
+guest does not write to it. So does every disk of a guest whose agent cannot tell, and every disk that an unfrozen filesystem
+may be on. A disk that the guest cannot write to is still.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from freezeframe.contract.hold import GuestHold
+from workers.fitness.coverage import unreached_reason
 from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.filesystem import Filesystem
+from workers.hypervisor.guest_device import GuestDevice
 from workers.steps.refusal import MountpointError
 
 #: Filesystems that nothing writes to, mounted however. They cannot be frozen and need not be.
@@ -56,9 +58,15 @@ class Stillness:
 
 
 def stillness(
-    guest: str, hold: GuestHold, disks: Sequence[DomainDisk], filesystems: Sequence[Filesystem] | None
+    guest: str,
+    hold: GuestHold,
+    disks: Sequence[DomainDisk],
+    filesystems: Sequence[Filesystem] | None,
+    devices: Sequence[GuestDevice] | None = None,
 ) -> Stillness:
-    """Return which of the captured `disks` the hold keeps still. `filesystems` is None if the agent cannot list them.
+    """Return which of the captured `disks` the hold keeps still.
+
+    `filesystems` and `devices`, the guest's block devices, are None if the agent cannot list them.
 
     Raises MountpointError for a mount point that the guest does not have.
     """
@@ -70,10 +78,15 @@ def stillness(
     _check_mountpoints(guest, hold, filesystems)
     if hold.kind.pauses:
         return Stillness()
-    return _of_freeze(hold, disks, filesystems)
+    return _of_freeze(hold, disks, filesystems, devices)
 
 
-def _of_freeze(hold: GuestHold, disks: Sequence[DomainDisk], filesystems: Sequence[Filesystem]) -> Stillness:
+def _of_freeze(
+    hold: GuestHold,
+    disks: Sequence[DomainDisk],
+    filesystems: Sequence[Filesystem],
+    devices: Sequence[GuestDevice] | None,
+) -> Stillness:
     wanted = {one.identity for one in filesystems if not hold.mountpoints or one.mountpoint in hold.mountpoints}
     frozen = [one for one in filesystems if one.identity in wanted and _can_freeze(one)]
     written = [one for one in filesystems if one not in frozen and one.kind.lower() not in _READ_ONLY_KINDS]
@@ -81,12 +94,17 @@ def _of_freeze(hold: GuestHold, disks: Sequence[DomainDisk], filesystems: Sequen
         if not one.mapped:
             return _all_moving(disks, f"{_named(one)} {_why_unfrozen(one)}, and which disks it is on is not known")
     reasons = {target: f"{_named(one)} on it {_why_unfrozen(one)}" for one in written for target in one.disks}
-    still = {target for one in frozen for target in one.disks}
-    moving = [
-        MovingDisk(disk.target, reasons.get(disk.target, "the guest's agent shows no frozen filesystem on it"))
-        for disk in disks
-        if not disk.readonly and (disk.target not in still or disk.target in reasons)
-    ]
+    frozen_on = {target for one in frozen for target in one.disks}
+    reached = {one.name for one in filesystems if one not in written}
+    moving = []
+    for disk in disks:
+        reason = reasons.get(disk.target)
+        if reason is None and disk.target not in frozen_on:
+            reason = "the guest's agent shows no frozen filesystem on it"
+        if reason is None:
+            reason = unreached_reason(disk.target, devices, reached)
+        if reason is not None and not disk.readonly:
+            moving.append(MovingDisk(disk.target, reason))
     return Stillness(tuple(moving), len({one.identity for one in frozen}))
 
 

@@ -13,6 +13,8 @@ UUID = "00000000-0000-4000-8000-00000000000a"
 CONFIG_FLAGS = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_MIGRATABLE
 FSFREEZE = ("guest-fsfreeze-status", "guest-fsfreeze-freeze", "guest-fsfreeze-freeze-list", "guest-fsfreeze-thaw")
 
+LISTING = ("guest-get-fsinfo", "guest-get-disks")
+
 
 def disk_xml(target: str, source: str, *, driver: str = "raw", more: str = "", kind: str = "file") -> str:
     attribute = {"file": "file", "block": "dev"}[kind]
@@ -34,7 +36,7 @@ def libvirt_error(code: int, message: str = "no") -> libvirt.libvirtError:
 
 @dataclass
 class FakeGuest:
-    """A running guest with an agent; `filesystems` are (mountpoint, name, kind, disks)."""
+    """A running guest with an agent. `filesystems` are (mountpoint, name, kind, disks); its other partitions are `loose`."""
 
     live_xml: str
     stored_xml: str = ""
@@ -45,7 +47,8 @@ class FakeGuest:
     starts_with_host: bool = False
     status: str = "thawed"
     filesystems: list[list[Any]] = field(default_factory=list)
-    commands: dict[str, bool] = field(default_factory=lambda: dict.fromkeys((*FSFREEZE, "guest-get-fsinfo"), True))
+    loose: list[str] = field(default_factory=list)  # partitions of vda with nothing mounted
+    commands: dict[str, bool] = field(default_factory=lambda: dict.fromkeys((*FSFREEZE, *LISTING), True))
 
     def UUIDString(self) -> str:
         return self.uuid
@@ -87,12 +90,34 @@ class FakeGuest:
         assert timeout_s > 0 or timeout_s == libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
 
     def fsInfo(self) -> list[list[Any]]:
-        if not self.commands["guest-get-fsinfo"]:
+        self._check_allowed("guest-get-fsinfo")
+        return self.filesystems
+
+    def guestInfo(self, types: int, flags: int) -> dict[str, Any]:
+        """Answer for the block devices: a disk for each target that has a filesystem, and a device for each filesystem."""
+        assert (types, flags) == (libvirt.VIR_DOMAIN_GUEST_INFO_DISKS, 0)
+        self._check_allowed("guest-get-disks")
+        targets = {disk for *_, disks in self.filesystems for disk in disks}
+        listed: list[dict[str, Any]] = [
+            {"name": f"/dev/{target}", "partition": False, "alias": target} for target in targets
+        ]
+        for name, disks in [(name, disks) for _, name, _, disks in self.filesystems] + [
+            (one, ["vda"]) for one in self.loose
+        ]:
+            if name not in targets:
+                below = {f"dependency.{number}.name": f"/dev/{disk}" for number, disk in enumerate(disks)}
+                listed.append({"name": f"/dev/{name}", "partition": True, "dependency.count": len(disks), **below})
+        found: dict[str, Any] = {"disk.count": len(listed)}
+        for number, one in enumerate(listed):
+            found |= {f"disk.{number}.{key}": value for key, value in one.items()}
+        return found
+
+    def _check_allowed(self, command: str) -> None:
+        if not self.commands[command]:
             raise libvirt_error(
                 libvirt.VIR_ERR_INTERNAL_ERROR,
-                "internal error: unable to execute QEMU agent command 'guest-get-fsinfo': The command is not allowed",
+                f"internal error: unable to execute QEMU agent command '{command}': The command is not allowed",
             )
-        return self.filesystems
 
     def agent_command(self, command: str, timeout_s: int) -> str:
         """Answer as qemu-ga does; put in place of `libvirt_qemu.qemuAgentCommand`."""

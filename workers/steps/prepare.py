@@ -31,8 +31,6 @@ from workers.hypervisor import agent, agent_info, backup, checkpoint, lost
 from workers.hypervisor.disk import DomainDisk, disks_of
 from workers.hypervisor.domain import MIGRATIONS, Domain
 from workers.hypervisor.errors import AgentError
-from workers.hypervisor.filesystem import Filesystem
-from workers.hypervisor.freeze_failure import refused
 from workers.hypervisor.image import header_of
 from workers.identity.read import Unknown, read_identities
 from workers.journal import CaptureJournal, ClaimChange
@@ -44,6 +42,7 @@ from workers.steps.prepare_guests import prepare_each
 from workers.steps.refusing import refuse, refuse_shared
 from workers.steps.rehearsal import rehearse
 from workers.steps.settling import remove_orphans
+from workers.steps.stillness import stillness_of
 
 #: The least room in the repository to begin with. How much a capture will need nobody knows before it is deduplicated; a
 #: repository that is as good as full should be told of before guests are held.
@@ -110,8 +109,7 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     still = fitness.Stillness()
     if plan.hold.kind.freezes:
         commands = _check_agent(domain, plan.hold, host.settings.agent_timeout_s)
-        listed = _filesystems(domain, commands, host.settings.agent_timeout_s)
-        still = fitness.stillness(domain.name, plan.hold, taken, listed)
+        still = stillness_of(domain, plan.hold, taken, commands, host.settings.agent_timeout_s)
     identities = read_identities(domain, [disk.target for disk in taken])
     prepared = tuple(_prepare_disk(domain, order, plan, disk, identities) for disk in taken)
     _check_socket(host, domain)
@@ -182,18 +180,6 @@ def _check_agent(domain: Domain, hold: GuestHold, timeout_s: int) -> Mapping[str
 def _check_thawed(domain: Domain, timeout_s: int) -> None:
     if agent.freeze_status(domain, timeout_s) == "frozen":
         raise refusal.GuestFrozenError(f"Guest {domain.name} is frozen already, and not by this capture.")
-
-
-def _filesystems(domain: Domain, commands: Mapping[str, bool] | None, timeout_s: int) -> list[Filesystem] | None:
-    """Ask the agent for the guest's filesystems; None if it cannot list them. Raises AgentError if it does not answer."""
-    if commands is not None and not commands.get("guest-get-fsinfo"):
-        return None
-    try:
-        return agent.filesystems(domain, timeout_s)
-    except AgentError as error:
-        if refused(error):
-            return None
-        raise
 
 
 def _prepare_disk(

@@ -94,6 +94,32 @@ def test_an_agent_that_may_not_list_filesystems_proves_nothing(prepared: Prepare
     assert prepared(guest).moving_disks == ("vda", "vdb")
 
 
+@pytest.mark.case("P1")
+@pytest.mark.parametrize("known", [True, False])
+def test_an_agent_that_cannot_list_partitions_proves_nothing(prepared: Prepare, known: bool) -> None:  # noqa: FBT001
+    """From before QEMU 5.2, or built without libudev: it does not know the command, or answers with an error."""
+    guest = two_disks(filesystems=[ROOT, ["/srv", "vdb", "xfs", ["vdb"]]])
+    if known:
+        guest.commands["guest-get-disks"] = False
+    else:
+        guest.agent_command = _without_info  # type: ignore[method-assign]
+        guest.commands = {"guest-get-fsinfo": True, "guest-get-disks": False}
+    made = prepared(guest)
+    assert made.moving_disks == ("vda", "vdb")
+    assert "guest-get-disks" in made.warnings[0]
+    assert prepared(guest, HoldKind.FREEZE_PAUSE).moving_disks == ()
+
+
+@pytest.mark.case("P1")
+def test_a_partition_without_a_filesystem_is_named_in_the_result(prepared: Prepare) -> None:
+    guest = two_disks(filesystems=[ROOT, ["/srv", "vdb", "xfs", ["vdb"]]])
+    guest.loose = ["vda2"]
+    made = prepared(guest)
+    assert made.moving_disks == ("vda",)
+    assert "/dev/vda2" in made.warnings[0]
+    assert "--guest-hold alpha:freeze-pause" in made.warnings[0]
+
+
 def _without_info(command: str, timeout_s: int) -> str:
     if "guest-info" in command:
         return '{"return": {"version": "0.1"}}'

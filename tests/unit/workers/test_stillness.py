@@ -16,6 +16,7 @@ from workers.hypervisor import agent
 from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.filesystem import Filesystem
+from workers.hypervisor.guest_device import GuestDevice
 from workers.steps.refusal import MountpointError
 
 ROOT = Filesystem("/", ("vda",), "vda1", "ext4")
@@ -31,11 +32,28 @@ def disk(target: str) -> DomainDisk:
     return DomainDisk(target, "disk", "file", f"/images/{target}", "qcow2", transient=False)
 
 
+def decided(
+    filesystems: Sequence[Filesystem] | None, disks: Sequence[DomainDisk], hold: GuestHold = FREEZE, guest: str = "db1"
+) -> Stillness:
+    """Decide for a guest in which nothing but these filesystems lies on the disks."""
+    return stillness(guest, hold, disks, filesystems, None if filesystems is None else devices_under(filesystems))
+
+
+def devices_under(filesystems: Sequence[Filesystem]) -> list[GuestDevice]:
+    targets = {target for one in filesystems for target in one.disks}
+    below = {
+        one.name: tuple(f"/dev/{target}" for target in one.disks) for one in filesystems if one.name not in targets
+    }
+    return [
+        *(GuestDevice(f"/dev/{target}", disk=target) for target in targets),
+        *(GuestDevice(f"/dev/{name}", partition=True, below=disks) for name, disks in below.items()),
+    ]
+
+
 def moving(
     filesystems: Sequence[Filesystem] | None, targets: Sequence[str], hold: GuestHold = FREEZE
 ) -> tuple[str, ...]:
-    found = stillness("db1", hold, [disk(target) for target in targets], filesystems)
-    return tuple(one.target for one in found.moving)
+    return tuple(one.target for one in decided(filesystems, [disk(target) for target in targets], hold).moving)
 
 
 def only(*mountpoints: str, kind: HoldKind = HoldKind.FREEZE) -> GuestHold:
@@ -81,7 +99,7 @@ def test_a_filesystem_that_is_not_frozen_and_may_be_anywhere_leaves_every_disk_m
 @pytest.mark.parametrize("kind", ["vfat", "exfat", "fuseblk", "fuse.sshfs", "FAT32"])
 def test_a_filesystem_that_cannot_be_frozen_leaves_its_disk_moving(kind: str) -> None:
     boot = Filesystem("/boot/efi", ("vda",), "vda3", kind)
-    found = stillness("db1", FREEZE, [disk("vda"), disk("vdb")], [*GUEST, boot])
+    found = decided([*GUEST, boot], [disk("vda"), disk("vdb")])
     assert [one.target for one in found.moving] == ["vda"]
     assert f"/boot/efi ({kind})" in found.moving[0].reason
     assert found.filesystems == len(GUEST)  # qemu-ga passes over it and counts it not
@@ -90,20 +108,20 @@ def test_a_filesystem_that_cannot_be_frozen_leaves_its_disk_moving(kind: str) ->
 @pytest.mark.parametrize("kind", ["squashfs", "iso9660", "CDFS"])
 def test_a_filesystem_that_nothing_writes_to_needs_no_freeze(kind: str) -> None:
     snap = Filesystem("/snap/core", (), "loop0", kind)
-    assert stillness("db1", FREEZE, [disk("vda")], [ROOT, snap]) == Stillness((), filesystems=1)
+    assert decided([ROOT, snap], [disk("vda")]) == Stillness((), filesystems=1)
 
 
 def test_a_filesystem_that_is_mounted_twice_is_one_and_is_frozen_at_either_mount() -> None:
     """qemu-ga meets the second mount frozen (EBUSY) and counts one."""
     bound = replace(ROOT, mountpoint="/var/lib/kubelet/x")
-    assert stillness("db1", FREEZE, [disk("vda")], [ROOT, bound]) == Stillness((), filesystems=1)
-    assert stillness("db1", only("/"), [disk("vda")], [ROOT, bound]) == Stillness((), filesystems=1)
+    assert decided([ROOT, bound], [disk("vda")]) == Stillness((), filesystems=1)
+    assert decided([ROOT, bound], [disk("vda")], only("/")) == Stillness((), filesystems=1)
 
 
 def test_a_disk_that_the_guest_cannot_write_to_is_still() -> None:
     read_only = replace(disk("vdd"), readonly=True)
-    assert stillness("db1", FREEZE, [disk("vda"), read_only], [ROOT]).moving == ()
-    assert stillness("db1", FREEZE, [disk("vda"), read_only], None).moving[0].target == "vda"
+    assert decided([ROOT], [disk("vda"), read_only]).moving == ()
+    assert decided(None, [disk("vda"), read_only]).moving[0].target == "vda"
 
 
 @pytest.mark.parametrize("kind", [HoldKind.PAUSE, HoldKind.FREEZE_PAUSE, HoldKind.NONE])
@@ -123,7 +141,7 @@ def test_a_mount_point_that_is_not_there_is_named_beside_those_that_are(kind: Ho
 
 
 def test_each_moving_disk_is_a_warning_with_the_command_that_would_keep_it_still() -> None:
-    found = stillness("old db", FREEZE, [disk("vda"), disk("vdb")], [ROOT])
+    found = decided([ROOT], [disk("vda"), disk("vdb")], guest="old db")
     (warning,) = found.warnings("old db")
     assert "Disk vdb of guest old db" in warning
     assert f"--guest-hold {shlex.quote('old db:freeze-pause')}" in warning

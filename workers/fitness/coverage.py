@@ -1,0 +1,84 @@
+"""Decide whether all that lies on a disk is reached by a freeze. Pure.
+
+    disk vda ── /dev/vda ┬ /dev/vda1 ── ext4, frozen                       reached
+                         ├ /dev/vda2 ┬ /dev/dm-0 ── xfs, frozen            reached if each volume on it is
+                         │           └ /dev/dm-1 ── nothing mounted        not reached
+                         └ /dev/vda3 ── nothing mounted                    not reached
+
+A device with nothing mounted may be a swap area, a boot loader's, a ZFS pool or a raw database: the agent does not tell them
+apart, and lists mounts of device files only. Gaps between partitions and free room of a volume group have no device in the
+guest, so nothing is written there while it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from workers.hypervisor.guest_device import GuestDevice
+
+
+def unreached_reason(target: str, devices: Sequence[GuestDevice] | None, reached: Collection[str]) -> str | None:
+    """Return why a freeze may not reach all that is on this disk, None if it does.
+
+    `devices` is None if the agent cannot list them. `reached` are the names of the devices with a frozen filesystem, or one
+    that nothing writes to.
+    """
+    if devices is None:
+        return "the guest's agent cannot list the partitions on it (guest-get-disks, which qemu-ga has from 5.2 on)"
+    disks = [device for device in devices if device.disk == target]
+    if not disks:
+        return "the guest's agent does not list the devices on it"
+    if not any(_name(device.name) in reached for device in devices):
+        return "the guest's agent does not list the partitions on it"
+    above = _above(devices)
+    covered = _covered(devices, above, reached)
+    loose = _uppermost({disk.name for disk in disks} - covered, above, covered)
+    if not loose:
+        return None
+    return (
+        f"nothing that a freeze reaches is mounted from {', '.join(loose)} on it, and the guest's agent cannot tell a swap or "
+        "boot area from a ZFS pool or a raw database"
+    )
+
+
+def _above(devices: Sequence[GuestDevice]) -> dict[str, set[str]]:
+    """Return the devices that lie on each device."""
+    found: dict[str, set[str]] = {device.name: set() for device in devices}
+    for device in devices:
+        for below in device.below:
+            found.setdefault(below, set()).add(device.name)
+    return found
+
+
+def _covered(devices: Sequence[GuestDevice], above: Mapping[str, set[str]], reached: Collection[str]) -> set[str]:
+    """Return the devices that a freeze reaches: by a filesystem on them, or on each of the devices above.
+
+    From the filesystems downwards, so that a guest that tells of devices which lie on each other proves nothing by it.
+    """
+    below = {device.name: device.below for device in devices}
+    missing = {name: set(others) for name, others in above.items()}
+    todo = [device.name for device in devices if _name(device.name) in reached]
+    covered = set(todo)
+    while todo:
+        name = todo.pop()
+        for lower in below.get(name, ()):
+            missing[lower].discard(name)
+            if not missing[lower] and lower not in covered:
+                covered.add(lower)
+                todo.append(lower)
+    return covered
+
+
+def _uppermost(uncovered: set[str], above: Mapping[str, set[str]], covered: Collection[str]) -> list[str]:
+    """Return the devices on and above `uncovered` on which nothing lies; `uncovered` itself if there are none."""
+    todo, found = list(uncovered), set(uncovered)
+    while todo:
+        more = above[todo.pop()] - found - set(covered)
+        found |= more
+        todo += more
+    return sorted({name for name in found if not above[name]} or uncovered)
+
+
+def _name(path: str) -> str:
+    """Return a device's name as the agent has it in its list of filesystems: its directory's in /sys."""
+    return path.removeprefix("/dev/").replace("/", "!")
