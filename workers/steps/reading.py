@@ -167,7 +167,10 @@ class Reading:
         slots = self._audit.slots()
         if not slots:
             return
+        began = time.monotonic()
         self._run_all(self._readers(_one_by_one(iter(slots)), self._compare))
+        seconds = round(time.monotonic() - began, 4)
+        log.info("audited", guest=self._order.guest_name, disk=self._order.target, chunks=len(slots), seconds=seconds)
         if self._differing:
             raise self._differs(f"{len(self._differing)} of {len(slots)} chunks that were looked at have other data")
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 
 from freezeframe.access import ConfiguredKey
 from freezeframe.contract.result import TransferResult
@@ -57,6 +58,17 @@ def test_what_is_inherited_is_looked_at_and_not_counted_as_read(guest: Guest) ->
     assert (result.audited_chunks, result.inherited_differs) == (SLOTS - 1, False)
     assert (result.full_reason, result.bytes_read, result.dirty_bytes) == (None, CHUNK, CHUNK)
     assert guest.repository.suspects.all() == []
+
+
+def test_the_log_tells_what_the_audit_took_of_the_transfer(guest: Guest) -> None:
+    """`ops/bench incremental` has its share from there."""
+    full = guest.full()
+    guest.disk.checkpoint()
+    with structlog.testing.capture_logs() as lines:
+        result = incremental(guest, full)
+    (line,) = (line for line in lines if line["event"] == "audited")
+    assert (line["disk"], line["chunks"]) == (TARGET, result.audited_chunks)
+    assert 0 < line["seconds"] < result.seconds
 
 
 def test_a_full_inherits_nothing(guest: Guest) -> None:
