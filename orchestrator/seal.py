@@ -28,9 +28,10 @@ def manifest_of(
     disks = {(result.guest_uuid, result.target): result for result in transferred}
     chunk_bytes = run.plan.chunk_bytes
     audits = warnings_of(prepared, transferred)
+    found = [*((one.guest_uuid, one.text) for result in held for one in result.guest_warnings), *audits]
     guests = tuple(
         _guest_capture(result.host_id, guest, disks, proof, steps[guest.guest_uuid], chunk_bytes).model_copy(
-            update={"warnings": (*guest.warnings, *(text for uuid, text in audits if uuid == guest.guest_uuid))}
+            update={"warnings": (*guest.warnings, *(text for uuid, text in found if uuid == guest.guest_uuid))}
         )
         for result in prepared
         for guest in result.guests

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.message import DiskTarget, GuestUuid, Shape
+from freezeframe.contract.message import UNLESS_EMPTY, DiskTarget, GuestUuid, Shape
 from freezeframe.contract.words import HoldKind
 from workers import durable
 
@@ -37,7 +37,7 @@ class ScratchChange(_GuestChange):
 
     change: Literal["scratch"] = "scratch"
     path: Path
-    secret: str | None = None  # the UUID by which libvirt knows the passphrase
+    secret: Annotated[str | None, UNLESS_EMPTY] = None  # the UUID by which libvirt knows the passphrase
 
 
 class ReservationChange(_GuestChange):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 #: A guest's UUID in canonical lower-case form; used in file names, so nothing else may pass.
 GuestUuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
@@ -26,6 +26,11 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 #: A label that people give: a group, a tag.
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/=-]{0,127}$")]
+
+
+#: For a field that came later and mostly says nothing: left out then, so that a reader which does not know it reads the rest.
+#: With a value in it the document is refused by such a reader, as it should be.
+UNLESS_EMPTY = Field(exclude_if=lambda value: not value)
 
 
 class Shape(BaseModel):

@@ -28,10 +28,12 @@ class GuestProof(Shape):
 
     guest_uuid: GuestUuid
     hold: GuestHold
-    moving_disks: tuple[DiskTarget, ...] = ()  # which the hold does not keep still, as far as prepare could tell
+    moving_disks: tuple[DiskTarget, ...] = ()  # which the hold does not keep still, as far as is known
     hold_start_ns: int | None = None  # before the first call that keeps the guest still
     held_ns: int | None = None  # libvirt has confirmed the hold
-    begun_ns: int | None = None  # libvirt has confirmed the backups of all its disks, begun in one transaction
+    begun_ns: int | None = (
+        None  # libvirt has confirmed the backups of all disks that were prepared, begun in one transaction
+    )
     thaw_start_ns: int | None = None
     thawed_ns: int | None = None  # the guest itself has confirmed that it runs and is not frozen
     frozen_filesystems: int | None = None

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import model_validator
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.identity import DiskIdentity
-from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Message, Shape
+from freezeframe.contract.message import (
+    UNLESS_EMPTY,
+    CaptureId,
+    Digest,
+    DiskTarget,
+    GuestUuid,
+    HostId,
+    Message,
+    Shape,
+)
 from freezeframe.contract.proof import Arrival, HostProof
 from freezeframe.contract.words import CaptureKind, Step
 
@@ -31,7 +40,9 @@ class PreparedDisk(Shape):
     identity: DiskIdentity | None = None  # None: it could not be told which disk this is
     size_bytes: int
     readonly: bool = False  # the guest cannot write to it
-    scratch_secret: str | None = None  # of an encrypted scratch file: the UUID of its passphrase in the host's libvirt
+    scratch_secret: Annotated[str | None, UNLESS_EMPTY] = (
+        None  # of an encrypted scratch file: the UUID of its passphrase in the host's libvirt
+    )
     kind: CaptureKind
     full_reason: str | None = None  # why it is full although an incremental was wished for
     parent_capture_id: CaptureId | None = None
@@ -78,6 +89,13 @@ class HeldGuestFault(Shape):
     fault: Fault
 
 
+class HeldGuestWarning(Shape):
+    """A premise of the guest's label that turned out not to hold."""
+
+    guest_uuid: GuestUuid
+    text: str
+
+
 class HoldResult(Result):
     """`proof` is None only if the host did not get as far as holding a guest."""
 
@@ -86,6 +104,7 @@ class HoldResult(Result):
     release_us: int | None = None
     release_arrivals: int | None = None  # how many members had arrived when the barrier released
     guest_faults: tuple[HeldGuestFault, ...] = ()
+    guest_warnings: Annotated[tuple[HeldGuestWarning, ...], UNLESS_EMPTY] = ()
 
 
 class TransferResult(Result):

@@ -20,7 +20,7 @@ from workers.fitness.drift import DiskSet, compare_disks
 from workers.fitness.encryption import plain_text_warnings
 from workers.fitness.guest import blocked_command, state_refusal
 from workers.fitness.sharing import DiskUse, shared_reason
-from workers.fitness.stillness import MovingDisk, Stillness, stillness
+from workers.fitness.stillness import MovingDisk, Stillness, all_moving, stillness
 from workers.fitness.tracking import untracked_reason
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "DiskUse",
     "MovingDisk",
     "Stillness",
+    "all_moving",
     "blocked_command",
     "choose_disks",
     "compare_disks",

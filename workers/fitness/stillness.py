@@ -74,7 +74,7 @@ def stillness(
         return Stillness()
     if filesystems is None:
         reason = "the guest's agent cannot say which filesystems are on it"
-        return Stillness() if hold.kind.pauses else _all_moving(disks, reason)
+        return Stillness() if hold.kind.pauses else all_moving(disks, reason)
     _check_mountpoints(guest, hold, filesystems)
     if hold.kind.pauses:
         return Stillness()
@@ -92,7 +92,7 @@ def _of_freeze(
     written = [one for one in filesystems if one not in frozen and one.kind.lower() not in _READ_ONLY_KINDS]
     for one in written:
         if not one.mapped:
-            return _all_moving(disks, f"{_named(one)} {_why_unfrozen(one)}, and which disks it is on is not known")
+            return all_moving(disks, f"{_named(one)} {_why_unfrozen(one)}, and which disks it is on is not known")
     reasons = {target: f"{_named(one)} on it {_why_unfrozen(one)}" for one in written for target in one.disks}
     frozen_on = {target for one in frozen for target in one.disks}
     reached = {one.name for one in filesystems if one not in written}
@@ -108,7 +108,8 @@ def _of_freeze(
     return Stillness(tuple(moving), len({one.identity for one in frozen}))
 
 
-def _all_moving(disks: Sequence[DomainDisk], reason: str) -> Stillness:
+def all_moving(disks: Sequence[DomainDisk], reason: str) -> Stillness:
+    """Return that no disk which the guest can write to is kept still."""
     return Stillness(tuple(MovingDisk(disk.target, reason) for disk in disks if not disk.readonly))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import libvirt
 from lxml import etree
@@ -114,4 +115,6 @@ def agent_command(handle: HeldFake, command: str, timeout_s: int, flags: int) ->
 
 def held_fake(number: int) -> HeldFake:
     uuid, name = f"00000000-0000-4000-8000-{number:012d}", f"guest-{number}"
-    return HeldFake(domain_xml(disk_xml("vda", f"/{name}.img"), name=name, uuid=uuid), uuid=uuid, label=name)
+    xml = domain_xml(disk_xml("vda", f"/{name}.img"), name=name, uuid=uuid)
+    filesystems: list[list[Any]] = [["/", "vda1", "ext4", ["vda"]], ["/home", "vda2", "ext4", ["vda"]]]
+    return HeldFake(xml, uuid=uuid, label=name, filesystems=filesystems)

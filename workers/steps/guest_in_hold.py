@@ -22,6 +22,7 @@ from pathlib import Path
 
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.proof import GuestProof
+from freezeframe.contract.result import PreparedGuest
 from freezeframe.errors import FreezeframeError
 from workers import hold as holding
 from workers.guard.client import GuardError
@@ -53,8 +54,9 @@ class HeldGuest:
 
     domain: Domain
     apart: Domain  # the same guest over another connection: letting go waits for no call that holds it still
+    prepared: PreparedGuest
     hold: GuestHold
-    moving_disks: tuple[str, ...]
+    moving_disks: tuple[str, ...]  # which the hold does not keep still, as far as is known
     backup_xml: str
     checkpoint_xml: str | None
     agent_timeout_s: int

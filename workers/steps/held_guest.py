@@ -151,6 +151,7 @@ def _ready_guest(host: Host, order: HoldOrder, guest: PreparedGuest, hold: Guest
     held = HeldGuest(
         domain=domain,
         apart=host.hypervisor.domain(guest.guest_uuid),
+        prepared=guest,
         hold=hold,
         moving_disks=guest.moving_disks,
         filesystems=guest.filesystems,

@@ -12,6 +12,7 @@
 - A guest is disarmed, and written down as let go, when it was seen running and no call that holds it is pending. Others keep
   their lease; the guard looks after them.
 - Guests are let go before anybody is told why: a broken barrier, a passed deadline, a failed guest.
+- When all guests run they are looked at once more: one whose disks are not those that were prepared takes no part (`premises`).
 - What a guest's thaw answers is compared with what its freeze answered, and the guard is asked whether the lease still
   stood; if either says that somebody else let the guest go in between, the proof says so and claims nothing for it.
 """
@@ -48,6 +49,7 @@ from workers.host import Host
 from workers.hypervisor.freeze_failure import SlowFreezeError
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.held_guest import ready, record_let_go
+from workers.steps.premises import look_again
 from workers.steps.window import Window, break_up, hold_window
 
 log = structlog.get_logger("hold")
@@ -84,6 +86,7 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
                 break_up(gate, host.host_id)
             record_let_go(journal, guests)
             raise
+        began = time.monotonic()
         window = hold_window(host.calls, order, guests, barrier, line, host.settings.agent_timeout_s)
         try:
             record_let_go(journal, [guest for guest in guests if guest.is_settled()])
@@ -93,10 +96,11 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
         ) as error:  # a full disk: guests are let go a second time, no more; the proof must not be lost for it
             log.warning("what follows the hold is not written down", why=str(error))
         reply = _look(barrier)
-        proof = _proof(host, guests, window).model_copy(
-            update={"clock_before": clock, "clock_after": _clock_after(client) if reply else None}
-        )
-        return _result(host, order, guests, unfit, proof, window, reply)
+        clocks = {"clock_before": clock, "clock_after": _clock_after(client) if reply else None}
+        warnings = look_again(host, guests, began, order.hold_timeout_s)
+        proof = _proof(host, guests, window).model_copy(update=clocks)
+        result = _result(host, order, guests, unfit, proof, window, reply)
+        return result.model_copy(update={"guest_warnings": warnings})
 
 
 def failed(order: HoldOrder, fault: Fault) -> HoldResult:

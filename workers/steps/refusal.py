@@ -149,6 +149,13 @@ class DisksChangedError(RefusedError):
     advice = "Nothing was held. Capture again, when nobody attaches or detaches disks of the guest."
 
 
+class GuestRestartedError(RefusedError):
+    """The guest runs in another QEMU than the one that was prepared: what was tried there shows nothing of this one."""
+
+    code = "guest-restarted"
+    advice = "Nothing was held. Capture the guest again, now that it runs."
+
+
 class GuestAtWorkError(RefusedError):
     """A step or an undo of the same capture still works on the guest."""
 

@@ -10,14 +10,21 @@ from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.plan import GuestPlan, HostPlan, Plan
 from freezeframe.contract.proof import Arrival, GuestProof, HostProof
 from freezeframe.contract.request import CaptureRequest
-from freezeframe.contract.result import HoldResult, PreparedDisk, PreparedGuest, PrepareResult, TransferResult
+from freezeframe.contract.result import (
+    HeldGuestWarning,
+    HoldResult,
+    PreparedDisk,
+    PreparedGuest,
+    PrepareResult,
+    TransferResult,
+)
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Method, RunState
 from freezeframe.repository import GuestCapture
 from orchestrator.run import Run
 from orchestrator.seal import manifest_of
 
 CAPTURE, OLDER = (f"01K{letter * 23}" for letter in "BA")
-ALPHA = "00000000-0000-4000-8000-00000000000a"
+ALPHA, BETA = "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FREEZE = GuestHold(kind=HoldKind.FREEZE)
 MOVING = "Disk vdb of guest alpha is not kept still."
@@ -45,7 +52,13 @@ def run() -> Run:
     )
 
 
-def sealed(prepared: PreparedGuest, *, moving: tuple[str, ...] = (), inherited_differs: bool = False) -> GuestCapture:
+def sealed(
+    prepared: PreparedGuest,
+    *,
+    moving: tuple[str, ...] = (),
+    inherited_differs: bool = False,
+    warned: tuple[str, ...] = (),
+) -> GuestCapture:
     guest = GuestProof(
         guest_uuid=ALPHA,
         hold=FREEZE,
@@ -64,6 +77,7 @@ def sealed(prepared: PreparedGuest, *, moving: tuple[str, ...] = (), inherited_d
         arrivals=(Arrival(host_id="host-a", redis_us=1),),
         release_us=1,
         release_arrivals=1,
+        guest_warnings=tuple(HeldGuestWarning(guest_uuid=uuid, text=text) for text in warned for uuid in (BETA, ALPHA)),
     )
     read = TransferResult(
         capture_id=CAPTURE,
@@ -104,3 +118,10 @@ def test_what_prepare_warned_of_is_kept_whatever_the_audit_found(differs: bool) 
     assert made.warnings[0] == MOVING
     assert len(made.warnings) == 1 + differs
     assert made.consistency is Consistency.CRASH
+
+
+@pytest.mark.case("P1")
+def test_a_guest_s_own_warnings_of_the_hold_are_kept_beside_the_others() -> None:
+    """Each of them is there for another guest too, which is not its own."""
+    made = sealed(guest(warnings=(MOVING,)), moving=("vda", "vdb"), warned=("Disk vda of it is not kept still.",))
+    assert made.warnings == (MOVING, "Disk vda of it is not kept still.")

@@ -171,7 +171,10 @@ def prepare(host: Host, fakes: Sequence[HeldFake]) -> None:
         kind=CaptureKind.FULL,
         full_reason="the first",
     )
-    guests = tuple(PreparedGuest(guest_uuid=fake.uuid, name=fake.label, disks=(disk,), filesystems=2) for fake in fakes)
+    guests = tuple(
+        PreparedGuest(guest_uuid=fake.uuid, name=fake.label, disks=(disk,), live_xml=fake.live_xml, filesystems=2)
+        for fake in fakes
+    )
     result = PrepareResult(capture_id=CAPTURE, host_id=host.host_id, guests=guests)
     host.journal.of(CAPTURE).store_result(Step.PREPARE, "", result.model_dump_json())
 

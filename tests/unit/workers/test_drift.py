@@ -20,11 +20,12 @@ from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.disk import DomainDisk, disks_of, parse
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml
+from workers.identity.read import Unknown
 from workers.journal import BackupChange, HoldChange
 from workers.steps import drift
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.held_guest import ready
-from workers.steps.refusal import DisksChangedError
+from workers.steps.refusal import DisksChangedError, GuestRestartedError
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 BETA = f"{UUID[:-1]}b"
@@ -162,6 +163,40 @@ def test_another_file_under_the_old_name_is_found_by_its_identity(
         make_ready((prepared(same, identity("1")), same), all_or_nothing=True)
     held, unfit = make_ready((prepared(same, identity("2")), same), all_or_nothing=True)
     assert (len(held), unfit) == (1, [])
+
+
+def test_a_disk_that_was_known_and_is_not_any_more_counts_as_replaced(
+    make_ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unknown is never equal; a disk of which nothing was known was prepared as such, and is always read in full."""
+    known = DiskIdentity(active=Layer(kind="file", place="/a", facts={"path": "/a", "inode": "1"}))
+    monkeypatch.setattr(
+        drift, "read_identities", lambda _, targets: dict.fromkeys(targets, Unknown("/a: Stale handle"))
+    )
+    same = guest(disk_xml("vda", "/a"))
+    with pytest.raises(
+        DisksChangedError, match=r"cannot be told any more whether disk vda is the same: /a: Stale handle"
+    ):
+        make_ready((prepared(same, known), same), all_or_nothing=True)
+    held, unfit = make_ready((prepared(same), same), all_or_nothing=True)
+    assert (len(held), unfit) == (1, [])
+
+
+def test_a_guest_that_was_started_anew_is_not_held(make_ready: Ready) -> None:
+    """What prepare tried, it tried on another QEMU."""
+    before, now = guest(disk_xml("vda", "/a")), guest(disk_xml("vda", "/a"))
+    before.live_xml = before.live_xml.replace("<domain ", "<domain id='4' ")
+    now.live_xml = now.live_xml.replace("<domain ", "<domain id='5' ")
+    with pytest.raises(GuestRestartedError, match="Guest alpha was stopped and started again since it was prepared"):
+        make_ready((prepared(before), now), all_or_nothing=True)
+    assert len(make_ready((prepared(before), before), all_or_nothing=True)[0]) == 1
+
+
+def test_a_disk_that_was_resized_is_named_and_not_held(make_ready: Ready) -> None:
+    before, now = guest(disk_xml("vda", "/a")), guest(disk_xml("vda", "/a"))
+    now.size_bytes = 3 << 20
+    with pytest.raises(DisksChangedError, match=r"disk vda was resized from 1048576 to 3145728 bytes"):
+        make_ready((prepared(before), now), all_or_nothing=True)
 
 
 def test_a_drive_that_was_attached_meanwhile_is_named_in_the_backup_as_left_out(make_ready: Ready) -> None:

@@ -186,6 +186,18 @@ def test_another_failure_is_told_at_once(host: Host, libvirtd: Libvirt, monkeypa
     assert len(tries) == 1
 
 
+def test_a_line_and_a_result_without_a_passphrase_do_not_name_the_field(host: Host, libvirtd: Libvirt) -> None:
+    """A version that knows no passphrases reads them; one with a passphrase it refuses, and leaves the guest to this one."""
+    make(host, secret=None)
+    disk = PreparedDisk(target="vda", kind=CaptureKind.FULL, size_bytes=1, source="/a", source_format="raw")
+    (line,) = [one for one in host.journal.of(CAPTURE).changes() if isinstance(one, ScratchChange)]
+    assert "secret" not in line.model_dump_json()
+    assert "secret" not in disk.model_dump_json()
+    for one in (line.model_copy(update={"secret": SECRET}), disk.model_copy(update={"scratch_secret": SECRET})):
+        assert SECRET in one.model_dump_json()
+        assert type(one).model_validate_json(one.model_dump_json()) == one
+
+
 def test_each_file_has_a_passphrase_of_its_own(host: Host, libvirtd: Libvirt) -> None:
     ids = {scratch_secret(CAPTURE, UUID, target) for target in ("vda", "vdb")}
     ids |= {scratch_secret("01KBBBBBBBBBBBBBBBBBBBBBBB", UUID, "vda"), scratch_secret(CAPTURE, UUID[:-1] + "f", "vda")}

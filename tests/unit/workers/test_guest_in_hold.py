@@ -11,6 +11,7 @@ import libvirt_qemu
 import pytest
 
 from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.result import PreparedGuest
 from freezeframe.contract.words import HoldKind
 from workers import hold as holding
 from workers.hypervisor import agent
@@ -33,9 +34,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldFake]:
 
 
 def guest_of(fake: HeldFake, kind: HoldKind, *, delay_s: float = 0.0) -> HeldGuest:
-    return HeldGuest(
-        fake.domain(), fake.domain(), GuestHold(kind=kind), (), BACKUP, None, agent_timeout_s=1, delay_s=delay_s
-    )
+    prepared = PreparedGuest(guest_uuid=fake.uuid, name=fake.label)
+    hold = GuestHold(kind=kind)
+    return HeldGuest(fake.domain(), fake.domain(), prepared, hold, (), BACKUP, None, agent_timeout_s=1, delay_s=delay_s)
 
 
 def deadline(seconds: float = 10.0) -> float:

@@ -1,0 +1,325 @@
+"""What changes between the look before the muster and the end of a hold is found when the guests run (P5, P1)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from freezeframe.barrier import Gate
+from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.identity import DiskIdentity, Layer
+from freezeframe.contract.order import HoldOrder
+from freezeframe.contract.proof import GuestProof, consistency
+from freezeframe.contract.result import HoldResult, PreparedGuest, PrepareResult
+from freezeframe.contract.words import Consistency, Step
+from orchestrator.decision import HOLD_SLACK_S
+from tests.unit.workers.hold_site import CAPTURE, FREEZE, PAUSE, Site, proof_of, results
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.fake_guest import disk_xml, domain_xml, libvirt_error
+from workers.hypervisor.fake_held_guest import HeldFake, no_answer
+from workers.identity.read import Unknown
+from workers.scratch.open_backups import begun_guests
+from workers.steps import drift, premises
+from workers.steps import hold as step
+from workers.steps.window import LONGEST_GIVE_UP_S
+
+Change = Callable[[HeldFake], None]
+IN_USE = 38  # VIR_ERR_SYSTEM_ERROR
+
+
+@pytest.fixture
+def in_muster(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], HeldFake]:
+    """Have something happen to the first guest of host-a while it waits for host-b at the muster."""
+
+    def set_up(change: Change) -> HeldFake:
+        meet, changed = step._muster, site.guests["host-a"][0]
+
+        def muster(gate: Gate, order: HoldOrder, deadline: float) -> None:
+            if order.host_id == "host-a":
+                change(changed)
+            meet(gate, order, deadline)
+
+        monkeypatch.setattr(step, "_muster", muster)
+        return changed
+
+    return set_up
+
+
+def redefined(*disks: str, start: str = "") -> Change:
+    def change(fake: HeldFake) -> None:
+        fake.live_xml = domain_xml(*disks, name=fake.label, uuid=fake.uuid).replace("<domain ", f"<domain {start}")
+
+    return change
+
+
+def own(fake: HeldFake, more: str = "") -> str:
+    return disk_xml("vda", f"/{fake.label}.img", more=more)
+
+
+def attached(fake: HeldFake) -> None:
+    redefined(own(fake), disk_xml("vdb", "/database.img"))(fake)
+
+
+def detached(fake: HeldFake) -> None:
+    redefined(disk_xml("vdb", "/database.img"))(fake)
+    fake.refuses_begin = True
+
+
+def pivoted(fake: HeldFake) -> None:
+    redefined(disk_xml("vda", f"/{fake.label}.overlay", driver="qcow2"))(fake)
+
+
+def shared(fake: HeldFake) -> None:
+    redefined(own(fake, "<shareable/>"))(fake)
+
+
+def resized(fake: HeldFake) -> None:
+    fake.size_bytes *= 2
+
+
+def restarted(fake: HeldFake) -> None:
+    redefined(own(fake), start="id='8' ")(fake)
+
+
+def away(fake: HeldFake) -> None:
+    """Have libvirt refuse to tell the definition from the begin of the backup on."""
+    tell = fake.XMLDesc
+
+    def desc(flags: int = 0) -> str:
+        if fake.has_backup:
+            raise libvirt_error(IN_USE)
+        return tell(flags)
+
+    fake.XMLDesc = desc  # type: ignore[method-assign]
+
+
+@pytest.mark.case("P5")
+@pytest.mark.parametrize("everyone", [True, False], ids=["all", "degrade"])
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        (attached, "disks-changed", "disk vdb (/database.img) was attached"),
+        (detached, "disks-changed", "disk vda was detached"),
+        (pivoted, "disks-changed", "disk vda has another source: /guest-11.overlay instead of /guest-11.img"),
+        (shared, "disks-changed", "disk vda is shareable now"),
+        (resized, "disks-changed", "disk vda was resized from 1048576 to 2097152 bytes"),
+        (restarted, "guest-restarted", "guest-11 was stopped and started again"),
+        (away, "hypervisor", "guest-11"),
+    ],
+)
+def test_a_guest_that_changed_during_the_muster_takes_no_part(
+    site: Site, in_muster: Callable[[Change], HeldFake], change: Change, code: str, said: str, *, everyone: bool
+) -> None:
+    changed = in_muster(change)
+    held = results(site.hold(all_or_nothing=everyone))
+    (fault,) = held[0].guest_faults
+    assert (fault.guest_uuid, fault.fault.code) == (changed.uuid, code)
+    assert said in fault.fault.message
+    assert code == "hypervisor" or "let go" in fault.fault.advice
+    assert consistency(proof_of(held)) is not Consistency.GROUP
+    begun = {guest.guest_uuid for one in held if one.proof for guest in one.proof.guests if guest.begun_ns}
+    assert changed.uuid not in begun
+    assert len(begun) == 3 or (everyone and change is detached)  # the begin that fails lets the others go
+    assert site.held_ones() == []
+
+
+@pytest.mark.case("P5")
+def test_the_backup_of_a_guest_that_takes_no_part_ends_and_those_of_the_others_go_on(
+    site: Site, in_muster: Callable[[Change], HeldFake]
+) -> None:
+    changed = in_muster(attached)
+    journal = site.hosts["host-a"].journal.of(CAPTURE)
+    journal.store_result(Step.HOLD, "", results(site.hold(all_or_nothing=False))[0].model_dump_json())
+    assert begun_guests(journal) == frozenset({site.guests["host-a"][1].uuid}) != frozenset({changed.uuid})
+
+
+@pytest.mark.case("P5")
+@pytest.mark.parametrize("hold", [PAUSE, FREEZE])
+def test_a_drive_that_comes_during_the_muster_changes_nothing(
+    site: Site, in_muster: Callable[[Change], HeldFake], hold: GuestHold
+) -> None:
+    drive = "<disk type='file' device='cdrom'><target dev='sda' bus='sata'/><readonly/></disk>"
+    in_muster(lambda fake: redefined(own(fake), drive)(fake))
+    held = results(site.hold(hold=hold))
+    assert consistency(proof_of(held)) is Consistency.GROUP
+    assert [(one.guest_faults, one.guest_warnings) for one in held] == [((), ()), ((), ())]
+
+
+def identity(inode: str) -> DiskIdentity:
+    return DiskIdentity(active=Layer(kind="file", place="/a", facts={"path": "/a", "inode": inode}))
+
+
+@pytest.mark.case("P5", "I3")
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (identity("2"), "disk vda was replaced: its storage is another: inode 2 instead of 1"),
+        (Unknown("/a: Stale file handle"), "it cannot be told any more whether disk vda is the same: /a: Stale file"),
+    ],
+)
+def test_another_disk_under_the_same_name_is_found_by_what_it_is(
+    site: Site,
+    in_muster: Callable[[Change], HeldFake],
+    monkeypatch: pytest.MonkeyPatch,
+    now: DiskIdentity | Unknown,
+    said: str,
+) -> None:
+    found: list[DiskIdentity | Unknown] = [identity("1")]
+    monkeypatch.setattr(drift, "read_identities", lambda _, targets: dict.fromkeys(targets, found[-1]))
+    journal = site.hosts["host-a"].journal.of(CAPTURE)
+    (path,) = journal.result_paths(Step.PREPARE)
+    result = PrepareResult.model_validate_json(path.read_text())
+    guests = [
+        guest.model_copy(update={"disks": (guest.disks[0].model_copy(update={"identity": identity("1")}),)})
+        for guest in result.guests
+    ]
+    update = {"guests": tuple(guests)}
+    journal.store_result(Step.PREPARE, "", result.model_copy(update=update).model_dump_json())
+    in_muster(lambda _: found.append(now))
+    held = results(site.hold())
+    assert said in held[0].guest_faults[0].fault.message
+
+
+@pytest.mark.case("P5", "G4")
+def test_a_libvirt_that_does_not_answer_the_last_look_costs_that_guest_alone(
+    site: Site, in_muster: Callable[[Change], HeldFake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(premises, "LOOK_S", 0.1)
+    back = threading.Event()
+
+    def hangs(fake: HeldFake) -> None:
+        tell = fake.XMLDesc
+
+        def desc(flags: int = 0) -> str:
+            if fake.has_backup:
+                assert back.wait(30)
+            return tell(flags)
+
+        fake.XMLDesc = desc  # type: ignore[method-assign]
+
+    changed = in_muster(hangs)
+    held = results(site.hold(all_or_nothing=False))
+    assert [(one.guest_uuid, one.fault.code) for one in held[0].guest_faults] == [(changed.uuid, "guest-hangs")]
+    assert held[1].guest_faults == ()
+    back.set()
+
+
+def steps_of(held: list[HoldResult], fake: HeldFake) -> GuestProof:
+    (found,) = [one for host in held if host.proof for one in host.proof.guests if one.guest_uuid == fake.uuid]
+    return found
+
+
+def mounts(*more: list[object]) -> Change:
+    return lambda fake: fake.filesystems.extend(map(list, more))
+
+
+def unmounts(fake: HeldFake) -> None:
+    """Have the filesystems of vda give way to as many elsewhere: the freeze answers the same number."""
+    fake.filesystems[:] = [["/mnt/a", "sda1", "ext4", []], ["/mnt/b", "sda2", "ext4", []]]
+
+
+def silences_agent(fake: HeldFake) -> None:
+    def silent() -> list[list[object]]:
+        raise no_answer()
+
+    fake.fsInfo = silent  # type: ignore[method-assign]
+
+
+def forbids(fake: HeldFake) -> None:
+    fake.commands["guest-get-fsinfo"] = False
+
+
+@pytest.mark.case("P1")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (mounts(["/boot/efi", "vda3", "vfat", ["vda"]]), "filesystem /boot/efi (vfat) on it cannot be frozen"),
+        (mounts(["/srv", "nfs:/srv", "fuse.sshfs", []]), "and which disks it is on is not known"),
+        (unmounts, "the guest's agent shows no frozen filesystem on it"),
+        (silences_agent, "the guest's agent did not say"),
+        (forbids, "the guest's agent cannot say which filesystems are on it"),
+        (lambda fake: fake.loose.append("vda3"), "vda3"),
+    ],
+)
+def test_a_disk_that_the_freeze_does_not_reach_any_more_is_named_and_not_called_still(
+    site: Site, in_muster: Callable[[Change], HeldFake], change: Change, said: str
+) -> None:
+    """As prepare does with one that it never reached: a warning, and the label of that guest is crash."""
+    changed = in_muster(change)
+    held = results(site.hold(hold=FREEZE))
+    assert [one.guest_faults for one in held] == [(), ()]
+    (warning,) = held[0].guest_warnings
+    assert warning.guest_uuid == changed.uuid
+    assert warning.text.startswith("Disk vda of guest guest-11 is not kept still by the freeze: ")
+    assert said in warning.text
+    assert steps_of(held, changed).moving_disks == ("vda",)
+    assert steps_of(held, changed).begun_ns is not None  # its data is good
+    assert consistency(proof_of(held)) is Consistency.CRASH
+    assert all(steps_of(held, other).own_instant for other in site.fakes.values() if other is not changed)
+
+
+@pytest.mark.case("P1")
+def test_a_freeze_must_have_frozen_as_many_filesystems_as_there_are(
+    site: Site, in_muster: Callable[[Change], HeldFake]
+) -> None:
+    """One that was mounted before the freeze, on the same disk, and that the freeze did not count."""
+    changed = in_muster(mounts(["/srv", "vda4", "xfs", ["vda"]]))
+    held = results(site.hold(hold=FREEZE))
+    steps = steps_of(held, changed)
+    assert (steps.frozen_filesystems, steps.expected_filesystems) == (2, 3)
+    assert consistency(proof_of(held)) is Consistency.CRASH
+
+
+@pytest.mark.case("P1")
+def test_a_pause_needs_no_agent_after_the_hold_either(site: Site, in_muster: Callable[[Change], HeldFake]) -> None:
+    in_muster(silences_agent)
+    assert consistency(proof_of(results(site.hold(hold=PAUSE)))) is Consistency.GROUP
+
+
+@pytest.mark.case("P1")
+def test_an_agent_that_hangs_after_the_hold_costs_the_label_and_not_the_guest(
+    site: Site, in_muster: Callable[[Change], HeldFake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(premises, "LOOK_S", 0.1)
+    back = threading.Event()
+
+    def hangs(fake: HeldFake) -> None:
+        def waits() -> list[list[object]]:
+            assert back.wait(30)
+            return []
+
+        fake.fsInfo = waits  # type: ignore[method-assign]
+
+    changed = in_muster(hangs)
+    held = results(site.hold(hold=FREEZE))
+    back.set()
+    assert steps_of(held, changed).moving_disks == ("vda",)
+    assert steps_of(held, changed).begun_ns is not None
+    assert consistency(proof_of(held)) is Consistency.CRASH
+
+
+def test_the_look_ends_before_the_orchestrator_calls_the_host_silent() -> None:
+    assert LONGEST_GIVE_UP_S < premises.LATEST_S < HOLD_SLACK_S
+
+
+def test_nobody_is_looked_at_who_was_never_touched(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def look(domain: Domain, guest: PreparedGuest) -> tuple[str, ...]:
+        assert domain.uuid == guest.guest_uuid
+        looked.append(domain.name)
+        return ()
+
+    monkeypatch.setattr(premises, "left_out_now", look)
+    site.guests["host-a"][0].state_code = 3  # paused by others
+    results(site.hold(hold=FREEZE, all_or_nothing=False))
+    assert sorted(looked) == ["guest-12", "guest-21", "guest-22"]
+
+
+def test_a_result_without_a_warning_does_not_name_the_field(site: Site) -> None:
+    """A version that does not know the field reads the result."""
+    for one in results(site.hold()):
+        assert "guest_warnings" not in one.model_dump_json()
+        assert HoldResult.model_validate_json(one.model_dump_json()) == one
