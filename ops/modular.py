@@ -127,3 +127,7 @@ def _fetch_source(tree: Tree, work: Path) -> None:
         done = subprocess.run([*apt, *words], cwd=work, check=False, capture_output=True, text=True)
         if done.returncode:
             raise DebianError(f"apt-get {' '.join(words)}: {done.stderr[-4000:]}")
+
+
+if __name__ == "__main__":
+    ensure()

@@ -15,10 +15,8 @@ from .kinds import KINDS, Kind
 ALWAYS = {
     "control worker killed",
     "guard killed",
-    "control worker and guard killed",
     "orchestrator killed",
     "Redis killed, back empty",
-    "Redis emptied (FLUSHALL)",
     "task's process killed",
 }
 

@@ -132,7 +132,7 @@ def test_a_guest_s_backup_ends_with_its_last_disk(system: System, lab: Lab, comm
     """Of one capture: alpha has changed little and is done with, while beta is still read at 1 MiB a second."""
     alpha, beta = lab.guest("alpha"), lab.guest("beta")
     assert command("capture", "alpha", "beta").code == 0
-    beta.shell("dd if=/dev/urandom of=/mnt/vdb/much bs=1M count=40 && sync")
+    beta.shell("dd if=/dev/urandom of=/mnt/vdb/much bs=1M count=16 && sync")
     capturing = command.begin("capture", "alpha", "beta", "--limit-rate", "1M")
     wait_until_transferring(system.redis, capturing)
     wait_for("alpha: its backup ends", lambda: not has_job(alpha), 60.0)
