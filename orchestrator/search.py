@@ -109,7 +109,11 @@ def moved_plan(plan: Plan, found: Mapping[str, str]) -> tuple[Plan, tuple[HostPl
 
 
 def standing_fault(one: Lost, hosts: Sequence[KnownHost]) -> Fault:
-    """The fault of a guest that was not found, with where it was looked for."""
+    """The fault of a guest that was not found, with where it was looked for.
+
+    Entries say where: one may be older than the fault, and a host whose entry cannot be read is not among them.
+    """
     names = ", ".join(sorted(host.entry.host_id for host in _others(one, hosts)))
-    where = f"It does not run on {names} either." if names else "No other host is up."
+    elsewhere = f"By their newest entries it does not run on {names} either."
+    where = elsewhere if names else "No other host is up whose entry can be read: see `freezeframe hosts`."
     return one.fault.model_copy(update={"message": f"{one.fault.message} {where}"})
