@@ -81,6 +81,9 @@ class CheckpointedGuest(Domain):
     def isActive(self) -> bool:  # noqa: N802  libvirt's name
         return self.running
 
+    def jobStats(self) -> dict[str, int]:  # noqa: N802  libvirt's name
+        return {"type": libvirt.VIR_DOMAIN_JOB_NONE if self.backup is None else libvirt.VIR_DOMAIN_JOB_UNBOUNDED}
+
     def abortJob(self) -> None:  # noqa: N802  libvirt's name
         self.backup = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -60,3 +61,68 @@ def test_a_guest_that_hangs_costs_one_thread_however_often_it_is_tried(never: th
 def test_when_no_thread_is_left_the_guests_behind_are_told_so(never: threading.Event) -> None:
     answers = each_guest(GuestCalls(most_threads=2), GUESTS[:4], "trying", 0.1, lambda _: never.wait())
     assert all(isinstance(answer, GuestHangsError) for answer in answers.values())
+
+
+class Ended(BaseException):
+    """No trouble of a guest's: the process is to end."""
+
+
+def test_what_is_to_end_the_process_is_no_answer_of_a_guest() -> None:
+    def work(_: str) -> None:
+        raise Ended
+
+    with pytest.raises(Ended):
+        each_guest(GuestCalls(), GUESTS[:1], "trying", 30.0, work)
+
+
+def test_no_more_guests_than_a_bound_are_worked_on_side_by_side_while_none_is_late(
+    never: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes libvirt and an agent; hundreds at once would keep both from everything else."""
+    monkeypatch.setattr(module, "LATE_S", 1e9)
+    calls = GuestCalls()
+    answers = each_guest(calls, GUESTS, "trying", 0.05, lambda _: never.wait())
+    assert calls.threads == SIDE_BY_SIDE
+    told = [str(answers[guest]) for guest in GUESTS]
+    assert told[:SIDE_BY_SIDE] == ["Trying has not ended within 0.05 s."] * SIDE_BY_SIDE
+    assert set(told[SIDE_BY_SIDE:]) == {"Trying did not get its turn."}
+
+
+def test_a_guest_that_is_late_gives_its_place_to_the_next(
+    never: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it is late, and not only when another ends or all patience is at an end."""
+    monkeypatch.setattr(module, "LATE_S", 0.05)
+    monkeypatch.setattr(module, "SIDE_BY_SIDE", 1)
+    begun = threading.Event()
+
+    def work(guest: str) -> bool:
+        if guest == GUESTS[0]:
+            return never.wait()
+        begun.set()
+        never.set()
+        return True
+
+    answers = each_guest(GuestCalls(), GUESTS[:2], "trying", 60.0, work)
+    assert begun.is_set()
+    assert answers == {GUESTS[0]: True, GUESTS[1]: True}
+
+
+def test_a_guest_that_was_given_up_is_not_worked_on_again_before_its_call_returns(never: threading.Event) -> None:
+    calls, done = GuestCalls(), threading.Event()
+
+    def work(_: str) -> None:
+        never.wait()
+        done.set()
+
+    each_guest(calls, GUESTS[:1], "trying", 0.05, work)
+    asked: list[str] = []
+    [answer] = each_guest(calls, GUESTS[:1], "trying", 30.0, asked.append).values()
+    assert isinstance(answer, GuestHangsError)
+    assert asked == []
+    never.set()
+    assert done.wait(30)
+    while calls.is_hanging(f"{GUESTS[0]}, trying"):
+        time.sleep(0.001)
+    assert each_guest(calls, GUESTS[:1], "trying", 30.0, asked.append) == {GUESTS[0]: None}
+    assert asked == GUESTS[:1]

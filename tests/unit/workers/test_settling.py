@@ -174,6 +174,28 @@ def test_a_transient_guest_leaves_no_bitmap_when_it_is_gone(
     assert host.claims.holder(GUEST) is None
 
 
+@pytest.mark.case("G6")
+def test_the_bitmap_of_a_guest_that_is_gone_stays_while_nobody_knows_whether_its_capture_was_sealed(
+    host: Host, off: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repository is away. Without its bitmap the guest's next capture would be a full one."""
+
+    def gone(_: Hypervisor, _uuid: str) -> Domain:
+        raise GuestGoneError("no domain")
+
+    journal = host.journal.of(CAPTURE)
+    host.claims.take(GUEST, CAPTURE)
+    for one in changes_of(off.image):
+        journal.record(one)
+    monkeypatch.setattr(Hypervisor, "domain", gone)
+    assert undo_guest(host, journal, GUEST, sealed=None) == []
+    assert bitmaps.in_image(off.image) == [OURS, THEIRS]
+    assert host.claims.holder(GUEST) == CAPTURE
+    assert undo_guest(host, journal, GUEST, sealed=True) == []
+    assert bitmaps.in_image(off.image) == [OURS, THEIRS]
+    assert host.claims.holder(GUEST) is None
+
+
 def test_a_gone_guest_whose_image_another_uses_holds_nobody_up(off: Guest, tmp_path: Path) -> None:
     with serving(tmp_path / "s", off.image, ["--persistent", "--format=qcow2"]):
         settle_gone(changes_of(off.image), sealed=False)
@@ -190,6 +212,16 @@ def test_sealed_the_older_ones_of_the_line_go(running: Guest) -> None:
     running.checkpoints, running.memory = [OLDER, OURS, THEIRS], [OLDER, OURS, THEIRS]
     settle(running, change(), changes_of(), sealed=True, ended=True)
     assert (running.checkpoints, running.memory) == ([OURS, THEIRS], [OURS, THEIRS])
+
+
+def test_the_older_ones_of_a_guest_that_is_off_stay_until_it_runs_again(off: Guest) -> None:
+    """Forgotten by libvirt alone, its bitmap would stay in the image and slow down writes for ever."""
+    off.checkpoints = [OLDER, OURS]
+    settle(off, change(), changes_of(), sealed=True, ended=False)
+    assert off.checkpoints == [OLDER, OURS]
+    off.running, off.memory = True, [OLDER, OURS, THEIRS]
+    settle(off, change(), changes_of(), sealed=True, ended=False)
+    assert (off.checkpoints, off.memory) == ([OURS], [OURS, THEIRS])
 
 
 @pytest.mark.case("G6")

@@ -194,3 +194,71 @@ def test_a_repository_s_trouble_is_its_own(host: Host, guest: Guest, monkeypatch
     reading(monkeypatch, guest, RepositoryNotReadable("full"), lambda: None)
     with pytest.raises(RepositoryNotReadable):
         transfer(host, order())
+
+
+@dataclass
+class Clock:
+    """In place of the module `time`: moves only when somebody sleeps."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(source_failure, "time", made)
+    monkeypatch.setattr(source_failure, "LOOK_S", 0.5)
+    return made
+
+
+@pytest.mark.case("G6")
+@pytest.mark.parametrize(
+    ("sockets", "looked_s"),
+    [([SOCKET], source_failure.NOTICE_S), ([None], source_failure.AFTER_BACKUP_S), ([SOCKET] * 6 + [None], 5.0)],
+    ids=["libvirt still tells of the backup", "of none", "of none after a while"],
+)
+def test_a_guest_that_runs_on_is_looked_at_for_a_bounded_time(
+    host: Host,
+    guest: Guest,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    sockets: list[Path | None],
+    looked_s: float,
+) -> None:
+    guest.sockets = list(sockets)
+    reading(monkeypatch, guest, ExportError("closed"), lambda: None)
+    with pytest.raises(ExportError, match="closed"):
+        transfer(host, order())
+    assert clock.now - 1000.0 == looked_s + 0.5  # the look after the deadline is the last
+
+
+@pytest.mark.case("G6")
+def test_a_guest_that_runs_without_its_backup_may_be_on_its_way_out(
+    host: Host, guest: Guest, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU ended the backup first; that it was the guest's own shutdown is known a moment later."""
+    guest.sockets = [None]
+    guest.active = [True, True, True, False]
+    reading(monkeypatch, guest, ExportError("closed"), lambda: None)
+    with pytest.raises(GuestStoppedError, match="was shut down"):
+        transfer(host, order())
+    assert clock.now - 1000.0 < source_failure.AFTER_BACKUP_S
+
+
+@pytest.mark.case("G6")
+@pytest.mark.parametrize("ids", [[-1, 8], [7, -1]], ids=["not known before", "not known after"])
+def test_a_start_that_is_not_known_is_no_other_start(
+    host: Host, guest: Guest, clock: Clock, monkeypatch: pytest.MonkeyPatch, ids: list[int]
+) -> None:
+    """The number is -1 while a guest does not run."""
+    guest.start_ids = ids
+    guest.sockets = [None]
+    reading(monkeypatch, guest, ExportError("closed"), lambda: None)
+    with pytest.raises(ExportError, match="closed"):
+        transfer(host, order())

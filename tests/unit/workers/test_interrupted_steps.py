@@ -1,0 +1,91 @@
+"""Orders whose worker died, and results that Redis must keep: each capture's trouble is its own."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+
+from freezeframe.contract import names
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.order import ReleaseOrder
+from freezeframe.contract.result import ReleaseResult
+from freezeframe.contract.words import Step
+from workers.host import Host
+from workers.steps import frame
+from workers.steps.frame import StepCode, publish_again, run_step, settle_interrupted
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+OLDER = "01J" + CAPTURE[3:]
+
+
+def order(capture_id: str = CAPTURE) -> ReleaseOrder:
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    return ReleaseOrder(capture_id=capture_id, epoch=1, host_id="host-a", not_after=later)
+
+
+class Releases:
+    """A release that notes of which captures it was done."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.code = StepCode(Step.RELEASE, ReleaseOrder, self._do, self._failed)
+
+    def _do(self, host: Host, order: ReleaseOrder) -> ReleaseResult:
+        self.done.append(order.capture_id)
+        return ReleaseResult(capture_id=order.capture_id, host_id=host.host_id)
+
+    def _failed(self, order: ReleaseOrder, fault: Fault) -> ReleaseResult:
+        return ReleaseResult(capture_id=order.capture_id, host_id=order.host_id, fault=fault)
+
+
+@pytest.fixture
+def releases() -> Releases:
+    return Releases()
+
+
+@pytest.mark.case("S5")
+def test_a_capture_whose_orders_cannot_be_listed_keeps_no_other_from_being_answered(
+    host: Host, releases: Releases
+) -> None:
+    """It is older, so it is looked at first."""
+    for capture_id in (OLDER, CAPTURE):
+        host.journal.of(capture_id).record_begun(Step.RELEASE, "", order(capture_id).model_dump_json())
+    begun = host.settings.state_dir / "captures" / OLDER / "begun"
+    begun.rename(begun.with_suffix(".aside"))
+    begun.write_text("not a folder")
+    settle_interrupted(host, [releases.code])
+    assert releases.done == [CAPTURE]
+    assert begun.read_text() == "not a folder"
+
+
+def kept_s(host: Host) -> object:
+    return host.redis.ttl(names.results_key(CAPTURE))
+
+
+def test_results_do_not_stay_in_redis_for_ever(host: Host, releases: Releases) -> None:
+    run_step(host, releases.code, order().model_dump(mode="json"))
+    assert kept_s(host) == frame.RESULTS_KEEP_S
+    host.redis.flushall()
+    publish_again(host, host.journal.of(CAPTURE))
+    assert kept_s(host) == frame.RESULTS_KEEP_S
+
+
+def test_a_result_is_told_again_until_redis_takes_it_with_a_pause_between(
+    host: Host, releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused: list[float] = []
+    tell = host.redis.hsetnx
+
+    def away_at_first(*words: str) -> object:
+        if len(paused) < frame.PUBLISH_TRIES - 1:
+            raise redis.ConnectionError("away")
+        return tell(*words)
+
+    monkeypatch.setattr(time, "sleep", paused.append)
+    monkeypatch.setattr(host.redis, "hsetnx", away_at_first)
+    run_step(host, releases.code, order().model_dump(mode="json"))
+    assert host.redis.hexists(names.results_key(CAPTURE), names.result_field(Step.RELEASE, "host-a"))
+    assert paused == [frame.PUBLISH_PAUSE_S] * (frame.PUBLISH_TRIES - 1)

@@ -1,0 +1,124 @@
+"""Undoing what a capture changed on a guest: what is not known to be unwanted stays, what is left over goes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+
+from workers import durable
+from workers.host import Host
+from workers.hypervisor import backup, lost
+from workers.hypervisor.connection import Hypervisor
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.fake_checkpoints import CheckpointedGuest
+from workers.journal import BackupChange, CaptureJournal, ClaimChange, ScratchChange
+from workers.steps import undo
+from workers.steps.undo import undo_capture, undo_guest
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+GUEST = "00000000-0000-4000-8000-00000000000a"
+CHECKPOINT = "freezeframe.0123456789ab.01KAAAAAAAAAAAAAAAAAAAAAAA"
+
+
+@pytest.fixture
+def journal(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CaptureJournal:
+    """Of a capture with one guest, which runs with a backup and its scratch file."""
+    guest = CheckpointedGuest(tmp_path / "vda.qcow2")
+
+    def find(_: Hypervisor, guest_uuid: str) -> Domain:
+        assert guest_uuid == guest.uuid == GUEST
+        return guest
+
+    monkeypatch.setattr(Hypervisor, "domain", find)
+    made = host.journal.of(CAPTURE)
+    host.claims.take(GUEST, CAPTURE)
+    made.record(ClaimChange(guest_uuid=GUEST))
+    scratch = host.scratch_file(CAPTURE, GUEST, "vda")
+    durable.make_directory(scratch.parent, durable.PASSABLE)
+    made.record(ScratchChange(guest_uuid=GUEST, path=scratch))
+    scratch.touch()
+    made.record(BackupChange(guest_uuid=GUEST, socket=tmp_path / "s.sock", checkpoint=CHECKPOINT, repository_id="r"))
+    return made
+
+
+@pytest.mark.case("G6")
+@pytest.mark.parametrize(("sealed", "named"), [(False, CHECKPOINT), (True, None), (None, None)])
+def test_of_a_backup_that_libvirt_lost_qemu_keeps_the_bitmap_unless_the_capture_is_known_as_not_sealed(
+    host: Host, journal: CaptureJournal, monkeypatch: pytest.MonkeyPatch, *, sealed: bool | None, named: str | None
+) -> None:
+    """It is what the next capture builds upon."""
+    ended: list[str | None] = []
+
+    def end(_: Domain, scratch: Collection[Path], checkpoint: str | None) -> None:
+        assert list(scratch) == [host.scratch_file(CAPTURE, GUEST, "vda")]
+        ended.append(checkpoint)
+
+    monkeypatch.setattr(lost, "is_lost", lambda _: True)
+    monkeypatch.setattr(lost, "end", end)
+    assert undo_guest(host, journal, GUEST, sealed=sealed) == []
+    assert ended == [named]
+
+
+@pytest.mark.case("G6")
+@pytest.mark.parametrize(("active", "is_lost"), [(False, True), (True, False)])
+def test_qemu_is_told_nothing_of_a_backup_that_libvirt_has_not_lost(
+    host: Host, journal: CaptureJournal, monkeypatch: pytest.MonkeyPatch, *, active: bool, is_lost: bool
+) -> None:
+    """A guest whose monitor was used is marked as tainted, and one that is off has no QEMU."""
+    monkeypatch.setattr(CheckpointedGuest, "active", lambda _: active)
+    monkeypatch.setattr(lost, "is_lost", lambda _: is_lost)
+    monkeypatch.setattr(lost, "end", _never)
+    assert undo_guest(host, journal, GUEST, sealed=True) == []
+
+
+@pytest.mark.case("G6")
+def test_a_backup_that_ended_as_told_is_not_looked_for_in_qemu(
+    host: Host, journal: CaptureJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "end", lambda *_: True)
+    monkeypatch.setattr(lost, "is_lost", lambda _: True)
+    monkeypatch.setattr(lost, "end", _never)
+    assert undo_guest(host, journal, GUEST, sealed=True) == []
+
+
+def _never(*_: object) -> None:
+    raise AssertionError("QEMU was told to end a backup that libvirt knows")
+
+
+def test_a_capture_s_scratch_directory_goes_durably_and_only_when_it_is_empty(
+    host: Host, journal: CaptureJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When its journal has ended nobody looks there again."""
+    directory = host.settings.scratch_dir / CAPTURE
+    synced: list[tuple[Path, bool]] = []
+    fsync_folder = durable.calls.fsync_folder
+
+    def noted(path: Path) -> None:
+        synced.append((path, directory.exists()))
+        fsync_folder(path)
+
+    monkeypatch.setattr(durable.calls, "fsync_folder", noted)
+    assert undo_capture(host, journal, sealed=()) == []
+    assert (host.settings.scratch_dir, False) in synced
+    assert journal.ended
+
+
+def test_a_capture_whose_scratch_directory_holds_something_else_ends_all_the_same(
+    host: Host, journal: CaptureJournal
+) -> None:
+    other = host.settings.scratch_dir / CAPTURE / "notes"
+    other.write_text("of the administrator")
+    assert undo_capture(host, journal, sealed=()) == []
+    assert journal.ended
+    assert other.exists()
+
+
+def test_a_capture_that_is_not_undone_keeps_its_journal_open_and_its_scratch_directory(
+    host: Host, journal: CaptureJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undo, "undo_guests", lambda *_, sealed: ["guest alpha: no"])
+    assert undo_capture(host, journal, sealed=()) == ["guest alpha: no"]
+    assert not journal.ended
+    assert (host.settings.scratch_dir / CAPTURE).exists()
