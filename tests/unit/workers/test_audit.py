@@ -131,6 +131,30 @@ def test_data_that_reads_as_zeros_now_is_found_whatever_the_sample(
     assert guest.read(result) == CONTENT[: slot * CHUNK] + bytes(CHUNK) + CONTENT[(slot + 1) * CHUNK :]
 
 
+def test_zeros_that_the_parent_has_as_well_are_no_difference(guest: Guest) -> None:
+    guest.disk.discard(3 * CHUNK, 2 * CHUNK)
+    full = guest.full()
+    guest.disk.checkpoint()
+    result = incremental(guest, full)
+    assert (result.inherited_differs, result.full_reason, result.bytes_read) == (False, None, 0)
+    assert guest.read(result) == CONTENT[: 3 * CHUNK] + bytes(2 * CHUNK) + CONTENT[5 * CHUNK :]
+
+
+def test_chunks_with_data_are_looked_at_before_those_that_read_as_zeros(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether zeros differ is known without reading; that of data is not."""
+    monkeypatch.setattr(audit, "CHUNKS", 2)
+    guest.disk.discard(2 * CHUNK, (SLOTS - 2) * CHUNK)
+    full = guest.full()
+    guest.disk.checkpoint()
+    with unrecorded(guest):
+        guest.disk.write(0, noise(2 * CHUNK, 4))
+    result = incremental(guest, full)
+    assert "2 of 2 chunks" in (result.full_reason or "")
+    assert guest.read(result) == noise(2 * CHUNK, 4) + bytes((SLOTS - 2) * CHUNK)
+
+
 def test_a_chunk_that_the_guest_discarded_is_no_difference(guest: Guest) -> None:
     full = guest.full()
     guest.disk.checkpoint()

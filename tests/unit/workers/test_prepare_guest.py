@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import libvirt_qemu
 import pytest
 
@@ -22,7 +23,7 @@ from workers.host import Host
 from workers.hypervisor import checkpoint
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml
+from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml, libvirt_error
 from workers.steps import prepare
 from workers.steps.refusing import refuse_shared
 
@@ -298,3 +299,18 @@ def test_each_disk_is_built_upon_the_capture_of_this_very_disk_and_says_which_it
     assert (vda.parent_index, vdb.parent_index, vdc.parent_index) == ("2" * 64, "1" * 64, None)
     assert proven == ["cp vda", "cp vdb"]  # the bitmap chain of each where it is plugged in now
     assert "it is not the disk that capture 01K99999999999999999999999 read as vdc" in (vdc.full_reason or "")
+
+
+@pytest.mark.case("G6")
+def test_a_guest_with_a_backup_that_libvirt_has_lost_is_told_as_such(
+    prepared: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What libvirt says of it is "backup job data missing", which tells an operator nothing."""
+
+    def missing(_: FakeGuest) -> dict[str, int]:
+        raise libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, "internal error: backup job data missing")
+
+    monkeypatch.setattr(FakeGuest, "jobStats", missing)
+    fault = prepared(two_disks(filesystems=[ROOT])).fault
+    assert fault is not None
+    assert (fault.code, fault.guest) == ("lost-backup", "alpha")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import structlog
 
 from freezeframe.contract import names
 from freezeframe.contract.event import ProgressEvent
@@ -18,6 +19,7 @@ from freezeframe.repository.errors import ChunkDamaged, RepositoryNotReadable
 from freezeframe.repository.layout import index_name
 from freezeframe.repository.writer import ChunkOutcome
 from tests.unit.workers.exported import CAPTURE, CHUNK, CONTENT, FIRST, GUEST, SLOTS, TARGET, ExportedDisk, Guest, noise
+from workers.connection import DataConnection
 from workers.export import ExportError
 from workers.host import Host
 
@@ -107,6 +109,24 @@ def test_a_clean_chunk_that_is_missing_is_read_again(guest: Guest) -> None:
     result = guest.incremental(full)
     assert (result.bytes_read, result.dirty_bytes, result.chunks_new) == (CHUNK, 0, 1)
     assert guest.read(full) == guest.read(result) == CONTENT
+
+
+def test_a_transfer_that_lacks_nothing_reads_once_and_says_nothing_of_the_repository(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second round of connections, and a warning that something is missing, are for what is."""
+    connections: list[str] = []
+    enter = DataConnection.__enter__
+
+    def noted(connection: DataConnection) -> DataConnection:
+        connections.append(threading.current_thread().name)
+        return enter(connection)
+
+    monkeypatch.setattr(DataConnection, "__enter__", noted)
+    with structlog.testing.capture_logs() as logs:
+        guest.full()
+    assert len(connections) == guest.host.settings.transfer_threads
+    assert [line["event"] for line in logs if "lacks" in line["event"]] == []
 
 
 def test_without_the_second_reading_it_would_stay_lost(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
