@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,52 @@ def test_a_database_on_a_raw_disk_is_not_called_still(system: System, command: C
     as_advised = command("capture", "gamma", database.name, "--guest-hold", "database:freeze-pause")
     assert as_advised.answer["consistency"] == "group"
     assert as_advised.answer["warnings"] == []
+
+
+_ON_PARTITIONS = """
+mkdir -p /mnt/part && mount -t ext4 /dev/vdb1 /mnt/part
+(while :; do dd if=/dev/urandom of=/dev/vdb2 bs=4k count=1 conv=notrunc,fsync; sleep 0.1; done) </dev/null >/dev/null 2>&1 &
+"""
+
+
+def partitioned(path: Path) -> Path:
+    """Make an image of 64 MiB with two partitions: one with ext4, and one that is blank."""
+    parts = [(2048, 65536), (69632, 20480)]  # first sector, sectors
+    entries = b"".join(bytes([0, 0, 0, 0, 0x83, 0, 0, 0]) + struct.pack("<II", *part) for part in parts)
+    with path.open("xb") as image:
+        image.truncate(64 << 20)
+        image.seek(446)
+        image.write(entries + bytes(32) + b"\x55\xaa")
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-E", f"offset={2048 * 512}", path, "32M"], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def parts(lab: Lab, system: System) -> Iterator[Guest]:
+    """A guest with ext4 on vda and vdb1, and a database that writes to vdb2 as it is."""
+    folder = lab.host(HOST).images / "parts"
+    folder.mkdir()
+    disks = [
+        DiskSpec(target="vda", size_mib=64),
+        DiskSpec(target="vdb", size_mib=64, format="raw", source=partitioned(folder / "parts-vdb.raw")),
+    ]
+    with one_more_guest(system, lab, HOST, "parts", disks) as guest:
+        guest.shell(_ON_PARTITIONS)
+        yield guest
+
+
+@pytest.mark.case("P1")
+def test_a_database_on_a_partition_beside_a_frozen_filesystem_is_not_called_still(
+    system: System, command: Command, parts: Guest
+) -> None:
+    outcome = command("capture", "gamma", parts.name)
+    manifest = sealed(system, outcome)
+    assert {guest.name: str(guest.consistency) for guest in manifest.guests} == {"gamma": "guest", "parts": "crash"}
+    (warning,) = outcome.answer["warnings"]
+    assert "Disk vdb of guest parts" in warning
+    assert "/dev/vdb2" in warning
+    as_advised = command("capture", "gamma", parts.name, "--guest-hold", "parts:freeze-pause")
+    assert as_advised.answer["consistency"] == "group"
 
 
 def attach(guest: Guest, image: Path, target: str, more: str = "") -> None:

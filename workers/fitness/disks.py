@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from freezeframe.contract.result import SkippedDisk
 from workers.fitness.encryption import encryption_refusal
+from workers.fitness.leaving_out import left_out, not_capturable
+from workers.fitness.passed_through import Passed, left_out_devices
 from workers.hypervisor.disk import DomainDisk
 from workers.steps.refusal import DiskNotCapturableError, NoDiskError
 
@@ -55,20 +56,22 @@ def choose_disks(
     decrypt: Sequence[str] = (),
     *,
     repository_encrypted: bool = False,
+    passed: Passed | None = None,
 ) -> tuple[list[DomainDisk], list[SkippedDisk]]:
     """Return the disks that are captured, and those that are left out with the reason.
 
-    Raises DiskNotCapturableError for a disk with data of the guest's own that cannot be captured and that the caller has not
-    agreed to leave out, DiskEncryptedError for an encrypted one that is not in `decrypt` and would lie in the repository as
-    plain text.
+    `passed` are the guest's other devices on which data may lie. Raises DiskNotCapturableError for a disk or device with data
+    of the guest's own that cannot be captured and that the caller has not agreed to leave out, DiskEncryptedError for an
+    encrypted one that is not in `decrypt` and would lie in the repository as plain text.
     """
-    _check_known(guest, disks, skip, "leave out")
-    _check_known(guest, disks, decrypt, "capture decrypted")
+    targets = [disk.target for disk in disks]
+    _check_known(guest, [*targets, *(device.name for device in passed or {})], skip, "leave out")
+    _check_known(guest, targets, decrypt, "capture decrypted")
     taken, skipped = [], []
     for disk in disks:
         found = obstacle(disk)
         if disk.target in skip:
-            skipped.append(SkippedDisk(target=disk.target, reason="the caller left it out"))
+            skipped.append(left_out(disk.target))
         elif found is None:
             if (
                 refusal := encryption_refusal(guest, disk, decrypt, repository_encrypted=repository_encrypted)
@@ -79,24 +82,16 @@ def choose_disks(
             skipped.append(SkippedDisk(target=disk.target, reason=found.reason))
         else:
             raise not_capturable(guest, disk.target, found.reason)
+    skipped += left_out_devices(guest, passed or {}, skip)
     if not taken:
         raise NoDiskError(f"Guest {guest} has no disk that can be captured.")
     return taken, skipped
 
 
-def _check_known(guest: str, disks: Sequence[DomainDisk], targets: Sequence[str], purpose: str) -> None:
-    unknown = set(targets) - {disk.target for disk in disks}
+def _check_known(guest: str, known: Sequence[str], targets: Sequence[str], purpose: str) -> None:
+    unknown = set(targets) - set(known)
     if unknown:
         raise DiskNotCapturableError(
             f"Guest {guest} has no disk {', '.join(sorted(unknown))} to {purpose}.",
-            advice=f"Its disks are {', '.join(disk.target for disk in disks) or 'none'}.",
+            advice=f"Its disks are {', '.join(known) or 'none'}.",
         )
-
-
-def not_capturable(guest: str, target: str, reason: str) -> DiskNotCapturableError:
-    """Return the refusal of a disk, with the way to leave it out as advice."""
-    choice = shlex.quote(f"{guest}:{target}")
-    return DiskNotCapturableError(
-        f"Disk {target} of guest {guest} cannot be captured: {reason}.",
-        advice=f"Leave it out with --skip-disk {choice} if you can do without it.",
-    )

@@ -97,7 +97,7 @@ class FakeGuest:
         """Answer for the block devices: a disk for each target that has a filesystem, and a device for each filesystem."""
         assert (types, flags) == (libvirt.VIR_DOMAIN_GUEST_INFO_DISKS, 0)
         self._check_allowed("guest-get-disks")
-        targets = {disk for *_, disks in self.filesystems for disk in disks}
+        targets = {disk for *_, disks in self.filesystems for disk in disks if disk}
         listed: list[dict[str, Any]] = [
             {"name": f"/dev/{target}", "partition": False, "alias": target} for target in targets
         ]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from freezeframe.contract.identity import difference
 from freezeframe.contract.result import PreparedGuest
-from workers.fitness import compare_disks
+from workers.fitness import attached_devices, compare_disks
 from workers.hypervisor.disk import disks_of, parse
 from workers.hypervisor.domain import Domain
+from workers.identity.device_class import passed_of
 from workers.identity.read import Unknown, read_identities
 from workers.steps.refusal import DisksChangedError, GuestRestartedError
 
@@ -24,9 +25,10 @@ def left_out_now(domain: Domain, guest: PreparedGuest) -> tuple[str, ...]:
         raise GuestRestartedError(f"Guest {guest.name} was stopped and started again since it was prepared.")
     captured = [disk.target for disk in guest.disks]
     skipped = {disk.target for disk in guest.skipped}
-    now = disks_of(live_xml)
-    found = compare_disks(disks_of(guest.live_xml) if guest.live_xml else now, now, captured, skipped)
-    changes = found.changes or (*_other_sizes(domain, guest), *_other_storage(domain, guest))
+    prepared_xml = guest.live_xml or live_xml
+    found = compare_disks(disks_of(prepared_xml), disks_of(live_xml), captured, skipped)
+    attached = attached_devices(passed_of(prepared_xml), passed_of(live_xml))
+    changes = (*found.changes, *attached) or (*_other_sizes(domain, guest), *_other_storage(domain, guest))
     if changes:
         raise DisksChangedError(f"Since guest {guest.name} was prepared, {'; '.join(changes)}.")
     return found.left_out

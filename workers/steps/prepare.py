@@ -32,6 +32,7 @@ from workers.hypervisor.disk import DomainDisk, disks_of
 from workers.hypervisor.domain import MIGRATIONS, Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.image import header_of
+from workers.identity.device_class import passed_of
 from workers.identity.read import Unknown, read_identities
 from workers.journal import CaptureJournal, ClaimChange
 from workers.scratch.files import make_files, scratch_secret
@@ -102,8 +103,9 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     _check_state(domain, plan.hold.kind)
     live_xml = domain.live_xml()
     encrypted = host.repository_key.expected  # where a key is configured, a repository that is not encrypted is refused
+    passed = passed_of(live_xml)
     taken, skipped = fitness.choose_disks(
-        domain.name, disks_of(live_xml), plan.skip, plan.decrypt, repository_encrypted=encrypted
+        domain.name, disks_of(live_xml), plan.skip, plan.decrypt, repository_encrypted=encrypted, passed=passed
     )
     _check_block_jobs(domain, taken)
     still = fitness.Stillness()
@@ -130,6 +132,7 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
         filesystems=still.filesystems,
         warnings=(
             *still.warnings(domain.name),
+            *fitness.passed_warnings(domain.name, passed, plan.skip),
             *fitness.plain_text_warnings(domain.name, taken, repository_encrypted=encrypted),
         ),
     )

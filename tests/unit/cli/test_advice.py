@@ -22,7 +22,7 @@ from freezeframe.contract.words import HoldKind
 from freezeframe.naming import shell_word
 from tests.odd_names import ODD_NAMES
 from workers.fitness import state_refusal
-from workers.fitness.disks import not_capturable
+from workers.fitness.leaving_out import not_capturable
 
 TOP = Path(__file__).resolve().parents[3]
 UUID = "00000000-0000-4000-8000-00000000000a"

@@ -133,6 +133,15 @@ def test_a_guest_that_changed_is_refused_before_anything_is_recorded_of_a_hold(m
     assert not kinds & {HoldChange, BackupChange}
 
 
+def test_storage_passed_through_since_it_was_prepared_is_a_change(make_ready: Ready) -> None:
+    lun = "<hostdev mode='subsystem' type='scsi'><source protocol='iscsi' name='iqn.x'/></hostdev>"
+    without, with_lun = guest(disk_xml("vda", "/a")), guest(disk_xml("vda", "/a"), lun)
+    with pytest.raises(DisksChangedError, match=r"device hostdev0 \(iscsi LUN iqn\.x\) was attached"):
+        make_ready((prepared(without), with_lun), all_or_nothing=True)
+    held, unfit = make_ready((prepared(with_lun), with_lun), all_or_nothing=True)
+    assert (len(held), unfit) == (1, [])
+
+
 def test_with_degrade_only_the_guest_that_changed_is_lost(make_ready: Ready) -> None:
     alpha, beta = guest(disk_xml("vda", "/a")), guest(disk_xml("vda", "/b"), uuid=BETA, name="beta")
     changed = guest(disk_xml("vda", "/x"))

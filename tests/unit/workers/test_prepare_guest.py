@@ -170,6 +170,25 @@ def test_a_shareable_disk_is_refused_in_prepare(prepared: Prepare) -> None:
 
 
 @pytest.mark.case("P2")
+def test_a_lun_that_is_passed_through_is_refused_in_prepare_and_told_where_it_is_left_out(prepared: Prepare) -> None:
+    lun = (
+        "<hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host99'/>"
+        "<address bus='0' target='0' unit='0'/></source><alias name='hostdev0'/></hostdev>"
+    )
+    share = "<filesystem type='mount'><source dir='/srv'/><target dir='srv'/></filesystem>"
+    guest = FakeGuest(domain_xml(disk_xml("vda", "/a"), lun, share), filesystems=[ROOT, ["/db", "sda", "xfs", [None]]])
+    fault = prepared(guest).fault
+    assert fault is not None
+    assert "Device hostdev0 of guest alpha cannot be captured" in fault.message
+    assert "--skip-disk alpha:hostdev0" in fault.advice
+    left_out = prepared(guest, skip=("hostdev0",))
+    assert left_out.fault is None
+    assert [disk.target for disk in left_out.disks] == ["vda"]
+    assert [(one.target, one.reason) for one in left_out.skipped] == [("hostdev0", "the caller left it out")]
+    assert ["directory /srv" in warning for warning in left_out.warnings] == [True]
+
+
+@pytest.mark.case("P2")
 def test_a_source_under_two_running_guests_is_refused_in_prepare_and_undone(
     prepared: Prepare, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
