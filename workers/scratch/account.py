@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -84,10 +84,8 @@ def occupied_bytes(paths: Iterable[Path]) -> int:
     """Return what these files occupy together; one that is missing occupies nothing."""
     total = 0
     for path in paths:
-        try:
+        with suppress(FileNotFoundError):
             total += path.stat().st_blocks * 512
-        except FileNotFoundError:
-            continue
     return total
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from freezeframe import bus
 from freezeframe.settings import BusSettings, HostSettings
 from tests.unit.workers.hold_site import Site
+from tests.unit.workers.watched_host import Libvirt as WatchedLibvirt
 from workers import durable
 from workers.claims import Claims
 from workers.host import Host
@@ -66,3 +68,24 @@ def site(tmp_path: Path, bus_settings: BusSettings, monkeypatch: pytest.MonkeyPa
         fake.beginning.set()
     for host in made.hosts.values():
         host.redis.close()
+
+
+@pytest.fixture
+def libvirt(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[WatchedLibvirt]:
+    """Stands in for libvirt as the watcher of scratch files sees it."""
+    stand_in = WatchedLibvirt(host)
+    monkeypatch.setattr(Hypervisor, "domain", stand_in.domain)
+    monkeypatch.setattr("workers.hypervisor.backup.end", stand_in.end)
+    monkeypatch.setattr("workers.hypervisor.lost.is_lost", stand_in.is_lost)
+    yield stand_in
+    for event in stand_in.hung.values():
+        event.set()
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch, host: Host) -> SimpleNamespace:
+    """A file system for scratch files with 1000 MiB free."""
+    found = SimpleNamespace(free=1000 << 20)
+    durable.make_directory(host.settings.scratch_dir)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: found)
+    return found

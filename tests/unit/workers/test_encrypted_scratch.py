@@ -112,6 +112,13 @@ def test_it_opens_with_the_passphrase_that_libvirt_has_and_with_no_other(host: H
     assert not opens(path, b"another")
 
 
+def test_a_worker_that_makes_many_keeps_no_pipe_open(host: Host, libvirtd: Libvirt) -> None:
+    """It runs for months, and its passphrase is in that pipe."""
+    open_before = set(Path("/proc/self/fd").iterdir())
+    make(host, secret=SECRET)
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} <= {path.name for path in open_before}
+
+
 def opens(path: Path, passphrase: bytes) -> bool:
     read, write = os.pipe()
     with os.fdopen(write, "wb") as pipe:

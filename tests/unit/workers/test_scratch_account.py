@@ -162,3 +162,18 @@ def test_guests_that_are_prepared_side_by_side_are_judged_one_after_the_other(ho
 def test_what_a_guest_needs(host: Host) -> None:
     assert account.needed_bytes([10 << 30, 10 << 30], 0.1) == 2 << 30
     assert account.needed_bytes([1], 0.1) == 64 * MIB
+
+
+def test_a_capture_that_has_used_all_that_it_was_promised_is_not_named_as_the_one_that_has_the_room(
+    host: Host, room: SimpleNamespace
+) -> None:
+    """Waiting for it would help nobody: the free room is told without what it has written."""
+    journal = reserve(host, "alpha", 600)
+    used = reserve(host, "gamma", 2, OTHER)
+    path = host.settings.scratch_dir / "one.qcow2"
+    used.record(ScratchChange(guest_uuid=UUIDS["gamma"], path=path))
+    path.write_bytes(b"x" * 4 * MIB)
+    with pytest.raises(ScratchSpaceError) as refused:
+        reserve(host, "beta", 500)
+    assert refused.value.message.endswith(f"are reserved: 600 MiB by capture {ONE} for alpha.")
+    assert not journal.ended

@@ -112,3 +112,23 @@ def test_the_next_look_comes_before_the_fastest_write_could_use_up_the_room(free
     if pause_s > SHORTEST_PAUSE_S:
         assert pause_s * FASTEST_BYTES_S <= free_mib * MIB - FLOOR_BYTES
     assert looked(1, {"a": 0}).pause_s() == SHORTEST_PAUSE_S
+
+
+def test_growth_is_an_average_over_the_window_and_not_that_of_the_last_look() -> None:
+    """A guest writes in bursts: one look without growth would let its backup grow on."""
+    growth = Growth[str]()
+    for second, size in enumerate([0, 10, 20, 20]):
+        growth.look(1000.0 + second, {"a": size * MIB})
+    assert growth.bytes_s("a") == 20 * MIB / 3
+
+
+@pytest.mark.case("G5")
+def test_the_next_look_comes_before_half_of_the_room_above_a_floor_that_has_grown_is_used_up() -> None:
+    """300 MiB a second, so 600 MiB are needed to end a backup; the next look is for what is above them."""
+    fast = looked(1800, {"a": 0}, {"a": 300})
+    assert fast.pause_s() == pytest.approx((1800 - 600) * MIB / 2 / FASTEST_BYTES_S)
+    assert looked(620, {"a": 0}, {"a": 300}).pause_s() == SHORTEST_PAUSE_S
+
+
+def test_where_there_is_much_room_looks_are_rare() -> None:
+    assert looked(100_000, {"a": 0}).pause_s() == LONGEST_PAUSE_S
