@@ -5,8 +5,7 @@ disk, so storage is compared only by what names it everywhere:
 
 | storage | compared by |
 |---|---|
-| block device | WWID |
-| RBD image, mapped by the kernel | cluster's id, pool, image id |
+| block device, also one below a partition, volume or file | what names it everywhere (`freezeframe.storage_key`) |
 | iSCSI | target's name and LUN |
 | NBD, HTTP, … | the name, and servers that are not a host's own |
 
@@ -19,14 +18,13 @@ import ipaddress
 import shlex
 from collections.abc import Sequence
 from itertools import permutations
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.identity import Layer
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
-
-_WORLD_WIDE: Final = ("WWID", "SCSI WWID")
+from freezeframe.storage_key import everywhere_key
 
 
 class SharedDiskError(FreezeframeError):
@@ -40,6 +38,7 @@ class _Use(NamedTuple):
     host_id: str
     guest: PreparedGuest
     disk: PreparedDisk
+    is_all: bool  # the disk is this storage, and does not only lie on it
 
 
 def shared_faults(results: Sequence[PrepareResult]) -> dict[str, Fault]:
@@ -48,13 +47,16 @@ def shared_faults(results: Sequence[PrepareResult]) -> dict[str, Fault]:
     for result in results:
         for guest in result.guests:
             for disk in guest.disks if guest.fault is None else ():
-                for key in everywhere_keys(disk):
-                    uses.setdefault(key, []).append(_Use(result.host_id, guest, disk))
+                own, below = everywhere_keys(disk), keys_below(disk)
+                for key in own | below:
+                    uses.setdefault(key, []).append(_Use(result.host_id, guest, disk, is_all=key in own))
     faults: dict[str, Fault] = {}
     for same in uses.values():
-        for own, other in permutations(same, 2):
-            if own.guest.guest_uuid != other.guest.guest_uuid and not other.disk.readonly:
-                faults.setdefault(own.guest.guest_uuid, _fault(own, other))
+        for own_use, other in permutations(same, 2):
+            if own_use.guest.guest_uuid == other.guest.guest_uuid or other.disk.readonly:
+                continue
+            if own_use.is_all or other.is_all:  # else each has a part of it, such as two volumes of one group
+                faults.setdefault(own_use.guest.guest_uuid, _fault(own_use, other))
     return faults
 
 
@@ -70,20 +72,24 @@ def _fault(own: _Use, other: _Use) -> Fault:
 
 def everywhere_keys(disk: PreparedDisk) -> set[str]:
     """Return keys of the storage that a disk writes to, equal on all hosts for the same storage; none if nothing is known."""
+    return {key for layer in _layers(disk) if (key := _key(layer)) is not None}
+
+
+def keys_below(disk: PreparedDisk) -> set[str]:
+    """Return keys of the storage that a disk lies on: whoever writes to all of that writes to the disk."""
+    return {key for layer in _layers(disk) for key in layer.lies_on}
+
+
+def _layers(disk: PreparedDisk) -> list[Layer]:
     if disk.identity is None:
-        return set()
-    layers = [disk.identity.active, *([disk.identity.data_file] if disk.identity.data_file else [])]
-    return {key for layer in layers if (key := _key(layer)) is not None}
+        return []
+    return [disk.identity.active, *([disk.identity.data_file] if disk.identity.data_file else [])]
 
 
 def _key(layer: Layer) -> str | None:
     facts = layer.facts
-    part = facts.get("partition", "")
-    for name in _WORLD_WIDE:
-        if name in facts:
-            return f"wwid {facts[name]} {part}"
-    if "cluster_fsid" in facts:
-        return f"rbd {sorted(facts.items())}"
+    if layer.kind == "block" and (key := everywhere_key(facts)) is not None:
+        return key
     if layer.kind != "network":
         return None
     if facts.get("protocol") == "iscsi":

@@ -43,6 +43,9 @@ class Layer(BaseModel):
     kind: str  # file, block, network, …
     place: str  # where it was found, for people
     facts: dict[str, str]
+    lies_on: tuple[
+        str, ...
+    ] = ()  # keys of the storage below it (`storage_key`), by which others may write to it; no fact
 
 
 class DiskIdentity(BaseModel):

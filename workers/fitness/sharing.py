@@ -5,6 +5,7 @@ and no hold of one guest keeps it still. An image that several guests only read,
 
     what a disk shows    its active layer, its data file and the images below
     what a disk writes   its active layer and its data file, unless it is attached read-only
+    what it lies within  the devices below it, and those with its files' file systems: their writer may write to all there
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class DiskUse:
     target: str
     shows: frozenset[str]
     writes: frozenset[str]
+    within: frozenset[str] = frozenset()
 
 
 def shared_reason(guest_uuid: str, target: str, uses: Iterable[DiskUse]) -> str | None:
@@ -31,9 +33,16 @@ def shared_reason(guest_uuid: str, target: str, uses: Iterable[DiskUse]) -> str 
     if own is None:
         return None
     for other in known:
-        if other is own or not own.shows & other.writes:
+        if other is own or not _reaches(other, own):
             continue
         if other.guest_uuid == guest_uuid:
             return f"disk {other.target} of the same guest writes to the same storage"
         return f"disk {other.target} of the running guest {other.guest} writes to the same storage"
     return None
+
+
+def _reaches(writer: DiskUse, disk: DiskUse) -> bool:
+    """Return True if what `writer` writes to may be a part of what `disk` shows, or that a part of it."""
+    if not writer.writes:
+        return False
+    return bool(disk.shows & (writer.writes | writer.within) or disk.within & writer.writes)

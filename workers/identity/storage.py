@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from freezeframe.contract.identity import Layer
+from freezeframe.storage_key import everywhere_key
+from workers.identity import stack
 from workers.identity.statx import statx
 
 SYS = Path("/sys")
@@ -39,11 +41,21 @@ def layer_of(path: str, *, backing: bool = False, sys: Path = SYS) -> Layer:
             raise OSError(
                 errno.ENODATA, "the device has no id of its own, and its name may be another's after a reboot", path
             )
-        return Layer(kind="block", place=resolved, facts=facts)
+        return Layer(kind="block", place=resolved, facts=facts, lies_on=_lies_on(found.st_rdev, sys))
     facts = file_facts(resolved)
     if backing:  # only ever read, so a change of it is a change of what the guest has
         facts["modified"] = str(found.st_mtime_ns)
-    return Layer(kind="file", place=resolved, facts=facts)
+    return Layer(kind="file", place=resolved, facts=facts, lies_on=_lies_on(found.st_dev, sys, itself=True))
+
+
+def _lies_on(device: int, sys: Path, *, itself: bool = False) -> tuple[str, ...]:
+    """Return the keys of the storage below a device that name it on every host."""
+    directory = stack.directory_of(device, sys)
+    if directory is None:
+        return ()
+    devices = stack.below(directory, sys) | ({directory} if itself else set())
+    keys = (everywhere_key(facts_at(one, sys)) for one in devices)
+    return tuple(sorted({key for key in keys if key is not None}))
 
 
 def file_facts(resolved: str) -> dict[str, str]:
@@ -57,7 +69,11 @@ def file_facts(resolved: str) -> dict[str, str]:
 
 def device_facts(number: str, sys: Path = SYS) -> dict[str, str]:
     """The own id of the block device with that number (`major:minor`); nothing if it has none."""
-    directory = (sys / "dev/block" / number).resolve()
+    return facts_at((sys / "dev/block" / number).resolve(), sys)
+
+
+def facts_at(directory: Path, sys: Path) -> dict[str, str]:
+    """Return the own id of the block device with that directory in /sys; nothing if it has none."""
     if (partition := _read(directory / "partition")) is not None:
         whole = _device_facts(directory.parent, sys)
         return whole and {**whole, "partition": partition, "begins at": _read(directory / "start") or ""}

@@ -1,27 +1,35 @@
 """Which storage each disk of the running guests of this host uses, by keys that are equal for the same storage on this host.
 
 Unlike an identity, a key need not outlive a reboot, and it must be the same whichever name leads to the storage: a second
-path, a hard link, a second node of one device, a loop device over the file.
+path, a hard link, a second node of one device, a loop device over the file, a second path to a LUN.
+
+A device has the keys of all that lies on it too, and lies *within* all that it lies on itself (`stack`): a whole disk shares
+with each of its partitions and volumes, and two partitions share nothing. A file lies within the device that its file system
+is on, and so does every other file there.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from freezeframe.errors import FreezeframeError
+from freezeframe.storage_key import everywhere_key
 from workers.bounded import answered
 from workers.fitness.sharing import DiskUse
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.disk import disks_of
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import GuestGoneError
+from workers.identity import stack
 from workers.identity.data_file import data_file_of
-from workers.identity.sources import DiskSources, Source, sources_of
-from workers.identity.storage import SYS
+from workers.identity.sources import Source, sources_of
+from workers.identity.storage import SYS, facts_at
 
 #: Seconds for the storage in one directory to say what it is.
 PATIENCE_S = 10.0
@@ -48,10 +56,13 @@ def _uses_of(hypervisor: Hypervisor, domain: Domain) -> Iterator[DiskUse]:
         if (behind := sources.get(disk.target)) is None:
             continue
         volume_path = _volume_finder(hypervisor, domain.uuid)
-        own = _own_keys(volume_path, behind)
-        below = frozenset(key for source in behind.backing for key in _keys(volume_path, source))
-        writes = frozenset[str]() if disk.readonly else own
-        yield DiskUse(domain.uuid, domain.name, disk.target, own | below, writes)
+        data_files = () if behind.data_file is None else (behind.data_file,)
+        own = _joined(_places(volume_path, source) for source in (behind.active, *data_files))
+        below = _joined(_places(volume_path, source) for source in behind.backing)
+        writes = frozenset[str]() if disk.readonly else own.keys
+        yield DiskUse(
+            domain.uuid, domain.name, disk.target, own.keys | below.keys, writes, within=own.within | below.within
+        )
 
 
 def _volume_finder(hypervisor: Hypervisor, guest_uuid: str) -> FindVolume:
@@ -68,41 +79,83 @@ def _volume_path(hypervisor: Hypervisor, guest_uuid: str, pool: str, volume: str
     return hypervisor.domain(guest_uuid).volume_path(pool, volume)
 
 
-def _own_keys(volume_path: FindVolume, behind: DiskSources) -> frozenset[str]:
-    found = {*_keys(volume_path, behind.active), *(_keys(volume_path, behind.data_file) if behind.data_file else ())}
-    return frozenset(found)
+@dataclass(frozen=True)
+class Places:
+    """The keys of some storage, and those of what it lies within."""
+
+    keys: frozenset[str] = frozenset()
+    within: frozenset[str] = frozenset()
 
 
-def _keys(volume_path: FindVolume, source: Source) -> set[str]:
+def _joined(found: Iterable[Places]) -> Places:
+    known = list(found)
+    return Places(
+        frozenset(key for one in known for key in one.keys), frozenset(key for one in known for key in one.within)
+    )
+
+
+def _places(volume_path: FindVolume, source: Source) -> Places:
     try:
         path = volume_path(*source.volume) if source.volume else source.path
     except FreezeframeError:  # a pool that is not there any more, while its guest runs on
         path = None
     if path is None or not path.startswith("/"):
-        return {f"named {source.kind} {source.place} {source.facts}"}
+        return Places(frozenset({f"named {source.kind} {source.place} {source.facts}"}))
     directory = os.path.dirname(path)  # noqa: PTH120  a pathlib.Path would not keep a path as it is written
     try:
-        return answered(f"The storage in {directory}", PATIENCE_S, lambda: keys_of(path, is_qcow2=source.is_qcow2))
+        return answered(f"The storage in {directory}", PATIENCE_S, lambda: places_of(path, is_qcow2=source.is_qcow2))
     except (OSError, FreezeframeError):  # a storage that does not answer is known by its name alone
-        return {f"path {path}"}
+        return Places(frozenset({f"path {path}"}))
 
 
-def keys_of(path: str, *, is_qcow2: bool = False, sys: Path = SYS) -> set[str]:
+def keys_of(path: str, *, is_qcow2: bool = False, sys: Path = SYS) -> frozenset[str]:
     """Return the keys of what is at `path`, with the data file that a qcow2 names. Raises OSError."""
-    found = {f"path {path}", *_stat_keys(path, sys)}
+    return places_of(path, is_qcow2=is_qcow2, sys=sys).keys
+
+
+def places_of(path: str, *, is_qcow2: bool = False, sys: Path = SYS) -> Places:
+    """Return where the storage at `path` is, with the data file that a qcow2 names. Raises OSError."""
+    found = [Places(frozenset({f"path {path}"})), _place(path, sys)]
     if is_qcow2 and (data_file := data_file_of(path)) is not None and data_file.startswith("/"):
-        found |= _stat_keys(data_file, sys)
-    return found
+        found.append(_place(data_file, sys))
+    return _joined(found)
 
 
-def _stat_keys(path: str, sys: Path) -> set[str]:
+def _place(path: str, sys: Path) -> Places:
     seen = Path(path).stat()
     if not stat.S_ISBLK(seen.st_mode):
-        return {f"file {seen.st_dev}:{seen.st_ino}"}
-    number = f"{os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}"
-    backing = sys / "dev/block" / number / "loop/backing_file"
-    try:
-        behind = _stat_keys(backing.read_text(encoding="utf-8").strip(), sys)
-    except OSError:  # no loop device, or its file was deleted
-        behind = set()
-    return {f"device {number}", *behind}
+        return _of_file(seen, sys)
+    number = frozenset({f"number {os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}"})
+    directory = stack.directory_of(seen.st_rdev, sys)
+    if directory is None:
+        return Places(number)
+    own = _of_loop(directory, sys)
+    return Places(number | own.keys | _names(stack.above(directory), sys), own.within | _below(directory, sys))
+
+
+def _of_file(seen: os.stat_result, sys: Path) -> Places:
+    under = stack.directory_of(seen.st_dev, sys)
+    within = frozenset[str]() if under is None else _names({under}, sys) | _below(under, sys)
+    return Places(frozenset({f"file {seen.st_dev}:{seen.st_ino}"}), within)
+
+
+def _of_loop(directory: Path, sys: Path) -> Places:
+    """Return the places of the file behind a loop device, which is the same storage; none if it is no loop device."""
+    with suppress(OSError):  # its file was deleted
+        if (file := stack.loop_file(directory)) is not None:
+            return _of_file(Path(file).stat(), sys)
+    return Places()
+
+
+def _below(directory: Path, sys: Path) -> frozenset[str]:
+    """Return the keys of all devices that one lies on, and of the files behind loop devices among them."""
+    devices = stack.below(directory, sys)
+    files = (_of_loop(one, sys).keys for one in devices)
+    return _names(devices, sys).union(*files)
+
+
+def _names(devices: Iterable[Path], sys: Path) -> frozenset[str]:
+    """Return the keys of devices: the kernel's names, and those that a second path to the same storage has too."""
+    known = list(devices)
+    everywhere = {everywhere_key(facts_at(one, sys)) for one in known}
+    return frozenset({f"device {one.name}" for one in known} | {key for key in everywhere if key is not None})

@@ -1,0 +1,241 @@
+"""Storage that is a part of other storage is shared with it: disk and partition, LUN and path, file and loop device (P2).
+
+The kernel is told by a copy of /sys, in which devices hold each other as the real ones do.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from freezeframe.contract.identity import DiskIdentity
+from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
+from freezeframe.contract.words import CaptureKind
+from orchestrator.sharing import shared_faults
+from workers.fitness import DiskUse, shared_reason
+from workers.identity import stack
+from workers.identity.storage import layer_of
+from workers.identity.uses import places_of
+
+A, B = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
+WWID = "naa.6001405abc"
+
+pytestmark = pytest.mark.case("P2")
+
+
+class Kernel:
+    """Block devices: each has a directory in a copy of /sys, and a node `/dev/NAME` that `stat` finds."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sys, self.nodes = root / "sys", dict[str, int]()
+        (self.sys / "dev/block").mkdir(parents=True)
+        (self.sys / "block").mkdir()
+        real = Path.stat
+
+        def find(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+            if (device := self.nodes.get(str(path))) is None:
+                return real(path, follow_symlinks=follow_symlinks)
+            return os.stat_result((stat.S_IFBLK | 0o660, 1, 5, 1, 0, 0, 0, 0, 0, 0), {"st_rdev": device})
+
+        monkeypatch.setattr(Path, "stat", find)
+        resolve = os.path.realpath
+        monkeypatch.setattr(
+            os.path, "realpath", lambda path, **how: path if str(path) in self.nodes else resolve(path, **how)
+        )
+
+    def add(self, name: str, *, on: tuple[str, ...] = (), part_of: str = "", **files: str) -> str:
+        """Make a device that lies on others, and return its node."""
+        number = len(self.nodes) + 1
+        parent = self.directory(part_of) if part_of else self.sys / "devices"
+        own = parent / name
+        own.mkdir(parents=True)
+        for file, text in files.items():
+            path = own / file.replace("__", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{text}\n", encoding="utf-8")
+        if part_of:
+            (own / "partition").write_text(f"{name.removeprefix(part_of).lstrip('p')}\n", encoding="utf-8")
+        (self.sys / "dev/block" / f"252:{number}").symlink_to(own)
+        if not part_of:
+            (self.sys / "block" / name).symlink_to(own)
+        for lower in on:
+            (own / "slaves").mkdir(exist_ok=True)
+            (own / "slaves" / lower).symlink_to(self.directory(lower))
+            holders = self.directory(lower) / "holders"
+            holders.mkdir(exist_ok=True)
+            (holders / name).symlink_to(own)
+        self.nodes[f"/dev/{name}"] = os.makedev(252, number)
+        return f"/dev/{name}"
+
+    def directory(self, name: str) -> Path:
+        return next(path for path in (self.sys / "devices").rglob(name) if not path.is_symlink())
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    """Two paths to a LUN with a multipath map, a partition table and a volume group; and a disk of its own."""
+    made = Kernel(tmp_path, monkeypatch)
+    for path in ("sdb", "sdc"):
+        made.add(path, device__wwid=WWID)
+        for part in "12":
+            made.add(f"{path}{part}", part_of=path)
+    made.add("dm-0", on=("sdb", "sdc"), dm__uuid=f"mpath-3{WWID.removeprefix('naa.')}")
+    made.add("dm-1", on=("dm-0",), dm__uuid=f"part1-mpath-3{WWID.removeprefix('naa.')}")
+    made.add("dm-2", on=("dm-0",), dm__uuid=f"part2-mpath-3{WWID.removeprefix('naa.')}")
+    for number in (3, 4):
+        made.add(f"dm-{number}", on=("dm-2",), dm__uuid=f"LVM-group-volume{number}")
+    made.add("sdd", device__wwid="naa.other")
+    made.add("sdd1", part_of="sdd")
+    return made
+
+
+def use(kernel: Kernel, guest: str, path: str) -> DiskUse:
+    found = places_of(path, sys=kernel.sys)
+    return DiskUse(guest, guest[-1], "vda", found.keys, found.keys, within=found.within)
+
+
+def is_shared_here(kernel: Kernel, one: str, other: str) -> bool:
+    """Return True if a guest with one is refused for another guest of its host with the other; so is the other then."""
+    uses = [use(kernel, A, one), use(kernel, B, other)]
+    (own, others) = (shared_reason(guest, "vda", uses) is not None for guest in (A, B))
+    assert own == others
+    return own
+
+
+def is_shared_between_hosts(kernel: Kernel, one: str, other: str) -> bool:
+    results = []
+    for host, guest, path in (("host-a", A, one), ("host-b", B, other)):
+        disk = PreparedDisk(
+            target="vda",
+            source=path,
+            source_format="raw",
+            size_bytes=1,
+            kind=CaptureKind.FULL,
+            identity=DiskIdentity(active=layer_of(path, sys=kernel.sys)),
+        )
+        prepared = PreparedGuest(guest_uuid=guest, name=guest[-1], disks=(disk,))
+        results.append(PrepareResult(capture_id="01KAAAAAAAAAAAAAAAAAAAAAAA", host_id=host, guests=(prepared,)))
+    faults = shared_faults(results)
+    assert set(faults) in (set(), {A, B})
+    return bool(faults)
+
+
+SHARED = [
+    ("sdb", "sdb1"),  # a disk and its partition
+    ("sdb", "dm-0"),  # a path and the multipath map over it
+    ("sdb", "sdc"),  # two paths to one LUN
+    ("sdb", "sdc1"),
+    ("sdb1", "sdc1"),  # one partition by two paths
+    ("sdb1", "dm-1"),  # and by the map
+    ("sdb", "dm-2"),
+    ("dm-0", "dm-3"),  # a LUN and a volume on it
+    ("sdc", "dm-3"),
+    ("dm-2", "dm-4"),  # a physical volume and a volume
+    ("sdb2", "dm-4"),
+    ("dm-3", "dm-3"),
+]
+APART = [
+    ("sdb1", "sdb2"),
+    ("sdb1", "sdc2"),
+    ("sdb1", "dm-2"),
+    ("sdb1", "dm-3"),
+    ("dm-1", "dm-4"),
+    ("dm-3", "dm-4"),  # two volumes of one group
+    ("sdb", "sdd"),
+    ("dm-3", "sdd1"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SHARED)
+def test_what_lies_on_other_storage_is_shared_with_it(kernel: Kernel, one: str, other: str) -> None:
+    assert is_shared_here(kernel, f"/dev/{one}", f"/dev/{other}")
+    assert is_shared_between_hosts(kernel, f"/dev/{one}", f"/dev/{other}")
+
+
+@pytest.mark.parametrize(("one", "other"), APART)
+def test_what_lies_beside_each_other_is_not_shared(kernel: Kernel, one: str, other: str) -> None:
+    assert not is_shared_here(kernel, f"/dev/{one}", f"/dev/{other}")
+    assert not is_shared_between_hosts(kernel, f"/dev/{one}", f"/dev/{other}")
+
+
+def test_a_volume_and_its_snapshot_are_two(kernel: Kernel) -> None:
+    """LVM moves the volume's data below both, and writes to the one do not show in the other."""
+    kernel.add("dm-5", on=("sdd1",), dm__uuid="LVM-g-origin-real")
+    kernel.add("dm-6", on=("sdd1",), dm__uuid="LVM-g-snap-cow")
+    kernel.add("dm-7", on=("dm-5",), dm__uuid="LVM-g-origin")
+    kernel.add("dm-8", on=("dm-5", "dm-6"), dm__uuid="LVM-g-snap")
+    assert not is_shared_here(kernel, "/dev/dm-7", "/dev/dm-8")
+    assert is_shared_here(kernel, "/dev/dm-7", "/dev/sdd")
+
+
+def image(tmp_path: Path, kernel: Kernel, on: str) -> Path:
+    """Make an image in a directory of a file system on that device."""
+    path = tmp_path / f"image-{on}"
+    path.write_bytes(b"x")
+    number = path.stat().st_dev
+    link = kernel.sys / "dev/block" / f"{os.major(number)}:{os.minor(number)}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(kernel.directory(on))
+    return path
+
+
+@pytest.mark.parametrize(("device", "shared"), [("sdd", True), ("sdd1", True), ("sdb", False)])
+def test_an_image_is_shared_with_the_device_that_its_file_system_is_on(
+    tmp_path: Path,
+    kernel: Kernel,
+    device: str,
+    shared: bool,  # noqa: FBT001
+) -> None:
+    path = image(tmp_path, kernel, "sdd1")
+    assert is_shared_here(kernel, str(path), f"/dev/{device}") == shared
+    assert is_shared_between_hosts(kernel, str(path), f"/dev/{device}") == shared
+
+
+def test_two_images_in_one_file_system_are_two(tmp_path: Path, kernel: Kernel) -> None:
+    path, other = image(tmp_path, kernel, "sdd1"), tmp_path / "other"
+    other.write_bytes(b"x")
+    assert not is_shared_here(kernel, str(path), str(other))
+    assert not is_shared_between_hosts(kernel, str(path), str(other))
+
+
+def test_an_image_is_shared_with_every_loop_device_over_it_and_what_lies_on_those(
+    tmp_path: Path, kernel: Kernel
+) -> None:
+    path, link = image(tmp_path, kernel, "sdd1"), tmp_path / "link"
+    link.hardlink_to(path)
+    for name in ("loop0", "loop1"):
+        kernel.add(name, loop__backing_file=str(path))
+    kernel.add("loop0p1", part_of="loop0")
+    kernel.add("loop0p2", part_of="loop0")
+    kernel.add("dm-9", on=("loop0p2",), dm__uuid="LVM-in-image")
+    for name in ("loop0", "loop0p1", "dm-9"):
+        assert is_shared_here(kernel, str(link), f"/dev/{name}")
+    assert is_shared_here(kernel, "/dev/loop0", "/dev/loop1")
+    assert is_shared_here(kernel, "/dev/loop0", "/dev/sdd")
+    assert not is_shared_here(kernel, "/dev/loop0p1", "/dev/loop0p2")
+    other = tmp_path / "other"
+    other.write_bytes(b"x")
+    assert not is_shared_here(kernel, str(other), "/dev/loop0")
+
+
+def test_only_a_writer_of_the_whole_is_in_the_way_of_a_part(kernel: Kernel) -> None:
+    for one, other in permutations(("/dev/sdb", "/dev/sdb1")):
+        reader = replace(use(kernel, B, other), writes=frozenset())
+        assert shared_reason(A, "vda", [use(kernel, A, one), reader]) is None
+        assert shared_reason(B, "vda", [use(kernel, A, one), reader]) is not None
+
+
+def test_devices_that_hold_each_other_end_the_search(kernel: Kernel) -> None:
+    """As /sys may show for an instant while a map is replaced."""
+    kernel.add("dm-10", on=("sdd1",))
+    (kernel.directory("dm-10") / "holders").mkdir()
+    (kernel.directory("dm-10") / "holders/sdd1").symlink_to(kernel.directory("sdd1"))
+    (kernel.directory("sdd1") / "slaves").mkdir()
+    (kernel.directory("sdd1") / "slaves/dm-10").symlink_to(kernel.directory("dm-10"))
+    assert {one.name for one in stack.above(kernel.directory("sdd"))} == {"sdd", "sdd1", "dm-10"}
+    assert {one.name for one in stack.below(kernel.directory("dm-10"), kernel.sys)} == {"sdd1", "sdd"}
