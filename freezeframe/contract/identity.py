@@ -11,7 +11,8 @@ Each layer is known by facts. Two layers are the same if all their facts are; wh
 
 | storage | facts |
 |---|---|
-| regular file | resolved path, inode number, birth time |
+| regular file | resolved path, inode number, birth time; where none is kept (NFS), the file handle, which has the generation |
+| regular file without either (FUSE) | unknown, so it is always captured in full |
 | the same as a backing layer | also its time of modification, since nothing may write to it |
 | block device | the storage's own id: device-mapper UUID, WWID, serial number, RBD image, file of a loop device |
 | block device without one | unknown, so it is always captured in full |

@@ -11,6 +11,7 @@ from pathlib import Path
 from freezeframe.contract.identity import Layer
 from freezeframe.storage_key import everywhere_key
 from workers.identity import stack
+from workers.identity.file_handle import file_handle
 from workers.identity.statx import statx
 
 SYS = Path("/sys")
@@ -59,12 +60,16 @@ def _lies_on(device: int, sys: Path, *, itself: bool = False) -> tuple[str, ...]
 
 
 def file_facts(resolved: str) -> dict[str, str]:
-    """The facts of a regular file. An inode number alone may be used again by the next file; its birth time may not."""
+    """Return the facts of a regular file. An inode number alone may be used again by the next file.
+
+    Its birth time may not, nor its handle where none is kept. Raises OSError, also for a file with neither: nothing tells it
+    from a later one in its place.
+    """
     born = statx(resolved)
     facts = {"path": resolved, "inode": str(born.inode)}
     if born.birth_ns is not None:
-        facts["birth time"] = str(born.birth_ns)
-    return facts
+        return {**facts, "birth time": str(born.birth_ns)}
+    return {**facts, "file handle": file_handle(resolved)}
 
 
 def device_facts(number: str, sys: Path = SYS) -> dict[str, str]:
@@ -90,11 +95,10 @@ def _device_facts(directory: Path, sys: Path) -> dict[str, str]:
 
 
 def _loop_facts(file: str, offset: str) -> dict[str, str]:
-    """A loop device is the file behind it; its number is given out anew each time."""
-    facts = {"path": file}
-    with suppress(OSError):  # deleted meanwhile: its path is all that is known
-        facts = file_facts(file)
-    return {**facts, "offset": offset}
+    """A loop device is the file behind it; its number is given out anew each time. Nothing is known of one that was deleted."""
+    with suppress(OSError):
+        return {**file_facts(file), "offset": offset}
+    return {}
 
 
 def _read(path: Path) -> str | None:

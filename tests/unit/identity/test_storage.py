@@ -10,6 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from workers.identity import file_handle as file_handles
+from workers.identity import storage
+from workers.identity.file_handle import file_handle
+from workers.identity.statx import Born
 from workers.identity.storage import device_facts, layer_of
 
 
@@ -41,6 +45,68 @@ def test_a_file_in_the_place_and_with_the_inode_of_a_deleted_one_is_another(tmp_
     image.unlink()
     image.write_bytes(b"1")
     assert layer_of(str(image)).facts != before.facts
+
+
+def no_birth_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the file system keep no birth times, as NFS with most servers."""
+    monkeypatch.setattr(storage, "statx", lambda path: Born(Path(path).stat().st_ino, None))
+
+
+@pytest.mark.case("I3")
+def test_where_no_birth_time_is_kept_a_file_is_known_by_its_handle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_birth_times(monkeypatch)
+    image, moved = tmp_path / "a.qcow2", tmp_path / "b"
+    image.write_bytes(b"1")
+    (tmp_path / "link").symlink_to(image)
+    before = layer_of(str(image))
+    assert {"path", "inode", "file handle"} == set(before.facts)
+    image.write_bytes(b"2")
+    assert layer_of(str(tmp_path / "link")) == before
+    image.rename(moved)
+    moved.rename(image)
+    assert layer_of(str(image)) == before
+
+
+@pytest.mark.case("I3")
+def test_a_file_with_the_path_and_inode_of_a_deleted_one_is_another_also_without_a_birth_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ext4 gives the inode to the next file at once, with another generation; other file systems have another inode."""
+    no_birth_times(monkeypatch)
+    image = tmp_path / "a.qcow2"
+    seen = []
+    for _ in range(3):
+        image.write_bytes(b"1")
+        seen.append(layer_of(str(image)).facts)
+        image.unlink()
+    handles = {facts["file handle"] for facts in seen}
+    assert len(handles) == len(seen)
+    assert file_handle("/") not in handles
+
+
+@pytest.mark.case("I3")
+def test_a_file_of_which_neither_birth_nor_generation_is_known_is_no_disk_that_could_be_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As over FUSE, whose handles count nodes that it gives out anew at each mount."""
+    no_birth_times(monkeypatch)
+    monkeypatch.setattr(file_handles, "_file_system", lambda _path: 0x65735546)
+    image = tmp_path / "a.qcow2"
+    image.write_bytes(b"1")
+    with pytest.raises(OSError, match="neither birth times nor generations") as raised:
+        layer_of(str(image))
+    assert raised.value.filename == str(image)
+    sysfs(tmp_path, "7:4", "loop4", loop__backing_file=str(image))
+    assert device_facts("7:4", tmp_path) == {}  # nor is a loop device over it
+
+
+def test_a_file_system_without_handles_is_an_error_with_the_file_s_name() -> None:
+    with pytest.raises(OSError, match="/proc/self/status"):
+        file_handle("/proc/self/status")
+    with pytest.raises(FileNotFoundError, match="gone"):
+        file_handle("/gone")
 
 
 def test_two_files_that_exchange_their_names_are_not_taken_for_each_other(tmp_path: Path) -> None:
