@@ -114,8 +114,8 @@ class _Bin:
         data = b"".join(self.keys())
         self._blocks.give_back(self._places)
         self._places = []
-        for at in range(0, len(data), _BLOCK_BYTES):
-            self._buffer += data[at : at + _BLOCK_BYTES]
-            if len(self._buffer) == _BLOCK_BYTES:
-                self._spill()
+        whole = len(data) - len(data) % _BLOCK_BYTES
+        for at in range(0, whole, _BLOCK_BYTES):
+            self._places.append(self._blocks.write(data[at : at + _BLOCK_BYTES]))
+        self._buffer += data[whole:]
         self._distinct_bytes = len(data)
