@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, wait
+from concurrent.futures._base import DoneAndNotDoneFutures
 
 import pytest
 
@@ -79,7 +81,7 @@ def test_no_more_guests_than_a_bound_are_worked_on_side_by_side_while_none_is_la
     never: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each takes libvirt and an agent; hundreds at once would keep both from everything else."""
-    monkeypatch.setattr(module, "LATE_S", 1e9)
+    monkeypatch.setattr(module, "LATE_S", 600.0)  # less than a machine has run, and more than this test takes
     calls = GuestCalls()
     answers = each_guest(calls, GUESTS, "trying", 0.05, lambda _: never.wait())
     assert calls.threads == SIDE_BY_SIDE
@@ -126,3 +128,20 @@ def test_a_guest_that_was_given_up_is_not_worked_on_again_before_its_call_return
         time.sleep(0.001)
     assert each_guest(calls, GUESTS[:1], "trying", 30.0, asked.append) == {GUESTS[0]: None}
     assert asked == GUESTS[:1]
+
+
+def test_a_caller_that_waits_for_guests_sleeps_until_one_ends_or_is_late(
+    never: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A processor that looks without a pause is missing to the guests that are at work."""
+    waits: list[float] = []
+
+    def noted(futures: Iterable[Future[object]], timeout: float, return_when: str) -> DoneAndNotDoneFutures[object]:
+        waits.append(timeout)
+        return wait(futures, timeout, return_when)
+
+    monkeypatch.setattr(module, "wait", noted)
+    monkeypatch.setattr(module, "LATE_S", 0.1)
+    monkeypatch.setattr(module, "SIDE_BY_SIDE", 1)
+    each_guest(GuestCalls(), GUESTS[:4], "trying", 0.8, lambda _: never.wait())
+    assert len(waits) <= 2 * 4  # one for each guest, and what rounding may cost; without a pause thousands

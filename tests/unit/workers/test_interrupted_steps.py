@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
+import structlog
 
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.order import ReleaseOrder
-from freezeframe.contract.result import ReleaseResult
-from freezeframe.contract.words import Step
+from freezeframe.contract.order import ReleaseOrder, TransferOrder
+from freezeframe.contract.result import ReleaseResult, TransferResult
+from freezeframe.contract.words import CaptureKind, Step
 from workers.host import Host
+from workers.journal import CaptureJournal
 from workers.steps import frame
 from workers.steps.frame import StepCode, publish_again, run_step, settle_interrupted
 
@@ -89,3 +91,86 @@ def test_a_result_is_told_again_until_redis_takes_it_with_a_pause_between(
     run_step(host, releases.code, order().model_dump(mode="json"))
     assert host.redis.hexists(names.results_key(CAPTURE), names.result_field(Step.RELEASE, "host-a"))
     assert paused == [frame.PUBLISH_PAUSE_S] * (frame.PUBLISH_TRIES - 1)
+
+
+class Transfers:
+    """A transfer that notes that it was done."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.code = StepCode(Step.TRANSFER, TransferOrder, self._do, self._failed)
+        self.order = TransferOrder(
+            capture_id=CAPTURE,
+            epoch=1,
+            host_id="host-a",
+            not_after=datetime.now(UTC) + timedelta(minutes=1),
+            guest_uuid="00000000-0000-4000-8000-00000000000a",
+            guest_name="alpha",
+            target="vda",
+            size_bytes=1,
+            chunk_bytes=4096,
+            kind=CaptureKind.FULL,
+            checkpoint=None,
+            parent_index=None,
+        )
+
+    def _do(self, host: Host, order: TransferOrder) -> TransferResult:
+        self.done.append(order.part)
+        return self._answer(order, None)
+
+    def _failed(self, order: TransferOrder, fault: Fault) -> TransferResult:
+        return self._answer(order, fault)
+
+    def _answer(self, order: TransferOrder, fault: Fault | None) -> TransferResult:
+        ids = {"capture_id": order.capture_id, "host_id": order.host_id}
+        return TransferResult(**ids, guest_uuid=order.guest_uuid, target=order.target, fault=fault)
+
+    def told(self, host: Host) -> TransferResult:
+        field = names.result_field(Step.TRANSFER, "host-a", self.order.part)
+        return TransferResult.model_validate_json(str(host.redis.hget(names.results_key(CAPTURE), field)))
+
+
+@pytest.fixture
+def transfers(host: Host) -> Transfers:
+    """One that was begun by a worker that died."""
+    made = Transfers()
+    host.journal.of(CAPTURE).record_begun(Step.TRANSFER, made.order.part, made.order.model_dump_json())
+    return made
+
+
+def test_an_interrupted_transfer_has_failed_and_is_not_done_again(host: Host, transfers: Transfers) -> None:
+    """Its backup may have ended with its worker, and its run may have gone on without it."""
+    settle_interrupted(host, [transfers.code])
+    assert transfers.done == []
+    fault = transfers.told(host).fault
+    assert fault is not None
+    assert fault.code == "interrupted"
+    assert run_step(host, transfers.code, transfers.order.model_dump(mode="json"))["ok"] is False
+    assert transfers.done == []
+
+
+def test_a_result_that_was_stored_since_the_orders_were_listed_stands(
+    host: Host, transfers: Transfers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process that was at work until then."""
+    journal = host.journal.of(CAPTURE)
+    listed = journal.unanswered(Step.TRANSFER)
+    monkeypatch.setattr(CaptureJournal, "unanswered", lambda *_: listed)
+    journal.store_result(
+        Step.TRANSFER, transfers.order.part, transfers._answer(transfers.order, None).model_dump_json()
+    )
+    settle_interrupted(host, [transfers.code])
+    assert transfers.told(host).fault is None
+    assert transfers.done == []
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize("text", ["[]", '"hold"', "null", "{", ""])
+def test_a_begun_order_that_is_no_order_at_all_is_told_as_not_understood(
+    host: Host, releases: Releases, text: str
+) -> None:
+    host.journal.of(CAPTURE).record_begun(Step.RELEASE, "", text)
+    with structlog.testing.capture_logs() as logs:
+        settle_interrupted(host, [releases.code])
+    assert [line["event"] for line in logs] == ["an order is not understood"]
+    assert releases.done == []

@@ -211,6 +211,9 @@ def test_a_guest_whose_end_hangs_keeps_the_others_only_for_a_while_on_any_clock(
     room.free = 0
     one.look(NOW_S + 0.1)  # alpha is being ended
     one.look(NOW_S + 0.2)
+    for thread in threading.enumerate():
+        if thread.name == "end-beta":
+            thread.join()
     assert open_backups.given_up(journal(host), BETA) is None
     libvirt.hung[ALPHA].set()
     one.wait()
