@@ -9,6 +9,7 @@ from typing import IO
 
 import libvirt
 
+from ops import modular
 from ops.lab import network
 from ops.lab.daemon import PRIVATE
 from ops.lab.errors import LabError
@@ -145,7 +146,25 @@ class Host:
         self._signal_libvirtd("CONT")
 
     def _signal_libvirtd(self, name: str) -> None:
-        self.run(["busybox", "kill", f"-{name}", (self.root / self.profile.pid_file).read_text().strip()])
+        self._signal(name, self.root / self.profile.pid_file)
+
+    def _signal(self, name: str, pid_file: Path) -> None:
+        self.run(["busybox", "kill", f"-{name}", pid_file.read_text().strip()])
+
+    def restart_keeper(self) -> None:
+        """Kill the daemon that keeps passphrases, which are lost with it, and start it: virtsecretd, else libvirtd itself."""
+        if modular.SECRETS in self.profile.companions:
+            self.kill_virtsecretd()
+            self._start_companion(modular.SECRETS)
+        else:
+            self.kill_libvirtd()
+            self.start_libvirtd()
+
+    def kill_virtsecretd(self) -> None:
+        """SIGKILL; `start_libvirtd` starts it again."""
+        pid_file = self.root / f"run/{modular.SECRETS}.pid"
+        self._signal("KILL", pid_file)
+        pid_file.unlink()
 
     def _answers(self) -> bool:
         try:

@@ -17,10 +17,11 @@ from workers.scratch.files import create_encrypted
 
 from .command import Command
 from .inventory import one_more_guest
+from .muster import mustering, prepared
 
 pytestmark = pytest.mark.case("P3")
 
-REFUSED = 3
+REFUSED, PARTIAL = 3, 10
 HOST = "host-b"
 MIB = 1 << 20
 KEY_ID = UUID("00000000-0000-4000-8000-00000000001c")
@@ -34,16 +35,19 @@ def fill(guest: Guest, line: bytes) -> None:
     )
 
 
+def keep_own_passphrase(lab: Lab) -> None:
+    """Give libvirt the passphrase of vault's own disk."""
+    xml = f"<secret ephemeral='yes' private='yes'><uuid>{KEY_ID}</uuid><description>vault's own</description></secret>"
+    lab.host(HOST).connection().secretDefineXML(xml).setValue(b"the disk's own passphrase")
+
+
 @pytest.fixture(scope="module")
 def vault(lab: Lab, system: System) -> Iterator[Guest]:
     """A guest whose vdb is encrypted by QEMU."""
-    connection = lab.host(HOST).connection()
     with one_more_guest(system, lab, HOST, "vault", blank(1, 64)) as guest:
         image = guest.folder / "secret.qcow2"
         create_encrypted(image, 16 * MIB, b"the disk's own passphrase").check_returncode()
-        xml = f"<secret ephemeral='yes' private='yes'><uuid>{KEY_ID}</uuid><description>vault's own</description></secret>"
-        secret = connection.secretDefineXML(xml)
-        secret.setValue(b"the disk's own passphrase")
+        keep_own_passphrase(lab)
         encryption = f"<encryption format='luks'><secret type='passphrase' uuid='{KEY_ID}'/></encryption>"
         guest.domain.attachDeviceFlags(
             "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
@@ -55,7 +59,7 @@ def vault(lab: Lab, system: System) -> Iterator[Guest]:
         )
         fill(guest, BEFORE)
         yield guest
-        secret.undefine()
+        lab.host(HOST).connection().secretLookupByUUIDString(str(KEY_ID)).undefine()
 
 
 def test_it_is_refused_unless_its_plain_text_is_agreed_to(command: Command, vault: Guest) -> None:
@@ -85,3 +89,44 @@ def test_what_the_guest_overwrites_meanwhile_is_plain_text_nowhere(
     assert restored.code == 0, restored.stderr
     (found,) = (tmp_path / "set").glob("**/*vdb*")
     assert found.read_bytes()[: 8 * MIB] == (BEFORE * (8 * MIB // len(BEFORE) + 1))[: 8 * MIB]
+
+
+def test_a_keeper_of_passphrases_that_is_restarted_before_the_hold_costs_nothing(
+    lab: Lab, system: System, command: Command, vault: Guest, tmp_path: Path
+) -> None:
+    """What libvirt had in its memory is lost with it; the scratch file is made anew, and QEMU's user can open it."""
+    fill(vault, BEFORE)
+    words = ("capture", "alpha", vault.name, "--decrypt-disk", "vault:vdb", "--hold", "pause")
+    with prepared(system, lambda: command.begin(*words)) as capturing:
+        before = scratch_of(system, vault)
+        lab.host(HOST).restart_keeper()
+    outcome = command.finish(capturing)
+    keep_own_passphrase(lab)
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.answer["consistency"] == "group"
+    assert before == 1
+    restored = command(
+        "restore", f"{outcome.answer['capture_id']}:vault", "--to", str(tmp_path / "set"), "--format", "raw"
+    )
+    assert restored.code == 0, restored.stderr
+    (found,) = (tmp_path / "set").glob("**/*vdb*")
+    assert found.read_bytes()[: 8 * MIB] == (BEFORE * (8 * MIB // len(BEFORE) + 1))[: 8 * MIB]
+
+
+def test_a_keeper_of_passphrases_that_is_restarted_in_the_muster_is_told_as_that(
+    lab: Lab, system: System, command: Command, vault: Guest
+) -> None:
+    """The guest runs again at once. Where libvirtd keeps them itself, its own end is seen first."""
+    words = ("capture", "alpha", vault.name, "--decrypt-disk", "vault:vdb", "--hold", "pause", "--policy", "degrade")
+    with mustering(system, lambda: command.begin(*words), waits=HOST) as capturing:
+        lab.host(HOST).restart_keeper()
+    outcome = command.finish(capturing)
+    keep_own_passphrase(lab)
+    assert outcome.code == PARTIAL, outcome.stderr
+    (fault,) = outcome.answer["faults"]
+    assert fault["guest"] == vault.name
+    assert fault["code"] in {"passphrase-lost", "hypervisor-unreachable"}
+
+
+def scratch_of(system: System, guest: Guest) -> int:
+    return len(list((system.directory / HOST / "scratch").glob(f"*/{guest.uuid}.vdb.qcow2")))

@@ -18,14 +18,15 @@ import re
 import threading
 import weakref
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import libvirt
-from lxml import etree
 
-from workers.hypervisor.disk import parse, text
+from workers.hypervisor import passphrases
+from workers.hypervisor.disk import parse
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import HypervisorError, telling
+from workers.hypervisor.errors import HypervisorUnreachableError, telling
 from workers.hypervisor.loan import Loan
 from workers.hypervisor.schema import set_up_types
 
@@ -40,8 +41,7 @@ IDLE = 64
 _DAC_LABEL = re.compile(r"\+?(?P<user>\d+):\+?(?P<group>\d+)")
 
 
-#: What libvirt answers where there is no such passphrase, and where it keeps none at all.
-_NO_SECRET = frozenset({libvirt.VIR_ERR_NO_SECRET, libvirt.VIR_ERR_NO_SUPPORT})
+ResultT = TypeVar("ResultT")
 
 
 class Hypervisor:
@@ -51,12 +51,15 @@ class Hypervisor:
         self._uri = uri
         self._idle: deque[Any] = deque(maxlen=IDLE)  # no lock: a loan may end wherever Python collects garbage
         self._pid = os.getpid()
+        self._kept: dict[str, Loan] = {}  # by passphrase: its keeper must not be without a client
 
     def lend(self) -> Loan:
         """A live connection that is nobody else's. Raises HypervisorUnreachableError."""
         if self._pid != os.getpid():
             raise RuntimeError("a libvirt connection was carried over a fork")
-        connection = self._take_idle() or self._open()
+        return self._loan(self._take_idle() or self._open())
+
+    def _loan(self, connection: Any) -> Loan:
         loan = Loan(connection)
         weakref.finalize(loan, self._idle.append, connection).atexit = False
         return loan
@@ -101,23 +104,30 @@ class Hypervisor:
             return Domain(loan.connection.defineXMLFlags(domain_xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE), loan)
 
     def keep_secret(self, secret_id: str, value: bytes, purpose: str) -> None:
-        """Give libvirt a passphrase for QEMU, in its memory alone: it gives it to nobody else, and loses it when it ends."""
-        loan = self.lend()
-        root = etree.Element("secret", ephemeral="yes", private="yes")
-        etree.SubElement(root, "uuid").text = secret_id
-        etree.SubElement(root, "description").text = purpose
-        with telling(f"giving libvirt a passphrase: {purpose}"):
-            loan.connection.secretDefineXML(text(root)).setValue(value)
+        """Give libvirt a passphrase for QEMU (`passphrases`). Raises HypervisorError."""
+        _, self._kept[secret_id] = self._ask_keeper(lambda one: passphrases.keep(one, secret_id, value, purpose))
+
+    def has_secret(self, secret_id: str) -> bool:
+        """Return True if libvirt has a passphrase still. Raises HypervisorError."""
+        return self._ask_keeper(lambda one: passphrases.has(one, secret_id))[0]
 
     def forget_secret(self, secret_id: str) -> None:
-        """Take a passphrase from libvirt; it may be gone already."""
+        """Take a passphrase from libvirt; it may be gone already. Raises HypervisorError."""
+        self._ask_keeper(lambda one: passphrases.forget(one, secret_id))
+        self._kept.pop(secret_id, None)
+
+    def _ask_keeper(self, call: Callable[[Any], ResultT]) -> tuple[ResultT, Loan]:
+        """Return what `call` does, and the connection over which it was done.
+
+        virtqemud keeps a connection to virtsecretd for each of its clients, and does not replace it when virtsecretd ends: from
+        then on every call of that client for passphrases fails. So it is made again over a connection that is new. [seen: 11.3]
+        """
         loan = self.lend()
         try:
-            with telling(f"taking passphrase {secret_id} from libvirt"):
-                loan.connection.secretLookupByUUIDString(secret_id).undefine()
-        except HypervisorError as error:
-            if error.libvirt_code not in _NO_SECRET:
-                raise
+            return call(loan.connection), loan
+        except HypervisorUnreachableError:
+            loan = self._loan(self._open())
+            return call(loan.connection), loan
 
     def qemu_user(self) -> tuple[int, int] | None:
         """Return the user and group of QEMUs whose guests' definitions name none; None if libvirt does not tell."""

@@ -17,3 +17,10 @@ class ScratchRunsOutError(FreezeframeError):
 
     code = "scratch-runs-out"
     advice = "Make room for FREEZEFRAME_SCRATCH_DIR on that host, or capture when the guest writes less."
+
+
+class PassphraseLostError(FreezeframeError):
+    """libvirt no longer has the passphrase of a scratch file, and refused the begin of the backup."""
+
+    code = "passphrase-lost"
+    advice = "The guest was let go, and nothing of it was kept. Capture it again now that libvirt runs."

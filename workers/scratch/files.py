@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid5
 
+import structlog
+
 from freezeframe.contract.result import PreparedDisk
 from workers import durable
 from workers.host import Host
 from workers.hypervisor.domain import Domain
 from workers.journal import CaptureJournal, ReservationChange, ScratchChange
 from workers.scratch import account
-from workers.scratch.errors import ScratchSpaceError
+from workers.scratch.errors import PassphraseLostError, ScratchSpaceError
+
+log = structlog.get_logger("scratch")
 
 #: Seconds for qemu-img, which takes tens of milliseconds; for an encrypted file some seconds on a busy machine.
 CREATE_S: Final = 60
@@ -37,7 +41,14 @@ def scratch_secret(capture_id: str, guest_uuid: str, target: str) -> str:
 
 
 def make_files(host: Host, journal: CaptureJournal, domain: Domain, disks: Sequence[PreparedDisk]) -> None:
-    """Reserve a guest's room and make its scratch files. Raises ScratchSpaceError."""
+    """Reserve a guest's room and make its scratch files.
+
+    Raises ScratchSpaceError; PassphrasesUnavailableError, before anything is written down of a passphrase that would have to
+    be taken back from a keeper that is not there.
+    """
+    for disk in disks:
+        if disk.scratch_secret:
+            host.hypervisor.has_secret(disk.scratch_secret)
     durable.make_directory(host.settings.scratch_dir, durable.PASSABLE)
     needed = account.needed_bytes((disk.size_bytes for disk in disks), host.settings.scratch_share)
     change = ReservationChange(
@@ -52,10 +63,40 @@ def make_files(host: Host, journal: CaptureJournal, domain: Domain, disks: Seque
         _make_file(host, journal, domain, disk)
 
 
+def renew_files(host: Host, journal: CaptureJournal, domain: Domain, disks: Sequence[PreparedDisk]) -> list[Path]:
+    """Make the encrypted files anew whose passphrases libvirt has lost, because it was restarted since; return their paths.
+
+    Nothing is in them before the backup begins, so nobody needs to have the old passphrase. They are root's again, and have to
+    be given to QEMU's user. Raises what `make_files` raises.
+    """
+    lost = [disk for disk in disks if disk.scratch_secret and not host.hypervisor.has_secret(disk.scratch_secret)]
+    for disk in lost:
+        log.warning("a passphrase was lost, and its scratch file is made anew", guest=domain.name, disk=disk.target)
+        _write_file(host, journal, domain, disk)
+    return [host.scratch_file(journal.capture_id, domain.uuid, disk.target) for disk in lost]
+
+
+def check_passphrases(host: Host, domain: Domain, disks: Sequence[PreparedDisk]) -> None:
+    """Raise PassphraseLostError if libvirt has lost the passphrase of a scratch file."""
+    lost = [
+        disk.target for disk in disks if disk.scratch_secret and not host.hypervisor.has_secret(disk.scratch_secret)
+    ]
+    if lost:
+        raise PassphraseLostError(
+            f"libvirt no longer has the passphrase for the scratch file of guest {domain.name}, disk {', '.join(lost)}: it, or "
+            "virtsecretd, was restarted while the hosts met."
+        )
+
+
 def _make_file(host: Host, journal: CaptureJournal, domain: Domain, disk: PreparedDisk) -> None:
     path = host.scratch_file(journal.capture_id, domain.uuid, disk.target)
     durable.make_directory(path.parent, durable.PASSABLE)
     journal.record(ScratchChange(guest_uuid=domain.uuid, path=path, secret=disk.scratch_secret))
+    _write_file(host, journal, domain, disk)
+
+
+def _write_file(host: Host, journal: CaptureJournal, domain: Domain, disk: PreparedDisk) -> None:
+    path = host.scratch_file(journal.capture_id, domain.uuid, disk.target)
     if disk.scratch_secret:
         passphrase = secrets.token_hex(32).encode()
         purpose = f"freezeframe: scratch file of guest {domain.name}, disk {disk.target}, capture {journal.capture_id}"

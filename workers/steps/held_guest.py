@@ -16,15 +16,19 @@ from workers.host import Host
 from workers.hypervisor import backup, checkpoint
 from workers.journal import BackupChange, CaptureJournal, HoldChange, LetGoChange
 from workers.pace import TOO_SLOW_SHARE, delay_s
+from workers.scratch.files import renew_files
 from workers.steps import refusal
 from workers.steps.drift import left_out_now
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.prepared import Prepared, read_prepared
+from workers.steps.rehearsal import rehearse
 
 #: QEMU's monitor, in the directory that libvirt keeps for the guest. [libvirt src/qemu: qemuProcessPrepareMonitorChr]
 MONITOR = "monitor.sock"
 #: Seconds for libvirt's answers about one guest; each takes a millisecond.
 READY_S = 10.0
+#: Seconds more for a guest with encrypted scratch files, which may have to be made anew: half a second, ten on a busy machine.
+RENEW_S = 30.0
 
 
 class NotPreparedError(refusal.RefusedError):
@@ -49,7 +53,7 @@ def ready(host: Host, order: HoldOrder, journal: CaptureJournal, unfit: list[Hel
             _leave_out(host, order, unfit, uuid, uuid, _not_prepared(order, uuid, prepared))
             continue
         host.claims.fence(uuid, order.epoch)
-        started.append((guest, _start(host, order, guest, to_hold.hold)))
+        started.append((guest, _start(host, order, journal, guest, to_hold.hold)))
     made = [made for guest, future in started if (made := _made(host, order, guest, future, unfit)) is not None]
     _record(journal, made)
     return [guest for guest, _ in made]
@@ -58,10 +62,12 @@ def ready(host: Host, order: HoldOrder, journal: CaptureJournal, unfit: list[Hel
 _Ready = tuple[HeldGuest, BackupChange]
 
 
-def _start(host: Host, order: HoldOrder, guest: PreparedGuest, hold: GuestHold) -> Future[_Ready]:
+def _start(
+    host: Host, order: HoldOrder, journal: CaptureJournal, guest: PreparedGuest, hold: GuestHold
+) -> Future[_Ready]:
     """Ask libvirt in a thread: a guest whose QEMU hangs must not keep the others waiting."""
     try:
-        return host.calls.start(f"{guest.guest_uuid} ready", lambda: _ready_guest(host, order, guest, hold))
+        return host.calls.start(f"{guest.guest_uuid} ready", lambda: _ready_guest(host, order, journal, guest, hold))
     except GuestHangsError as error:
         failed: Future[_Ready] = Future()
         failed.set_exception(error)
@@ -71,12 +77,13 @@ def _start(host: Host, order: HoldOrder, guest: PreparedGuest, hold: GuestHold) 
 def _made(
     host: Host, order: HoldOrder, guest: PreparedGuest, future: Future[_Ready], unfit: list[HeldGuestFault]
 ) -> _Ready | None:
+    patience_s = READY_S + RENEW_S * any(disk.scratch_secret for disk in guest.disks)
     try:
-        return future.result(READY_S)
+        return future.result(patience_s)
     except NoAnswer:
         host.calls.give_up(f"{guest.guest_uuid} ready", future)
         error: FreezeframeError = GuestHangsError(
-            f"libvirt has not answered for guest {guest.name} within {READY_S:g} s."
+            f"libvirt has not answered for guest {guest.name} within {patience_s:g} s."
         )
     except FreezeframeError as refused:
         error = refused
@@ -129,11 +136,15 @@ def _check_pace(host: Host, order: HoldOrder, guest: PreparedGuest, hold: GuestH
         raise refusal.SlowGuestError(guest.name, slow)
 
 
-def _ready_guest(host: Host, order: HoldOrder, guest: PreparedGuest, hold: GuestHold) -> _Ready:
+def _ready_guest(
+    host: Host, order: HoldOrder, journal: CaptureJournal, guest: PreparedGuest, hold: GuestHold
+) -> _Ready:
     _check_pace(host, order, guest, hold)
     domain = host.hypervisor.domain(guest.guest_uuid)
     left_out = left_out_now(domain, guest)
     qemu = host.qemu(domain.name, guest.guest_uuid)
+    if renewed := renew_files(host, journal, domain, guest.disks):
+        rehearse(host, order.capture_id, qemu, renewed)
     socket = qemu.export_socket(order.capture_id)
     socket.unlink(missing_ok=True)
     disks = [

@@ -31,6 +31,8 @@ from workers.bounded import GuestHangsError
 from workers.host import Host
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
+from workers.scratch.errors import PassphraseLostError
+from workers.scratch.files import check_passphrases
 from workers.steps.drift import left_out_now
 from workers.steps.guest_in_hold import HeldGuest, Phase
 from workers.steps.refusal import DisksChangedError, GuestRestartedError, GuestTroubleError, MountpointError
@@ -78,6 +80,8 @@ def _start(host: Host, guest: HeldGuest, seen: _Seen) -> Future[None]:
         domain = guest.domain if settled else host.hypervisor.domain(guest.uuid)
         left_out_now(domain, guest.prepared)
         seen.same_disks = True
+        if guest.begun_ns is None:
+            check_passphrases(host, domain, guest.prepared.disks)
         seen.still = _stillness(domain, guest, host.settings.agent_timeout_s)
 
     try:
@@ -121,6 +125,8 @@ def _judge(host: Host, guest: HeldGuest, seen: _Seen, future: Future[None], unti
     except (DisksChangedError, GuestRestartedError) as error:
         error.hint = f"{_DROPPED} Capture again, when nobody starts the guest or changes its disks meanwhile."
         _drop(guest, error, is_cause=True)
+    except PassphraseLostError as error:
+        _drop(guest, error, is_cause=True)
     except FreezeframeError as error:
         _drop(guest, error)
     except (OSError, ValueError) as error:  # storage that fails, XML that is none
@@ -141,7 +147,7 @@ def _silent(guest: HeldGuest) -> fitness.Stillness:
 
 
 def _drop(guest: HeldGuest, error: FreezeframeError, *, is_cause: bool = False) -> None:
-    """Take the guest out of the capture. A change of its disks is why its hold failed, if that did."""
+    """Take the guest out of the capture. A change that is the cause of a hold that failed is told first."""
     if is_cause:
         guest.faults.insert(0, error)
     elif guest.begun_ns is not None:

@@ -27,7 +27,7 @@ from workers.claims import ClaimUnreadableError
 from workers.host import Host
 from workers.hypervisor import backup, lost
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import AgentError, GuestGoneError
+from workers.hypervisor.errors import AgentError, GuestGoneError, HypervisorError
 from workers.journal import (
     AnyChange,
     BackupChange,
@@ -130,7 +130,7 @@ def undo_guest(host: Host, journal: CaptureJournal, guest_uuid: str, *, sealed: 
 def _undo_on_host(
     host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange], *, sealed: bool | None
 ) -> list[str]:
-    """Undo the changes. Return the thaw that the agent has not answered, if there is one."""
+    """Undo the changes. Return what is left: a thaw that the agent has not answered, a passphrase that libvirt still has."""
     unthawed: list[str] = []
     if any(not isinstance(change, ClaimChange) for change in changes):
         try:
@@ -141,17 +141,27 @@ def _undo_on_host(
                 settle_gone(changes, sealed=sealed)
     for change in changes:
         if isinstance(change, ScratchChange):
-            if change.secret:
-                host.hypervisor.forget_secret(change.secret)
             change.path.unlink(missing_ok=True)
         if isinstance(change, BackupChange):
             change.socket.unlink(missing_ok=True)
+    kept = _forget_passphrases(host, guest_uuid, changes)
     freed = FreedChange(guest_uuid=guest_uuid)
-    if (unthawed or sealed is None) and freed not in changes:
+    if (unthawed or kept or sealed is None) and freed not in changes:
         journal.record(freed)  # the claim stays, and the room for its scratch files is free
-    if unthawed and sealed is not None:
+    if unthawed and not kept and sealed is not None:
         journal.record(ThawPendingChange(guest_uuid=guest_uuid))
-    return unthawed
+    return [*unthawed, *kept]
+
+
+def _forget_passphrases(host: Host, guest_uuid: str, changes: Sequence[AnyChange]) -> list[str]:
+    """Take the passphrases of scratch files from libvirt; return why one could not be taken."""
+    for change in changes:
+        if isinstance(change, ScratchChange) and change.secret:
+            try:
+                host.hypervisor.forget_secret(change.secret)
+            except HypervisorError as error:
+                return [f"guest {guest_uuid}: {error} {error.hint}".rstrip()]
+    return []
 
 
 def _undo_on_guest(

@@ -20,6 +20,7 @@ from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import GuestGoneError, HypervisorError
 from workers.hypervisor.fake_guest import UUID, FakeGuest
+from workers.hypervisor.fake_keeper import FakeKeeper, keeper_error
 from workers.hypervisor.loan import Loan
 from workers.journal import ClaimChange, ScratchChange
 from workers.scratch.errors import ScratchSpaceError
@@ -32,56 +33,9 @@ CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 MIB = 1 << 20
 
 
-class Secret:
-    """One secret, with libvirt's names."""
-
-    def __init__(self, libvirtd: Libvirt, secret_id: str) -> None:
-        self._libvirtd, self._id = libvirtd, secret_id
-
-    def setValue(self, value: bytes) -> None:  # noqa: N802 - libvirt's name
-        assert isinstance(value, bytes)
-        self._libvirtd.values[self._id] = value
-
-    def undefine(self) -> None:
-        del self._libvirtd.definitions[self._id]
-        self._libvirtd.values.pop(self._id, None)
-
-
-class Libvirt:
-    """The secrets of one libvirtd, which may be away."""
-
-    def __init__(self) -> None:
-        self.definitions: dict[str, str] = {}
-        self.values: dict[str, bytes] = {}
-        self.away = False
-
-    def secretDefineXML(self, xml: str) -> Secret:  # noqa: N802 - libvirt's name
-        self._check()
-        found = etree.fromstring(xml).findtext("uuid")
-        assert found
-        self.definitions[found] = xml
-        return Secret(self, found)
-
-    def secretLookupByUUIDString(self, secret_id: str) -> Secret:  # noqa: N802 - libvirt's name
-        self._check()
-        if secret_id not in self.definitions:
-            raise error(libvirt.VIR_ERR_NO_SECRET)
-        return Secret(self, secret_id)
-
-    def _check(self) -> None:
-        if self.away:
-            raise error(libvirt.VIR_ERR_INTERNAL_ERROR)
-
-
-def error(code: int) -> libvirt.libvirtError:
-    made = libvirt.libvirtError("it is so")
-    made.err = (code, libvirt.VIR_FROM_SECRET, "it is so", libvirt.VIR_ERR_ERROR, "", "", "", 0, 0)
-    return made
-
-
 @pytest.fixture
-def libvirtd(monkeypatch: pytest.MonkeyPatch) -> Libvirt:
-    made = Libvirt()
+def libvirtd(monkeypatch: pytest.MonkeyPatch) -> FakeKeeper:
+    made = FakeKeeper()
     monkeypatch.setattr(Hypervisor, "lend", lambda _: Loan(made))
     return made
 
@@ -105,14 +59,14 @@ def make(host: Host, *, secret: str | None) -> Path:
 SECRET = scratch_secret(CAPTURE, UUID, "vda")
 
 
-def test_it_opens_with_the_passphrase_that_libvirt_has_and_with_no_other(host: Host, libvirtd: Libvirt) -> None:
+def test_it_opens_with_the_passphrase_that_libvirt_has_and_with_no_other(host: Host, libvirtd: FakeKeeper) -> None:
     path = make(host, secret=SECRET)
     assert json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", path]))["encrypted"] is True
     assert opens(path, libvirtd.values[SECRET])
     assert not opens(path, b"another")
 
 
-def test_a_worker_that_makes_many_keeps_no_pipe_open(host: Host, libvirtd: Libvirt) -> None:
+def test_a_worker_that_makes_many_keeps_no_pipe_open(host: Host, libvirtd: FakeKeeper) -> None:
     """It runs for months, and its passphrase is in that pipe."""
     open_before = set(Path("/proc/self/fd").iterdir())
     make(host, secret=SECRET)
@@ -130,7 +84,7 @@ def opens(path: Path, passphrase: bytes) -> bool:
     return done.returncode == 0
 
 
-def test_libvirt_keeps_it_in_memory_and_tells_it_to_nobody(host: Host, libvirtd: Libvirt) -> None:
+def test_libvirt_keeps_it_in_memory_and_tells_it_to_nobody(host: Host, libvirtd: FakeKeeper) -> None:
     make(host, secret=SECRET)
     definition = etree.fromstring(libvirtd.definitions[SECRET])
     assert (definition.get("ephemeral"), definition.get("private")) == ("yes", "yes")
@@ -139,7 +93,7 @@ def test_libvirt_keeps_it_in_memory_and_tells_it_to_nobody(host: Host, libvirtd:
 
 
 def test_the_passphrase_is_in_no_argument_and_no_file_of_ours(
-    host: Host, libvirtd: Libvirt, monkeypatch: pytest.MonkeyPatch
+    host: Host, libvirtd: FakeKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[Sequence[str]] = []
     run = subprocess.run
@@ -160,7 +114,7 @@ def test_the_passphrase_is_in_no_argument_and_no_file_of_ours(
 
 @pytest.mark.parametrize(("failures", "made"), [(1, True), (19, True), (20, False)])
 def test_a_measurement_of_nothing_is_taken_again_and_not_for_ever(
-    host: Host, libvirtd: Libvirt, monkeypatch: pytest.MonkeyPatch, failures: int, *, made: bool
+    host: Host, libvirtd: FakeKeeper, monkeypatch: pytest.MonkeyPatch, failures: int, *, made: bool
 ) -> None:
     tries: list[Sequence[str]] = []
 
@@ -180,7 +134,7 @@ def test_a_measurement_of_nothing_is_taken_again_and_not_for_ever(
     assert len(tries) == min(failures + 1, 20)
 
 
-def test_another_failure_is_told_at_once(host: Host, libvirtd: Libvirt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_failure_is_told_at_once(host: Host, libvirtd: FakeKeeper, monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[Sequence[str]] = []
 
     def run(command: Sequence[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -193,7 +147,7 @@ def test_another_failure_is_told_at_once(host: Host, libvirtd: Libvirt, monkeypa
     assert len(tries) == 1
 
 
-def test_a_line_and_a_result_without_a_passphrase_do_not_name_the_field(host: Host, libvirtd: Libvirt) -> None:
+def test_a_line_and_a_result_without_a_passphrase_do_not_name_the_field(host: Host, libvirtd: FakeKeeper) -> None:
     """A version that knows no passphrases reads them; one with a passphrase it refuses, and leaves the guest to this one."""
     make(host, secret=None)
     disk = PreparedDisk(target="vda", kind=CaptureKind.FULL, size_bytes=1, source="/a", source_format="raw")
@@ -205,7 +159,7 @@ def test_a_line_and_a_result_without_a_passphrase_do_not_name_the_field(host: Ho
         assert type(one).model_validate_json(one.model_dump_json()) == one
 
 
-def test_each_file_has_a_passphrase_of_its_own(host: Host, libvirtd: Libvirt) -> None:
+def test_each_file_has_a_passphrase_of_its_own(host: Host, libvirtd: FakeKeeper) -> None:
     ids = {scratch_secret(CAPTURE, UUID, target) for target in ("vda", "vdb")}
     ids |= {scratch_secret("01KBBBBBBBBBBBBBBBBBBBBBBB", UUID, "vda"), scratch_secret(CAPTURE, UUID[:-1] + "f", "vda")}
     assert len(ids) == 4
@@ -216,8 +170,8 @@ def test_each_file_has_a_passphrase_of_its_own(host: Host, libvirtd: Libvirt) ->
     assert libvirtd.values[SECRET] != first
 
 
-def test_it_is_in_the_journal_before_libvirt_has_it(host: Host, libvirtd: Libvirt) -> None:
-    libvirtd.away = True
+def test_it_is_in_the_journal_before_libvirt_has_it(host: Host, libvirtd: FakeKeeper) -> None:
+    libvirtd.refuses_value = True
     with pytest.raises(HypervisorError, match="Giving libvirt a passphrase"):
         make(host, secret=SECRET)
     changes = host.journal.of(CAPTURE).changes()
@@ -225,7 +179,7 @@ def test_it_is_in_the_journal_before_libvirt_has_it(host: Host, libvirtd: Libvir
     assert not host.scratch_file(CAPTURE, UUID, "vda").exists()  # a plain one is never made in its place
 
 
-def test_a_disk_that_is_not_encrypted_has_no_passphrase(host: Host, libvirtd: Libvirt) -> None:
+def test_a_disk_that_is_not_encrypted_has_no_passphrase(host: Host, libvirtd: FakeKeeper) -> None:
     path = make(host, secret=None)
     assert libvirtd.definitions == {}
     assert "encrypted" not in json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", path]))
@@ -233,7 +187,7 @@ def test_a_disk_that_is_not_encrypted_has_no_passphrase(host: Host, libvirtd: Li
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_undoing_the_capture_takes_it_from_libvirt_even_if_it_is_gone(
-    host: Host, libvirtd: Libvirt, monkeypatch: pytest.MonkeyPatch, *, lost: bool
+    host: Host, libvirtd: FakeKeeper, monkeypatch: pytest.MonkeyPatch, *, lost: bool
 ) -> None:
     """A libvirtd that is started again has lost it; and the guest may be gone."""
 
@@ -249,15 +203,15 @@ def test_undoing_the_capture_takes_it_from_libvirt_even_if_it_is_gone(
 
 
 def test_a_passphrase_that_cannot_be_taken_back_keeps_the_capture_open(
-    host: Host, libvirtd: Libvirt, monkeypatch: pytest.MonkeyPatch
+    host: Host, libvirtd: FakeKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(_: Hypervisor, guest_uuid: str) -> Domain:
         raise GuestGoneError(f"no guest {guest_uuid}")
 
     monkeypatch.setattr(Hypervisor, "domain", gone)
     make(host, secret=SECRET)
-    libvirtd.away = True
+    libvirtd.refusal = keeper_error(libvirt.VIR_ERR_INTERNAL_ERROR)
     assert undo_capture(host, host.journal.of(CAPTURE), sealed=())
-    libvirtd.away = False
+    libvirtd.refusal = None
     assert undo_capture(host, host.journal.of(CAPTURE), sealed=()) == []
     assert libvirtd.definitions == {}

@@ -24,6 +24,8 @@ from workers.hypervisor import checkpoint
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml, libvirt_error
+from workers.hypervisor.fake_keeper import FakeKeeper, no_keeper
+from workers.hypervisor.loan import Loan
 from workers.steps import prepare
 from workers.steps.refusing import refuse_shared
 
@@ -228,6 +230,7 @@ def test_an_encrypted_disk_is_refused_in_prepare_unless_it_was_agreed_to(
     prepared: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[str] = []
+    monkeypatch.setattr(Hypervisor, "has_secret", lambda _self, secret_id: secret_id in kept)
     monkeypatch.setattr(Hypervisor, "keep_secret", lambda _self, secret_id, _value, _purpose: kept.append(secret_id))
     luks = "<disk type='file' device='disk'><source file='/l'><encryption format='luks'/></source><target dev='vde'/></disk>"
     guest = FakeGuest(domain_xml(disk_xml("vda", "/a"), luks), filesystems=[["/", "vda1", "ext4", ["vda", "vde"]]])
@@ -242,11 +245,28 @@ def test_an_encrypted_disk_is_refused_in_prepare_unless_it_was_agreed_to(
     assert len(kept) == 1
 
 
+@pytest.mark.case("P3", "G1")
+def test_a_guest_whose_passphrase_nobody_keeps_is_refused_alone_with_the_remedy(
+    prepared: Prepare, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = FakeKeeper(refusal=no_keeper())
+    monkeypatch.setattr(Hypervisor, "lend", lambda _: Loan(away))
+    luks = "<disk type='file' device='disk'><source file='/l'><encryption format='luks'/></source><target dev='vde'/></disk>"
+    guest = FakeGuest(domain_xml(disk_xml("vda", "/a"), luks), filesystems=[["/", "vda1", "ext4", ["vda", "vde"]]])
+    fault = prepared(guest, decrypt=("vde",)).fault
+    assert fault is not None
+    assert (fault.code, fault.guest, fault.host) == ("passphrases-unavailable", "alpha", "host-a")
+    assert "virtsecretd" in fault.message
+    assert "systemctl start virtsecretd.socket" in fault.advice
+    assert host.claims.holder(UUID) is None  # it can be captured without that disk at once
+    assert prepared(guest, skip=("vde",)).fault is None
+
+
 @pytest.mark.case("P3")
 def test_into_an_encrypted_repository_an_encrypted_disk_goes_without_a_question(
     prepared: Prepare, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Hypervisor, "keep_secret", lambda *_: None)
+    monkeypatch.setattr(Hypervisor, "lend", lambda _: Loan(FakeKeeper()))
     object.__setattr__(host, "repository_key", ConfiguredKey(key_file=Path("/etc/freezeframe/key")))
     luks = "<disk type='file' device='disk'><source file='/l'><encryption format='luks'/></source><target dev='vda'/></disk>"
     made = prepared(FakeGuest(domain_xml(luks), filesystems=[ROOT]))
