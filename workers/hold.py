@@ -18,6 +18,7 @@ from freezeframe.contract.words import HoldKind
 from freezeframe.errors import FreezeframeError
 from workers.hypervisor import agent
 from workers.hypervisor.domain import Domain
+from workers.hypervisor.freeze_failure import FreezeExpiredError
 
 
 class StillHeldError(FreezeframeError):
@@ -40,7 +41,17 @@ def let_go(domain: Domain, kind: HoldKind, timeout_s: int) -> LetGo:
     was_paused = domain.state() == "paused" if kind.pauses else None
     if was_paused:
         domain.resume()
-    return LetGo(agent.thaw(domain, timeout_s) if kind.freezes else None, was_paused)
+    return LetGo(_thaw(domain, kind, timeout_s) if kind.freezes else None, was_paused)
+
+
+def _thaw(domain: Domain, kind: HoldKind, timeout_s: int) -> int:
+    """Thaw the guest. That Windows had let it go by itself is no failure for one that was paused as well."""
+    try:
+        return agent.thaw(domain, timeout_s)
+    except FreezeExpiredError:
+        if not kind.pauses:
+            raise
+        return 0
 
 
 def verify_let_go(domain: Domain, kind: HoldKind, timeout_s: int) -> None:

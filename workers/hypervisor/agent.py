@@ -21,7 +21,7 @@ import libvirt
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError, telling
 from workers.hypervisor.filesystem import Filesystem
-from workers.hypervisor.freeze_failure import FreezeFailedError, answering, out_of_time
+from workers.hypervisor.freeze_failure import FreezeExpiredError, FreezeFailedError, answering, expired, out_of_time
 
 FreezeStatus = Literal["thawed", "frozen"]
 
@@ -72,8 +72,16 @@ def _filesystem(mountpoint: str, name: str | None, kind: str | None, disks: Sequ
 
 
 def thaw(domain: Domain, timeout_s: int) -> int:
-    """Thaw the guest's filesystems and return how many were frozen. Raises AgentError."""
-    return _count(domain, timeout_s, "guest-fsfreeze-thaw")
+    """Thaw the guest's filesystems and return how many were frozen.
+
+    Raises AgentError; FreezeExpiredError for a guest with Windows that is thawed, and was so before.
+    """
+    try:
+        return _count(domain, timeout_s, "guest-fsfreeze-thaw")
+    except AgentError as error:
+        if expired(error):
+            raise FreezeExpiredError(domain.name, error) from error
+        raise
 
 
 def _count(domain: Domain, timeout_s: int, command: str, **arguments: Any) -> int:

@@ -40,6 +40,7 @@ class HeldFake(FakeGuest):
     refuses_begin: bool = False
     lies_about_resume: bool = False
     freeze_fails: Exception | None = None
+    expires: bool = False  # the freeze ends by itself, and the thaw is answered as by the agent in Windows
 
     def __post_init__(self) -> None:
         self.suspending.set()
@@ -89,6 +90,10 @@ class HeldFake(FakeGuest):
             case "guest-fsfreeze-thaw":
                 self.log.append("thaw")
                 thawed, self.frozen = 2 * self.frozen, False
+                if thawed and self.expires:
+                    raise agent_error(
+                        "guest-fsfreeze-thaw", "couldn't hold writes: fsfreeze is limited up to 10 seconds: "
+                    )
                 return json.dumps({"return": thawed})
             case _:
                 return super().agent_command(command, timeout_s)

@@ -15,6 +15,9 @@ _AGENT_REFUSED = "unable to execute QEMU agent command"
 #: What the agent says if its hook ended with another status than 0. [qga/commands-posix.c, execute_fsfreeze_hook]
 _HOOK_FAILED = "fsfreeze hook"
 
+#: What the agent in Windows says to a thaw if VSS has let the guest go before. [qga/vss-win32/requester.cpp, requester_thaw]
+_EXPIRED: Final = "couldn't hold writes"
+
 #: Of the time that a freeze is given: from there on it counts as slow.
 SLOW_SHARE: Final = 0.9
 #: Seconds by which libvirt may tell of a time-out late: a thread that is woken, and a busy host.
@@ -31,6 +34,21 @@ class FreezeHookError(FreezeFailedError):
     """The freeze hook in the guest ended with an error, so the agent froze nothing."""
 
     code = "freeze-hook"
+
+
+class FreezeExpiredError(AgentError):
+    """Windows had let the guest go before it was thawed. Until the thaw its agent calls it frozen."""
+
+    code = "freeze-expired"
+
+    def __init__(self, guest: str, error: AgentError) -> None:
+        choice = shlex.quote(f"{guest}:freeze-pause")
+        super().__init__(
+            f"Guest {guest} was frozen, and Windows let it run again before it was thawed: {error.message}",
+            advice="VSS holds writes for 10 s at most. Leave less time with --hold-timeout, or capture the guest with "
+            f"--guest-hold {choice}, which keeps it still until it is let go.",
+            libvirt_code=error.libvirt_code,
+        )
 
 
 class SlowFreezeError(AgentError):
@@ -76,6 +94,11 @@ def out_of_time(guest: str, seconds: float, timeout_s: float, otherwise: AgentEr
     if seconds > timeout_s + LATE_S:
         return LateFreezeError(guest, seconds, timeout_s)
     return SlowFreezeError(guest, seconds)
+
+
+def expired(error: AgentError) -> bool:
+    """Return True if the agent's answer to a thaw says that the freeze had ended by itself."""
+    return refused(error) and _EXPIRED in error.message
 
 
 def refused(error: AgentError) -> bool:

@@ -189,7 +189,7 @@ class HeldGuest:
             return "letting it go failed, so nobody knows when it was let go"
         if self.found.was_paused is False:
             return "it was paused, and ran before it was resumed"
-        if self.frozen is not None and self.found.thawed != self.frozen:
+        if self.frozen is not None and not self.hold.kind.pauses and self.found.thawed != self.frozen:
             return f"{self.frozen} filesystems were frozen and {self.found.thawed} thawed"
         return None
 

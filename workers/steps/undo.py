@@ -28,6 +28,7 @@ from workers.host import Host
 from workers.hypervisor import backup, lost
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError, GuestGoneError, HypervisorError
+from workers.hypervisor.freeze_failure import FreezeExpiredError
 from workers.journal import (
     AnyChange,
     BackupChange,
@@ -187,6 +188,8 @@ def _let_go(host: Host, journal: CaptureJournal, domain: Domain, kind: HoldKind)
     """Let the guest go, and record that, so that it is not done again to a guest that somebody else holds by then."""
     try:
         hold.let_go(domain, kind, host.settings.agent_timeout_s)
+    except FreezeExpiredError:
+        log.info("the freeze had ended by itself", capture=journal.capture_id, guest=domain.uuid)
     except AgentError as error:
         log.warning("not thawed", capture=journal.capture_id, guest=domain.uuid, why=str(error))
         todo = f"Restart the agent in guest {domain.name}, or reset the guest; the thaw is sent again every few seconds"

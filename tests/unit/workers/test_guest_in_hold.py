@@ -267,6 +267,71 @@ def test_a_guest_with_fewer_filesystems_thawed_than_frozen_was_cut_short(fake: H
     assert guest.proof(lease_stood=True).cut_short == "2 filesystems were frozen and 0 thawed"
 
 
+@pytest.mark.case("G3")
+def test_a_freeze_that_windows_ended_by_itself_proves_nothing_and_is_told_as_such(fake: HeldFake) -> None:
+    """VSS holds writes for 10 s. The agent calls the guest frozen until the thaw, which it answers with an error."""
+    fake.expires = True
+    guest = guest_of(fake, HoldKind.FREEZE)
+    guest.take(deadline())
+    guest.release()
+    assert guest.is_settled()  # it runs
+    proof = guest.proof(lease_stood=True)
+    assert proof.cut_short is not None
+    assert not proof.own_instant
+    (fault,) = guest.faults
+    assert fault.code == "freeze-expired"
+    assert "guest-1" in fault.message
+    assert "--hold-timeout" in fault.hint
+    assert "--guest-hold guest-1:freeze-pause" in fault.hint
+
+
+@pytest.mark.case("G3")
+def test_a_second_thaw_of_a_freeze_that_ended_by_itself_makes_it_no_better(fake: HeldFake) -> None:
+    fake.expires = True
+    guest = guest_of(fake, HoldKind.FREEZE)
+    guest.take(deadline())
+    guest._go(guest.apart)
+    guest._go(guest.apart)
+    assert guest.found == holding.LetGo(thawed=0, was_paused=None)
+    assert not guest.proof(lease_stood=True).own_instant
+
+
+@pytest.mark.case("G3")
+def test_a_guest_that_was_paused_too_was_still_however_long_its_filesystems_stayed_frozen(fake: HeldFake) -> None:
+    fake.expires = True
+    guest = guest_of(fake, HoldKind.FREEZE_PAUSE)
+    guest.take(deadline())
+    guest.release()
+    assert (guest.is_settled(), guest.faults) == (True, [])
+    proof = guest.proof(lease_stood=True)
+    assert (proof.cut_short, proof.own_instant) == (None, True)
+
+
+@pytest.mark.case("G3")
+def test_a_paused_guest_that_somebody_resumed_was_cut_short_also_if_its_freeze_ended(fake: HeldFake) -> None:
+    fake.expires = True
+    guest = guest_of(fake, HoldKind.FREEZE_PAUSE)
+    guest.take(deadline())
+    fake.resume()
+    guest.release()
+    assert guest.proof(lease_stood=True).cut_short == "it was paused, and ran before it was resumed"
+
+
+def test_another_error_of_a_thaw_is_no_freeze_that_ended_by_itself(
+    fake: HeldFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(handle: HeldFake, command: str, timeout_s: int, flags: int) -> str:
+        if "thaw" in command:
+            raise agent_error("guest-fsfreeze-thaw", "failed to open /srv: Input/output error")
+        return agent_command(handle, command, timeout_s, flags)
+
+    monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", fails)
+    for kind in (HoldKind.FREEZE, HoldKind.FREEZE_PAUSE):
+        with pytest.raises(AgentError, match="Input/output error") as caught:
+            holding.let_go(fake.domain(), kind, 1)
+        assert caught.value.code == "agent"
+
+
 @pytest.mark.parametrize(("left_s", "given_s"), [(10.0, 10), (7.4, 7), (0.2, 1), (-3.0, 1)])
 def test_a_freeze_is_given_what_is_left_of_the_hold_s_time(fake: HeldFake, left_s: float, given_s: int) -> None:
     guest = guest_of(fake, HoldKind.FREEZE)

@@ -19,6 +19,8 @@ from workers.claims import ClaimUnreadableError, GuestClaimedError, StaleOrderEr
 from workers.host import Host
 from workers.hypervisor import agent, backup
 from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import AgentError
+from workers.hypervisor.freeze_failure import FreezeExpiredError
 from workers.journal import BackupChange, CaptureJournal, ClaimChange, FreedChange, HoldChange, ScratchChange
 from workers.recovery import Recovered, State, recover
 from workers.steps.claimed import claim
@@ -185,6 +187,19 @@ def test_an_agent_that_died_no_longer_keeps_a_backup_running(
 
     monkeypatch.setattr(agent, "thaw", thaw)  # the agent is back
     assert recover(host) == [Recovered(CAPTURE, State.UNDONE)]
+
+
+@pytest.mark.case("G3")
+def test_a_freeze_that_windows_ended_by_itself_leaves_nothing_to_thaw(
+    host: Host, guest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def thaw(domain: Domain, _timeout_s: int) -> int:
+        raise FreezeExpiredError(domain.name, AgentError("couldn't hold writes"))
+
+    monkeypatch.setattr(agent, "thaw", thaw)
+    journal(host).record(HoldChange(guest_uuid=guest, hold=HoldKind.FREEZE))
+    assert undo_guest(host, journal(host), guest, sealed=False) == []
+    assert host.claims.holder(guest) is None
 
 
 def test_undoing_one_guest_leaves_the_capture_s_other_guests_alone(host: Host, guest: str) -> None:
