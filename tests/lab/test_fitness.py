@@ -61,6 +61,7 @@ def test_a_database_on_a_raw_disk_is_not_called_still(system: System, command: C
 _ON_PARTITIONS = """
 mkdir -p /mnt/part && mount -t ext4 /dev/vdb1 /mnt/part
 (while :; do dd if=/dev/urandom of=/dev/vdb2 bs=4k count=1 conv=notrunc,fsync; sleep 0.1; done) </dev/null >/dev/null 2>&1 &
+echo $! >/run/raw.pid
 """
 
 
@@ -102,6 +103,18 @@ def test_a_database_on_a_partition_beside_a_frozen_filesystem_is_not_called_stil
     assert "/dev/vdb2" in warning
     as_advised = command("capture", "gamma", parts.name, "--guest-hold", "parts:freeze-pause")
     assert as_advised.answer["consistency"] == "group"
+
+
+@pytest.mark.case("P1")
+def test_swap_in_use_beside_a_frozen_filesystem_costs_a_guest_no_label(
+    system: System, command: Command, parts: Guest
+) -> None:
+    parts.shell("kill $(cat /run/raw.pid); sleep 1; mkswap /dev/vdb2 && swapon /dev/vdb2")
+    swapping = command("capture", "gamma", parts.name)
+    assert swapping.answer["consistency"] == "group"
+    assert swapping.answer["warnings"] == []
+    parts.shell("swapoff /dev/vdb2")  # it may be anything now
+    assert [str(guest.consistency) for guest in sealed(system, command("capture", parts.name)).guests] == ["crash"]
 
 
 def attach(guest: Guest, image: Path, target: str, more: str = "") -> None:

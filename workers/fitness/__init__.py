@@ -12,10 +12,12 @@ functions decide. A refusal names guest, disk and remedy, before any guest is he
 | Has the disk a second writer?                     | sharing        | None, or the reason for a refusal                  |
 | Does the hold keep this disk still?               | stillness      | the moving disks, and how many filesystems freeze  |
 | Does a freeze reach all that is on this disk?     | coverage       | None, or what it may not reach                     |
+| Does this partition need a freeze?                | boot_area      | not a swap or boot area                            |
 | Has the guest still the disks that were prepared? | drift          | the changes, and what the backup leaves out        |
 | Can the guest be held so, in its state?           | guest          | None, or the refusal                               |
 """
 
+from workers.fitness.coverage import kernel_name
 from workers.fitness.disks import choose_disks
 from workers.fitness.drift import DiskSet, compare_disks
 from workers.fitness.encryption import plain_text_warnings
@@ -37,6 +39,7 @@ __all__ = [
     "blocked_command",
     "choose_disks",
     "compare_disks",
+    "kernel_name",
     "not_capturable",
     "passed_warnings",
     "plain_text_warnings",

@@ -5,9 +5,9 @@
                          │           └ /dev/dm-1 ── nothing mounted        not reached
                          └ /dev/vda3 ── nothing mounted                    not reached
 
-A device with nothing mounted may be a swap area, a boot loader's, a ZFS pool or a raw database: the agent does not tell them
-apart, and lists mounts of device files only. Gaps between partitions and free room of a volume group have no device in the
-guest, so nothing is written there while it runs.
+A device with nothing mounted may be a swap area, a boot loader's, a ZFS pool or a raw database: the agent's list does not tell
+them apart, and has mounts of device files only. Where the agent lets us read files, `boot_area` tells more. Gaps between
+partitions and free room of a volume group have no device in the guest, so nothing is written there while it runs.
 """
 
 from __future__ import annotations
@@ -20,25 +20,30 @@ from workers.hypervisor.guest_device import GuestDevice
 def unreached_reason(target: str, devices: Sequence[GuestDevice] | None, reached: Collection[str]) -> str | None:
     """Return why a freeze may not reach all that is on this disk, None if it does.
 
-    `devices` is None if the agent cannot list them. `reached` are the names of the devices with a frozen filesystem, or one
-    that nothing writes to.
+    `devices` is None if the agent cannot list them. `reached` are the names of the devices that need no freeze, or have a
+    frozen filesystem.
     """
     if devices is None:
         return "the guest's agent cannot list the partitions on it (guest-get-disks, which qemu-ga has from 5.2 on)"
     disks = [device for device in devices if device.disk == target]
     if not disks:
         return "the guest's agent does not list the devices on it"
-    if not any(_name(device.name) in reached for device in devices):
+    if not any(kernel_name(device.name) in reached for device in devices):
         return "the guest's agent does not list the partitions on it"
-    above = _above(devices)
-    covered = _covered(devices, above, reached)
-    loose = _uppermost({disk.name for disk in disks} - covered, above, covered)
+    loose = unreached_devices([target], devices, reached)
     if not loose:
         return None
     return (
-        f"nothing that a freeze reaches is mounted from {', '.join(loose)} on it, and the guest's agent cannot tell a swap or "
-        "boot area from a ZFS pool or a raw database"
+        f"nothing that a freeze reaches is mounted from {', '.join(loose)} on it, and the guest's agent does not say that it "
+        "is no ZFS pool or raw database"
     )
+
+
+def unreached_devices(targets: Collection[str], devices: Sequence[GuestDevice], reached: Collection[str]) -> list[str]:
+    """Return the uppermost devices on these disks that a freeze does not reach."""
+    above = _above(devices)
+    covered = _covered(devices, above, reached)
+    return _uppermost({device.name for device in devices if device.disk in targets} - covered, above, covered)
 
 
 def _above(devices: Sequence[GuestDevice]) -> dict[str, set[str]]:
@@ -57,7 +62,7 @@ def _covered(devices: Sequence[GuestDevice], above: Mapping[str, set[str]], reac
     """
     below = {device.name: device.below for device in devices}
     missing = {name: set(others) for name, others in above.items()}
-    todo = [device.name for device in devices if _name(device.name) in reached]
+    todo = [device.name for device in devices if kernel_name(device.name) in reached]
     covered = set(todo)
     while todo:
         name = todo.pop()
@@ -79,6 +84,6 @@ def _uppermost(uncovered: set[str], above: Mapping[str, set[str]], covered: Coll
     return sorted({name for name in found if not above[name]} or uncovered)
 
 
-def _name(path: str) -> str:
+def kernel_name(path: str) -> str:
     """Return a device's name as the agent has it in its list of filesystems: its directory's in /sys."""
     return path.removeprefix("/dev/").replace("/", "!")

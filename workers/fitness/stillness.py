@@ -13,12 +13,12 @@ may be on. A disk that the guest cannot write to is still.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from freezeframe.contract.hold import GuestHold
-from workers.fitness.coverage import unreached_reason
+from workers.fitness.coverage import kernel_name, unreached_reason
 from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.filesystem import Filesystem
 from workers.hypervisor.guest_device import GuestDevice
@@ -63,12 +63,12 @@ def stillness(
     disks: Sequence[DomainDisk],
     filesystems: Sequence[Filesystem] | None,
     devices: Sequence[GuestDevice] | None = None,
+    harmless: Collection[str] = (),
 ) -> Stillness:
     """Return which of the captured `disks` the hold keeps still.
 
-    `filesystems` and `devices`, the guest's block devices, are None if the agent cannot list them.
-
-    Raises MountpointError for a mount point that the guest does not have.
+    `filesystems` and `devices`, the guest's block devices, are None if the agent cannot list them. `harmless` are devices that
+    need no freeze (`boot_area`). Raises MountpointError for a mount point that the guest does not have.
     """
     if not hold.kind.freezes:
         return Stillness()
@@ -78,7 +78,7 @@ def stillness(
     _check_mountpoints(guest, hold, filesystems)
     if hold.kind.pauses:
         return Stillness()
-    return _of_freeze(hold, disks, filesystems, devices)
+    return _of_freeze(hold, disks, filesystems, devices, harmless)
 
 
 def _of_freeze(
@@ -86,6 +86,7 @@ def _of_freeze(
     disks: Sequence[DomainDisk],
     filesystems: Sequence[Filesystem],
     devices: Sequence[GuestDevice] | None,
+    harmless: Collection[str],
 ) -> Stillness:
     wanted = {one.identity for one in filesystems if not hold.mountpoints or one.mountpoint in hold.mountpoints}
     frozen = [one for one in filesystems if one.identity in wanted and _can_freeze(one)]
@@ -95,14 +96,12 @@ def _of_freeze(
             return all_moving(disks, f"{_named(one)} {_why_unfrozen(one)}, and which disks it is on is not known")
     reasons = {target: f"{_named(one)} on it {_why_unfrozen(one)}" for one in written for target in one.disks}
     frozen_on = {target for one in frozen for target in one.disks}
-    reached = {one.name for one in filesystems if one not in written}
+    reached = {one.name for one in filesystems if one not in written} | {kernel_name(path) for path in harmless}
     moving = []
     for disk in disks:
-        reason = reasons.get(disk.target)
-        if reason is None and disk.target not in frozen_on:
+        reason = reasons.get(disk.target) or unreached_reason(disk.target, devices, reached)
+        if reason is not None and disk.target not in reasons and disk.target not in frozen_on:
             reason = "the guest's agent shows no frozen filesystem on it"
-        if reason is None:
-            reason = unreached_reason(disk.target, devices, reached)
         if reason is not None and not disk.readonly:
             moving.append(MovingDisk(disk.target, reason))
     return Stillness(tuple(moving), len({one.identity for one in frozen}))

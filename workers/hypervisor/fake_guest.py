@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,11 @@ def libvirt_error(code: int, message: str = "no") -> libvirt.libvirtError:
     return error
 
 
+def agent_error(command: str, why: str) -> libvirt.libvirtError:
+    message = f"internal error: unable to execute QEMU agent command '{command}': {why}"
+    return libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, message)
+
+
 @dataclass
 class FakeGuest:
     """A running guest with an agent. `filesystems` are (mountpoint, name, kind, disks); its other partitions are `loose`."""
@@ -48,6 +54,8 @@ class FakeGuest:
     status: str = "thawed"
     filesystems: list[list[Any]] = field(default_factory=list)
     loose: list[str] = field(default_factory=list)  # partitions of vda with nothing mounted
+    files: dict[str, str] = field(default_factory=dict)  # files in it that the agent reads
+    open_files: dict[int, str] = field(default_factory=dict)
     commands: dict[str, bool] = field(default_factory=lambda: dict.fromkeys((*FSFREEZE, *LISTING), True))
 
     def UUIDString(self) -> str:
@@ -113,11 +121,8 @@ class FakeGuest:
         return found
 
     def _check_allowed(self, command: str) -> None:
-        if not self.commands[command]:
-            raise libvirt_error(
-                libvirt.VIR_ERR_INTERNAL_ERROR,
-                f"internal error: unable to execute QEMU agent command '{command}': The command is not allowed",
-            )
+        if not self.commands.get(command):
+            raise agent_error(command, "The command is not allowed")
 
     def agent_command(self, command: str, timeout_s: int) -> str:
         """Answer as qemu-ga does; put in place of `libvirt_qemu.qemuAgentCommand`."""
@@ -128,5 +133,25 @@ class FakeGuest:
                 return json.dumps({"return": {"version": "7.2.0", "supported_commands": listed}})
             case "guest-fsfreeze-status":
                 return json.dumps({"return": self.status})
+            case "guest-file-open" | "guest-file-read" | "guest-file-close" as name:
+                return json.dumps({"return": self._file(name, **json.loads(command)["arguments"])})
             case other:
                 raise AssertionError(f"nobody should ask the agent for {other}")
+
+    def _file(self, command: str, path: str = "", mode: str = "", handle: int = 0, count: int = 0) -> Any:
+        self._check_allowed(command)
+        match command:
+            case "guest-file-open":
+                assert mode == "r"
+                if path not in self.files:
+                    raise agent_error(command, f"failed to open file '{path}' (mode: 'r'): No such file or directory")
+                handle = len(self.open_files) + 1000
+                self.open_files[handle] = path
+                return handle
+            case "guest-file-read":
+                content = self.files[self.open_files[handle]].encode()
+                assert count >= len(content)
+                return {"count": len(content), "buf-b64": base64.b64encode(content).decode(), "eof": False}
+            case _:
+                del self.open_files[handle]
+                return {}

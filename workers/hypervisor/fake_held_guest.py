@@ -12,12 +12,7 @@ import libvirt
 from lxml import etree
 
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.fake_guest import FakeGuest, disk_xml, domain_xml, libvirt_error
-
-
-def agent_error(command: str, why: str) -> libvirt.libvirtError:
-    message = f"internal error: unable to execute QEMU agent command '{command}': {why}"
-    return libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, message)
+from workers.hypervisor.fake_guest import FakeGuest, agent_error, disk_xml, domain_xml, libvirt_error
 
 
 def no_answer() -> libvirt.libvirtError:

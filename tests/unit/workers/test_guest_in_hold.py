@@ -16,7 +16,8 @@ from freezeframe.contract.words import HoldKind
 from workers import hold as holding
 from workers.hypervisor import agent
 from workers.hypervisor.errors import AgentError
-from workers.hypervisor.fake_held_guest import HeldFake, agent_command, agent_error, held_fake, no_answer
+from workers.hypervisor.fake_guest import agent_error
+from workers.hypervisor.fake_held_guest import HeldFake, agent_command, held_fake, no_answer
 from workers.hypervisor.freeze_failure import SlowFreezeError
 from workers.steps.guest_in_hold import HeldGuest, Phase
 
