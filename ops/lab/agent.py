@@ -38,11 +38,15 @@ class Agent:
         return json.loads(reply)["return"]
 
     def answers(self) -> bool:
+        return self.silence() is None
+
+    def silence(self) -> str | None:
+        """Return why the agent does not answer; None if it does."""
         try:
             self.call("guest-ping", timeout_s=5)
-        except GuestError:
-            return False
-        return True
+        except GuestError as error:
+            return str(error)
+        return None
 
     def execute(self, argv: Sequence[str], timeout_s: float = 60.0) -> tuple[int, str]:
         """(exit code, standard output and error) of a program in the guest."""

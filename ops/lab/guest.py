@@ -9,7 +9,7 @@ from typing import Any
 import libvirt
 
 from ops.lab.agent import TIMEOUT_S, Agent
-from ops.lab.errors import GuestError
+from ops.lab.errors import GuestError, LabError
 from ops.lab.host import Host
 from ops.lab.waiting import tail, wait_for
 from ops.lab.workload import FOLDER, Record
@@ -59,7 +59,10 @@ class Guest:
 
     def wait_agent(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         """The agent answers; also after libvirtd was started again."""
-        wait_for(f"{self.name}: agent", self._agent.answers, timeout_s, 0.1)
+        try:
+            wait_for(f"{self.name}: agent", self._agent.answers, timeout_s, 0.1)
+        except LabError as error:
+            raise LabError(f"{error}; {self._agent.silence()}") from error
 
     def _said_ready(self) -> bool:
         if not self.domain.isActive():

@@ -11,6 +11,7 @@ after it has let go, the guests have confirmed it, and no call of its own is pen
     table       the life of a lease, pure               lease        leases on disk, and the messages
     letting_go  one attempt on one guest, and a look    reading      leases of any version, whole or not
     server      the process                             agent_line   the agent, past libvirt        client   the worker's end
+                                                        sockets      who is connected to QEMU
 
 Invariants: a lease is on disk before it is acknowledged, and leaves the disk only when it was disarmed, or when its guests were
 seen running, or gone, for as long as a call of its holder can wait. The guard needs libvirt only, and where libvirt does not

@@ -3,10 +3,12 @@
 A libvirtd that is killed while it writes down a backup of several disks cannot read its own state afterwards ("Missing
 required attribute 'state'"), and calls a guest shut off whose QEMU runs on, perhaps frozen [qemu_backup.c:
 qemuBackupDiskStarted saves once for each disk; seen with libvirt 9.0, 11.3 has the same code]. libvirt has let go of the
-agent's socket then, so we may take it. Where libvirt still has it we get no answer: QEMU serves one client at a time.
+agent's socket then, so we may take it. Where libvirt still has it nobody is called (`sockets.py`).
 
-The agent's protocol: a line of JSON each way; what was asked before us is passed over up to our own synchronisation.
-[qapi guest-sync-delimited]
+The agent's protocol: a line of JSON each way; what was asked before us is passed over up to our own synchronisation. [qapi
+guest-sync] It is the one that libvirt uses, too. An agent that is busy answers when we have left, and who is connected then
+gets the answer: guest-sync-delimited puts a byte before it that is no JSON, upon which libvirt gives up the agent for good
+("QEMU guest agent is not available due to an error"). [libvirt qemu_agent.c: qemuAgentIOProcessLine]
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from freezeframe.errors import FreezeframeError
+from workers.guard.sockets import connections
 
+#: Seconds between looks whether the one who is connected has gone.
+_LOOK_S = 0.02
 #: The longest answer that is read; a status has 30 bytes.
 ANSWER_BYTES = 1 << 16
 
@@ -33,6 +38,8 @@ class AgentLineError(FreezeframeError):
 
 def is_gone(path: Path) -> bool:
     """Whether no QEMU listens there any more."""
+    if connections(path):
+        return False
     try:
         with socket.socket(socket.AF_UNIX) as line:
             line.settimeout(1.0)
@@ -67,6 +74,7 @@ class AgentLine:
 
     def __enter__(self) -> Self:
         try:
+            self._wait_until_free()
             self._socket.settimeout(self._left_s())
             self._socket.connect(str(self._path))
             self._synchronise()
@@ -87,10 +95,16 @@ class AgentLine:
             raise AgentLineError(f"The {self.who} at {self._path} refused {command}: {_why(answer['error'])}.")
         return answer.get("return")
 
+    def _wait_until_free(self) -> None:
+        while connections(self._path):
+            if time.monotonic() >= self._deadline:
+                raise AgentLineError(f"Somebody else is connected to the {self.who} at {self._path}.")
+            time.sleep(_LOOK_S)
+
     def _synchronise(self) -> None:
+        """The byte before the call ends what a client before us may have sent in part."""
         number = secrets.randbelow(1 << 31)
-        call = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
-        answer = self._exchange(call, before=b"\xff")
+        answer = self._exchange({"execute": "guest-sync", "arguments": {"id": number}}, before=b"\xff")
         while answer.get("return") != number:  # an answer to somebody before us
             answer = self._line()
 
@@ -112,7 +126,7 @@ class AgentLine:
             self._read += more
         line, _, self._read = self._read.partition(b"\n")
         try:
-            answer = json.loads(line.rpartition(b"\xff")[2])
+            answer = json.loads(line)
         except ValueError:
             return {}  # the rest of something older
         return answer if isinstance(answer, dict) else {}

@@ -36,10 +36,14 @@ class FakeAgent:
             with client, contextlib.suppress(OSError), client.makefile("rb") as lines:  # it may hang up at any time
                 client.sendall(self._stale)
                 for line in lines:
+                    if line.startswith(b"\xff"):
+                        client.sendall(_line({"error": {"class": "GenericError", "desc": "JSON parse error"}}))
                     client.sendall(self._answer(json.loads(line.lstrip(b"\xff"))))
 
     def _answer(self, call: dict[str, Any]) -> bytes:
         match call["execute"]:
+            case "guest-sync":
+                return _line({"return": call["arguments"]["id"]})
             case "guest-sync-delimited":
                 return b"\xff" + _line({"return": call["arguments"]["id"]})
             case "guest-fsfreeze-status":

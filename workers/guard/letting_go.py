@@ -2,8 +2,8 @@
 
     libvirt answers                       resume and thaw through it, then ask the guest
     libvirt is dead, or silent for        QEMU's own sockets, of its monitor and of the agent: each serves one client at a time,
-    LIBVIRT_S, or has lost the guest      and a libvirtd that died has left them free. One that hangs keeps them: nobody is
-                                          answered until it goes on
+    LIBVIRT_S, or has lost the guest      and a libvirtd that died has left them free. One that hangs keeps them: nobody
+                                          calls there until it goes on
     libvirt answers that it does not      the agent's socket, after libvirt: it has let go of that, as a libvirtd does that was
     reach the agent                       started again while its guests were frozen
 

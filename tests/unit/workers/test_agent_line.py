@@ -52,7 +52,7 @@ def test_what_the_agent_refuses_is_told(tmp_path: Path) -> None:
 
 
 def test_an_agent_that_does_not_answer_is_not_waited_for_longer_than_agreed(tmp_path: Path) -> None:
-    """Libvirt has the socket: QEMU takes our connection when that one ends, and until then says nothing."""
+    """QEMU runs, and its guest does nothing."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "agent"))
         listener.listen(4)
@@ -79,6 +79,47 @@ def test_a_qemu_at_which_others_queue_is_not_gone(tmp_path: Path) -> None:
         assert not is_gone(tmp_path / "agent")
 
 
+def test_nobody_calls_where_somebody_is_connected(tmp_path: Path) -> None:
+    """Libvirt, usually. QEMU would pass our call to the agent when that one goes, and the answer to the next."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as libvirt:
+        listener.bind(str(tmp_path / "agent"))
+        listener.listen(4)
+        libvirt.connect(str(tmp_path / "agent"))
+        with pytest.raises(AgentLineError, match="Somebody else is connected"):
+            thaw(tmp_path / "agent", 0.2)
+        with listener.accept()[0]:
+            listener.settimeout(0)
+            assert not is_gone(tmp_path / "agent")
+            with pytest.raises(BlockingIOError):  # nobody else waits
+                listener.accept()
+
+
+def test_who_goes_in_time_is_waited_for(tmp_path: Path) -> None:
+    with agent(tmp_path / "agent") as one, socket.socket(socket.AF_UNIX) as libvirt:
+        libvirt.connect(str(tmp_path / "agent"))
+        threading.Timer(0.2, libvirt.close).start()
+        thaw(tmp_path / "agent", 20.0)
+        assert one.status == "thawed"
+
+
+def test_an_answer_that_comes_when_we_have_left_is_json_for_whoever_is_connected_then(tmp_path: Path) -> None:
+    """Libvirt gives up the agent for good upon a line that is none, as guest-sync-delimited's answer is."""
+    late = tmp_path / "agent"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(late))
+        listener.listen(4)
+        with pytest.raises(AgentLineError, match="does not answer"):
+            thaw(late, 0.2)
+        with listener.accept()[0] as client:
+            asked = client.recv(4096)
+    with agent(tmp_path / "other"), socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(tmp_path / "other"))
+        line.sendall(asked + b'{"execute": "guest-fsfreeze-status"}\n')
+        answers = line.makefile("rb")
+        read = [json.loads(next(answers)) for _ in range(3)]
+    assert read[-1] == {"return": "frozen"}
+
+
 @contextmanager
 def scripted(path: Path, *parts: bytes, pause_s: float = 0.0, last: bytes = b"") -> Iterator[None]:
     """An agent that answers one caller: to the synchronisation, then with each part for a line; then with `last` for ever."""
@@ -103,7 +144,7 @@ def scripted(path: Path, *parts: bytes, pause_s: float = 0.0, last: bytes = b"")
 
 def _synchronised(line: bytes) -> bytes:
     number = json.loads(line.lstrip(b"\xff"))["arguments"]["id"]
-    return b"\xff" + json.dumps({"return": number}).encode() + b"\n"
+    return json.dumps({"return": number}).encode() + b"\n"
 
 
 THAWED = b'{"return": "thawed"}\n'
