@@ -32,7 +32,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def crowded(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A guest with more than fits into its repository."""
-    guest = GuestSpec(name="big", disks=blank(1, 512), workload=WorkloadSpec(fill_mib=160))
+    guest = GuestSpec(name="big", disks=blank(1, 512), workload=WorkloadSpec(fill_mib=256))
     spec = LabSpec(hosts=("host-a",), guests=(Placement(host="host-a", guest=guest),))
     Repository.init(small / "repository")
     with (
