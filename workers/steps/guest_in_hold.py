@@ -149,7 +149,6 @@ class HeldGuest:
 
     def _go(self, domain: Domain) -> None:
         with self._lock:
-            self._over.set()
             self.phase = Phase.GOING
             if self.thaw_start_ns is None:
                 self.thaw_start_ns = time.monotonic_ns()

@@ -17,26 +17,22 @@ class Sample:
         self.chosen: list[int] = []
         self._most = most
         self._chance = chance or SystemRandom()
-        self._passed = 0  # numbers offered so far
-        self._next = 0  # the number of the offer that comes into the sample next, once it is full
+        self._passed = 0  # numbers offered since it was full
+        self._next = 0  # the number of these that comes into the sample next
         self._weight = 1.0
 
     def offer(self, run: range) -> None:
         filling = min(self._most - len(self.chosen), len(run))
         if filling:
             self.chosen.extend(run[:filling])
-            self._passed += filling
             if len(self.chosen) == self._most:
-                self._skip()
+                self._skip_from(0)
             run = run[filling:]
         end = self._passed + len(run)
         while self._next < end and len(self.chosen) == self._most:
             self.chosen[self._chance.randrange(self._most)] = run[self._next - self._passed]
             self._skip_from(self._next + 1)
         self._passed = end
-
-    def _skip(self) -> None:
-        self._skip_from(self._passed)
 
     def _skip_from(self, first: int) -> None:
         self._weight *= math.exp(math.log(self._unit()) / self._most)

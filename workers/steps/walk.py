@@ -64,10 +64,6 @@ class Walk:
         return self._begun[thread]
 
     def _help(self) -> int | None:
-        """A slot of a stretch that another thread is in."""
-        for thread, stretch in list(self._begun.items()):
-            slot = next(stretch, None)
-            if slot is not None:
-                return slot
-            del self._begun[thread]
-        return None
+        """Return a slot of a stretch that another thread is in, if one has any left."""
+        slots = (slot for stretch in self._begun.values() for slot in stretch)
+        return next(slots, None)

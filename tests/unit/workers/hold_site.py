@@ -83,7 +83,7 @@ class FakeLine:
 
     def disarm(self, capture_id: str, guests: Sequence[str] | None = None) -> bool:
         assert capture_id == CAPTURE
-        assert guests is not None
+        assert guests
         assert set(guests) <= set(self._guard.armed)
         self._guard.disarmed += guests
         return self._guard.stood and self._guard.is_there

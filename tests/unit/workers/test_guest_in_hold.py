@@ -15,7 +15,8 @@ from freezeframe.contract.result import PreparedGuest
 from freezeframe.contract.words import HoldKind
 from workers import hold as holding
 from workers.hypervisor import agent
-from workers.hypervisor.errors import AgentError
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import AgentError, HypervisorError
 from workers.hypervisor.fake_guest import agent_error
 from workers.hypervisor.fake_held_guest import HeldFake, agent_command, held_fake, no_answer
 from workers.hypervisor.freeze_failure import SlowFreezeError
@@ -395,3 +396,70 @@ def test_the_agent_s_time_out_is_put_back(fake: HeldFake, monkeypatch: pytest.Mo
     agent.thaw(fake.domain(), 5)
     agent.freeze_status(fake.domain(), 5)
     assert len(told) == 2
+
+
+@pytest.mark.case("G4")
+def test_a_guest_that_was_told_to_go_begins_no_backup_although_it_has_not_confirmed_that_it_runs(
+    fake: HeldFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its suspend comes back while it is being let go: nobody would end that backup before the release."""
+
+    def silent(*_: object) -> None:
+        raise AgentError("The agent does not answer.")
+
+    fake.suspending.clear()
+    guest = guest_of(fake, HoldKind.FREEZE_PAUSE)
+    taking = threading.Thread(target=guest.take, args=(deadline(),))
+    taking.start()
+    assert fake.suspend_called.wait(LONG_S)
+    with monkeypatch.context() as patch:
+        patch.setattr(holding, "verify_let_go", silent)
+        guest.release()
+    assert guest.phase is Phase.GOING
+    fake.suspending.set()
+    taking.join()
+    assert "begin" not in fake.log
+    assert guest.begun_ns is None
+    assert (fake.paused, fake.frozen) == (False, False)
+
+
+def test_a_letting_go_that_failed_is_told_and_nothing_is_claimed_for_its_guest(
+    fake: HeldFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it worked all the same, and when, nobody knows."""
+
+    def fails(*_: object) -> holding.LetGo:
+        fake.resume()
+        raise HypervisorError("The connection was closed.")
+
+    guest = guest_of(fake, HoldKind.PAUSE)
+    guest.take(deadline())
+    monkeypatch.setattr(holding, "let_go", fails)
+    guest.release()
+    assert [str(fault) for fault in guest.faults] == ["The connection was closed."]
+    assert guest.is_settled()
+    cut_short = guest.proof(lease_stood=True).cut_short
+    assert cut_short == "letting it go failed, so nobody knows when it was let go"
+
+
+def test_a_guest_whose_freeze_failed_and_whose_agent_does_not_say_whether_it_is_frozen_is_let_go(
+    fake: HeldFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after any hold that failed: what did not begin with this freeze can only be seen by the agent's own word."""
+    silent = True
+
+    def status(_domain: Domain, _timeout_s: int) -> str:
+        if silent:
+            raise AgentError("The agent does not answer.")
+        return "thawed"
+
+    fake.freeze_fails = agent_error("guest-fsfreeze-freeze", "failed to freeze /: Input/output error")
+    monkeypatch.setattr(agent, "freeze_status", status)
+    guest = guest_of(fake, HoldKind.FREEZE)
+    guest.take(deadline())
+    assert fake.log == ["thaw"]
+    assert guest.faults[0].code == "freeze-failed"
+    assert guest.phase is not Phase.LEFT_ALONE
+    silent = False
+    guest.release()
+    assert guest.is_settled()

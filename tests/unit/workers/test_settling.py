@@ -224,6 +224,32 @@ def test_the_older_ones_of_a_guest_that_is_off_stay_until_it_runs_again(off: Gue
     assert (off.checkpoints, off.memory) == ([OURS], [OURS, THEIRS])
 
 
+def test_older_ones_stay_where_the_new_one_is_not_on_the_guest(running: Guest) -> None:
+    """It moved to another host meanwhile, without its checkpoints: what the others prove is still proven."""
+    running.checkpoints = [OLDER]
+    settle(running, change(), changes_of(), sealed=True, ended=True)
+    assert running.checkpoints == [OLDER]
+
+
+def test_qemu_is_asked_for_no_bitmap_that_libvirt_has_deleted(running: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest whose monitor was used is marked as tainted."""
+    asked: list[str] = []
+    monkeypatch.setattr(Guest, "monitor", lambda _self, command, **_: asked.append(command))
+    not_kept(running, ended=True)
+    assert (running.checkpoints, running.memory) == ([], [THEIRS])
+    assert asked == []
+
+
+def test_a_source_that_is_no_path_names_no_image_of_this_host(
+    running: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network disk may have the name of a file that happens to lie where the worker was started."""
+    stored(tmp_path / "pool", OLDER)
+    monkeypatch.chdir(tmp_path)
+    running.image, running.monitor_refuses = Path("pool"), True
+    assert remove_orphans(running, running.disks()) == []
+
+
 @pytest.mark.case("G6")
 def test_orphans_of_migrations_go_before_the_next_capture_and_nothing_else(running: Guest, tmp_path: Path) -> None:
     running.image = stored(tmp_path / "moved.qcow2", OLDER, OURS, THEIRS)

@@ -21,7 +21,7 @@ from workers.export import ExportError
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.errors import GuestGoneError, HypervisorError
-from workers.journal import BackupChange, GivenUpChange
+from workers.journal import BackupChange, ClaimChange, GivenUpChange
 from workers.qemu_process import QemuUnknownError
 from workers.scratch.errors import ScratchRunsOutError
 from workers.steps import source_failure
@@ -67,6 +67,7 @@ def _next(values: list[ValueT]) -> ValueT:
 def guest(host: Host, monkeypatch: pytest.MonkeyPatch) -> Guest:
     found = Guest(host)
     change = BackupChange(guest_uuid=GUEST, socket=SOCKET, checkpoint=None, repository_id="r")
+    host.journal.of(CAPTURE).record(ClaimChange(guest_uuid=GUEST))
     host.journal.of(CAPTURE).record(change)
     monkeypatch.setattr(Hypervisor, "domain", found.domain)
     monkeypatch.setattr("workers.hypervisor.backup.current_socket", found.socket)

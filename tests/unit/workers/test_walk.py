@@ -68,6 +68,17 @@ def test_two_threads_are_in_two_stretches_and_at_the_end_in_one() -> None:
     assert sorted([*mine, *(slot for slot in first if slot is not None)]) == list(range(640))
 
 
+def test_a_thread_that_helps_passes_over_a_stretch_that_is_at_its_end() -> None:
+    """The thread that is in it has its last chunk in hand; another stretch still needs help."""
+    first, second = stretches(128, MIB)
+    walk = Walk(128, MIB, lambda stretch: iter(stretch[:1] if stretch == first else stretch))
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as two:
+        assert one.submit(walk.next).result() == first.start
+        assert two.submit(walk.next).result() == second.start
+        assert list(iter(walk.next, None)) == list(second[1:])
+        assert [thread.submit(walk.next).result() for thread in (one, two)] == [None, None]
+
+
 @given(st.lists(st.tuples(st.integers(1, 9000), st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_a_stretch_needs_what_the_disk_needs_there(runs: list[tuple[int, bool, bool]]) -> None:
     chunk, extents, at = MIB, [], 0
