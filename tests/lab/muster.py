@@ -30,7 +30,7 @@ def prepared(system: System, begin: Begin) -> Iterator[subprocess.Popen[str]]:
         _wait(system, "host-b has prepared", lambda capture_id: _answered(system, capture_id, "host-b"))
         yield capturing
     finally:
-        system.parts["orchestrator"].signal(signal.SIGCONT)
+        _go_on(system, "orchestrator")
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def mustering(system: System, begin: Begin, *, waits: str = "host-a") -> Iterato
         _wait(system, f"{waits} musters", lambda capture_id: _musters(system, capture_id, waits))
         yield capturing
     finally:
-        system.parts[f"control@{late}"].signal(signal.SIGCONT)
+        _go_on(system, f"control@{late}")
 
 
 @contextmanager
@@ -52,7 +52,13 @@ def _stopped(system: System, part: str) -> Iterator[None]:
     try:
         yield
     finally:
-        system.parts[part].signal(signal.SIGCONT)
+        _go_on(system, part)
+
+
+def _go_on(system: System, name: str) -> None:
+    part = system.parts[name]
+    part.signal(signal.SIGCONT)
+    part.process.send_signal(signal.SIGCONT)  # nsenter stops when its child is stopped
 
 
 def _wait(system: System, what: str, reached: Callable[[str], bool]) -> None:

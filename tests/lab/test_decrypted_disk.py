@@ -106,7 +106,8 @@ def test_a_keeper_of_passphrases_that_is_restarted_before_the_hold_costs_nothing
     assert outcome.answer["consistency"] == "group"
     assert before == 1
     restored = command(
-        "restore", f"{outcome.answer['capture_id']}:vault", "--to", str(tmp_path / "set"), "--format", "raw"
+        *("restore", outcome.answer["capture_id"], "--guest", vault.name, "--disk", "vdb"),
+        *("--to", str(tmp_path / "set"), "--format", "raw"),
     )
     assert restored.code == 0, restored.stderr
     (found,) = (tmp_path / "set").glob("**/*vdb*")
