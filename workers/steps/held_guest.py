@@ -22,6 +22,7 @@ from workers.steps.drift import left_out_now
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.prepared import Prepared, read_prepared
 from workers.steps.rehearsal import rehearse
+from workers.steps.still_fit import check_still_fit
 
 #: QEMU's monitor, in the directory that libvirt keeps for the guest. [libvirt src/qemu: qemuProcessPrepareMonitorChr]
 MONITOR = "monitor.sock"
@@ -142,6 +143,7 @@ def _ready_guest(
     _check_pace(host, order, guest, hold)
     domain = host.hypervisor.domain(guest.guest_uuid)
     left_out = left_out_now(domain, guest)
+    check_still_fit(domain, hold, [disk.target for disk in guest.disks], host.settings.agent_timeout_s)
     qemu = host.qemu(domain.name, guest.guest_uuid)
     if renewed := renew_files(host, journal, domain, guest.disks):
         rehearse(host, order.capture_id, qemu, renewed)

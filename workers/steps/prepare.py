@@ -11,8 +11,7 @@ A guest that is refused is undone at once and named in the result; the orchestra
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from subprocess import SubprocessError
 
 from freezeframe.contract.fault import Fault
@@ -29,7 +28,7 @@ from workers.guard.client import GuardLine
 from workers.host import Host
 from workers.hypervisor import agent, agent_info, backup, checkpoint, lost
 from workers.hypervisor.disk import DomainDisk, disks_of
-from workers.hypervisor.domain import MIGRATIONS, Domain
+from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.image import header_of
 from workers.identity.device_class import passed_of
@@ -43,6 +42,7 @@ from workers.steps.prepare_guests import prepare_each
 from workers.steps.refusing import refuse, refuse_shared
 from workers.steps.rehearsal import rehearse
 from workers.steps.settling import remove_orphans
+from workers.steps.still_fit import check_block_jobs, job_refusal
 from workers.steps.stillness import stillness_of
 
 #: The least room in the repository to begin with. How much a capture will need nobody knows before it is deduplicated; a
@@ -107,7 +107,7 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     taken, skipped = fitness.choose_disks(
         domain.name, disks_of(live_xml), plan.skip, plan.decrypt, repository_encrypted=encrypted, passed=passed
     )
-    _check_block_jobs(domain, taken)
+    check_block_jobs(domain, [disk.target for disk in taken])
     still = fitness.Stillness()
     if plan.hold.kind.freezes:
         commands = _check_agent(domain, plan.hold, host.settings.agent_timeout_s)
@@ -143,19 +143,10 @@ def _check_state(domain: Domain, hold: HoldKind) -> None:
         raise refusal.GuestNotRunningError(f"Guest {domain.name} is not running.")
     if lost.is_lost(domain):
         raise refusal.LostBackupError(f"libvirt has a backup job on guest {domain.name} of which it has lost all data.")
-    job = domain.job()
-    if job in MIGRATIONS:
-        raise refusal.GuestMigratingError(f"Guest {domain.name} is migrating ({job}).")
-    if (unfit := fitness.state_refusal(domain.name, domain.state(), hold, domain.uuid)) is not None:
-        raise unfit
-    if job is not None:
-        raise refusal.GuestBusyError(f"Guest {domain.name} is busy with another job: {job}.")
-
-
-def _check_block_jobs(domain: Domain, disks: Sequence[DomainDisk]) -> None:
-    for disk in disks:
-        if domain.block_job(disk.target):
-            raise refusal.GuestBusyError(f"Disk {disk.target} of guest {domain.name} has a block job.")
+    busy = job_refusal(domain.name, domain.job())
+    unfit = fitness.state_refusal(domain.name, domain.state(), hold, domain.uuid)
+    if (found := busy if isinstance(busy, refusal.GuestMigratingError) else unfit or busy) is not None:
+        raise found
 
 
 def _check_agent(domain: Domain, hold: GuestHold, timeout_s: int) -> Mapping[str, bool] | None:
@@ -171,12 +162,7 @@ def _check_agent(domain: Domain, hold: GuestHold, timeout_s: int) -> Mapping[str
         if (blocked := fitness.blocked_command(domain.name, hold, commands)) is not None:
             raise blocked
     except AgentError as error:
-        raise refusal.NoAgentError(
-            f"The agent of guest {domain.name} does not answer: {error.message}",
-            advice="Start qemu-guest-agent in the guest, or capture it with --guest-hold "
-            f"{shlex.quote(f'{domain.name}:pause')}. If it runs, restart it: libvirt loses sight of an agent that was "
-            "restarted while a backup ran.",
-        ) from error
+        raise refusal.no_agent(domain.name, error.message) from error
     return commands
 
 

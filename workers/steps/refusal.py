@@ -105,6 +105,16 @@ class NoAgentError(RefusedError):
     code = "no-agent"
 
 
+def no_agent(guest: str, why: str) -> NoAgentError:
+    """Return the refusal of a guest whose agent does not answer."""
+    choice = shlex.quote(f"{guest}:pause")
+    return NoAgentError(
+        f"The agent of guest {guest} does not answer: {why}",
+        advice=f"Start qemu-guest-agent in the guest, or capture it with --guest-hold {choice}. If it runs, restart it: "
+        "libvirt loses sight of an agent that was restarted while a backup ran.",
+    )
+
+
 class AgentCommandBlockedError(RefusedError):
     """The agent's configuration in the guest forbids a command that the hold needs."""
 
