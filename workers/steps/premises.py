@@ -11,8 +11,9 @@ may blame a change that came just too late, and misses none that stayed.
 | a disk was attached, detached, replaced or resized         | the guest is dropped: the fault names the disk, its       |
 | the guest was started anew                                 | backup counts as not begun, and ends                      |
 | libvirt or the storage does not tell                       | the same: unknown is never unchanged                      |
+| another guest has begun to write to one of its disks       | the same, as in prepare                                   |
 | a filesystem lies on a disk that the freeze did not reach  | the disk counts as moving, and a warning names it         |
-| the guest's agent does not tell                            | all its disks count as moving                             |
+| its agent, or other guests' storage, does not tell         | all its disks count as moving                             |
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from freezeframe.contract.result import HeldGuestWarning
 from freezeframe.errors import FreezeframeError
@@ -31,6 +32,7 @@ from workers.bounded import GuestHangsError
 from workers.host import Host
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
+from workers.identity.uses import disk_uses
 from workers.scratch.errors import PassphraseLostError
 from workers.scratch.files import check_passphrases
 from workers.steps.drift import left_out_now
@@ -45,6 +47,7 @@ LOOK_S: Final = 10.0
 #: orchestrator's patience with a host (`orchestrator.decision.HOLD_SLACK_S`).
 LATEST_S: Final = LONGEST_GIVE_UP_S + 4.0
 
+_USES: Final = "libvirt, what all guests write to"
 _DROPPED: Final = "The guest was let go, and nothing of it was kept."
 
 
@@ -65,11 +68,52 @@ def look_again(
     """
     until = min(time.monotonic() + LOOK_S, hold_began_s + hold_timeout_s + LATEST_S)
     touched = [guest for guest in guests if guest.hold_start_ns is not None and guest.phase is not Phase.LEFT_ALONE]
+    uses = _start_uses(host, touched)
     looks = [(guest, seen, _start(host, guest, seen)) for guest in touched for seen in (_Seen(),)]
+    found = [(guest, text) for guest, seen, future in looks for text in _judge(host, guest, seen, future, until)]
+    found += _judge_writers(host, [guest for guest in touched if guest.begun_ns is not None], uses, until)
     return tuple(
-        HeldGuestWarning(guest_uuid=guest.uuid, text=text)
-        for guest, seen, future in looks
-        for text in _judge(host, guest, seen, future, until)
+        HeldGuestWarning(guest_uuid=guest.uuid, text=text) for guest, text in found if guest.begun_ns is not None
+    )
+
+
+def _start_uses(host: Host, guests: Sequence[HeldGuest]) -> Future[list[fitness.DiskUse]]:
+    """Ask for the storage of all running guests of the host, if any guest has a backup."""
+    begun = any(guest.begun_ns is not None for guest in guests)
+    try:
+        return host.calls.start(_USES, lambda: disk_uses(host.hypervisor) if begun else [])
+    except GuestHangsError as error:
+        return _failed(error)
+
+
+def _judge_writers(
+    host: Host, guests: Sequence[HeldGuest], uses: Future[list[fitness.DiskUse]], until: float
+) -> list[tuple[HeldGuest, str]]:
+    """Drop each guest with a disk to which another guest writes now; return warnings."""
+    try:
+        known = uses.result(max(0.0, until - time.monotonic()))
+    except NoAnswer:
+        host.calls.give_up(_USES, uses)
+        return [(guest, _unshared_unproven(guest, "libvirt or a storage does not answer")) for guest in guests]
+    except (FreezeframeError, OSError, ValueError) as error:
+        return [(guest, _unshared_unproven(guest, str(error).rstrip("."))) for guest in guests]
+    for guest in guests:
+        reasons = ((disk, fitness.shared_reason(guest.uuid, disk.target, known)) for disk in guest.prepared.disks)
+        shared = next(((disk, reason) for disk, reason in reasons if reason is not None), None)
+        if shared is not None:
+            _drop(guest, fitness.not_capturable(guest.domain.name, shared[0].target, shared[1]), is_cause=True)
+    return []
+
+
+def _unshared_unproven(guest: HeldGuest, why: str) -> str:
+    """Let no label rest on what could not be seen; return the warning."""
+    writable = (
+        disk.target for disk in guest.prepared.disks if not disk.readonly and disk.target not in guest.moving_disks
+    )
+    guest.moving_disks = (*guest.moving_disks, *writable)
+    return (
+        f"After the hold it could not be seen whether another guest writes to the disks of guest {guest.domain.name}: {why}. "
+        "The guest's label is crash."
     )
 
 
@@ -87,9 +131,13 @@ def _start(host: Host, guest: HeldGuest, seen: _Seen) -> Future[None]:
     try:
         return host.calls.start(_key(guest), look)
     except GuestHangsError as error:
-        failed: Future[None] = Future()
-        failed.set_exception(error)
-        return failed
+        return _failed(error)
+
+
+def _failed(error: GuestHangsError) -> Future[Any]:
+    failed: Future[Any] = Future()
+    failed.set_exception(error)
+    return failed
 
 
 def _key(guest: HeldGuest) -> str:

@@ -16,8 +16,10 @@ from freezeframe.contract.result import HoldResult, PreparedGuest, PrepareResult
 from freezeframe.contract.words import Consistency, Step
 from orchestrator.decision import HOLD_SLACK_S
 from tests.unit.workers.hold_site import CAPTURE, FREEZE, PAUSE, Site, proof_of, results
+from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.fake_guest import disk_xml, domain_xml, libvirt_error
+from workers.hypervisor.errors import HypervisorError
+from workers.hypervisor.fake_guest import UUID, disk_xml, domain_xml, libvirt_error
 from workers.hypervisor.fake_held_guest import HeldFake, no_answer
 from workers.identity.read import Unknown
 from workers.scratch.open_backups import begun_guests
@@ -298,6 +300,56 @@ def test_an_agent_that_hangs_after_the_hold_costs_the_label_and_not_the_guest(
     assert steps_of(held, changed).moving_disks == ("vda",)
     assert steps_of(held, changed).begun_ns is not None
     assert consistency(proof_of(held)) is Consistency.CRASH
+
+
+def add_writer(site: Site, monkeypatch: pytest.MonkeyPatch, listed: Callable[[], list[Domain]] | None = None) -> Change:
+    """Have libvirt list a guest more, from then on, which writes to the disk of the guest that changes."""
+    guests = [*site.fakes.values()]
+
+    def change(fake: HeldFake) -> None:
+        xml = domain_xml(disk_xml("vdx", f"/{fake.label}.img"), name="beta", uuid=UUID)
+        guests.append(HeldFake(xml, uuid=UUID, label="beta"))
+
+    monkeypatch.setattr(Hypervisor, "domains", lambda _: listed() if listed else [one.domain() for one in guests])
+    return change
+
+
+@pytest.mark.case("P2")
+@pytest.mark.parametrize("everyone", [True, False], ids=["all", "degrade"])
+def test_a_guest_to_whose_disk_another_writes_since_the_muster_takes_no_part(
+    site: Site, in_muster: Callable[[Change], HeldFake], monkeypatch: pytest.MonkeyPatch, *, everyone: bool
+) -> None:
+    changed = in_muster(add_writer(site, monkeypatch))
+    held = results(site.hold(all_or_nothing=everyone))
+    (fault,) = held[0].guest_faults
+    assert (fault.guest_uuid, fault.fault.code) == (changed.uuid, "disk-not-capturable")
+    assert "Disk vda of guest guest-11 cannot be captured: disk vdx of the running guest beta" in fault.fault.message
+    assert steps_of(held, changed).begun_ns is None
+    assert sum(steps_of(held, fake).own_instant for fake in site.fakes.values()) == 3
+
+
+@pytest.mark.case("P2", "G4")
+@pytest.mark.parametrize("hangs", [True, False])
+def test_what_cannot_be_seen_of_other_guests_costs_the_label_and_not_the_data(
+    site: Site, monkeypatch: pytest.MonkeyPatch, *, hangs: bool
+) -> None:
+    monkeypatch.setattr(premises, "LOOK_S", 0.5)
+    back = threading.Event()
+
+    def listed() -> list[Domain]:
+        if hangs:
+            assert back.wait(30)
+        raise HypervisorError("Listing guests failed: no.")
+
+    add_writer(site, monkeypatch, listed)
+    held = results(site.hold())
+    back.set()
+    assert [one.guest_faults for one in held] == [(), ()]
+    assert consistency(proof_of(held)) is Consistency.CRASH
+    texts = [one.text for host in held for one in host.guest_warnings]
+    assert len(texts) == 4
+    assert "whether another guest writes to the disks of guest guest-11" in texts[0]
+    assert all(guest.begun_ns and guest.moving_disks for host in held if host.proof for guest in host.proof.guests)
 
 
 def test_the_look_ends_before_the_orchestrator_calls_the_host_silent() -> None:
