@@ -32,9 +32,7 @@ def refuse_shared(host: Host, journal: CaptureJournal, guests: Sequence[Prepared
 def _checked(
     host: Host, journal: CaptureJournal, guest: PreparedGuest, uses: Sequence[fitness.DiskUse]
 ) -> PreparedGuest:
-    if guest.fault is not None:
-        return guest
-    for disk in guest.disks:
+    for disk in guest.disks:  # a guest that was refused has none
         reason = fitness.shared_reason(guest.guest_uuid, disk.target, uses)
         if reason is not None:
             error = fitness.not_capturable(guest.name, disk.target, reason)

@@ -63,7 +63,7 @@ class RehearsalFailedError(RefusedError):
 
 def rehearse(host: Host, capture_id: str, qemu: QemuProcess, scratch: Sequence[Path]) -> None:
     """Give a guest's scratch files to its QEMU and try them, and the socket. Raises RefusedError, SocketPathTooLongError."""
-    refused = {path: error for path in scratch if (error := _give(path, qemu)) is not None}
+    refused = {path: _give(path, qemu) for path in scratch}
     order = {
         "pid": qemu.pid,
         "uid": qemu.uid,

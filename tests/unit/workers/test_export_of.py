@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from freezeframe.contract.order import TransferOrder
-from freezeframe.contract.words import CaptureKind
+from freezeframe.contract.words import CaptureKind, HoldKind
 from workers.host import Host
-from workers.journal import BackupChange, ClaimChange, JournalUnreadableError
+from workers.journal import BackupChange, ClaimChange, HoldChange, JournalUnreadableError, LetGoChange
 from workers.steps.export_of import NoBackupError, export_of
 
 pytestmark = pytest.mark.usefixtures("every_guest_has_a_qemu")
@@ -81,6 +81,14 @@ def test_the_backup_that_was_begun_last_is_read(host: Host) -> None:
     begin(host, ALPHA, "/run/first")
     begin(host, ALPHA, "/run/second")
     assert export_of(host, order()).socket == Path("/run/second")
+
+
+def test_what_was_done_to_the_guest_after_its_backup_was_begun_hides_no_backup(host: Host) -> None:
+    begin(host, ALPHA, "/run/a")
+    journal = host.journal.of(CAPTURE)
+    journal.record(HoldChange(guest_uuid=ALPHA, hold=HoldKind.PAUSE))
+    journal.record(LetGoChange(guest_uuid=ALPHA))
+    assert export_of(host, order()).socket == Path("/run/a")
 
 
 def test_another_guest_s_backup_is_not_this_one_s(host: Host) -> None:

@@ -14,11 +14,13 @@ from freezeframe.contract.order import PrepareOrder, ReleaseOrder
 from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.result import PreparedGuest
 from freezeframe.contract.words import HoldKind, Method, Step
+from workers import journal as journals
+from workers.bounded import GuestHangsError
 from workers.host import Host
 from workers.hypervisor import backup
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
-from workers.journal import BackupChange, CaptureJournal, ClaimChange, HoldChange, LetGoChange
+from workers.journal import BackupChange, CaptureJournal, ClaimChange, HoldChange, Journal, LetGoChange
 from workers.steps import prepare, prepare_guests, release, undo
 from workers.steps.prepare_guests import prepare_each
 from workers.steps.release import release as release_step
@@ -122,6 +124,38 @@ def test_a_guest_in_trouble_stays_open_and_the_others_are_undone(host: Host, gue
     assert {B, C} <= set(guests.ended)
     assert guests.claimed() == {A}
     assert not guests.journal.ended
+
+
+def test_a_guest_that_cannot_be_undone_is_tried_once_in_a_release(
+    host: Host, guests: Guests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The orchestrator waits for the answer; recovery tries again every few seconds."""
+    tried: list[str] = []
+
+    def fails(domain: Domain, _socket: Path) -> bool:
+        tried.append(domain.uuid)
+        raise HypervisorError("QEMU says no.")
+
+    monkeypatch.setattr(backup, "end", fails)
+    assert len(release_step(host, order()).warnings) == 3
+    assert sorted(tried) == [A, B, C]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_release_forgets_old_captures_and_is_none_the_worse_if_it_cannot(
+    host: Host, guests: Guests, monkeypatch: pytest.MonkeyPatch, *, full: bool
+) -> None:
+    def trouble(_: Journal) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(journals, "KEPT", 1)
+    older = host.journal.of("01J" + CAPTURE[3:])
+    older.end()
+    with monkeypatch.context() as patch:
+        if full:
+            patch.setattr(Journal, "prune", trouble)
+        assert release_step(host, order()).warnings == ()
+    assert [journal.capture_id for journal in host.journal.all()] == [*([older.capture_id] if full else []), CAPTURE]
 
 
 def test_what_is_understood_of_a_guest_is_undone_although_a_line_is_not(host: Host, guests: Guests) -> None:
@@ -238,3 +272,21 @@ def test_a_guest_on_which_an_undo_is_at_work_is_refused(host: Host) -> None:
     journal = host.journal.of(CAPTURE)
     with journal.guest(A).lock():
         assert prepare_all(host, journal, {A: None, B: None}) == {A: "guest-at-work", B: None}
+
+
+@pytest.mark.parametrize(("left_s", "patience_s"), [(200.0, prepare_guests.PATIENCE_S), (40.0, 30.0), (12.0, 5.0)])
+def test_guests_are_prepared_until_shortly_before_their_order_ends(
+    host: Host, monkeypatch: pytest.MonkeyPatch, left_s: float, patience_s: float
+) -> None:
+    """A host that answers after the order's end is taken for one that is silent, with all its guests."""
+    given: list[float] = []
+
+    def noted(_calls: object, guests: list[str], _purpose: str, patience_s: float, _work: object) -> dict[str, object]:
+        given.append(patience_s)
+        return {guest: GuestHangsError("It hangs.") for guest in guests}
+
+    monkeypatch.setattr(prepare_guests, "each_guest", noted)
+    order = to_prepare(A).model_copy(update={"not_after": datetime.now(UTC) + timedelta(seconds=left_s)})
+    prepare_each(host, order, host.journal.of(CAPTURE), lambda _: PreparedGuest(guest_uuid=A, name="a"))
+    [found] = given
+    assert patience_s - 15.0 < found <= patience_s

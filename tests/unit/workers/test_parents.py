@@ -6,8 +6,11 @@ import pytest
 
 from freezeframe.contract.identity import DiskIdentity, Layer
 from freezeframe.contract.plan import DiskPlan, ParentDisk
+from workers.hypervisor import checkpoint
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.fake_guest import FakeGuest
 from workers.identity.read import Unknown
-from workers.steps.parents import ParentChoice, choose_parent
+from workers.steps.parents import ParentChoice, choose_parent, full_reason
 
 
 def identity(inode: int) -> DiskIdentity:
@@ -92,3 +95,26 @@ def test_a_capture_that_an_audit_has_marked_is_not_built_upon() -> None:
     now: dict[str, DiskIdentity | Unknown] = {"vdb": B, "vdc": C}
     assert "was found to have other data" in (chosen("vdb", now, [marked, BEFORE[1]]).reason or "")
     assert chosen("vdc", now, [marked, BEFORE[1]]).parent == BEFORE[1].parent
+
+
+@pytest.mark.case("I1")
+@pytest.mark.parametrize(
+    ("size_bytes", "chunk_bytes", "reason"),
+    [
+        (1 << 20, 4096, None),
+        (1 << 21, 4096, "its size has changed from 1048576 to 2097152 bytes"),
+        (1 << 20, 8192, "the repository's chunk size has changed"),
+    ],
+)
+def test_a_disk_of_another_size_or_cut_into_other_chunks_is_full_and_its_chain_not_asked_for(
+    monkeypatch: pytest.MonkeyPatch, size_bytes: int, chunk_bytes: int, reason: str | None
+) -> None:
+    asked: list[str] = []
+
+    def sound(_: Domain, name: str, target: str) -> None:
+        asked.append(f"{name} {target}")
+
+    monkeypatch.setattr(checkpoint, "chain_fault", sound)
+    domain = Domain(FakeGuest(""))
+    found = full_reason(domain, "vdb", size_bytes, ParentChoice(BEFORE[0].parent), chunk_bytes)
+    assert (found, asked) == (reason, [] if reason else ["cp1 vdb"])

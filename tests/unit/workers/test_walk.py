@@ -34,6 +34,10 @@ def test_stretches_that_follow_each_other_are_far_apart(count: int) -> None:
     assert min(abs(one - other) for one, other in pairwise(starts)) >= count * 64 // 4
 
 
+def test_a_disk_however_large_is_cut_into_no_more_stretches_than_mix() -> None:
+    assert len(stretches(1 << 24, MIB)) == 64
+
+
 def test_one_thread_reads_each_stretch_in_order() -> None:
     walk = Walk(1000, MIB, iter)
     assert list(iter(walk.next, None)) == [slot for stretch in stretches(1000, MIB) for slot in stretch]

@@ -1,0 +1,74 @@
+"""Refusals in prepare: the advice of each works, and no refused guest hides what another one shares."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.result import PreparedDisk, PreparedGuest
+from freezeframe.contract.words import CaptureKind
+from workers.fitness import DiskUse
+from workers.host import Host
+from workers.journal import ClaimChange
+from workers.pace import TOO_SLOW_KEPT_S, TOO_SLOW_SHARE, TooSlow
+from workers.steps import refusing
+from workers.steps.refusal import SlowGuestError
+from workers.steps.refusing import refuse_shared
+
+CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+ALPHA, BETA = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
+REFUSED = Fault(code="guest-busy", message="It is busy.")
+
+
+@pytest.mark.case("G3")
+@pytest.mark.parametrize("ms", [1.0, 4500.0, 6000.0, 6001.0, 120_000.0])
+def test_a_guest_that_was_too_slow_is_tried_again_with_the_time_out_that_is_advised(ms: float) -> None:
+    at = datetime(2026, 3, 1, 23, 30, tzinfo=UTC).timestamp()
+    error = SlowGuestError("web 1", TooSlow(ms, at))
+    found = re.search(r"--hold-timeout (\d+)", error.hint)
+    assert found is not None
+    assert ms < TOO_SLOW_SHARE * int(found[1]) * 1000
+    assert ms >= TOO_SLOW_SHARE * (int(found[1]) - 1) * 1000  # and with no longer one than it needs
+    assert "--guest-hold 'web 1:pause'" in error.hint
+    assert f"{datetime.fromtimestamp(at + TOO_SLOW_KEPT_S, UTC):%Y-%m-%d}" in error.hint
+    assert "at 2026-03-01 23:30 UTC" in error.message
+
+
+def prepared(uuid: str, name: str, *, fault: Fault | None = None) -> PreparedGuest:
+    disk = PreparedDisk(target="vda", source="/shared", source_format="raw", size_bytes=1, kind=CaptureKind.FULL)
+    return PreparedGuest(guest_uuid=uuid, name=name, disks=() if fault else (disk,), fault=fault)
+
+
+@pytest.mark.case("P2")
+def test_a_guest_that_shares_a_disk_is_refused_although_another_guest_was_refused_before(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shared(guest_uuid: str, target: str, _uses: list[DiskUse]) -> str | None:
+        assert (guest_uuid, target) == (BETA, "vda")
+        return "another guest writes to it" if _uses else None
+
+    uses = [object()]
+    monkeypatch.setattr(refusing, "disk_uses", lambda _: uses)
+    monkeypatch.setattr("workers.fitness.shared_reason", shared)
+    host.claims.take(BETA, CAPTURE)
+    journal = host.journal.of(CAPTURE)
+    journal.record(ClaimChange(guest_uuid=BETA))
+    first, second = refuse_shared(host, journal, [prepared(ALPHA, "alpha", fault=REFUSED), prepared(BETA, "beta")])
+    assert first.fault == REFUSED
+    assert second.fault is not None
+    assert "another guest writes to it" in second.fault.message
+    assert host.claims.holder(BETA) is None
+
+
+def test_where_all_are_refused_already_nothing_is_compared(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A libvirtd that is away is the reason of each, and would be that of the whole host."""
+
+    def away(_: object) -> list[DiskUse]:
+        raise AssertionError("libvirt was asked")
+
+    monkeypatch.setattr(refusing, "disk_uses", away)
+    guests = [prepared(ALPHA, "alpha", fault=REFUSED), prepared(BETA, "beta", fault=REFUSED)]
+    assert refuse_shared(host, host.journal.of(CAPTURE), guests) == guests
