@@ -5,8 +5,8 @@ freeze may still succeed in the guest, so a freeze that failed is always followe
 harmless. [libvirt src/qemu/qemu_agent.c; vdsm #160]
 
 virDomainAgentSetResponseTimeout is the guest's, for every client, until the guest stops, and cannot be read. So commands are
-sent with a time-out of their own (qemuAgentCommand); only fsInfo, whose answer libvirt translates, cannot be, and the default
-is put back after it.
+sent with a time-out of their own (qemuAgentCommand); only fsInfo and guestInfo, whose answers libvirt translates, cannot be,
+and the default is put back after them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError, telling
 from workers.hypervisor.filesystem import Filesystem
 from workers.hypervisor.freeze_failure import FreezeExpiredError, FreezeFailedError, answering, expired, out_of_time
+from workers.hypervisor.guest_device import GuestDevice, devices_of
 
 FreezeStatus = Literal["thawed", "frozen"]
 
@@ -61,6 +62,16 @@ def filesystems(domain: Domain, timeout_s: int) -> list[Filesystem]:
         domain.handle.agentSetResponseTimeout(timeout_s)
         try:
             return [_filesystem(*listed) for listed in domain.handle.fsInfo()]
+        finally:
+            domain.handle.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK)
+
+
+def devices(domain: Domain, timeout_s: int) -> list[GuestDevice]:
+    """Return the guest's block devices (guest-get-disks, from QEMU 5.2 on). Raises AgentError."""
+    with telling(f"asking {domain} for its block devices", AgentError):
+        domain.handle.agentSetResponseTimeout(timeout_s)
+        try:
+            return devices_of(domain.handle.guestInfo(libvirt.VIR_DOMAIN_GUEST_INFO_DISKS, 0))
         finally:
             domain.handle.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK)
 

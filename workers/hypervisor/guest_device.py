@@ -1,15 +1,10 @@
-"""The block devices in a guest, as its agent lists them and libvirt maps them to the guest's disks."""
+"""The block devices in a guest, as its agent lists them and libvirt maps them to the guest's disks. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import libvirt
-
-from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import AgentError, telling
 
 
 @dataclass(frozen=True)
@@ -23,16 +18,6 @@ class GuestDevice:
     partition: bool = False
     below: tuple[str, ...] = ()  # the devices that it lies on: a partition's disk, the parts of a volume
     disk: str | None = None  # the target of the disk that libvirt knows at its address; None for other devices
-
-
-def guest_devices(domain: Domain, timeout_s: int) -> list[GuestDevice]:
-    """Ask the agent for the guest's block devices (guest-get-disks, from QEMU 5.2 on). Raises AgentError."""
-    with telling(f"asking {domain} for its block devices", AgentError):
-        domain.handle.agentSetResponseTimeout(timeout_s)
-        try:
-            return devices_of(domain.handle.guestInfo(libvirt.VIR_DOMAIN_GUEST_INFO_DISKS, 0))
-        finally:
-            domain.handle.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK)
 
 
 def devices_of(info: Mapping[str, Any]) -> list[GuestDevice]:

@@ -15,7 +15,7 @@ from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.filesystem import Filesystem
 from workers.hypervisor.freeze_failure import refused
-from workers.hypervisor.guest_device import GuestDevice, guest_devices
+from workers.hypervisor.guest_device import GuestDevice
 from workers.hypervisor.guest_file import FILE_COMMANDS, read_guest_file
 
 AnswerT = TypeVar("AnswerT")
@@ -36,7 +36,7 @@ def stillness_of(
     filesystems = _asked(commands, "guest-get-fsinfo", lambda: agent.filesystems(domain, timeout_s))
     if filesystems is None or hold.kind.pauses:
         return fitness.stillness(domain.name, hold, disks, filesystems)
-    devices = _asked(commands, "guest-get-disks", lambda: guest_devices(domain, timeout_s))
+    devices = _asked(commands, "guest-get-disks", lambda: agent.devices(domain, timeout_s))
     found = fitness.stillness(domain.name, hold, disks, filesystems, devices)
     loose = _loose(found, filesystems, devices or ())
     if not loose or (commands is not None and not all(commands.get(one) for one in FILE_COMMANDS)):

@@ -10,11 +10,12 @@ import pytest
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.words import HoldKind
 from workers.fitness import stillness
+from workers.hypervisor import agent
 from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.fake_guest import FakeGuest, disk_xml, domain_xml
 from workers.hypervisor.filesystem import Filesystem
-from workers.hypervisor.guest_device import GuestDevice, devices_of, guest_devices
+from workers.hypervisor.guest_device import GuestDevice, devices_of
 
 pytestmark = pytest.mark.case("P1")
 
@@ -106,6 +107,12 @@ def test_what_is_mounted_and_cannot_be_frozen_is_named_as_that() -> None:
     assert "/at/vda15 (vfat)" in reason
 
 
+def test_what_is_mounted_and_not_frozen_reaches_nothing_whichever_disk_the_guest_says_it_is_on() -> None:
+    """The guest's two lists need not agree."""
+    elsewhere = mounted("vda2", "vdb", kind="vfat")
+    assert "/dev/vda2 " in reasons([mounted("vda1"), elsewhere], [VDA, part(1), part(2)])["vda"]
+
+
 def test_a_disk_of_the_guest_that_is_no_disk_of_libvirts_concerns_none() -> None:
     """A zvol, or a LUN that the guest has over iSCSI."""
     assert reasons([mounted("vda1")], [VDA, part(1), GuestDevice("/dev/zd0"), GuestDevice("/dev/sda")]) == {}
@@ -181,4 +188,4 @@ def test_the_answer_of_libvirt_is_taken_as_it_is() -> None:
 
 def test_the_fake_guest_answers_as_libvirt_does() -> None:
     guest = FakeGuest(domain_xml(disk_xml("vda", "/a")), filesystems=[["/", "vda1", "ext4", ["vda"]]])
-    assert guest_devices(Domain(guest), 5) == [VDA, part(1)]
+    assert agent.devices(Domain(guest), 5) == [VDA, part(1)]
