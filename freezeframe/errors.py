@@ -33,6 +33,7 @@ class FreezeframeError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = self.advice if advice is None else advice
+        self.guest: str | None = None  # whom it concerns, where that is known before it is told
 
     def __str__(self) -> str:
         return self.message

@@ -30,7 +30,7 @@ class Fault(Shape):
             message=error.message,
             advice=error.hint,
             exit_code=error.exit_code,
-            guest=guest,
+            guest=guest or error.guest,
             host=host,
             disk=disk,
         )

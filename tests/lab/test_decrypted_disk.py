@@ -11,6 +11,7 @@ import pytest
 
 from ops.lab import Lab, blank
 from ops.lab.guest import Guest
+from ops.lab.waiting import wait_for
 from ops.system import System
 from ops.trial.truth import transfers_paused, wait_until_transferring
 from workers.scratch.files import create_encrypted
@@ -127,7 +128,11 @@ def test_a_keeper_of_passphrases_that_is_restarted_in_the_muster_is_told_as_that
     (fault,) = outcome.answer["faults"]
     assert fault["guest"] == vault.name
     assert fault["code"] in {"passphrase-lost", "hypervisor-unreachable"}
+    leases = system.directory / HOST / "state" / "leases"
+    # the guard keeps one until no call of the connection that broke can be under way
+    wait_for("the guard's lease to be retired", lambda: not any(leases.glob("*.json")), 90.0)
 
 
 def scratch_of(system: System, guest: Guest) -> int:
+    """Return how many scratch files the guest's encrypted disk has."""
     return len(list((system.directory / HOST / "scratch").glob(f"*/{guest.uuid}.vdb.qcow2")))

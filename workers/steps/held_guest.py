@@ -107,6 +107,7 @@ def _leave_out(
     """Go on without a guest. Raises `error` where the hold cannot: under policy `all`, and with no guest left."""
     if order.all_or_nothing or len(unfit) + 1 == len(order.guests):
         error.message = " ".join([*(one.fault.message for one in unfit), error.message])
+        error.guest = None if unfit else name
         raise error
     unfit.append(HeldGuestFault(guest_uuid=guest_uuid, fault=Fault.of(error, guest=name, host=host.host_id)))
 

@@ -8,9 +8,11 @@ from collections.abc import Callable
 import libvirt
 import pytest
 
+from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.proof import consistency
 from freezeframe.contract.words import Consistency
+from freezeframe.errors import FreezeframeError
 from tests.unit.workers.hold_site import FREEZE, PAUSE, Site, proof_of, results
 from workers.hypervisor.fake_guest import agent_error
 from workers.hypervisor.fake_held_guest import HeldFake, no_answer
@@ -73,8 +75,10 @@ def test_what_came_up_since_prepare_is_told_before_anybody_is_held(
     assert unfit.log == []
     if everyone:
         refused = answers["host-a"]
-        assert getattr(refused, "code", None) == code
+        assert isinstance(refused, FreezeframeError)
         assert said in str(refused)
+        fault = Fault.of(refused)
+        assert (fault.code, fault.guest) == (code, "guest-11")
         assert isinstance(answers["host-b"], step.MusterError)
         assert all(fake.log == [] for fake in site.fakes.values())
     else:
