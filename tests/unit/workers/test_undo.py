@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 from workers import durable
+from workers.claims import ClaimUnreadableError
 from workers.host import Host
 from workers.hypervisor import backup, lost
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import HypervisorError
 from workers.hypervisor.fake_checkpoints import CheckpointedGuest
 from workers.journal import BackupChange, CaptureJournal, ClaimChange, ScratchChange
 from workers.steps import undo
@@ -122,3 +126,74 @@ def test_a_capture_that_is_not_undone_keeps_its_journal_open_and_its_scratch_dir
     assert undo_capture(host, journal, sealed=()) == ["guest alpha: no"]
     assert not journal.ended
     assert (host.settings.scratch_dir / CAPTURE).exists()
+
+
+def not_undone(host: Host, journal: CaptureJournal) -> str:
+    """Undo the capture in vain: it stays open, and so does its claim. Return what is told of it."""
+    [told] = undo_capture(host, journal, sealed=())
+    assert not journal.ended
+    assert (host.settings.state_dir / "claims" / GUEST).exists()
+    return told
+
+
+@pytest.mark.case("G4")
+def test_a_guest_that_a_step_has_stays_to_be_undone_and_is_named(host: Host, journal: CaptureJournal) -> None:
+    with journal.guest(GUEST).lock():
+        told = not_undone(host, journal)
+    assert told == f"guest {GUEST}: a step of the capture, or an earlier undo, is at work on it"
+    assert undo_capture(host, journal, sealed=()) == []
+    assert journal.ended
+
+
+@pytest.mark.case("G4")
+@pytest.mark.parametrize("call", ["hold", "let go"])
+def test_a_guest_with_a_call_of_its_hold_that_has_not_returned_stays_to_be_undone(
+    host: Host, journal: CaptureJournal, call: str
+) -> None:
+    """It may still begin a backup, which nobody would end."""
+    back = threading.Event()
+    key = f"{GUEST} {call}"
+    host.calls.give_up(key, host.calls.start(key, back.wait))
+    assert "may still begin a backup" in not_undone(host, journal)
+    back.set()
+    while host.calls.is_hanging(key):
+        time.sleep(0.001)
+    assert undo_capture(host, journal, sealed=()) == []
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied", "/state/captures"), OSError("as it happens")]
+)
+def test_a_capture_whose_guests_cannot_be_listed_stays_open_and_the_trouble_is_told(
+    host: Host, journal: CaptureJournal, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    """Those that are known by their claims are undone all the same."""
+
+    def unlisted(_: CaptureJournal) -> list[str]:
+        raise error
+
+    monkeypatch.setattr(CaptureJournal, "guests", unlisted)
+    [told] = undo_capture(host, journal, sealed=())
+    assert told == f"{error.filename or 'the journal'} cannot be read: {error.strerror or error}"
+    assert not journal.ended
+    assert host.claims.holder(GUEST) is None
+
+
+@pytest.mark.case("S5")
+def test_a_claim_that_cannot_be_read_is_told_with_what_to_do_and_other_trouble_in_its_own_words(
+    host: Host, journal: CaptureJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = host.settings.state_dir / "claims" / GUEST
+    text = claim.read_text()
+    claim.write_text("\x00")
+    told = not_undone(host, journal)
+    assert str(claim) in told
+    assert told.endswith(f" {ClaimUnreadableError.advice}")
+    claim.write_text(text)
+
+    def fails(*_: object) -> bool:
+        raise HypervisorError("QEMU says no.")
+
+    monkeypatch.setattr(backup, "end", fails)
+    assert not_undone(host, journal) == f"guest {GUEST}: QEMU says no."
