@@ -25,7 +25,7 @@ class IndexBuilder:
     """The index of a disk of `size_bytes`, a copy of `parent` if there is one, all holes if not. A context manager.
 
     `set` and `set_zero` may be called by many threads, for different slots. Raises ParentUnfit for a parent of another
-    size or chunk size.
+    size or chunk size, and TemporaryStorageFailed.
     """
 
     def __init__(
@@ -65,7 +65,8 @@ class IndexBuilder:
         Every chunk that it refers to must be settled before.
         """
         header = replace(self.header, content=self._table.sha256())
-        with tempfile.TemporaryFile(prefix="freezeframe-") as file:
+        # what is left in its buffer is written by `seek`, or by closing it after an error
+        with temporary(), tempfile.TemporaryFile(prefix="freezeframe-") as file:
             digest = _write_encoded(header, self._table, cast("BinaryIO", file))
             length = objects.protection.stored_bytes(file.tell())
             file.seek(0)
@@ -100,11 +101,9 @@ def _check_fits(parent: IndexHeader, own: IndexHeader) -> None:
 def _write_encoded(header: IndexHeader, table: SlotTable, file: BinaryIO) -> bytes:
     """Write the index file; its digest."""
     state = hashlib.sha256()
-    with temporary():
-        for piece in _encoded(header, table):
-            state.update(piece)
-            file.write(piece)
-        file.flush()
+    for piece in _encoded(header, table):
+        state.update(piece)
+        file.write(piece)
     return state.digest()
 
 

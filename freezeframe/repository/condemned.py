@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from freezeframe.repository.errors import ObjectNotFound
@@ -42,10 +43,8 @@ class Condemned:
             first = error
         for number in range(1 + _NEW_LISTS):
             for place in [*(condemned_name(run, name) for run in self._known(new=number > 0)), name]:
-                try:
+                with suppress(ObjectNotFound):
                     return look(place)
-                except ObjectNotFound:
-                    continue
         raise first
 
     def runs(self) -> list[str]:

@@ -46,13 +46,11 @@ def _repeatable(source: BinaryIO) -> Iterator[BinaryIO]:
     if source.seekable():
         yield source
         return
-    with temporary():
-        # the cast leaves out what only the stubs know
-        copy = cast("BinaryIO", tempfile.TemporaryFile(prefix="freezeframe-"))  # noqa: SIM115
-    with copy:
+    # what is left in its buffer is written by `seek`, or by closing it after an error
+    with temporary(), tempfile.TemporaryFile(prefix="freezeframe-") as file:
+        copy = cast("BinaryIO", file)  # the cast leaves out what only the stubs know
         while piece := source.read(_PIECE_BYTES):
-            with temporary():
-                copy.write(piece)
+            copy.write(piece)
         copy.seek(0)
         yield copy
 

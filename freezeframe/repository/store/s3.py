@@ -11,6 +11,7 @@ import secrets
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 import obstore
@@ -102,9 +103,11 @@ class S3Store:
             for piece in self._pieces(name):
                 with temporary():
                     copy.write(piece)
-            copy.seek(0)
+            with temporary():  # writes what is left in its buffer
+                copy.seek(0)
         except BaseException:
-            copy.close()
+            with suppress(OSError):  # it tries that once more
+                copy.close()
             raise
         return copy
 

@@ -93,6 +93,7 @@ def test_each_key_is_written_a_bounded_number_of_times_however_many_there_are(
     monkeypatch.setattr(small._blocks, "write", counted)
     small.add(b"".join(digests(1001)))
     assert sum(written) <= 4 * 1001 * DIGEST_BYTES
+    small.add(b"".join(digests(500) * 6))
     assert set(written) == {BLOCK_KEYS * DIGEST_BYTES}  # a block is read as a whole, whatever was in it before
 
 

@@ -1,0 +1,93 @@
+"""A full or missing directory for temporary files, met in the last moment: it is told as such, and nothing is stored."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from freezeframe.repository import Repository
+from freezeframe.repository.errors import TemporaryStorageFailed
+from freezeframe.repository.layout import CONFIG, index_name
+from freezeframe.repository.store import MemoryStore
+from freezeframe.repository.store.address import open_store
+from freezeframe.repository.store.retrying import Retrying
+
+from .s3 import Answering, Reply
+from .samples import CHUNK, disk_of
+
+
+def full(**_: Any) -> Any:
+    """A file whose buffer takes what is written, and for which the device has no room then. [full(4)]"""
+    return Path("/dev/full").open("w+b")
+
+
+def missing(**_: Any) -> Any:
+    raise OSError(errno.ENOENT, "No such file or directory")
+
+
+TROUBLES = pytest.mark.parametrize(
+    ("trouble", "said"),
+    [(full, "No space left on device"), (missing, "No such file or directory")],
+    ids=["full", "missing"],
+)
+
+
+@TROUBLES
+def test_an_index_that_finds_no_room_to_be_made_is_not_stored(
+    trouble: Callable[..., Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    with Repository.init_in(store, chunk_bytes=CHUNK).disk_writer(CHUNK) as writer:
+        writer.write_chunk(0, disk_of(b"a"))
+        monkeypatch.setattr(tempfile, "TemporaryFile", trouble)
+        with pytest.raises(TemporaryStorageFailed, match=f"{tempfile.gettempdir()} failed: {said}"):
+            writer.finish()
+    assert not [name for name in store._objects if name.startswith("indexes/")]
+
+
+class Once(BytesIO):
+    """To be read once, as what is encrypted on its way."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+@TROUBLES
+def test_what_can_be_read_only_once_and_finds_no_room_is_not_put(
+    trouble: Callable[..., Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    monkeypatch.setattr(tempfile, "TemporaryFile", trouble)
+    with pytest.raises(TemporaryStorageFailed, match=said):
+        Retrying(store, 0).put(index_name(bytes(32)), Once(b"an index"))
+    assert store._objects == {}
+
+
+def test_what_can_be_read_only_once_is_put_whole() -> None:
+    store = MemoryStore()
+    data = bytes(range(256)) * 10_000
+    Retrying(store, 0).put(index_name(bytes(32)), Once(data))
+    assert store.get(index_name(bytes(32))) == data
+
+
+@TROUBLES
+def test_an_object_that_finds_no_room_to_be_opened_is_told(
+    trouble: Callable[..., Any], said: str, answering_server: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering_server.answer = lambda _: Reply(200, "an index")
+    store = open_store("s3://bucket/a")
+    with store.open(CONFIG) as source:
+        assert source.read() == b"an index"
+
+    def troubled(_: int, **wishes: Any) -> Any:
+        return trouble(**wishes)
+
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", troubled)
+    with pytest.raises(TemporaryStorageFailed, match=said):
+        store.open(CONFIG)
