@@ -39,7 +39,7 @@ class PassedDevice:
     name: str  # libvirt's alias, such as hostdev0; the caller leaves it out by that
     kind: str  # scsi, scsi_host, pci, usb, mdev, memory, directory, option
     what: str  # for people
-    address: str = ""  # by which this host's kernel knows it
+    address: str = ""  # by which this host's kernel knows it; the path of memory
     model: str = ""
     readonly: bool = False  # the guest cannot write to it
 
@@ -67,7 +67,7 @@ def _devices(root: etree._Element) -> Iterator[tuple[etree._Element, PassedDevic
         if element.get("model") in _MEMORY:
             place = element.findtext("source/path", "")
             readonly = element.find("target/readonly") is not None
-            yield element, PassedDevice("memory", "memory", f"persistent memory {place}", readonly=readonly)
+            yield element, PassedDevice("memory", "memory", f"persistent memory {place}", place, readonly=readonly)
     for element in root.iterfind("./devices/filesystem"):
         source, target = element.find("source"), element.find("target")
         place = "" if source is None else source.get("dir") or source.get("file") or source.get("socket") or ""

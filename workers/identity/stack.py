@@ -40,14 +40,14 @@ def loop_file(directory: Path) -> str | None:
 
 
 def _directly_above(directory: Path) -> Iterator[Path]:
-    yield from (entry for entry in _entries(directory) if (entry / "partition").exists())
-    yield from (entry.resolve() for entry in _entries(directory / "holders"))
+    yield from (entry for entry in entries(directory) if (entry / "partition").exists())
+    yield from (entry.resolve() for entry in entries(directory / "holders"))
 
 
 def _directly_below(directory: Path, sys: Path) -> Iterator[Path]:
     if (directory / "partition").exists():
         yield directory.parent
-    yield from (entry.resolve() for entry in _entries(directory / "slaves"))
+    yield from (entry.resolve() for entry in entries(directory / "slaves"))
     if (file := loop_file(directory)) is not None:
         with suppress(OSError):  # deleted meanwhile
             if (under := directory_of(Path(file).stat().st_dev, sys)) is not None:
@@ -63,7 +63,8 @@ def _closure(directory: Path, directly: Callable[[Path], Iterator[Path]]) -> set
     return found
 
 
-def _entries(directory: Path) -> list[Path]:
+def entries(directory: Path) -> list[Path]:
+    """Return what is in a directory of /sys; nothing if it is not there."""
     with suppress(OSError):
         return list(directory.iterdir())
     return []

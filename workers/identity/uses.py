@@ -26,6 +26,7 @@ from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.disk import disks_of
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import GuestGoneError
+from workers.hypervisor.passed_through import PassedDevice, passed_devices
 from workers.identity import stack
 from workers.identity.data_file import data_file_of
 from workers.identity.sources import Source, sources_of
@@ -38,7 +39,7 @@ FindVolume = Callable[[str, str], str | None]
 
 
 def disk_uses(hypervisor: Hypervisor) -> list[DiskUse]:
-    """Return every disk that a running guest of this host has a source for. Raises HypervisorError."""
+    """Return the storage of every disk and passed-through device of the running guests of this host. Raises HypervisorError."""
     found: list[DiskUse] = []
     for domain in hypervisor.domains():
         try:
@@ -63,6 +64,28 @@ def _uses_of(hypervisor: Hypervisor, domain: Domain) -> Iterator[DiskUse]:
         yield DiskUse(
             domain.uuid, domain.name, disk.target, own.keys | below.keys, writes, within=own.within | below.within
         )
+    yield from _passed_uses(domain, xml)
+
+
+def _passed_uses(domain: Domain, xml: str) -> Iterator[DiskUse]:
+    """Yield the storage that a guest has past QEMU's block layer, where this host has it as a device or file too."""
+    for device in passed_devices(xml):
+        found = passed_places(device)
+        if found.keys:
+            writes = frozenset[str]() if device.readonly else found.keys
+            yield DiskUse(domain.uuid, domain.name, device.name, found.keys, writes, within=found.within)
+
+
+def passed_places(device: PassedDevice, sys: Path = SYS) -> Places:
+    """Return where a SCSI device or persistent memory of a guest is; no place for other devices, which this host gave away."""
+    if device.kind == "scsi" and device.address:
+        blocks = stack.entries(sys / "bus/scsi/devices" / device.address / "block")
+        return _joined(_of_device(block.resolve(), sys) for block in blocks)
+    if device.kind == "memory" and device.address:
+        directory = os.path.dirname(device.address)  # noqa: PTH120
+        with suppress(OSError, FreezeframeError):
+            return answered(f"The storage in {directory}", PATIENCE_S, lambda: places_of(device.address, sys=sys))
+    return Places()
 
 
 def _volume_finder(hypervisor: Hypervisor, guest_uuid: str) -> FindVolume:
@@ -129,8 +152,12 @@ def _place(path: str, sys: Path) -> Places:
     directory = stack.directory_of(seen.st_rdev, sys)
     if directory is None:
         return Places(number)
+    return _joined([Places(number), _of_device(directory, sys)])
+
+
+def _of_device(directory: Path, sys: Path) -> Places:
     own = _of_loop(directory, sys)
-    return Places(number | own.keys | _names(stack.above(directory), sys), own.within | _below(directory, sys))
+    return Places(own.keys | _names(stack.above(directory), sys), own.within | _below(directory, sys))
 
 
 def _of_file(seen: os.stat_result, sys: Path) -> Places:

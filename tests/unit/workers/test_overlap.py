@@ -18,9 +18,10 @@ from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResu
 from freezeframe.contract.words import CaptureKind
 from orchestrator.sharing import shared_faults
 from workers.fitness import DiskUse, shared_reason
+from workers.hypervisor.passed_through import PassedDevice
 from workers.identity import stack
 from workers.identity.storage import layer_of
-from workers.identity.uses import places_of
+from workers.identity.uses import Places, passed_places, places_of
 
 A, B = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
 WWID = "naa.6001405abc"
@@ -221,6 +222,44 @@ def test_an_image_is_shared_with_every_loop_device_over_it_and_what_lies_on_thos
     other = tmp_path / "other"
     other.write_bytes(b"x")
     assert not is_shared_here(kernel, str(other), "/dev/loop0")
+
+
+def passed(kernel: Kernel, guest: str, device: PassedDevice) -> DiskUse:
+    found = passed_places(device, sys=kernel.sys)
+    return DiskUse(guest, guest[-1], device.name, found.keys, found.keys, within=found.within)
+
+
+def test_a_lun_that_is_passed_through_is_shared_with_the_disk_and_all_that_lies_on_it(kernel: Kernel) -> None:
+    lun = PassedDevice("hostdev0", "scsi", "SCSI device 3:0:0:1", "3:0:0:1")
+    block = kernel.sys / "bus/scsi/devices/3:0:0:1/block"
+    block.mkdir(parents=True)
+    (block / "sdc").symlink_to(kernel.directory("sdc"))
+    for name, shared in {"sdb": True, "sdb1": True, "dm-3": True, "sdd": False}.items():
+        reason = shared_reason(A, "vda", [use(kernel, A, f"/dev/{name}"), passed(kernel, B, lun)])
+        assert (reason == "disk hostdev0 of the running guest b writes to the same storage") == shared
+
+
+def test_persistent_memory_is_shared_with_the_file_behind_it(tmp_path: Path, kernel: Kernel) -> None:
+    path, other = image(tmp_path, kernel, "sdd1"), tmp_path / "other"
+    other.write_bytes(b"x")
+    memory = PassedDevice("nvdimm0", "memory", "persistent memory", str(path))
+    assert shared_reason(A, "vda", [use(kernel, A, str(path)), passed(kernel, B, memory)]) is not None
+    assert shared_reason(A, "vda", [use(kernel, A, "/dev/sdd"), passed(kernel, B, memory)]) is not None
+    assert shared_reason(A, "vda", [use(kernel, A, str(other)), passed(kernel, B, memory)]) is None
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        PassedDevice("hostdev0", "scsi", "an iSCSI LUN"),
+        PassedDevice("hostdev0", "scsi", "a device that has gone", "9:9:9:9"),
+        PassedDevice("hostdev0", "pci", "an NVMe drive", "0000:41:00.0"),  # vfio has it: no device of the host's
+        PassedDevice("nvdimm0", "memory", "memory", "/gone/pmem"),
+        PassedDevice("nvdimm0", "memory", "memory without a file"),
+    ],
+)
+def test_what_this_host_does_not_have_itself_is_nowhere(kernel: Kernel, device: PassedDevice) -> None:
+    assert passed_places(device, sys=kernel.sys) == Places()
 
 
 def test_only_a_writer_of_the_whole_is_in_the_way_of_a_part(kernel: Kernel) -> None:

@@ -112,6 +112,21 @@ def test_a_guest_that_reads_only_writes_nothing(tmp_path: Path, monkeypatch: pyt
     assert shared_reason(OTHER, "vda", uses) is not None
 
 
+def test_persistent_memory_of_another_guest_is_a_use_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"x")
+    memory = f"<memory model='nvdimm'><source><path>{image}</path></source><alias name='nvdimm0'/></memory>"
+    other = FakeGuest(domain_xml(disk_xml("vda", "/none"), memory, name="b", uuid=OTHER), uuid=OTHER, label="b")
+    uses = running(monkeypatch, guest(UUID, image), other)
+    assert shared_reason(UUID, "vda", uses) == "disk nvdimm0 of the running guest b writes to the same storage"
+    read_only = FakeGuest(
+        domain_xml(memory.replace("<alias", "<target><readonly/></target><alias"), name="b", uuid=OTHER), uuid=OTHER
+    )
+    assert shared_reason(UUID, "vda", running(monkeypatch, guest(UUID, image), read_only)) is None
+
+
 def test_a_volume_is_the_file_that_its_pool_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = tmp_path / "image"
     image.write_bytes(b"x")
