@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 
 from freezeframe.contract.order import TransferOrder
 from freezeframe.contract.words import CaptureKind
-from freezeframe.repository import Repository
+from freezeframe.repository import ChunkBuffer, DiskWriter, Repository
+from freezeframe.repository.errors import RepositoryNotWritable
+from freezeframe.repository.writer import ChunkOutcome
 from ops.qemu_export import FakeGuest, exporting
 from workers import bandwidth
 from workers.connection import DataConnection
@@ -135,3 +138,52 @@ class Clock:
         with self._lock:
             self.now = max(self.now, coming.not_before)
         return True
+
+
+def test_when_one_thread_fails_the_others_end_with_what_they_have_in_hand(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is read for nothing from then on, and the guest waits for its backup to end."""
+    begun: list[int] = []
+    failed, lock = threading.Event(), threading.Lock()
+    begin, fail, write = DataConnection.begin, reading.Reading.fail, DiskWriter.write_buffer
+
+    def noted(connection: DataConnection, start: int, view: memoryview) -> range:
+        begun.append(start)
+        return begin(connection, start, view)
+
+    def failing(one: reading.Reading, error: BaseException) -> None:
+        fail(one, error)
+        failed.set()
+
+    def full(writer: DiskWriter, slot: int, buffer: ChunkBuffer) -> ChunkOutcome:
+        if lock.acquire(blocking=False):
+            raise RepositoryNotWritable("No space left on device.")
+        assert failed.wait(30)
+        return write(writer, slot, buffer)
+
+    monkeypatch.setattr(DataConnection, "begin", noted)
+    monkeypatch.setattr(reading.Reading, "fail", failing)
+    monkeypatch.setattr(DiskWriter, "write_buffer", full)
+    with served(host, os.urandom(SIZE)), pytest.raises(RepositoryNotWritable, match="No space left"):
+        transfer(with_settings(host, transfer_threads=2), order())
+    assert len(begun) <= 2 * (reading.AHEAD + 2)  # of 41
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_chunk_waits_until_its_limit_allows_it_and_no_longer_than_another_thread_s_failure(
+    host: Host, monkeypatch: pytest.MonkeyPatch, *, stopped: bool
+) -> None:
+    clock, waited = Clock(), []
+    clock.now = 5000.0
+    monkeypatch.setattr(reading, "time", clock)
+    one = reading.Reading(host, order(), cast("DiskWriter", None), reading.Progress(SIZE), bitmap=False)
+
+    def wait(timeout: float) -> bool:
+        waited.append(timeout)
+        return stopped
+
+    monkeypatch.setattr(one._stopped, "wait", wait)
+    assert one._wait_for(reading._Coming(0, 0, CHUNK, 4999.0)) is True
+    assert one._wait_for(reading._Coming(0, 0, CHUNK, 5002.5)) is not stopped
+    assert waited == [2.5]

@@ -47,6 +47,15 @@ def journal(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Capt
     return made
 
 
+def test_neither_scratch_file_nor_socket_stays(host: Host, journal: CaptureJournal, tmp_path: Path) -> None:
+    """A QEMU that was killed leaves its socket; the guest's directory is for its next start, too."""
+    left = [tmp_path / "s.sock", host.scratch_file(CAPTURE, GUEST, "vda")]
+    left[0].touch()
+    assert undo_guest(host, journal, GUEST, sealed=True) == []
+    assert [path for path in left if path.exists()] == []
+    assert undo_guest(host, journal, GUEST, sealed=True) == []
+
+
 @pytest.mark.case("G6")
 @pytest.mark.parametrize(("sealed", "named"), [(False, CHECKPOINT), (True, None), (None, None)])
 def test_of_a_backup_that_libvirt_lost_qemu_keeps_the_bitmap_unless_the_capture_is_known_as_not_sealed(
