@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import libvirt_qemu
 from freezeframe.contract.proof import Proof
 from ops.lab import Lab, LabSpec
 from ops.lab.guest import Guest
+from ops.measure.export import socket_path
 from ops.system import System
 from workers.hypervisor.backup import BackupDisk, backup_xml
 from workers.hypervisor.checkpoint import checkpoint_xml
@@ -100,21 +102,16 @@ def _redis_ms(proof: Proof) -> float:
 
 
 def _floor(guests: list[Guest]) -> list[float]:
-    """Hold windows in ms of one round of bare calls."""
+    """Hold windows in ms of one round of bare calls. Raises the first failure of one, with nobody left frozen."""
     barrier = threading.Barrier(len(guests))
     prepared = [_prepare(guest) for guest in guests]
-    windows: list[float] = []
-    threads = [threading.Thread(target=_hold, args=(*one, barrier, windows)) for one in prepared]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(guests)) as pool:
+        windows = [pool.submit(_hold, *one, barrier) for one in prepared]
+    found = [window.result() for window in windows]
     for domain, _, _ in prepared:
         domain.abortJob()
         domain.checkpointLookupByName(CHECKPOINT).delete()
-    if len(windows) != len(guests):
-        raise RuntimeError("a bare call failed")
-    return windows
+    return found
 
 
 def _prepare(guest: Guest) -> tuple[libvirt.virDomain, str, str]:
@@ -124,13 +121,10 @@ def _prepare(guest: Guest) -> tuple[libvirt.virDomain, str, str]:
         size = str(guest.domain.blockInfo(target)[0])
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(scratch), size], check=True)
         disks.append(BackupDisk(target, scratch))
-    socket = Path(f"/run/floor-{guest.name}.sock")
-    return guest.domain, backup_xml(socket, disks, []), checkpoint_xml(CHECKPOINT, TARGETS, [])
+    return guest.domain, backup_xml(socket_path(guest, "floor"), disks, []), checkpoint_xml(CHECKPOINT, TARGETS, [])
 
 
-def _hold(
-    domain: libvirt.virDomain, backup: str, checkpoint: str, barrier: threading.Barrier, windows: list[float]
-) -> None:
+def _hold(domain: libvirt.virDomain, backup: str, checkpoint: str, barrier: threading.Barrier) -> float:
     began = time.monotonic()
     domain.fsFreeze()
     try:
@@ -139,4 +133,4 @@ def _hold(
     finally:
         domain.fsThaw()
     libvirt_qemu.qemuAgentCommand(domain, '{"execute": "guest-fsfreeze-status"}', 5, 0)
-    windows.append((time.monotonic() - began) * 1000)
+    return (time.monotonic() - began) * 1000
