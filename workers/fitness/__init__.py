@@ -12,7 +12,7 @@ functions decide. A refusal names guest, disk and remedy, before any guest is he
 | Has the disk a second writer?                     | sharing        | None, or the reason for a refusal                  |
 | Does the hold keep this disk still?               | stillness      | the moving disks, and how many filesystems freeze  |
 | Does a freeze reach all that is on this disk?     | coverage       | None, or what it may not reach                     |
-| Does this partition need a freeze?                | boot_area      | not a swap or boot area                            |
+| Does this device need a freeze?                   | exemption      | not swap, a boot area or read-only content         |
 | Has the guest still the disks that were prepared? | drift          | the changes, and what the backup leaves out        |
 | Can the guest be held so, in its state?           | guest          | None, or the refusal                               |
 """

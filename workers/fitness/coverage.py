@@ -6,7 +6,7 @@
                          └ /dev/vda3 ── nothing mounted                    not reached
 
 A device with nothing mounted may be a swap area, a boot loader's, a ZFS pool or a raw database: the agent's list does not tell
-them apart, and has mounts of device files only. Where the agent lets us read files, `boot_area` tells more. Gaps between
+them apart, and has mounts of device files only. Where the agent lets us read files, `exemption` tells more. Gaps between
 partitions and free room of a volume group have no device in the guest, so nothing is written there while it runs.
 """
 

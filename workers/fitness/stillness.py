@@ -19,13 +19,12 @@ from typing import Final
 
 from freezeframe.contract.hold import GuestHold
 from workers.fitness.coverage import kernel_name, unreached_reason
+from workers.fitness.exemption import READ_ONLY_KINDS
 from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.filesystem import Filesystem
 from workers.hypervisor.guest_device import GuestDevice
 from workers.steps.refusal import MountpointError
 
-#: Filesystems that nothing writes to, mounted however. They cannot be frozen and need not be.
-_READ_ONLY_KINDS: Final = frozenset({"squashfs", "erofs", "cramfs", "romfs", "iso9660", "cdfs"})
 #: Filesystems that are written to and cannot be frozen: the agent passes over what answers EOPNOTSUPP, and counts it not.
 #: [qga/commands-posix.c; Linux: no freeze_fs in their super_operations] A kind that is on neither list counts as one that can
 #: be frozen, and the number that the freeze answers tells whether it was.
@@ -68,7 +67,7 @@ def stillness(
     """Return which of the captured `disks` the hold keeps still.
 
     `filesystems` and `devices`, the guest's block devices, are None if the agent cannot list them. `harmless` are devices that
-    need no freeze (`boot_area`). Raises MountpointError for a mount point that the guest does not have.
+    need no freeze (`exemption`). Raises MountpointError for a mount point that the guest does not have.
     """
     if not hold.kind.freezes:
         return Stillness()
@@ -90,7 +89,7 @@ def _of_freeze(
 ) -> Stillness:
     wanted = {one.identity for one in filesystems if not hold.mountpoints or one.mountpoint in hold.mountpoints}
     frozen = [one for one in filesystems if one.identity in wanted and _can_freeze(one)]
-    written = [one for one in filesystems if one not in frozen and one.kind.lower() not in _READ_ONLY_KINDS]
+    written = [one for one in filesystems if one not in frozen and one.kind.lower() not in READ_ONLY_KINDS]
     for one in written:
         if not one.mapped:
             return all_moving(disks, f"{_named(one)} {_why_unfrozen(one)}, and which disks it is on is not known")
@@ -124,7 +123,7 @@ def _check_mountpoints(guest: str, hold: GuestHold, filesystems: Sequence[Filesy
 
 def _can_freeze(one: Filesystem) -> bool:
     kind = one.kind.lower()
-    return kind not in _READ_ONLY_KINDS | _UNFREEZABLE_KINDS and not kind.startswith("fuse")
+    return kind not in READ_ONLY_KINDS | _UNFREEZABLE_KINDS and not kind.startswith("fuse")
 
 
 def _named(one: Filesystem) -> str:

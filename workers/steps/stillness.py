@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from freezeframe.contract.hold import GuestHold
 from workers import fitness
-from workers.fitness import boot_area
+from workers.fitness import exemption
 from workers.fitness.coverage import unreached_devices
 from workers.hypervisor import agent
 from workers.hypervisor.disk import DomainDisk
@@ -53,15 +53,15 @@ def _loose(found: fitness.Stillness, filesystems: Sequence[Filesystem], devices:
 
 def _harmless(domain: Domain, loose: Collection[str], timeout_s: int) -> frozenset[str]:
     """Return those of the devices that need no freeze, as far as the guest tells."""
-    swaps = boot_area.swaps_in_use(_file(domain, "/proc/swaps", timeout_s), loose)
+    swaps = exemption.swaps_in_use(_file(domain, "/proc/swaps", timeout_s), loose)
     others = sorted(set(loose) - swaps)[:MOST_DEVICES]
-    return swaps | {name for name in others if _is_boot_area(domain, name, timeout_s)}
+    return swaps | {name for name in others if _is_exempt(domain, name, timeout_s)}
 
 
-def _is_boot_area(domain: Domain, name: str, timeout_s: int) -> bool:
+def _is_exempt(domain: Domain, name: str, timeout_s: int) -> bool:
     kernel_name = fitness.kernel_name(name)
-    place = boot_area.udev_entry(_file(domain, f"/sys/class/block/{kernel_name}/uevent", timeout_s))
-    return place is not None and boot_area.is_boot_area(_file(domain, place, timeout_s))
+    place = exemption.udev_entry(_file(domain, f"/sys/class/block/{kernel_name}/uevent", timeout_s))
+    return place is not None and exemption.is_exempt(_file(domain, place, timeout_s))
 
 
 def _file(domain: Domain, path: str, timeout_s: int) -> str:

@@ -1,19 +1,23 @@
-"""Decide which partitions need no freeze although nothing is mounted from them. Pure.
+"""Decide which devices need no freeze although nothing is mounted from them. Pure.
 
-| partition                                | by                 | why it needs no freeze                                  |
+| device                                   | by                 | why it needs no freeze                                  |
 |------------------------------------------|--------------------|---------------------------------------------------------|
 | swap in use                              | /proc/swaps        | its content is worth nothing after the next start       |
 | extended (MBR)                           | its type           | it has room for links to logical partitions only        |
 | BIOS boot, PReP, EFI system, not mounted | its type           | boot loaders are written when they are installed        |
+| a file system that nothing writes to     | its content        | such as the ISO 9660 with a guest's first configuration |
 
-The type is that in udev's database. A partition with one of these types in which udev has found something else, such as a ZFS
-pool, is none of them.
+Type and content are those in udev's database. A partition with one of these types in which udev has found something else,
+such as a ZFS pool, is not exempt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Final
+
+#: File systems that nothing writes to, mounted however. They cannot be frozen and need not be.
+READ_ONLY_KINDS: Final = frozenset({"squashfs", "erofs", "cramfs", "romfs", "iso9660", "cdfs"})
 
 _EXTENDED: Final = frozenset({"0x5", "0xf", "0x85"})
 _BOOT: Final = frozenset(
@@ -42,11 +46,11 @@ def udev_entry(uevent: str) -> str | None:
     return "/run/udev/data/b{}:{}".format(*number) if all(one.isdecimal() and one.isascii() for one in number) else None
 
 
-def is_boot_area(entry: str) -> bool:
-    """Return True for a partition in which nothing lies but what a boot loader needs, by its entry in udev's database."""
+def is_exempt(entry: str) -> bool:
+    """Return True for a boot area, and for a file system that nothing writes to, by the device's entry in udev's database."""
     found = _values("\n".join(line.removeprefix("E:") for line in entry.splitlines() if line.startswith("E:")))
     kind, content = found.get("ID_PART_ENTRY_TYPE", "").lower(), found.get("ID_FS_TYPE", "")
-    return kind in _EXTENDED | _BOOT and content in {"", _BOOT_CONTENT}
+    return content in READ_ONLY_KINDS or (kind in _EXTENDED | _BOOT and content in {"", _BOOT_CONTENT})
 
 
 def _values(text: str) -> dict[str, str]:

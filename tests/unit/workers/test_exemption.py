@@ -10,7 +10,7 @@ import pytest
 
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.words import HoldKind
-from workers.fitness import boot_area
+from workers.fitness import exemption
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.fake_guest import FakeGuest, disk_xml, domain_xml, libvirt_error
@@ -37,7 +37,7 @@ def entry(kind: str, content: str = "") -> str:
 
 @pytest.mark.parametrize("kind", [BIOS_BOOT, BIOS_BOOT.upper(), EFI, "0x5", "0xf", "0x85", "0x41", "0xef"])
 def test_a_partition_of_such_a_type_needs_no_freeze(kind: str) -> None:
-    assert boot_area.is_boot_area(entry(kind))
+    assert exemption.is_exempt(entry(kind))
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,23 @@ def test_a_partition_of_such_a_type_needs_no_freeze(kind: str) -> None:
     ],
 )
 def test_any_other_partition_may_hold_data(text: str) -> None:
-    assert not boot_area.is_boot_area(text)
+    assert not exemption.is_exempt(text)
 
 
 def test_an_efi_system_partition_that_is_not_mounted_needs_no_freeze() -> None:
-    assert boot_area.is_boot_area(entry(EFI, "vfat"))
+    assert exemption.is_exempt(entry(EFI, "vfat"))
+
+
+@pytest.mark.parametrize("content", ["iso9660", "squashfs"])
+def test_a_file_system_that_nothing_writes_to_needs_no_freeze_and_need_not_be_mounted(content: str) -> None:
+    """As the disk with a cloud guest's first configuration."""
+    assert exemption.is_exempt(f"E:ID_FS_TYPE={content}\n")
+    assert exemption.is_exempt(entry(LINUX, content))
 
 
 def test_swap_in_use_is_known_by_its_device() -> None:
     names = {"/dev/vda5", "/dev/dm-1", "/dev/vda2", "/swapfile"}
-    assert boot_area.swaps_in_use(SWAPS, names) == {"/dev/vda5", "/dev/dm-1"}
+    assert exemption.swaps_in_use(SWAPS, names) == {"/dev/vda5", "/dev/dm-1"}
     for text in (
         "",
         "Filename",
@@ -73,7 +80,7 @@ def test_swap_in_use_is_known_by_its_device() -> None:
         "/dev/vda5 partition 1 0 -2",
         SWAPS.replace("partition", "file"),
     ):
-        assert boot_area.swaps_in_use(text, names) == frozenset()
+        assert exemption.swaps_in_use(text, names) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +93,7 @@ def test_swap_in_use_is_known_by_its_device() -> None:
     ],
 )
 def test_the_place_of_udev_s_entry_is_made_of_numbers_only(uevent: str, place: str | None) -> None:
-    assert boot_area.udev_entry(uevent) == place
+    assert exemption.udev_entry(uevent) == place
 
 
 def device(name: str, number: int, text: str) -> dict[str, str]:
