@@ -130,7 +130,8 @@ def _usb(source: etree._Element) -> tuple[str, str]:
 def _numbers(source: etree._Element, *names: str) -> list[int]:
     """Return numbers of the address, which libvirt writes in decimal or as 0x…."""
     address = source.find("address")
-    return [int(address.get(name, "0") if address is not None else "0", 0) for name in names]
+    found = [address.get(name, "0") if address is not None else "0" for name in names]
+    return [int(text, 16 if text.startswith("0x") else 10) for text in found]
 
 
 def _alias(element: etree._Element) -> str:

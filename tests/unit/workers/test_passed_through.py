@@ -172,6 +172,12 @@ def test_a_drive_that_is_handed_to_qemu_past_libvirt_is_told() -> None:
     assert "-drive" in warning
 
 
+def test_addresses_are_read_in_decimal_and_hexadecimal() -> None:
+    address = "<source><address domain='0' bus='0x0a' slot='010' function='0x7'/></source>"
+    (device,) = passed_devices(domain_xml(VDA, host_device("pci", address)))
+    assert device.address == "0000:0a:0a.7"
+
+
 def test_devices_are_named_so_that_they_can_be_left_out() -> None:
     """By libvirt's alias; a user's own alias cannot be a target, and no two devices have one name."""
     xml = domain_xml(disk_xml("hostdev0", "/a"), lun(), lun("ua-my-lun"), lun(""), lun("hostdev2"))
