@@ -173,6 +173,18 @@ def test_without_the_audit_the_difference_would_be_kept(guest: Guest, monkeypatc
     assert guest.read(incremental(guest, full)) == CONTENT
 
 
+def test_a_difference_to_a_capture_that_the_order_does_not_name_is_told_and_marks_none(guest: Guest) -> None:
+    full = guest.full()
+    guest.disk.checkpoint()
+    with unrecorded(guest):
+        guest.disk.write(0, noise(CHUNK, 4))
+    result = guest.incremental(full)
+    assert result.inherited_differs
+    assert "it is not what its older capture has of it" in (result.full_reason or "")
+    assert guest.repository.suspects.all() == []
+    assert guest.read(result) == noise(CHUNK, 4) + CONTENT[CHUNK:]
+
+
 def test_it_goes_on_if_the_older_capture_cannot_be_marked(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise RepositoryNotWritable("as it happens")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -22,6 +24,7 @@ from tests.unit.workers.exported import CAPTURE, CHUNK, CONTENT, FIRST, GUEST, S
 from workers.connection import DataConnection
 from workers.export import ExportError
 from workers.host import Host
+from workers.steps import transfer as step
 
 
 @pytest.fixture
@@ -43,6 +46,12 @@ def test_an_incremental_reads_what_is_dirty_and_no_more(guest: Guest) -> None:
     assert result.full_reason is None
     assert (result.bytes_read, result.dirty_bytes, result.chunks_new) == (CHUNK, CHUNK, 1)
     assert guest.read(result) == CONTENT[: 2 * CHUNK] + changed + CONTENT[3 * CHUNK :]
+
+
+def test_the_seconds_that_a_transfer_took_are_told(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(7000.0, 12.5)
+    monkeypatch.setattr(step, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert guest.full().seconds == 12.5
 
 
 def test_the_last_event_tells_all_of_the_disk_as_done_and_only_what_was_read_as_read(guest: Guest) -> None:

@@ -12,12 +12,12 @@ import pytest
 from workers import durable
 from workers.claims import ClaimUnreadableError
 from workers.host import Host
-from workers.hypervisor import backup, lost
+from workers.hypervisor import agent, backup, lost
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import HypervisorError
+from workers.hypervisor.errors import AgentError, HypervisorError
 from workers.hypervisor.fake_checkpoints import CheckpointedGuest
-from workers.journal import BackupChange, CaptureJournal, ClaimChange, ScratchChange
+from workers.journal import BackupChange, CaptureJournal, ClaimChange, ScratchChange, ThawPendingChange
 from workers.steps import undo
 from workers.steps.undo import undo_capture, undo_guest
 
@@ -206,3 +206,36 @@ def test_a_claim_that_cannot_be_read_is_told_with_what_to_do_and_other_trouble_i
 
     monkeypatch.setattr(backup, "end", fails)
     assert not_undone(host, journal) == f"guest {GUEST}: QEMU says no."
+
+
+def test_a_guest_that_was_only_claimed_is_free_again_without_libvirt(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prepare was refused because libvirtd is away: the claim must not wait for it."""
+
+    def away(_: Hypervisor, _uuid: str) -> Domain:
+        raise HypervisorError("libvirtd is away.")
+
+    other = "00000000-0000-4000-8000-00000000000b"
+    host.claims.take(other, CAPTURE)
+    host.journal.of(CAPTURE).record(ClaimChange(guest_uuid=other))
+    monkeypatch.setattr(Hypervisor, "domain", away)
+    assert undo_guest(host, host.journal.of(CAPTURE), other, sealed=False) == []
+    assert host.claims.holder(other) is None
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_thaw_that_waits_for_an_agent_is_over_when_the_guest_is_off(
+    host: Host, journal: CaptureJournal, monkeypatch: pytest.MonkeyPatch, *, running: bool
+) -> None:
+    """A guest that is started again is not frozen; one that runs may be, as long as its agent does not answer."""
+
+    def silent(*_: object) -> int:
+        raise AgentError("The agent does not answer.")
+
+    journal.record(ThawPendingChange(guest_uuid=GUEST))
+    monkeypatch.setattr(agent, "thaw", silent)
+    monkeypatch.setattr(CheckpointedGuest, "active", lambda _: running)
+    left = undo_guest(host, journal, GUEST, sealed=True)
+    assert len(left) == running
+    assert host.claims.holder(GUEST) == (CAPTURE if running else None)
