@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -101,7 +102,5 @@ def _keyed(entries: Sequence[Entry]) -> Iterator[tuple[bytes, Entry]]:
     for entry in entries:
         text = entry.name.rpartition("/")[2]
         if len(text) == 2 * DIGEST_BYTES:
-            try:
+            with suppress(ValueError):
                 yield bytes.fromhex(text), entry
-            except ValueError:
-                continue

@@ -10,7 +10,7 @@ from io import BytesIO
 import pytest
 
 from freezeframe.repository import zstd
-from freezeframe.repository.chunk import HEADER_BYTES, unpack
+from freezeframe.repository.chunk import HEADER_BYTES, digest_of_chunk, unpack, unseal
 from freezeframe.repository.crypto import ObjectCipher, cipher, stream
 from freezeframe.repository.errors import ChunkDamaged, IndexDamaged
 from freezeframe.repository.header import IndexHeader, read_header
@@ -65,6 +65,29 @@ def test_a_frame_of_another_length_is_not_unpacked_at_all(monkeypatch: pytest.Mo
     monkeypatch.setattr(zstd, "ZstdDecompressor", unpacked)
     with pytest.raises(ChunkDamaged, match="another length than its header says"):
         unpack(envelope(ZSTD, CHUNK, data), "x")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        struct.pack("<4sBBHII", b"FFcl", 1, RAW, 0, 5, 5),
+        struct.pack("<4sBBHII", b"FFck", 2, RAW, 0, 5, 5),
+        struct.pack("<4sBBHII", b"FFck", 0, RAW, 0, 5, 5),
+        struct.pack("<4sBBHII", b"FFck", 1, 2, 0, 5, 5),
+        struct.pack("<4sBBHII", b"FFck", 1, RAW, 1, 5, 5),
+    ],
+    ids=["magic", "later version", "no version", "compression", "not zero"],
+)
+def test_a_header_that_differs_in_one_field_is_not_taken_for_a_chunks(header: bytes) -> None:
+    with pytest.raises(ChunkDamaged, match="no header that this program knows"):
+        unpack(header + b"plain", "x")
+
+
+def test_a_chunk_is_not_unsealed_under_the_digest_of_another() -> None:
+    digest = digest_of_chunk(b"plain")
+    assert unseal(envelope(RAW, 5, b"plain"), digest) == b"plain"
+    with pytest.raises(ChunkDamaged, match="other bytes than were written"):
+        unseal(envelope(RAW, 5, b"plaim"), digest)
 
 
 @pytest.mark.parametrize("left", range(1, 6))

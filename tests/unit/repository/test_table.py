@@ -1,0 +1,99 @@
+"""The slot table: what is set is there, holes cost no room, and no slot is outside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from freezeframe.repository.layout import DIGEST_BYTES, ZERO_DIGEST
+from freezeframe.repository.table import SlotTable
+
+SLOTS = 40_000  # two pieces
+
+
+@pytest.fixture
+def table() -> Iterator[SlotTable]:
+    made = SlotTable(SLOTS)
+    yield made
+    made.close()
+
+
+def digest(number: int) -> bytes:
+    return number.to_bytes(DIGEST_BYTES, "big")
+
+
+@pytest.mark.parametrize("slot", [-1, SLOTS, SLOTS + 7])
+def test_no_slot_is_outside(table: SlotTable, slot: int) -> None:
+    with pytest.raises(IndexError, match=f"slot {slot} of {SLOTS}"):
+        table.set(slot, digest(1))
+    with pytest.raises(IndexError):
+        table.get(slot)
+    with pytest.raises(IndexError):
+        table.clear(slot)
+    assert list(table.used()) == []
+
+
+@pytest.mark.parametrize(("slot", "count"), [(0, SLOTS + 1), (SLOTS - 1, 2), (5, -1), (-1, 2)])
+def test_no_run_of_slots_reaches_outside(table: SlotTable, slot: int, count: int) -> None:
+    for each in (0, 5, SLOTS - 1):
+        table.set(each, digest(each + 1))
+    with pytest.raises(IndexError):
+        table.clear(slot, count)
+    assert [slot for slot, _ in table.used()] == [0, 5, SLOTS - 1]
+
+
+def test_the_first_and_the_last_slot_are_inside(table: SlotTable) -> None:
+    for slot in (0, SLOTS - 1):
+        table.set(slot, digest(slot + 1))
+        assert table.get(slot) == digest(slot + 1)
+    table.clear(0, SLOTS)
+    assert table.get(0) == table.get(SLOTS - 1) == ZERO_DIGEST
+
+
+@pytest.mark.parametrize("length", [0, DIGEST_BYTES - 1, DIGEST_BYTES + 1])
+def test_what_is_no_digest_is_refused(table: SlotTable, length: int) -> None:
+    """A longer one would be written over the next slot."""
+    with pytest.raises(ValueError, match=f"a digest of {length} bytes"):
+        table.set(3, b"d" * length)
+    assert list(table.used()) == []
+
+
+def test_neighbours_and_gaps_are_written_where_they_belong(table: SlotTable) -> None:
+    wanted = {slot: digest(slot + 1) for slot in (*range(5, 300), 302, *range(400, 410), 32_767, 32_768, SLOTS - 1)}
+    for slot in sorted(wanted, key=lambda slot: slot * 7919 % SLOTS):
+        table.set(slot, wanted[slot])
+    assert dict(table.used()) == wanted
+    assert table.first_used(303, 400) is None
+    assert table.first_used(303, SLOTS) == 400
+
+
+def test_few_digests_wait_in_memory(table: SlotTable) -> None:
+    for slot in range(0, 2000, 2):
+        table.set(slot, digest(slot + 1))
+        assert len(table._gathered) <= 256
+
+
+def test_neighbours_are_written_at_once(table: SlotTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call for each would let go of the GIL a time too often."""
+    written: list[int] = []
+    pwrite = os.pwrite
+
+    def counted(fd: int, data: bytes, offset: int) -> int:
+        written.append(len(data))
+        return pwrite(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", counted)
+    for slot in [*range(100), *range(200, 250)]:
+        table.set(slot, digest(slot + 1))
+    assert len(list(table.used())) == 150
+    assert written == [100 * DIGEST_BYTES, 50 * DIGEST_BYTES]
+
+
+def test_holes_take_no_room_in_a_copy_and_none_is_made_where_one_is(table: SlotTable) -> None:
+    table.fill(0, bytes(30_000 * DIGEST_BYTES))
+    table.clear(0, SLOTS)
+    assert os.fstat(table._file.fileno()).st_blocks == 0
+    table.fill(0, bytes(128 * DIGEST_BYTES) + digest(9))
+    assert list(table.used()) == [(128, digest(9))]
