@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from freezeframe.repository import Repository
+from freezeframe.repository.crypto import Keys, new_master
+from freezeframe.repository.crypto.slot import make_slot
 from freezeframe.repository.errors import KeySlotDamaged, KeySlotNotFound, WrongKey
 from freezeframe.repository.layout import KEYS, key_slot_name
 from freezeframe.repository.store import MemoryStore
@@ -73,3 +75,15 @@ def test_slots_of_another_repository_open_nothing_here(store: Leaving) -> None:
     with pytest.raises(KeySlotDamaged, match="no key slot"):
         Repository.open_in(store, Key(SECRET))
     assert store.exists(foreign)
+
+
+def test_a_sound_slot_of_other_keys_is_told_and_not_listed(store: Leaving) -> None:
+    """Somebody who may write to the repository has put it there; it opens nothing of ours."""
+    repository = locked(store)
+    name = key_slot_name("f" * 32)
+    slot = make_slot(name, repository.config.id, Keys.of(new_master()), OTHER, CHEAP, "theirs")
+    store.put_many([(name, slot.to_json())])
+    slots, keys = repository.encryption
+    infos, wrong = slots.list(keys)
+    assert [info.label for info in infos] == ["first"]
+    assert wrong == [f"Key slot {name} is of other keys, or was changed."]
