@@ -76,6 +76,8 @@ class HeldFake(FakeGuest):
     def agent_command(self, command: str, timeout_s: int) -> str:
         assert timeout_s > 0
         call = json.loads(command)
+        if self.paused:
+            raise no_answer()
         match call["execute"]:
             case "guest-fsfreeze-status":
                 return json.dumps({"return": "frozen" if self.frozen else "thawed"})
@@ -94,8 +96,6 @@ class HeldFake(FakeGuest):
                 return super().agent_command(command, timeout_s)
 
     def _freeze(self) -> str:
-        if self.paused:
-            raise no_answer()
         if self.frozen:
             raise agent_error(
                 "guest-fsfreeze-freeze", "Command guest-fsfreeze-freeze has been disabled: the command is not allowed"

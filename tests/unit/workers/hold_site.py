@@ -99,6 +99,7 @@ class Site:
         self.hosts = {host: host_of(directory / host, host, settings) for host in HOSTS}
         monkeypatch.setattr(step, "GuardLine", lambda path: self.guards[path.parent.name].line(path))
         monkeypatch.setattr(Hypervisor, "domain", lambda _self, uuid: self.domain(uuid))
+        monkeypatch.setattr(Hypervisor, "domains", lambda _: [one.domain() for one in self.fakes.values()])
         monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", agent_command)
         give_each_guest_a_qemu(directory, monkeypatch)
         for host_id, host in self.hosts.items():
