@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -12,10 +13,12 @@ from lxml import etree
 
 from freezeframe.barrier import Gate
 from freezeframe.contract.hold import GuestHold
-from freezeframe.contract.result import PrepareResult
+from freezeframe.contract.result import HeldGuestFault, PrepareResult
 from freezeframe.contract.words import Step
-from tests.unit.workers.hold_site import CAPTURE, FREEZE, HOSTS, PAUSE, REPOSITORY, Site, results
+from tests.unit.workers.hold_site import CAPTURE, FREEZE, HOLD_S, HOSTS, PAUSE, REPOSITORY, FakeLine, Site, results
 from workers.bounded import GuestHangsError
+from workers.guard.client import GuardError
+from workers.guard.lease import LeasedGuest
 from workers.host import Host
 from workers.hypervisor import backup
 from workers.hypervisor.checkpoint import checkpoint_name
@@ -51,6 +54,7 @@ def test_a_barrier_that_nobody_can_look_at_costs_the_proof_nothing_but_the_relea
         assert (held.arrivals, held.release_us, held.release_arrivals) == ((), None, None)
         assert held.proof is not None
         assert held.proof.woken_ns is not None
+        assert held.proof.clock_after is None  # it is not asked for what nothing needs, when it does not answer
     assert site.held_ones() == []
 
 
@@ -202,3 +206,76 @@ def test_under_degrade_a_guest_that_was_not_held_in_time_is_let_go_before_the_ba
     kept = {guest.guest_uuid: guest for guest in a.proof.guests}[other.uuid]
     assert kept.thaw_start_ns is not None
     assert kept.thaw_start_ns >= a.proof.woken_ns
+
+
+@pytest.mark.case("S9")
+def test_a_guard_that_does_not_answer_is_found_before_the_muster(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its socket is there, and its process is suspended: no host may arm its guests for a hold that cannot be."""
+
+    def silent(line: FakeLine) -> None:
+        if line._guard is site.guards["host-a"]:
+            raise GuardError("The thaw guard did not answer.")
+
+    monkeypatch.setattr(FakeLine, "ping", silent)
+    answers = site.hold()
+    assert isinstance(answers["host-a"], GuardError)
+    assert isinstance(answers["host-b"], step.MusterError)
+    assert [guard.armed for guard in site.guards.values()] == [[], []]
+
+
+@pytest.mark.case("S9")
+def test_a_guard_that_ends_after_it_was_armed_keeps_its_host_from_beginning_backups(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would let these guests go if the worker ended as well; they are let go, and the capture is lost."""
+    arm = FakeLine.arm
+
+    def last_words(line: FakeLine, capture_id: str, guests: Sequence[LeasedGuest], seconds: float) -> None:
+        arm(line, capture_id, guests, seconds)
+        line._guard.is_there = line._guard is not site.guards["host-a"]
+
+    monkeypatch.setattr(FakeLine, "arm", last_words)
+    a, _ = results(site.hold())
+    assert {one.fault.code for one in a.guest_faults} == {"guard"}
+    assert not any(fake.has_backup for fake in site.guests["host-a"])
+    assert site.held_ones() == []
+
+
+@pytest.mark.case("G3")
+@pytest.mark.parametrize(("ms", "refused"), [(HOLD_S * 750.0, True), (HOLD_S * 750.0 - 1.0, False)])
+def test_a_guest_that_took_all_but_a_quarter_of_the_hold_s_time_in_vain_is_not_tried_again(
+    site: Site, ms: float, *, refused: bool
+) -> None:
+    """That quarter is for guests that start later; the advice counts with the same share."""
+    host, slow = site.hosts["host-a"], site.guests["host-a"][0]
+    host.paces.remember_too_slow(slow.uuid, ms)
+    unfit: list[HeldGuestFault] = []
+    ready(host, site.order("host-a", FREEZE, all_or_nothing=False), host.journal.of(CAPTURE), unfit)
+    assert [one.guest_uuid for one in unfit] == ([slow.uuid] if refused else [])
+
+
+def test_a_socket_of_an_earlier_try_is_removed_before_the_hold(site: Site) -> None:
+    """QEMU binds a path that is there only where it may unlink it."""
+    host, fake = site.hosts["host-a"], site.guests["host-a"][0]
+    socket = host.qemu(fake.label, fake.uuid).export_socket(CAPTURE)
+    socket.touch()
+    results(site.hold())
+    assert not socket.exists()
+
+
+def test_a_guest_that_another_result_may_have_is_told_with_the_result_that_cannot_be_read(site: Site) -> None:
+    """And one that was prepared, and is not claimed any more, without it: that result is not its trouble."""
+    host = site.hosts["host-a"]
+    known, missing = site.guests["host-a"]
+    journal = host.journal.of(CAPTURE)
+    (path,) = journal.result_paths(Step.PREPARE)
+    result = PrepareResult.model_validate_json(path.read_text())
+    others = tuple(guest for guest in result.guests if guest.guest_uuid != missing.uuid)
+    journal.store_result(Step.PREPARE, "", result.model_copy(update={"guests": others}).model_dump_json())
+    journal.store_result(Step.PREPARE, "round1", "{")
+    host.claims.drop(known.uuid, CAPTURE)
+    with pytest.raises(held_guest.NotPreparedError) as told:
+        ready(host, site.order("host-a", all_or_nothing=False), journal, [])
+    assert told.value.message.count("round1") == 1
+    first, second = (told.value.message.index(fake.uuid) for fake in (known, missing))
+    assert first < second < told.value.message.index("round1")
