@@ -5,7 +5,8 @@ and no hold of one guest keeps it still. An image that several guests only read,
 
     what a disk shows    its active layer, its data file and the images below
     what a disk writes   its active layer and its data file, unless it is attached read-only
-    what it lies within  the devices below it, and those with its files' file systems: their writer may write to all there
+    what it lies within  the devices below it, and those with its files' file systems: their writer may write to all there;
+                         what it *writes* within is less, since an image below the active layer is only read
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class DiskUse:
     shows: frozenset[str]
     writes: frozenset[str]
     within: frozenset[str] = frozenset()
+    writes_within: frozenset[str] = frozenset()
 
 
 def shared_reason(guest_uuid: str, target: str, uses: Iterable[DiskUse]) -> str | None:
@@ -43,6 +45,4 @@ def shared_reason(guest_uuid: str, target: str, uses: Iterable[DiskUse]) -> str 
 
 def _reaches(writer: DiskUse, disk: DiskUse) -> bool:
     """Return True if what `writer` writes to may be a part of what `disk` shows, or that a part of it."""
-    if not writer.writes:
-        return False
-    return bool(disk.shows & (writer.writes | writer.within) or disk.within & writer.writes)
+    return bool(disk.shows & (writer.writes | writer.writes_within) or disk.within & writer.writes)

@@ -60,10 +60,7 @@ def _uses_of(hypervisor: Hypervisor, domain: Domain) -> Iterator[DiskUse]:
         data_files = () if behind.data_file is None else (behind.data_file,)
         own = _joined(_places(volume_path, source) for source in (behind.active, *data_files))
         below = _joined(_places(volume_path, source) for source in behind.backing)
-        writes = frozenset[str]() if disk.readonly else own.keys
-        yield DiskUse(
-            domain.uuid, domain.name, disk.target, own.keys | below.keys, writes, within=own.within | below.within
-        )
+        yield _use(domain, disk.target, _joined([own, below]), Places() if disk.readonly else own)
     yield from _passed_uses(domain, xml)
 
 
@@ -72,8 +69,11 @@ def _passed_uses(domain: Domain, xml: str) -> Iterator[DiskUse]:
     for device in passed_devices(xml):
         found = passed_places(device)
         if found.keys:
-            writes = frozenset[str]() if device.readonly else found.keys
-            yield DiskUse(domain.uuid, domain.name, device.name, found.keys, writes, within=found.within)
+            yield _use(domain, device.name, found, Places() if device.readonly else found)
+
+
+def _use(domain: Domain, target: str, shown: Places, written: Places) -> DiskUse:
+    return DiskUse(domain.uuid, domain.name, target, shown.keys, written.keys, shown.within, written.within)
 
 
 def passed_places(device: PassedDevice, sys: Path = SYS) -> Places:

@@ -97,7 +97,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 def use(kernel: Kernel, guest: str, path: str) -> DiskUse:
     found = places_of(path, sys=kernel.sys)
-    return DiskUse(guest, guest[-1], "vda", found.keys, found.keys, within=found.within)
+    return DiskUse(guest, guest[-1], "vda", found.keys, found.keys, found.within, found.within)
 
 
 def is_shared_here(kernel: Kernel, one: str, other: str) -> bool:
@@ -226,7 +226,7 @@ def test_an_image_is_shared_with_every_loop_device_over_it_and_what_lies_on_thos
 
 def passed(kernel: Kernel, guest: str, device: PassedDevice) -> DiskUse:
     found = passed_places(device, sys=kernel.sys)
-    return DiskUse(guest, guest[-1], device.name, found.keys, found.keys, within=found.within)
+    return DiskUse(guest, guest[-1], device.name, found.keys, found.keys, found.within, found.within)
 
 
 def test_a_lun_that_is_passed_through_is_shared_with_the_disk_and_all_that_lies_on_it(kernel: Kernel) -> None:
@@ -264,9 +264,19 @@ def test_what_this_host_does_not_have_itself_is_nowhere(kernel: Kernel, device: 
 
 def test_only_a_writer_of_the_whole_is_in_the_way_of_a_part(kernel: Kernel) -> None:
     for one, other in permutations(("/dev/sdb", "/dev/sdb1")):
-        reader = replace(use(kernel, B, other), writes=frozenset())
+        reader = replace(use(kernel, B, other), writes=frozenset(), writes_within=frozenset())
         assert shared_reason(A, "vda", [use(kernel, A, one), reader]) is None
         assert shared_reason(B, "vda", [use(kernel, A, one), reader]) is not None
+
+
+def test_an_image_that_is_only_read_is_in_nobody_s_way(kernel: Kernel) -> None:
+    """An overlay elsewhere upon a base on a volume, and a guest with the volume's whole disk as a base of its own."""
+    overlay, base = use(kernel, A, "/dev/sdd1"), use(kernel, A, "/dev/dm-3")
+    upon = replace(overlay, shows=overlay.shows | base.shows, within=overlay.within | base.within)
+    reader = replace(use(kernel, B, "/dev/sdb"), writes=frozenset({"an overlay"}), writes_within=frozenset())
+    assert shared_reason(A, "vda", [upon, reader]) is None
+    assert shared_reason(B, "vda", [upon, reader]) is None
+    assert shared_reason(A, "vda", [upon, use(kernel, B, "/dev/sdb")]) is not None  # it writes to the base
 
 
 def test_devices_that_hold_each_other_end_the_search(kernel: Kernel) -> None:
