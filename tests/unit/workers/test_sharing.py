@@ -112,6 +112,19 @@ def test_a_guest_that_reads_only_writes_nothing(tmp_path: Path, monkeypatch: pyt
     assert shared_reason(OTHER, "vda", uses) is not None
 
 
+def test_the_images_below_an_overlay_are_read_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, overlays = tmp_path / "base", [tmp_path / "a", tmp_path / "b"]
+    for path in (base, *overlays):
+        path.write_bytes(b"x")
+    below = f"<backingStore type='file'><format type='raw'/><source file='{base}'/><backingStore/></backingStore>"
+    alpha, beta = guest(UUID, overlays[0], below), guest(OTHER, overlays[1], below)
+    uses = running(monkeypatch, alpha, beta)
+    assert shared_reason(UUID, "vda", uses) is None
+    uses = running(monkeypatch, alpha, guest(OTHER, base))
+    assert shared_reason(UUID, "vda", uses) is not None  # the base of its overlay is written to
+    assert shared_reason(OTHER, "vda", uses) is None
+
+
 def test_persistent_memory_of_another_guest_is_a_use_of_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
