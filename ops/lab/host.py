@@ -161,7 +161,8 @@ class Host:
             self.start_libvirtd()
 
     def kill_virtsecretd(self) -> None:
-        """SIGKILL; `start_libvirtd` starts it again."""
+        """SIGKILL; `start_libvirtd` starts it again. A connection that had asked it is of no use for passphrases any more."""
+        self._connection = None
         pid_file = self.root / f"run/{modular.SECRETS}.pid"
         self._signal("KILL", pid_file)
         pid_file.unlink()

@@ -19,6 +19,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import libvirt
@@ -44,6 +45,15 @@ _DAC_LABEL = re.compile(r"\+?(?P<user>\d+):\+?(?P<group>\d+)")
 ResultT = TypeVar("ResultT")
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A passphrase that libvirt was given, and the connection over which it was: its keeper must not be without a client."""
+
+    loan: Loan
+    value: bytes = field(repr=False)
+    purpose: str
+
+
 class Hypervisor:
     """The libvirt daemon behind `uri`. Threads may share one; a process that was forked must make its own."""
 
@@ -51,7 +61,7 @@ class Hypervisor:
         self._uri = uri
         self._idle: deque[Any] = deque(maxlen=IDLE)  # no lock: a loan may end wherever Python collects garbage
         self._pid = os.getpid()
-        self._kept: dict[str, Loan] = {}  # by passphrase: its keeper must not be without a client
+        self._kept: dict[str, _Kept] = {}  # by the passphrases' UUIDs
 
     def lend(self) -> Loan:
         """A live connection that is nobody else's. Raises HypervisorUnreachableError."""
@@ -105,7 +115,15 @@ class Hypervisor:
 
     def keep_secret(self, secret_id: str, value: bytes, purpose: str) -> None:
         """Give libvirt a passphrase for QEMU (`passphrases`). Raises HypervisorError."""
-        _, self._kept[secret_id] = self._ask_keeper(lambda one: passphrases.keep(one, secret_id, value, purpose))
+        _, loan = self._ask_keeper(lambda one: passphrases.keep(one, secret_id, value, purpose))
+        self._kept[secret_id] = _Kept(loan, value, purpose)
+
+    def keep_again(self, secret_id: str) -> bool:
+        """Give libvirt a passphrase that it has lost; return False if this process does not have it. Raises HypervisorError."""
+        kept = self._kept.get(secret_id)
+        if kept is not None:
+            self.keep_secret(secret_id, kept.value, kept.purpose)
+        return kept is not None
 
     def has_secret(self, secret_id: str) -> bool:
         """Return True if libvirt has a passphrase still. Raises HypervisorError."""

@@ -1,7 +1,7 @@
 """Scratch files, made in prepare so that the hold need not.
 
 What a guest overwrites goes there as the guest wrote it, so the scratch file of a disk that QEMU decrypts is encrypted itself:
-with a passphrase made for this one file, which libvirt has in its memory until the release, and nobody else has.
+with a passphrase made for this one file, which libvirt and the worker have in memory until the release, and nobody else has.
 """
 
 from __future__ import annotations
@@ -64,16 +64,26 @@ def make_files(host: Host, journal: CaptureJournal, domain: Domain, disks: Seque
 
 
 def renew_files(host: Host, journal: CaptureJournal, domain: Domain, disks: Sequence[PreparedDisk]) -> list[Path]:
-    """Make the encrypted files anew whose passphrases libvirt has lost, because it was restarted since; return their paths.
+    """Give libvirt the passphrases again that it has lost, because it was restarted since.
 
-    Nothing is in them before the backup begins, so nobody needs to have the old passphrase. They are root's again, and have to
-    be given to QEMU's user. Raises what `make_files` raises.
+    A worker that was restarted too has them no more. Then the file is made anew with another one: nothing is in it before the
+    backup begins. Return the paths of such files: they are root's, and have to be given to QEMU's user. Raises what
+    `make_files` raises.
     """
-    lost = [disk for disk in disks if disk.scratch_secret and not host.hypervisor.has_secret(disk.scratch_secret)]
-    for disk in lost:
-        log.warning("a passphrase was lost, and its scratch file is made anew", guest=domain.name, disk=disk.target)
+    anew = [
+        disk for disk in disks if disk.scratch_secret and not _is_kept(host, domain, disk.target, disk.scratch_secret)
+    ]
+    for disk in anew:
+        log.warning("a scratch file is made anew, because its passphrase was lost", guest=domain.name, disk=disk.target)
         _write_file(host, journal, domain, disk)
-    return [host.scratch_file(journal.capture_id, domain.uuid, disk.target) for disk in lost]
+    return [host.scratch_file(journal.capture_id, domain.uuid, disk.target) for disk in anew]
+
+
+def _is_kept(host: Host, domain: Domain, target: str, secret_id: str) -> bool:
+    if host.hypervisor.has_secret(secret_id):
+        return True
+    log.warning("libvirt has lost the passphrase of a scratch file", guest=domain.name, disk=target)
+    return host.hypervisor.keep_again(secret_id)
 
 
 def check_passphrases(host: Host, domain: Domain, disks: Sequence[PreparedDisk]) -> None:

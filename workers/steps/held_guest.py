@@ -28,7 +28,7 @@ from workers.steps.still_fit import check_still_fit
 MONITOR = "monitor.sock"
 #: Seconds for libvirt's answers about one guest; each takes a millisecond.
 READY_S = 10.0
-#: Seconds more for a guest with encrypted scratch files, which may have to be made anew: half a second, ten on a busy machine.
+#: Seconds more for a guest with encrypted scratch files, which may have to be made anew: qemu-img measures for seconds.
 RENEW_S = 30.0
 
 
