@@ -140,3 +140,31 @@ def test_a_stream_is_read_from_the_segment_that_its_place_is_in(small_segments: 
             assert source.read(small_segments - 5) == data[at : (segment + 1) * small_segments]
         assert source.seek(-3, os.SEEK_END) == len(data) - 3
         assert source.read() == data[-3:]
+
+
+def test_each_segment_is_decrypted_once_however_small_the_reads_are(
+    small_segments: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an index of a large disk would take a second for each of its megabytes."""
+    numbers: list[int] = []
+    decrypt = cipher.Segments.decrypt
+
+    def counted(segments: cipher.Segments, number: int, data: bytes, *, last: bool) -> bytes:
+        numbers.append(number)
+        return decrypt(segments, number, data, last=last)
+
+    monkeypatch.setattr(cipher.Segments, "decrypt", counted)
+    sealing = ObjectCipher(bytes(32))
+    with stream._Unsealed(sealing, NAME, BytesIO(sealing.seal(NAME, bytes(4 * small_segments)))) as source:
+        while source.read(5):
+            pass
+    assert numbers == [0, 1, 2, 3]
+
+
+def test_a_stream_that_was_closed_is_closed() -> None:
+    sealing = ObjectCipher(bytes(32))
+    source = stream.unsealing(sealing, NAME, BytesIO(sealing.seal(NAME, b"data")))
+    source.close()
+    assert source.closed
+    with pytest.raises(ValueError, match="closed"):
+        source.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -91,3 +91,31 @@ def test_an_object_that_finds_no_room_to_be_opened_is_told(
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", troubled)
     with pytest.raises(TemporaryStorageFailed, match=said):
         store.open(CONFIG)
+
+
+def test_what_can_be_read_again_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", missing)
+    store = MemoryStore()
+    Retrying(store, 0).put(index_name(bytes(32)), BytesIO(b"an index"))
+    assert store.get(index_name(bytes(32))) == b"an index"
+
+
+class Asked(MemoryStore):
+    """Knows what was settled and dropped from caches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def settle(self, folders: Iterable[str]) -> None:
+        self.asked += folders
+
+    def drop_cached(self, name: str) -> None:
+        self.asked.append(name)
+
+
+def test_patience_passes_on_what_is_to_be_settled_and_dropped() -> None:
+    store = Asked()
+    Retrying(store, 0).settle(folder for folder in ("chunks/00", "manifests"))
+    Retrying(store, 0).drop_cached(CONFIG)
+    assert store.asked == ["chunks/00", "manifests", CONFIG]
