@@ -20,20 +20,36 @@ GuestWord = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^/\n\
 
 #: virsh takes a number for the id of a running guest, and a leading dash for an option.
 _PLAIN = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+#: virsh reads this as a UUID before it looks for a name. [libvirt src/util/viruuid.c, virUUIDParse]
+_UUID_OF_VIRSH = re.compile(r"(?:-*[0-9a-f]){32}", re.IGNORECASE)
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
 def meant(
     wanted: str, guests: Iterable[GuestT], uuid_of: Callable[[GuestT], str], name_of: Callable[[GuestT], str]
 ) -> list[GuestT]:
-    """Return the guests that `wanted` means: the one with that UUID; else all with that name; none if there is none."""
-    known = list(guests)
-    by_uuid = [one for one in known if uuid_of(one) == wanted.lower()]
-    return by_uuid or [one for one in known if name_of(one) == wanted]
+    """Return the guests that `wanted` means: a UUID that guest alone, a name all that have it; none if there is none.
+
+    A guest whose name looks like a UUID goes by its own UUID only: its name would mean it whenever the other guest is gone.
+    """
+    if is_uuid(wanted):
+        return [one for one in guests if uuid_of(one) == wanted.lower()]
+    return [one for one in guests if name_of(one) == wanted]
+
+
+def is_uuid(word: str) -> bool:
+    """Return True for what is a guest's UUID by its form, in small or in capital letters."""
+    return _UUID.fullmatch(word) is not None
+
+
+def words_of(guest_uuid: str, name: str) -> set[str]:
+    """Return all words that mean this guest, by `meant`; a UUID in small letters."""
+    return {guest_uuid} if is_uuid(name) else {guest_uuid, name}
 
 
 def virsh_word(name: str, guest_uuid: str) -> str:
     """Return a word for a shell that makes virsh mean this guest, whatever its name is."""
-    return name if _PLAIN.fullmatch(name) else guest_uuid
+    return name if _PLAIN.fullmatch(name) and not _UUID_OF_VIRSH.fullmatch(name) else guest_uuid
 
 
 def shell_word(name: str) -> str:

@@ -172,9 +172,8 @@ def find_guest(wanted: str, known: Sequence[Place]) -> Place:
 
 def _meant(wanted: str, known: Sequence[Place]) -> list[Place]:
     """Return all places that `wanted` may mean. A UUID means nothing else; a name may have an `@`, a host's id has none."""
-    by_uuid = [place for place in known if place.guest.guest_uuid == wanted.lower()]
-    if by_uuid:
-        return by_uuid
+    if naming.is_uuid(wanted):
+        return [place for place in known if place.guest.guest_uuid == wanted.lower()]
     name, at, host_id = wanted.rpartition("@")
     on_host = [place for place in known if at and place.host.entry.host_id == host_id]
     there = naming.meant(name, on_host, lambda place: place.guest.guest_uuid, lambda place: place.guest.name)

@@ -15,7 +15,7 @@ from pydantic import NonNegativeInt, StringConstraints, model_validator
 
 from freezeframe.contract.message import Label, Shape
 from freezeframe.contract.words import Consistency
-from freezeframe.naming import GuestWord
+from freezeframe.naming import GuestWord, is_uuid
 
 #: How many of a kind are kept.
 Count = NonNegativeInt | Literal["unlimited"]
@@ -88,9 +88,10 @@ class Selection(Shape):
     tags: tuple[frozenset[Label], ...] = ()
 
     def has(self, guests: Collection[str] | None, group: str | None, tags: Collection[str]) -> bool:
-        """Whether a capture is selected. `guests`: every name and UUID of its guests; None for every guest there is."""
+        """Whether a capture is selected. `guests`: all words that mean its guests; None for every guest there is."""
+        wanted = {one.lower() if is_uuid(one) else one for one in self.guests}
         return (
-            (not self.guests or guests is None or any(one in guests for one in self.guests))
+            (not wanted or guests is None or any(one in guests for one in wanted))
             and (not self.groups or group in self.groups)
             and (not self.tags or any(wanted.issubset(tags) for wanted in self.tags))
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from freezeframe.naming import words_of
 from freezeframe.repository.age import credible
 
 if TYPE_CHECKING:
@@ -46,4 +47,4 @@ class Candidate:
         return [name for _, name in self.guests]
 
     def selected_by(self, selection: Selection) -> bool:
-        return selection.has({word for guest in self.guests for word in guest}, self.group, self.tags)
+        return selection.has({word for guest in self.guests for word in words_of(*guest)}, self.group, self.tags)

@@ -12,11 +12,11 @@ import typer
 from freezeframe.cli.output import AsJson, err, out, print_json, table
 from freezeframe.errors import EXIT_PARTIAL
 from workers import detach as detaching
+from workers.commands.named import named
 from workers.detach import Traces
 from workers.host import this_host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import GuestGoneError
 
 
 def detach(
@@ -58,15 +58,8 @@ def detach(
 def _chosen(hypervisor: Hypervisor, wanted: Sequence[str] | None) -> list[Domain]:
     """Return the guests, each over a connection of its own. Raises GuestGoneError for the first that is not here."""
     domains = hypervisor.domains()
-    if wanted is not None:
-        known = {domain.uuid: domain for domain in domains} | {domain.name: domain for domain in domains}
-        missing = next((one for one in wanted if one not in known), None)
-        if missing is not None:
-            raise GuestGoneError(
-                f"There is no guest {missing} on this host.", advice="`virsh list --all` lists its guests."
-            )
-        domains = list({known[one].uuid: known[one] for one in wanted}.values())
-    return [hypervisor.domain(domain.uuid) for domain in domains]
+    chosen = domains if wanted is None else named(domains, wanted)
+    return [hypervisor.domain(domain.uuid) for domain in chosen]
 
 
 def _confirm(found: Sequence[Traces], *, yes: bool) -> None:

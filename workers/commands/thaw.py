@@ -16,16 +16,16 @@ from typing import Annotated
 
 import typer
 
-from freezeframe import naming
 from freezeframe.cli.output import AsJson, out, print_json, table
 from freezeframe.contract.words import HoldKind
 from freezeframe.errors import EXIT_PARTIAL, FreezeframeError
 from freezeframe.settings import HostSettings, load
 from workers import hold
 from workers.bounded import GuestCalls
+from workers.commands.named import named
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import AgentError, GuestGoneError
+from workers.hypervisor.errors import AgentError
 
 #: Seconds for libvirt, on top of an agent's answers: one to the thaw, one to the question.
 PATIENCE_S = 5.0
@@ -76,13 +76,7 @@ def _chosen(hypervisor: Hypervisor, wanted: Sequence[str] | None) -> list[Domain
     domains = hypervisor.domains()
     if wanted is None:
         return [domain for domain in domains if domain.active()]
-    found = {one: naming.meant(one, domains, lambda domain: domain.uuid, lambda domain: domain.name) for one in wanted}
-    missing = next((one for one in wanted if not found[one]), None)
-    if missing is not None:
-        raise GuestGoneError(
-            f"There is no guest {missing} on this host.", advice="`virsh list --all` lists its guests."
-        )
-    return list({domain.uuid: domain for meant in found.values() for domain in meant}.values())
+    return named(domains, wanted)
 
 
 def _let_go_all(hypervisor: Hypervisor, chosen: Sequence[Domain], agent_timeout_s: int) -> list[LetGo]:

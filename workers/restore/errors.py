@@ -26,6 +26,12 @@ class NotInCaptureError(RestoreError):
     advice = "`freezeframe captures` lists the captures and the guests in them."
 
 
+class AmbiguousGuestError(RestoreRefusedError):
+    """More than one guest of the capture has the name by which one is meant."""
+
+    code = "ambiguous-guest"
+
+
 class UnsafeNameError(RestoreRefusedError):
     """A name from the manifest cannot be a file's name, or two files would have the same one."""
 

@@ -12,7 +12,7 @@ from typing import Final
 from freezeframe import naming
 from freezeframe.repository import DiskCapture, GuestCapture, Manifest
 from workers.restore.disk import DiskPart
-from workers.restore.errors import NotInCaptureError, UnsafeNameError
+from workers.restore.errors import AmbiguousGuestError, DeviceUnfitError, NotInCaptureError, UnsafeNameError
 from workers.restore.image import ImageFormat
 from workers.restore.partial import SUFFIX
 from workers.restore.place import Place
@@ -58,18 +58,19 @@ def plan(
     """The guests with those names or UUIDs, and their disks with those targets; None for all. Disks that `places` has, by a
     guest's name or UUID and a target, go there.
 
-    Raises NotInCaptureError for a guest or a disk that the capture does not have, UnsafeNameError for a name that cannot be a
-    file's. `directory` must be absolute.
+    Raises NotInCaptureError for a guest or a disk that the capture does not have, AmbiguousGuestError for a place of a guest
+    whose name another has too, DeviceUnfitError for a disk with two places, UnsafeNameError for a name that cannot be a file's.
+    `directory` must be absolute.
     """
-    wanted = dict(places or {})
+    chosen = _wanted_guests(manifest, guests)
+    wanted = _by_uuid(chosen, places or {})
     parts = tuple(
         part
-        for guest in _wanted_guests(manifest, guests)
+        for guest in chosen
         if (part := _part(manifest, guest, directory, image_format, disks, wanted)).disks or disks is None
     )
     if wanted:
-        guest_name, target = next(iter(wanted))
-        raise NotInCaptureError(f"Disk {target} of guest {guest_name} is not among what is to be restored.")
+        raise _not_restored(*next(iter(wanted)))
     found = {disk.target for part in parts for disk in part.disks}
     if missing := sorted(set(disks or ()) - found):
         raise NotInCaptureError(f"No guest that is to be restored from {manifest.capture_id} has a disk {missing[0]}.")
@@ -87,6 +88,27 @@ def _wanted_guests(manifest: Manifest, wanted: Collection[str] | None) -> list[G
             raise NotInCaptureError(f"Capture {manifest.capture_id} has no guest {one!r}.")
         chosen |= {guest.guest_uuid for guest in found}
     return [guest for guest in manifest.guests if guest.guest_uuid in chosen]
+
+
+def _by_uuid(guests: Collection[GuestCapture], places: Mapping[tuple[str, str], Place]) -> dict[tuple[str, str], Place]:
+    """Return the places by the UUID of their guest. A disk must never be written over another guest's device."""
+    found: dict[tuple[str, str], Place] = {}
+    for (word, target), place in places.items():
+        meant = naming.meant(word, guests, lambda guest: guest.guest_uuid, lambda guest: guest.name)
+        if not meant:
+            raise _not_restored(word, target)
+        if len(meant) > 1:
+            ways = " or ".join(f"{guest.guest_uuid}:{target}=…" for guest in meant)
+            raise AmbiguousGuestError(f"More than one guest to restore is named {word}.", advice=f"Write {ways}")
+        if found.setdefault((meant[0].guest_uuid, target), place) is not place:
+            raise DeviceUnfitError(
+                f"Disk {target} of guest {meant[0].name} is given two places.", advice="Name each disk once."
+            )
+    return found
+
+
+def _not_restored(guest: str, target: str) -> NotInCaptureError:
+    return NotInCaptureError(f"Disk {target} of guest {guest} is not among what is to be restored.")
 
 
 def _part(
@@ -115,7 +137,7 @@ def _disk(
     image_format: ImageFormat,
     places: dict[tuple[str, str], Place],
 ) -> DiskPart:
-    place = _place(guest, disk.target, places)
+    place = places.pop((guest.guest_uuid, disk.target), None)
     name = stem.name if place is not None else f"{stem.name}.{image_format.value}"
     return DiskPart(
         capture_id=manifest.capture_id,
@@ -126,10 +148,6 @@ def _disk(
         format=image_format if place is None else ImageFormat.RAW,
         place=place,
     )
-
-
-def _place(guest: GuestCapture, target: str, places: dict[tuple[str, str], Place]) -> Place | None:
-    return places.pop((guest.guest_uuid, target), None) or places.pop((guest.name, target), None)
 
 
 def _stem(manifest: Manifest, guest: GuestCapture) -> str:

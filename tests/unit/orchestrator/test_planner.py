@@ -311,3 +311,10 @@ def test_a_guest_that_stands_on_one_host_is_not_looked_for_where_it_is_only_defi
     hosts = [host("host-a", ("a", "alpha", "shut off")), host("host-b", ("a", "alpha", "paused"))]
     assert plan(hosts, guests=("alpha",)) == {"host-b": ["alpha"]}
     assert plan(hosts[::-1], guests=("alpha",)) == {"host-b": ["alpha"]}
+
+
+@pytest.mark.case("I5")
+def test_a_uuid_in_an_option_is_never_the_name_of_the_guest_that_is_captured() -> None:
+    known = [host("host-a", ("a", uuid_of("b"), "running")), host("host-b", ("b", "beta", "running"))]
+    with pytest.raises(UnknownGuestError, match=uuid_of("b")):
+        plan(known, guests=(uuid_of("a"),), skip_disks=(DiskChoice.parse(f"{uuid_of('b')}:vdb"),))

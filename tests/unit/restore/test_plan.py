@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import DiskCapture, GuestCapture, Manifest
 from tests.odd_names import ODD_NAMES
-from workers.restore.errors import NotInCaptureError, RestoreError, UnsafeNameError
+from workers.restore.errors import (
+    AmbiguousGuestError,
+    DeviceUnfitError,
+    NotInCaptureError,
+    RestoreError,
+    UnsafeNameError,
+)
 from workers.restore.image import ImageFormat
+from workers.restore.place import places
 from workers.restore.plan import plan
 
 from .samples import ALPHA, BETA, CAPTURE, guest_capture, manifest_of
@@ -141,3 +148,41 @@ def test_no_name_leaves_the_directory(name: str, target: str) -> None:
     except RestoreError:
         return
     assert all(Path(path).parent == TO for path in made)
+
+
+def going(manifest: Manifest, *named: str, guests: list[str] | None = None) -> dict[str, list[str]]:
+    """Where each guest's disks go, by UUID, with these `--to-device`."""
+    parts = plan(manifest, TO, ImageFormat.RAW, guests, places=places(named, []))
+    return {part.guest.guest_uuid: [str(disk.place or disk.path) for disk in part.disks] for part in parts}
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("word", [ALPHA, ALPHA.upper()])
+def test_a_place_by_uuid_is_that_guests_although_another_has_it_for_a_name(word: str) -> None:
+    both = manifest_of(guest(ALPHA, BETA, "vda"), guest("alpha", ALPHA, "vda"))
+    assert going(both, f"{word}:vda=/dev/a") == {BETA: [f"/to/{ALPHA}-vda.raw"], ALPHA: ["/dev/a"]}
+
+
+@pytest.mark.case("I5")
+def test_a_place_for_a_guest_that_is_not_restored_is_not_its_namesakes() -> None:
+    both = manifest_of(guest(ALPHA, BETA, "vda"), guest("alpha", ALPHA, "vda"))
+    with pytest.raises(NotInCaptureError, match=ALPHA):
+        going(both, f"{ALPHA}:vda=/dev/a", guests=[BETA])
+
+
+@pytest.mark.case("I5")
+def test_a_place_by_a_name_that_two_guests_have_is_refused_and_both_uuids_are_the_way_out() -> None:
+    both = manifest_of(guest("web", ALPHA, "vda"), guest("web", BETA, "vda"))
+    with pytest.raises(AmbiguousGuestError) as refused:
+        going(both, "web:vda=/dev/a")
+    assert f"{ALPHA}:vda=" in refused.value.hint
+    assert f"{BETA}:vda=" in refused.value.hint
+    assert going(both, "web:vda=/dev/a", guests=[BETA]) == {BETA: ["/dev/a"]}
+    both_named = going(both, f"{ALPHA}:vda=/dev/a", f"{BETA}:vda=/dev/b")
+    assert both_named == {ALPHA: ["/dev/a"], BETA: ["/dev/b"]}
+
+
+@pytest.mark.case("I5")
+def test_a_disk_with_two_places_is_refused_however_its_guest_is_called() -> None:
+    with pytest.raises(DeviceUnfitError, match="two places"):
+        going(TWO, "alpha:vda=/dev/a", f"{ALPHA}:vda=/dev/b")
