@@ -19,6 +19,13 @@ _WORLD_WIDE: Final = ("WWID", "SCSI WWID")
 _MULTIPATH: Final = re.compile(r"(?:part([0-9]+)-)?mpath-(.+)")
 #: The first letter of a multipath map's name for a SCSI device is the kind of its designator. [udev: scsi_id]
 _DESIGNATORS: Final = {"2": "eui.", "3": "naa."}
+#: The first words of keys that mean the same storage on every host; others are compared on one host only.
+_EVERYWHERE: Final = frozenset({"wwid", "lvm", "md", "rbd", "iscsi", "network"})
+
+
+def is_everywhere(key: str) -> bool:
+    """Return True for a key that means the same storage on every host, of a device or of network storage (`network_key`)."""
+    return key.partition(" ")[0] in _EVERYWHERE
 
 
 def everywhere_key(facts: Mapping[str, str]) -> str | None:

@@ -3,18 +3,16 @@
 A host compares what its own guests use; only here are the disks of all hosts known. The same path on two hosts is not the same
 disk, so storage is compared only by what names it everywhere:
 
-| storage | compared by |
-|---|---|
-| block device, also one below a partition, volume or file | what names it everywhere (`freezeframe.storage_key`) |
-| iSCSI | target's name and LUN |
-| NBD, HTTP, … | the name, and servers that are not a host's own |
+| storage                                                        | compared by                                    |
+|----------------------------------------------------------------|------------------------------------------------|
+| block device, also one below a partition, volume or file       | what names it everywhere (`freezeframe.storage_key`) |
+| iSCSI; NBD, HTTP, … at a server that is not the host's own     | name and server (`freezeframe.network_key`)    |
 
 An RBD image that QEMU opens is known by its pool and name only, which two clusters may both have; it is not compared.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import shlex
 from collections.abc import Sequence
 from itertools import permutations
@@ -24,7 +22,8 @@ from freezeframe.contract.fault import Fault
 from freezeframe.contract.identity import Layer
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
-from freezeframe.storage_key import everywhere_key
+from freezeframe.network_key import network_keys
+from freezeframe.storage_key import everywhere_key, is_everywhere
 
 
 class SharedDiskError(FreezeframeError):
@@ -72,7 +71,7 @@ def _fault(own: _Use, other: _Use) -> Fault:
 
 def everywhere_keys(disk: PreparedDisk) -> set[str]:
     """Return keys of the storage that a disk writes to, equal on all hosts for the same storage; none if nothing is known."""
-    return {key for layer in _layers(disk) if (key := _key(layer)) is not None}
+    return {key for layer in _layers(disk) for key in _keys(layer)}
 
 
 def keys_below(disk: PreparedDisk) -> set[str]:
@@ -86,26 +85,8 @@ def _layers(disk: PreparedDisk) -> list[Layer]:
     return [disk.identity.active, *([disk.identity.data_file] if disk.identity.data_file else [])]
 
 
-def _key(layer: Layer) -> str | None:
-    facts = layer.facts
-    if layer.kind == "block" and (key := everywhere_key(facts)) is not None:
-        return key
-    if layer.kind != "network":
-        return None
-    if facts.get("protocol") == "iscsi":
-        return f"iscsi {facts.get('name')}"
-    servers = facts.get("servers", "").split()
-    if not servers or any(_is_local(server) for server in servers):
-        return None
-    return f"network {sorted(facts.items())}"
-
-
-def _is_local(server: str) -> bool:
-    """Return True for a server that is another one on each host: a socket's path, or an address of the host itself."""
-    name = server.rpartition(":")[0].strip("[]")
-    if server.startswith("/") or name in {"", "localhost"} or name.startswith("localhost."):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+def _keys(layer: Layer) -> frozenset[str]:
+    if layer.kind == "block" and (key := everywhere_key(layer.facts)) is not None:
+        return frozenset({key})
+    found = network_keys(layer.facts) if layer.kind == "network" else frozenset()
+    return frozenset(filter(is_everywhere, found))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lxml import etree
@@ -42,6 +42,7 @@ class PassedDevice:
     address: str = ""  # by which this host's kernel knows it; the path of memory
     model: str = ""
     readonly: bool = False  # the guest cannot write to it
+    iscsi: str = ""  # the target's name and LUN that QEMU itself connects to
 
 
 def passed_devices(domain_xml: str) -> list[PassedDevice]:
@@ -54,7 +55,7 @@ def passed_devices(domain_xml: str) -> list[PassedDevice]:
         if name in taken or not _NAME.fullmatch(name):
             name = next(free for n in range(len(taken) + 1) if (free := f"{device.name}{n}") not in taken)
         taken.add(name)
-        found.append(PassedDevice(name, device.kind, device.what, device.address, device.model, device.readonly))
+        found.append(replace(device, name=name))
     return found
 
 
@@ -85,10 +86,11 @@ def _host_device(element: etree._Element) -> PassedDevice | None:
         return PassedDevice("hostdev", "scsi", f"{kind} device") if kind == "storage" else None
     if source is None:
         return None
-    readonly = element.find("readonly") is not None
+    readonly, iscsi = element.find("readonly") is not None, ""
     match kind:
         case "scsi":
             what, address = _scsi(source)
+            iscsi = source.get("name", "") if source.get("protocol") == "iscsi" else ""
         case "scsi_host":
             what, address = f"vhost-scsi target {source.get('wwpn', '')}", ""
         case "pci":
@@ -102,7 +104,7 @@ def _host_device(element: etree._Element) -> PassedDevice | None:
             what = f"mediated device {address}"
         case _:
             return None
-    return PassedDevice("hostdev", kind, what, address, element.get("model", ""), readonly)
+    return PassedDevice("hostdev", kind, what, address, element.get("model", ""), readonly, iscsi)
 
 
 def _scsi(source: etree._Element) -> tuple[str, str]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from freezeframe.errors import FreezeframeError
+from freezeframe.network_key import iscsi_key, network_keys
 from freezeframe.storage_key import everywhere_key
 from workers.bounded import answered
 from workers.fitness.sharing import DiskUse
@@ -77,7 +78,9 @@ def _use(domain: Domain, target: str, shown: Places, written: Places) -> DiskUse
 
 
 def passed_places(device: PassedDevice, sys: Path = SYS) -> Places:
-    """Return where a SCSI device or persistent memory of a guest is; no place for other devices, which this host gave away."""
+    """Return where a SCSI device or persistent memory of a guest is; no place for what this host gave away."""
+    if device.iscsi:
+        return Places(frozenset({iscsi_key(device.iscsi)}))
     if device.kind == "scsi" and device.address:
         blocks = stack.entries(sys / "bus/scsi/devices" / device.address / "block")
         return _joined(_of_device(block.resolve(), sys) for block in blocks)
@@ -123,7 +126,9 @@ def _places(volume_path: FindVolume, source: Source) -> Places:
     except FreezeframeError:  # a pool that is not there any more, while its guest runs on
         path = None
     if path is None or not path.startswith("/"):
-        return Places(frozenset({f"named {source.kind} {source.place} {source.facts}"}))
+        named = frozenset({f"named {source.kind} {source.place} {source.facts}"})
+        image = frozenset({f"image {path}"}) if path else frozenset[str]()  # a volume of a pool of RBD images
+        return Places((network_keys(dict(source.facts)) or named) | image)
     directory = os.path.dirname(path)  # noqa: PTH120  a pathlib.Path would not keep a path as it is written
     try:
         return answered(f"The storage in {directory}", PATIENCE_S, lambda: places_of(path, is_qcow2=source.is_qcow2))
@@ -184,5 +189,27 @@ def _below(directory: Path, sys: Path) -> frozenset[str]:
 def _names(devices: Iterable[Path], sys: Path) -> frozenset[str]:
     """Return the keys of devices: the kernel's names, and those that a second path to the same storage has too."""
     known = list(devices)
-    everywhere = {everywhere_key(facts_at(one, sys)) for one in known}
-    return frozenset({f"device {one.name}" for one in known} | {key for key in everywhere if key is not None})
+    facts = [facts_at(one, sys) for one in known]
+    found = [*map(everywhere_key, facts), *map(_image, facts), *(_iscsi(one) for one in known)]
+    return frozenset({f"device {one.name}" for one in known} | {key for key in found if key is not None})
+
+
+def _image(facts: Mapping[str, str]) -> str | None:
+    """Return the key of an RBD image that the kernel has mapped, as QEMU's own access to it has."""
+    if "cluster_fsid" not in facts:
+        return None
+    name = "/".join(facts[part] for part in ("pool", "pool_ns", "name") if part in facts)
+    snapshot = facts.get("current_snap", "-")
+    return f"image {name}" if snapshot == "-" else f"image {name}@{snapshot}"
+
+
+def _iscsi(directory: Path) -> str | None:
+    """Return the key of a LUN to which the kernel has a session, as QEMU's own access to it has."""
+    device = (directory / "device").resolve()
+    session = next((one for one in device.parents if one.name.startswith("session")), None)
+    if session is None:
+        return None
+    with suppress(OSError):
+        target = (session / "iscsi_session" / session.name / "targetname").read_text(encoding="utf-8").strip()
+        return iscsi_key(f"{target}/{device.name.rpartition(':')[2]}")
+    return None

@@ -46,6 +46,7 @@ def prepared(host: str, guest: str, active: Layer, **changes: Any) -> PrepareRes
         Layer(kind="block", place="/dev/rbd0", facts={"cluster_fsid": "c", "pool": "p", "image_id": "1"}),
         network(protocol="iscsi", name="iqn.2004-04.org.example:disk/1"),
         network(protocol="nbd", name="x", servers="store:10809"),
+        network(protocol="gluster", name="volume/x", servers="store:24007 localhost:24007"),
     ],
 )
 def test_storage_that_is_the_same_everywhere_is_refused_for_both(storage: Layer) -> None:
@@ -69,7 +70,6 @@ def test_storage_that_is_the_same_everywhere_is_refused_for_both(storage: Layer)
         (network(protocol="nbd", name="x", servers="127.0.0.1:10809"),) * 2,
         (network(protocol="nbd", name="x", servers="[::1]:10809"),) * 2,
         (network(protocol="nbd", name="x", servers="/run/nbd.sock"),) * 2,
-        (network(protocol="nbd", name="x", servers="store:10809 localhost:10809"),) * 2,
         (network(protocol="nbd", name="x", servers="s1:1"), network(protocol="nbd", name="x", servers="s2:1")),
     ],
 )

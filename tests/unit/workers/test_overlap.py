@@ -16,6 +16,7 @@ import pytest
 from freezeframe.contract.identity import DiskIdentity
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.contract.words import CaptureKind
+from freezeframe.network_key import network_keys
 from orchestrator.sharing import shared_faults
 from workers.fitness import DiskUse, shared_reason
 from workers.hypervisor.passed_through import PassedDevice
@@ -237,6 +238,55 @@ def test_a_lun_that_is_passed_through_is_shared_with_the_disk_and_all_that_lies_
     for name, shared in {"sdb": True, "sdb1": True, "dm-3": True, "sdd": False}.items():
         reason = shared_reason(A, "vda", [use(kernel, A, f"/dev/{name}"), passed(kernel, B, lun)])
         assert (reason == "disk hostdev0 of the running guest b writes to the same storage") == shared
+
+
+def by_qemu(keys: frozenset[str]) -> DiskUse:
+    return DiskUse(B, "b", "vda", keys, keys)
+
+
+@pytest.mark.parametrize(("lun", "shared"), [("1", True), ("2", False)])
+@pytest.mark.parametrize("device", ["sde", "sde1", "dm-11"])
+def test_a_lun_by_the_kernel_s_session_is_shared_with_qemu_s_own_access_to_it(
+    kernel: Kernel,
+    device: str,
+    lun: str,
+    shared: bool,  # noqa: FBT001
+) -> None:
+    kernel.add("sde")
+    kernel.add("sde1", part_of="sde")
+    kernel.add("dm-11", on=("sde1",), dm__uuid="LVM-on-iscsi")
+    session = kernel.sys / "devices/platform/host3/session1"
+    scsi, named = session / "target3:0:0/3:0:0:1", session / "iscsi_session/session1"
+    scsi.mkdir(parents=True)
+    named.mkdir(parents=True)
+    (named / "targetname").write_text("iqn.2026-01.org.example:t\n", encoding="utf-8")
+    (kernel.directory("sde") / "device").symlink_to(scsi)
+    other = by_qemu(network_keys({"protocol": "iscsi", "name": f"iqn.2026-01.org.example:t/{lun}"}))
+    assert (shared_reason(A, "vda", [use(kernel, A, f"/dev/{device}"), other]) is not None) == shared
+
+
+@pytest.mark.parametrize(("name", "shared"), [("pool/image", True), ("pool/other", False), ("image", False)])
+@pytest.mark.parametrize("device", ["rbd0", "rbd0p1"])
+def test_an_rbd_image_that_the_kernel_has_is_shared_with_qemu_s_own_access_to_it(
+    kernel: Kernel,
+    device: str,
+    name: str,
+    shared: bool,  # noqa: FBT001
+) -> None:
+    kernel.add("rbd0")
+    kernel.add("rbd0p1", part_of="rbd0")
+    facts = kernel.sys / "bus/rbd/devices/0"
+    facts.mkdir(parents=True)
+    for fact, text in {
+        "cluster_fsid": "c",
+        "pool": "pool",
+        "image_id": "1",
+        "name": "image",
+        "current_snap": "-",
+    }.items():
+        (facts / fact).write_text(f"{text}\n", encoding="utf-8")
+    other = by_qemu(network_keys({"protocol": "rbd", "name": name}))
+    assert (shared_reason(A, "vda", [use(kernel, A, f"/dev/{device}"), other]) is not None) == shared
 
 
 def test_persistent_memory_is_shared_with_the_file_behind_it(tmp_path: Path, kernel: Kernel) -> None:

@@ -94,14 +94,62 @@ def test_a_source_that_cannot_be_looked_at_is_known_by_its_path(monkeypatch: pyt
     assert shared_reason(UUID, "vda", uses) is not None
 
 
-def test_network_storage_is_known_by_its_name_and_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    def remote(uuid: str, server: str) -> FakeGuest:
-        source = f"<source protocol='nbd' name='x'><host name='{server}' port='10809'/></source>"
-        disk = f"<disk type='network' device='disk'><driver type='raw'/>{source}<target dev='vda'/></disk>"
-        return FakeGuest(domain_xml(disk, uuid=uuid), uuid=uuid, label=uuid[-1])
+def network_disk(protocol: str, name: str, host: str = "") -> str:
+    source = f"<source protocol='{protocol}' name='{name}'>{host}</source>"
+    return f"<disk type='network' device='disk'><driver type='raw'/>{source}<target dev='vda'/></disk>"
 
-    assert shared_reason(UUID, "vda", running(monkeypatch, remote(UUID, "s1"), remote(OTHER, "s1"))) is not None
-    assert shared_reason(UUID, "vda", running(monkeypatch, remote(UUID, "s1"), remote(OTHER, "s2"))) is None
+
+def remote(uuid: str, *devices: str) -> FakeGuest:
+    return FakeGuest(domain_xml(*devices, name=uuid[-1], uuid=uuid), uuid=uuid, label=uuid[-1])
+
+
+def nbd(host: str) -> str:
+    return network_disk("nbd", "x", f"<host {host}/>")
+
+
+@pytest.mark.parametrize(
+    ("host", "shared"),
+    [
+        ("name='s1' port='10809'", True),
+        ("name='s1'", True),
+        ("name='S1.' port='10809'", True),
+        ("name='s2' port='10809'", False),
+        ("name='s1' port='10810'", False),
+        ("transport='unix' socket='/run/s1'", False),
+    ],
+)
+def test_network_storage_is_known_by_its_name_and_servers(
+    host: str,
+    shared: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uses = running(monkeypatch, remote(UUID, nbd("name='s1' port='10809'")), remote(OTHER, nbd(host)))
+    assert (shared_reason(UUID, "vda", uses) is not None) == shared
+
+
+def test_this_host_s_own_server_has_many_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    guests = (remote(UUID, nbd("name='localhost'")), remote(OTHER, nbd("name='127.0.0.1' port='10809'")))
+    assert shared_reason(UUID, "vda", running(monkeypatch, *guests)) is not None
+
+
+@pytest.mark.parametrize(
+    ("lun", "shared"), [("iqn.2026-01.org.example:t/1", True), ("iqn.2026-01.org.example:t/2", False)]
+)
+def test_an_iscsi_lun_that_is_passed_through_is_a_use_of_it(
+    lun: str,
+    shared: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = network_disk("iscsi", "iqn.2026-01.org.example:t/1", "<host name='s' port='3260'/>")
+    hostdev = (
+        f"<hostdev mode='subsystem' type='scsi'><source protocol='iscsi' name='{lun}'><host name='s'/></source>"
+        "<alias name='hostdev0'/></hostdev>"
+    )
+    uses = running(monkeypatch, remote(UUID, disk), remote(OTHER, disk_xml("vda", "/none"), hostdev))
+    reason = "disk hostdev0 of the running guest b writes to the same storage"
+    assert shared_reason(UUID, "vda", uses) == (reason if shared else None)
+    read_only = remote(OTHER, hostdev.replace("<alias", "<readonly/><alias"))
+    assert shared_reason(UUID, "vda", running(monkeypatch, remote(UUID, disk), read_only)) is None
 
 
 def test_a_guest_that_reads_only_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
