@@ -11,6 +11,7 @@ from freezeframe.contract.message import CaptureId, GuestUuid, Message, Shape
 from freezeframe.contract.words import HoldKind
 from workers import durable
 from workers.guard.reading import FoundLease, read_lease
+from workers.guard.table import LONGEST_LEASE_S
 
 
 class LeasedGuest(Shape):
@@ -25,7 +26,7 @@ class Lease(Message):
 
     capture_id: CaptureId
     guests: tuple[LeasedGuest, ...]
-    seconds: Annotated[float, Field(gt=0, le=700)]
+    seconds: Annotated[float, Field(gt=0, le=LONGEST_LEASE_S)]
 
 
 class Arm(Message):
@@ -83,9 +84,9 @@ class LeaseFiles:
     def remove(self, capture_id: str) -> None:
         durable.remove(self._path(capture_id))
 
-    def all(self) -> list[FoundLease]:
-        """Return every lease, as far as it can be read: none is passed over."""
-        return [read_lease(path, self._captures / path.stem) for path in sorted(self._directory.glob("*.json"))]
+    def all(self, now: float | None = None) -> list[FoundLease]:
+        """Return every lease, as far as it can be read: none is passed over. `now` is of the guard's clock."""
+        return [read_lease(path, self._captures / path.stem, now) for path in sorted(self._directory.glob("*.json"))]
 
     def _path(self, capture_id: str) -> Path:
         return self._directory / f"{capture_id}.json"

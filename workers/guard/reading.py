@@ -6,6 +6,7 @@ unreadable where a disk has failed. In this order:
     JSON of this version                its guests
     JSON of another version             its guests; unknown keys are ignored, a missing or unknown hold is "freeze and pause"
     anything else                       every UUID in the text, with the words that stand behind it
+    a deadline too far ahead            its guests; the deadline is now
     not of this version, or unreadable  and the guests besides that the capture's journal says it has held
     none there either                   no guest; the file stays, the guard reads it again and says so
 """
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from freezeframe.contract.words import HoldKind
+from workers.boot import boot_id, now_s
+from workers.guard.table import is_possible
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HOLD = re.compile(r'"hold"\s*:\s*"([a-z-]+)"')
@@ -52,10 +55,13 @@ class FoundLease:
     damage: str | None = None  # why it is not a lease as this version writes it
 
 
-def read_lease(path: Path, journal: Path) -> FoundLease:
-    """Read a lease; `journal` is the directory of its capture's journal. Never raises for what is on disk."""
+def read_lease(path: Path, journal: Path, now: float | None = None) -> FoundLease:
+    """Read a lease; `journal` is the directory of its capture's journal, `now` is of the guard's clock.
+
+    Never raises for what is on disk.
+    """
     try:
-        found = _parse(path.stem, path.read_bytes().decode(errors="replace"))
+        found = _in_time(_parse(path.stem, path.read_bytes().decode(errors="replace")), now_s() if now is None else now)
     except OSError as error:
         found = FoundLease(path.stem, (), damage=f"it cannot be read: {error.strerror or error}")
     if found.damage is None:
@@ -85,6 +91,14 @@ def _parse(capture_id: str, text: str) -> FoundLease:
         boot if isinstance(boot, str) else None,
         damage if guests else "it names no guest",
     )
+
+
+def _in_time(found: FoundLease, now: float) -> FoundLease:
+    """Take a deadline for damage that no guard of this boot can have written. Another boot had another clock."""
+    if found.deadline_s is None or found.boot_id not in {None, boot_id()} or is_possible(found.deadline_s, now):
+        return found
+    damage = found.damage or f"its deadline is {found.deadline_s - now:g} s ahead"
+    return dataclasses.replace(found, deadline_s=None, damage=damage)
 
 
 def _seconds(value: object) -> float | None:

@@ -20,7 +20,7 @@ import structlog
 from pydantic import ValidationError
 
 from workers import durable
-from workers.boot import boot_id
+from workers.boot import boot_id, now_s
 from workers.bounded import GuestCalls, GuestHangsError
 from workers.guard import letting_go
 from workers.guard.lease import Answer, Arm, Call, Disarm, Lease, LeasedGuest, LeaseFiles, StoredLease
@@ -40,11 +40,6 @@ ACCEPT_PAUSE_S = 0.2
 LOOK_WAIT_S = 2.0
 #: Seconds between two tries to read a lease that names no guest as far as it can be read.
 READ_AGAIN_S = 5.0
-
-
-def now_s() -> float:
-    """Return the guard's clock: it goes on while the host sleeps, and is the same clock for the next guard of this boot."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass
@@ -250,7 +245,7 @@ class Guard:
 
     def _find(self) -> None:
         """Take up the leases on disk that this guard does not know."""
-        for found in self._files.all():
+        for found in self._files.all(self._clock()):
             with self._lock:
                 known = found.capture_id in self._kept
             if not known:

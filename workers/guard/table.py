@@ -30,6 +30,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+#: Seconds for which a lease may be armed; a deadline further ahead is none that a guard has written.
+LONGEST_LEASE_S: Final = 700.0
 #: Seconds that libvirt keeps a call waiting for the guest's job. [libvirt src/qemu/qemu_domain.h: QEMU_JOB_WAIT_TIME]
 JOB_WAIT_S: Final = 30.0
 #: Seconds of one answer of an agent. A freeze has the hold's own time-out, which ends before the lease's deadline.
@@ -71,6 +73,11 @@ class _Guest:
     pause_s: float = FIRST_PAUSE_S
 
 
+def is_possible(deadline: float, now: float) -> bool:
+    """Return True if a guard of this boot can have written the deadline: of another, the guests would be looked at for ever."""
+    return deadline <= now + LONGEST_LEASE_S
+
+
 class LeaseLife:
     """One lease. Not for sharing between threads without a lock."""
 
@@ -85,11 +92,11 @@ class LeaseLife:
 
     @classmethod
     def found(cls, guests: Iterable[str], deadline: float, now: float, *, same_boot: bool) -> LeaseLife:
-        """Begin with a lease that the guard has found at its start."""
+        """Begin with a lease that the guard has found at its start. Its deadline is now if no guard can have written it."""
         life = cls(guests, deadline, 0)
         life._holder = None
         if same_boot:
-            life._calls_end = max(deadline, now)
+            life._calls_end = max(deadline, now) if is_possible(deadline, now) else now
         else:
             life._calls_end, life._settle_s = now, 0.0
         life._let_go(now)

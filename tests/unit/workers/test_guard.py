@@ -23,7 +23,7 @@ import structlog
 
 from freezeframe.contract.words import HoldKind
 from workers import hold as holding
-from workers.boot import boot_id
+from workers.boot import boot_id, now_s
 from workers.bounded import GuestHangsError
 from workers.guard import client, letting_go, server
 from workers.guard.client import GuardError, GuardLine
@@ -31,7 +31,7 @@ from workers.guard.fake_agent import FakeAgent
 from workers.guard.fake_monitor import FakeMonitor
 from workers.guard.lease import LeasedGuest, LeaseFiles, StoredLease
 from workers.guard.reading import FoundGuest, FoundLease
-from workers.guard.server import Guard, now_s
+from workers.guard.server import Guard
 from workers.guard.table import SETTLE_S, Look
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
@@ -562,8 +562,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     real = LeaseFiles.all
 
-    def read(files: LeaseFiles) -> list[FoundLease]:
-        leases = real(files)
+    def read(files: LeaseFiles, now: float) -> list[FoundLease]:
+        leases = real(files, now)
         found.append(len(leases))
         return leases
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from freezeframe.contract.words import HoldKind
+from workers.boot import boot_id
 from workers.guard.lease import LeasedGuest, LeaseFiles, StoredLease
 from workers.guard.reading import FoundGuest, FoundLease, read_lease
 from workers.journal import ClaimChange, HoldChange, Journal
@@ -17,6 +18,8 @@ from workers.journal import ClaimChange, HoldChange, Journal
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 A = "00000000-0000-4000-8000-00000000000a"
 B = "00000000-0000-4000-8000-00000000000b"
+C = "00000000-0000-4000-8000-00000000000c"
+NOW = 5000.0  # of the guard's clock
 BOOT = "11111111-2222-4333-8444-555555555555"
 MONITOR = "/var/lib/libvirt/qemu/domain-2-b/monitor.sock"
 SOCKET = "/run/libvirt/qemu/channel/1-a/org.qemu.guest_agent.0"
@@ -39,7 +42,7 @@ GUESTS = (
 def read(tmp_path: Path, content: str | bytes) -> FoundLease:
     path = tmp_path / f"{CAPTURE}.json"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_lease(path, tmp_path / "captures" / CAPTURE)
+    return read_lease(path, tmp_path / "captures" / CAPTURE, NOW)
 
 
 def test_a_lease_is_read_as_it_was_stored(tmp_path: Path) -> None:
@@ -61,6 +64,36 @@ def test_a_deadline_that_no_clock_shows_is_damage_and_its_guests_are_let_go(tmp_
     found = read(tmp_path, changed().replace("12.5", deadline))
     assert (found.guests, found.deadline_s) == (GUESTS, None)
     assert found.damage
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize("deadline", [NOW + 701, 50_100_000.0, 1e300])
+@pytest.mark.parametrize("changes", [{}, {"boot_id": None}, {"v": 2}], ids=["whole", "without a boot", "newer"])
+def test_a_deadline_that_no_guard_of_this_boot_can_have_written_is_damage(
+    tmp_path: Path, deadline: float, changes: dict[str, Any]
+) -> None:
+    """One digit too many, and the guard would let its guests go again and again, for as long."""
+    found = read(tmp_path, changed(**({"boot_id": boot_id(), "deadline_s": deadline} | changes)))
+    assert (found.guests, found.deadline_s) == (GUESTS, None)
+    assert found.damage
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize(("boot", "ahead_s"), [(None, 700.0), (None, -1.0), (BOOT, 1e7)])
+def test_a_deadline_that_a_guard_can_have_written_is_no_damage(
+    tmp_path: Path, boot: str | None, ahead_s: float
+) -> None:
+    """A boot before this one may have lasted for years."""
+    found = read(tmp_path, changed(boot_id=boot or boot_id(), deadline_s=NOW + ahead_s))
+    assert (found.deadline_s, found.damage) == (NOW + ahead_s, None)
+
+
+@pytest.mark.case("S5")
+def test_of_a_lease_with_an_impossible_deadline_the_capture_s_journal_is_asked_too(tmp_path: Path) -> None:
+    """What else of it is damaged nobody knows: a guest may be missing."""
+    Journal(tmp_path).of(CAPTURE).record(HoldChange(guest_uuid=C, hold=HoldKind.PAUSE))
+    found = read(tmp_path, changed(boot_id=boot_id(), deadline_s=1e300))
+    assert [guest.guest_uuid for guest in found.guests] == [A, B, C]
 
 
 @pytest.mark.case("S5")

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from workers.guard.table import AGENT_S, JOB_WAIT_S, LONGEST_PAUSE_S, SETTLE_S, LeaseLife, Look, Stage
+from workers.guard.table import (
+    AGENT_S,
+    JOB_WAIT_S,
+    LONGEST_LEASE_S,
+    LONGEST_PAUSE_S,
+    SETTLE_S,
+    LeaseLife,
+    Look,
+    Stage,
+)
 
 A, B = "guest a", "guest b"
 HOLDER, ANOTHER = 7, 8
@@ -127,6 +136,19 @@ def test_a_lease_that_was_found_is_not_retired_before_its_deadline_and_the_time_
     life = LeaseLife.found([A], DEADLINE, 10.0, same_boot=True)
     Played(life).until(DEADLINE + SETTLE_S - 0.001)
     assert stage(life) is Stage.LETTING_GO
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize(
+    ("ahead_s", "ends"), [(LONGEST_LEASE_S, LONGEST_LEASE_S), (LONGEST_LEASE_S + 1, 0.0), (1e300, 0.0)]
+)
+def test_a_deadline_further_ahead_than_any_lease_s_is_now(ahead_s: float, ends: float) -> None:
+    """One digit too many on disk, and the guest would be resumed every two seconds for as long."""
+    life = LeaseLife.found([A], 10.0 + ahead_s, 10.0, same_boot=True)
+    played = Played(life).until(10.0 + ends + SETTLE_S - 0.001)
+    assert stage(life) is Stage.LETTING_GO
+    played.until(10.0 + ends + SETTLE_S + 2 * LONGEST_PAUSE_S)
+    assert stage(life) is Stage.RETIRED
 
 
 @pytest.mark.case("S4")
