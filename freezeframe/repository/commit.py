@@ -50,7 +50,6 @@ class CommitQueue:
         self._gathering: list[Queued] = []
         self._gathering_bytes = 0
         self._queued_bytes = 0
-        self._batches = 0
         self._error: BaseException | None = None
 
     def add(self, name: str, data: Buffer, held_bytes: int, done: Callable[[], None] = lambda: None) -> float:
@@ -76,8 +75,7 @@ class CommitQueue:
         with self._changed:
             if self._gathering and self._error is None:
                 self._send()
-            self._changed.wait_for(lambda: self._batches == 0)
-        self._pool.shutdown()
+        self._pool.shutdown()  # waits
         self._check()
 
     def fail(self, error: BaseException) -> None:
@@ -100,7 +98,6 @@ class CommitQueue:
     def _send(self) -> None:
         batch, size = self._gathering, self._gathering_bytes
         self._gathering, self._gathering_bytes = [], 0
-        self._batches += 1
         self._pool.submit(self._put, batch).add_done_callback(lambda done: self._ended(done, size))
 
     def _put(self, batch: list[Queued]) -> None:
@@ -113,7 +110,6 @@ class CommitQueue:
         with self._changed:
             self._error = self._error or error
             self._queued_bytes -= size
-            self._batches -= 1
             self._changed.notify_all()
 
     def _check(self) -> None:

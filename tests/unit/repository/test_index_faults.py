@@ -171,6 +171,21 @@ def test_a_parent_that_does_not_fit_does_not_stay_open(repository: Repository, m
     assert all(table._file.closed for table in tables)
 
 
+def test_a_large_disks_incremental_has_every_slot_where_its_parent_has_it(repository: Repository) -> None:
+    """A table of more than a MiB is copied in pieces."""
+    slots = {0: b"a", 32_767: b"b", 32_768: b"c", 39_999: b"d"}
+    with repository.disk_writer(40_000 * CHUNK) as writer:
+        for slot, content in slots.items():
+            writer.write_chunk(slot, disk_of(content))
+        parent = writer.finish().digest
+    with repository.disk_writer(40_000 * CHUNK, parent_index_digest=parent) as writer:
+        writer.write_chunk(5, disk_of(b"e"))
+        digest = writer.finish().digest
+    with repository.index(parent) as before, repository.index(digest) as after:
+        assert [slot for slot, _ in before.used_slots()] == list(slots)
+        assert {slot: one for slot, one in after.used_slots() if slot != 5} == dict(before.used_slots())
+
+
 # manifests
 
 

@@ -1,0 +1,141 @@
+"""The commit queue: bounded, whole when it is flushed, and ended by the first error, whoever waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from typing_extensions import Buffer
+
+from freezeframe.repository import commit
+from freezeframe.repository.commit import CommitQueue
+from freezeframe.repository.errors import RepositoryNotWritable
+from freezeframe.repository.store import MemoryStore
+
+LONG_S = 60.0
+
+
+class Gated(MemoryStore):
+    """Stores when it is let, or fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let, self.asked = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+
+    def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
+        self.asked.set()
+        assert self.let.wait(LONG_S)
+        if self.error is not None:
+            raise self.error
+        super().put_many(objects)
+
+
+@pytest.fixture
+def store() -> Iterator[Gated]:
+    made = Gated()
+    yield made
+    made.let.set()
+
+
+@pytest.fixture
+def queue(store: Gated, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommitQueue]:
+    """Full at four objects of ten bytes; one is a batch."""
+    monkeypatch.setattr(commit, "QUEUE_BYTES", 40)
+    monkeypatch.setattr(commit, "BATCH_BYTES", 10)
+    made = CommitQueue(store)
+    yield made
+    store.let.set()
+    made.abandon()
+
+
+def test_a_full_queue_waits_and_any_other_does_not(
+    queue: CommitQueue, store: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[int] = []
+
+    def wait() -> float:
+        waited.append(queue._queued_bytes)
+        return 0.5
+
+    monkeypatch.setattr(queue, "_wait_for_room", wait)
+    assert [queue.add(str(number), b"x", 10) for number in range(4)] == [0.0] * 4
+    assert waited == []
+    assert queue.add("4", b"x", 10) == 0.5
+    assert waited == [40]
+
+
+def adding(queue: CommitQueue) -> tuple[threading.Thread, list[BaseException | float]]:
+    """A thread that adds one more; what came of it."""
+    came: list[BaseException | float] = []
+
+    def add() -> None:
+        try:
+            came.append(queue.add("more", b"x", 10))
+        except RepositoryNotWritable as error:
+            came.append(error)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    return thread, came
+
+
+def ends(queue: CommitQueue, store: Gated, end: Callable[[], None]) -> list[BaseException | float]:
+    for number in range(4):
+        queue.add(str(number), b"x", 10)
+    thread, came = adding(queue)
+    assert not came
+    end()
+    thread.join(LONG_S)
+    assert not thread.is_alive()
+    return came
+
+
+def test_who_waits_for_room_goes_on_when_there_is_some(queue: CommitQueue, store: Gated) -> None:
+    (came,) = ends(queue, store, store.let.set)
+    assert isinstance(came, float)
+    assert 0 <= came < LONG_S  # it says how long
+    queue.flush()
+    assert len(store._objects) == 5
+
+
+def test_who_waits_for_room_is_told_of_an_error_at_once(queue: CommitQueue, store: Gated) -> None:
+    """Not when the store answers next: it may be away."""
+    error = RepositoryNotWritable("another thread's")
+    assert ends(queue, store, lambda: queue.fail(error)) == [error]
+
+
+def test_the_first_error_is_every_later_calls(queue: CommitQueue, store: Gated) -> None:
+    first = store.error = RepositoryNotWritable("no answer")
+    queue.add("0", b"x", 10)
+    assert store.asked.wait(LONG_S)
+    store.let.set()
+    queue._pool.shutdown()
+    queue.fail(RepositoryNotWritable("later"))
+    for call in (lambda: queue.add("1", b"x", 1), queue.flush):
+        with pytest.raises(RepositoryNotWritable) as caught:
+            call()
+        assert caught.value is first
+    assert store._objects == {}
+
+
+def test_after_a_flush_all_is_there_and_its_memory_given_back(queue: CommitQueue, store: Gated) -> None:
+    done: list[str] = []
+    for name in ("a", "b", "c"):
+        queue.add(name, b"data", 4, lambda name=name: done.append(name))  # type: ignore[misc]
+    queue.add("gathered", b"data", 4, lambda: done.append("gathered"))
+    store.let.set()
+    queue.flush()
+    assert sorted(store._objects) == sorted(done) == ["a", "b", "c", "gathered"]
+    assert queue._queued_bytes == 0
+    assert not [one for one in threading.enumerate() if one.name.startswith("commit")]
+
+
+def test_what_is_gathered_when_it_is_abandoned_is_dropped_and_nobody_works_on(queue: CommitQueue, store: Gated) -> None:
+    queue.add("batch", b"x", 10)
+    queue.add("gathered", b"x", 1)
+    store.let.set()
+    queue.abandon()
+    assert list(store._objects) == ["batch"]
+    assert not [one for one in threading.enumerate() if one.name.startswith("commit")]
