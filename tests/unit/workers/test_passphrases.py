@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import libvirt
+import libvirt_qemu
 import pytest
 
 from freezeframe.barrier import Gate
 from freezeframe.contract.order import HoldOrder
 from freezeframe.contract.proof import consistency
 from freezeframe.contract.result import PreparedDisk, PrepareResult
-from freezeframe.contract.words import CaptureKind, Consistency, Step
+from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Step
 from tests.unit.workers.hold_site import CAPTURE, Site, proof_of, results
 from tests.unit.workers.test_encrypted_scratch import SECRET, libvirtd, make, opens
 from workers import durable
@@ -24,11 +25,11 @@ from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import GuestGoneError, HypervisorUnreachableError
 from workers.hypervisor.fake_guest import UUID, FakeGuest, libvirt_error
-from workers.hypervisor.fake_held_guest import HeldFake
+from workers.hypervisor.fake_held_guest import HeldFake, agent_command
 from workers.hypervisor.fake_keeper import BROKEN, FakeKeeper, keeper_error, no_keeper
 from workers.hypervisor.loan import Loan
 from workers.hypervisor.passphrases import PassphrasesUnavailableError
-from workers.journal import ClaimChange, FreedChange
+from workers.journal import ClaimChange, FreedChange, HoldChange, ThawPendingChange
 from workers.qemu_process import QemuProcess
 from workers.scratch.files import renew_files, scratch_secret
 from workers.steps import held_guest
@@ -166,6 +167,26 @@ def test_a_keeper_that_is_away_at_the_release_is_named_and_keeps_no_room(
     assert [type(change) for change in journal.changes()].count(FreedChange) == 1
     libvirtd.refusal = None
     assert undo_capture(host, journal, sealed=()) == []
+    assert libvirtd.definitions == {}
+
+
+def test_a_thaw_that_is_left_to_do_alone_means_that_no_passphrase_is(
+    host: Host, libvirtd: FakeKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From then on recovery sends the thaw and looks at nothing else."""
+    guest = HeldFake("<domain/>", uuid=UUID, label="alpha", state_code=libvirt.VIR_DOMAIN_PAUSED)  # no agent answers
+    monkeypatch.setattr(Hypervisor, "domain", lambda _, guest_uuid: Domain({UUID: guest}[guest_uuid]))
+    monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", agent_command)
+    make(host, secret=SECRET)
+    journal = host.journal.of(CAPTURE)
+    journal.record(HoldChange(guest_uuid=UUID, hold=HoldKind.FREEZE))
+    libvirtd.refusal = no_keeper()
+    assert len(undo_capture(host, journal, sealed=())) == 2
+    assert ThawPendingChange(guest_uuid=UUID) not in journal.changes()
+    libvirtd.refusal = None
+    (left,) = undo_capture(host, journal, sealed=())
+    assert "nobody knows whether it is thawed" in left
+    assert ThawPendingChange(guest_uuid=UUID) in journal.changes()
     assert libvirtd.definitions == {}
 
 
