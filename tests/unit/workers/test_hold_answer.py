@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
@@ -28,6 +30,7 @@ from workers.steps import held_guest, window
 from workers.steps import hold as step
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.held_guest import ready
+from workers.steps.prepared import read_prepared
 
 
 def test_a_barrier_that_was_broken_up_is_no_release_in_any_answer(site: Site) -> None:
@@ -104,8 +107,29 @@ def test_a_guest_that_hangs_while_it_is_made_ready_costs_one_thread_however_ofte
     for _ in range(3):
         with pytest.raises(GuestHangsError):
             ready(host, site.order("host-a"), host.journal.of(CAPTURE), [])
-    back.set()
     assert asked.count(hanging.uuid) == 1
+    back.set()
+    while host.calls.is_hanging(f"{hanging.uuid} ready"):
+        time.sleep(0.001)
+    assert len(ready(host, site.order("host-a"), host.journal.of(CAPTURE), [])) == 2  # as soon as it has returned
+
+
+@pytest.mark.parametrize(("secret", "patience_s"), [(None, 10.0), ("00000000-0000-4000-8000-0000000000aa", 40.0)])
+def test_a_guest_whose_scratch_file_may_be_made_anew_is_waited_for_as_long_as_that_takes(
+    site: Site, secret: str | None, patience_s: float
+) -> None:
+    waited: list[float | None] = []
+
+    class Answer(Future[Any]):
+        def result(self, timeout: float | None = None) -> Any:
+            waited.append(timeout)
+            return None
+
+    host, fake = site.hosts["host-a"], site.guests["host-a"][0]
+    guest = read_prepared(host.journal.of(CAPTURE)).guests[fake.uuid]
+    disks = tuple(disk.model_copy(update={"scratch_secret": secret}) for disk in guest.disks)
+    held_guest._made(host, site.order("host-a"), guest.model_copy(update={"disks": disks}), Answer(), [])
+    assert waited == [patience_s]
 
 
 @pytest.fixture
