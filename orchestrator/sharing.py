@@ -1,7 +1,8 @@
-"""Guests of one capture, on different hosts, that write to one piece of storage. Pure.
+"""Guests on different hosts that write to one piece of storage, of which a disk is captured. Pure.
 
-A host compares what its own guests use; only here are the disks of all hosts known. The same path on two hosts is not the same
-disk, so storage is compared only by what names it everywhere:
+A host compares what its own guests use; only here is known what those of all hosts of the capture use. A disk that is left
+out, a guest that is refused and one that nobody asked for write on, so all of them count as writers. The same path on two hosts
+is not the same disk, so storage is compared only by what names it everywhere:
 
 | storage                                                        | compared by                                    |
 |----------------------------------------------------------------|------------------------------------------------|
@@ -14,59 +15,97 @@ An RBD image that QEMU opens is known by its pool and name only, which two clust
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from itertools import permutations
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.identity import Layer
-from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
+from freezeframe.contract.result import PreparedDisk, PrepareResult
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.network_key import network_keys
 from freezeframe.storage_key import everywhere_key, is_everywhere
 
 
 class SharedDiskError(FreezeframeError):
-    """Guests on two hosts of a capture write to one disk."""
+    """A guest on another host writes to a disk of the capture."""
 
     code = "disk-shared"
     exit_code = EXIT_REFUSED
 
 
 class _Use(NamedTuple):
+    """A disk or device of a running guest, and the keys of its storage."""
+
     host_id: str
-    guest: PreparedGuest
-    disk: PreparedDisk
-    is_all: bool  # the disk is this storage, and does not only lie on it
+    guest_uuid: str
+    guest: str
+    target: str
+    readonly: bool
+    shows: frozenset[str]
+    writes: frozenset[str]
+    within: frozenset[str]
+    captured: PreparedDisk | None = None
 
 
 def shared_faults(results: Sequence[PrepareResult]) -> dict[str, Fault]:
     """Return a fault for each prepared guest with a disk that a guest on another host writes to, by UUID."""
-    uses: dict[str, list[_Use]] = {}
-    for result in results:
-        for guest in result.guests:
-            for disk in guest.disks if guest.fault is None else ():
-                own, below = everywhere_keys(disk), keys_below(disk)
-                for key in own | below:
-                    uses.setdefault(key, []).append(_Use(result.host_id, guest, disk, is_all=key in own))
+    uses = [use for result in results for use in _uses(result)]
+    writers, parts = _by_key(uses, lambda use: use.writes), _by_key(uses, lambda use: use.within)
     faults: dict[str, Fault] = {}
-    for same in uses.values():
-        for own_use, other in permutations(same, 2):
-            if own_use.guest.guest_uuid == other.guest.guest_uuid or other.disk.readonly:
-                continue
-            if own_use.is_all or other.is_all:  # else each has a part of it, such as two volumes of one group
-                faults.setdefault(own_use.guest.guest_uuid, _fault(own_use, other))
+    for own in uses:
+        if own.captured is None:
+            continue
+        shown = (other for key in own.shows for other in (*writers[key], *parts[key]))
+        for other in (*shown, *(other for key in own.within for other in writers[key])):
+            if not other.readonly and other.guest_uuid != own.guest_uuid:
+                faults.setdefault(own.guest_uuid, _fault(own, own.captured, other))
     return faults
 
 
-def _fault(own: _Use, other: _Use) -> Fault:
-    choice = shlex.quote(f"{own.guest.name}:{own.disk.target}")
+def _by_key(uses: Iterable[_Use], keys: Callable[[_Use], Iterable[str]]) -> Mapping[str, list[_Use]]:
+    found = defaultdict[str, list[_Use]](list)
+    for use in uses:
+        for key in keys(use):
+            found[key].append(use)
+    return found
+
+
+def _uses(result: PrepareResult) -> Iterator[_Use]:
+    """Yield the captured disks of a host's guests, then all else that its running guests use."""
+    told = {(use.guest_uuid, use.target): use for use in result.uses}
+    for guest in result.guests:
+        for disk in guest.disks if guest.fault is None else ():
+            use = told.pop((guest.guest_uuid, disk.target), None)
+            own = frozenset((*everywhere_keys(disk), *(use.writes if use else ())))
+            yield _Use(
+                result.host_id,
+                guest.guest_uuid,
+                guest.name,
+                disk.target,
+                disk.readonly,
+                shows=own | frozenset(use.shows if use else ()),
+                writes=own,
+                within=frozenset((*keys_below(disk), *(use.within if use else ()))),
+                captured=disk,
+            )
+    for use in told.values():
+        keys = (frozenset(use.shows), frozenset(use.writes), frozenset(use.within))
+        yield _Use(result.host_id, use.guest_uuid, use.guest, use.target, use.readonly, *keys)
+
+
+def _fault(own: _Use, disk: PreparedDisk, other: _Use) -> Fault:
+    choice = f"--skip-disk {shlex.quote(f'{own.guest}:{own.target}')}"
+    if other.captured is None:
+        instead = f" Else shut guest {other.guest} down, or detach its {other.target}, until the capture has ended."
+    else:  # left out of one guest only, its writes would be in the other's way still
+        choice, instead = f"{choice} --skip-disk {shlex.quote(f'{other.guest}:{other.target}')}", ""
     error = SharedDiskError(
-        f"Disk {own.disk.target} of guest {own.guest.name} cannot be captured: guest {other.guest.name} on host "
-        f"{other.host_id} writes to the same storage ({own.disk.source}).",
-        advice=f"Leave it out with --skip-disk {choice} if you can do without it.",
+        f"Disk {own.target} of guest {own.guest} cannot be captured: guest {other.guest} on host {other.host_id} writes to "
+        f"the same storage ({disk.source}).",
+        advice=f"Leave it out with {choice} if you can do without it.{instead}",
     )
-    return Fault.of(error, guest=own.guest.name, host=own.host_id)
+    return Fault.of(error, guest=own.guest, host=own.host_id)
 
 
 def everywhere_keys(disk: PreparedDisk) -> set[str]:

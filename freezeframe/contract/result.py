@@ -79,9 +79,27 @@ class PreparedGuest(Shape):
     warnings: tuple[str, ...] = ()
 
 
+class StorageUse(Shape):
+    """The storage of one disk or passed-through device of a guest that runs on the host, captured or not.
+
+    By the keys that mean the same storage on every host (`storage_key.is_everywhere`).
+    """
+
+    guest_uuid: GuestUuid
+    guest: str
+    target: str  # or the alias of a device
+    readonly: bool = False
+    shows: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()  # what it lies on: who writes to all of that writes to this
+
+
 class PrepareResult(Result):
     guests: tuple[PreparedGuest, ...] = ()
     round: int = 0  # the order's
+    uses: Annotated[
+        tuple[StorageUse, ...], UNLESS_EMPTY
+    ] = ()  # of all running guests, since each may be a second writer
 
 
 class HeldGuestFault(Shape):

@@ -24,7 +24,7 @@ from workers.fitness.encryption import plain_text_warnings
 from workers.fitness.guest import blocked_command, state_refusal
 from workers.fitness.leaving_out import not_capturable
 from workers.fitness.passed_through import Passed, attached_devices, passed_warnings
-from workers.fitness.sharing import DiskUse, shared_reason
+from workers.fitness.sharing import DiskUse, shared_reason, uses_everywhere
 from workers.fitness.stillness import MovingDisk, Stillness, all_moving, stillness
 from workers.fitness.tracking import untracked_reason
 
@@ -47,4 +47,5 @@ __all__ = [
     "state_refusal",
     "stillness",
     "untracked_reason",
+    "uses_everywhere",
 ]

@@ -14,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from freezeframe.contract.result import StorageUse
+from freezeframe.storage_key import is_everywhere
+
 
 @dataclass(frozen=True)
 class DiskUse:
@@ -46,3 +49,24 @@ def shared_reason(guest_uuid: str, target: str, uses: Iterable[DiskUse]) -> str 
 def _reaches(writer: DiskUse, disk: DiskUse) -> bool:
     """Return True if what `writer` writes to may be a part of what `disk` shows, or that a part of it."""
     return bool(disk.shows & (writer.writes | writer.writes_within) or disk.within & writer.writes)
+
+
+def uses_everywhere(uses: Iterable[DiskUse]) -> tuple[StorageUse, ...]:
+    """Return the uses of storage that guests of other hosts may use too, by what names it there."""
+    found = (
+        StorageUse(
+            guest_uuid=use.guest_uuid,
+            guest=use.guest,
+            target=use.target,
+            readonly=not use.writes,
+            shows=_everywhere(use.shows),
+            writes=_everywhere(use.writes),
+            within=_everywhere(use.within),
+        )
+        for use in uses
+    )
+    return tuple(use for use in found if use.shows or use.within)
+
+
+def _everywhere(keys: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(filter(is_everywhere, keys)))

@@ -39,7 +39,7 @@ from workers.steps import refusal
 from workers.steps.claimed import claim
 from workers.steps.parents import choose_parent, full_reason
 from workers.steps.prepare_guests import prepare_each
-from workers.steps.refusing import refuse, refuse_shared
+from workers.steps.refusing import refuse, refuse_shared, uses_here
 from workers.steps.rehearsal import rehearse
 from workers.steps.settling import remove_orphans
 from workers.steps.still_fit import check_block_jobs, job_refusal
@@ -63,8 +63,14 @@ def prepare(host: Host, order: PrepareOrder) -> PrepareResult:
     host_calls.answered(host, "validating XML", TYPES_S, host.hypervisor.set_up_types)
     journal = host.journal.of(order.capture_id)
     guests = prepare_each(host, order, journal, lambda plan: _prepare_guest(host, order, journal, plan))
-    guests = refuse_shared(host, journal, guests)
-    return PrepareResult(capture_id=order.capture_id, host_id=host.host_id, guests=tuple(guests), round=order.round)
+    uses = uses_here(host, guests)
+    return PrepareResult(
+        capture_id=order.capture_id,
+        host_id=host.host_id,
+        guests=tuple(refuse_shared(host, journal, guests, uses)),
+        round=order.round,
+        uses=fitness.uses_everywhere(uses),
+    )
 
 
 def failed(order: PrepareOrder, fault: Fault) -> PrepareResult:

@@ -8,7 +8,7 @@ import pytest
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.identity import DiskIdentity, Layer
-from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
+from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult, StorageUse
 from freezeframe.contract.words import CaptureKind
 from freezeframe.errors import EXIT_REFUSED
 from orchestrator.sharing import shared_faults
@@ -96,12 +96,102 @@ def test_a_data_file_is_shared_as_a_disk_is() -> None:
     assert set(faults) == {ALPHA, BETA}
 
 
-def test_a_guest_that_was_refused_is_in_nobody_s_way() -> None:
-    """It is not held, so what it writes to is no part of the capture."""
-    refused = prepared("host-b", BETA, LUN)
-    fault = Fault(code="no-agent", message="The agent does not answer.")
-    guest = refused.guests[0].model_copy(update={"fault": fault})
-    assert shared_faults([prepared("host-a", ALPHA, LUN), refused.model_copy(update={"guests": (guest,)})]) == {}
+WHOLE = "wwid naa.6001405 "
+GAMMA = "00000000-0000-4000-8000-00000000000c"
+
+
+def use(guest: str, target: str = "vdc", *, within: bool = False, reads_only: bool = False) -> StorageUse:
+    """Return a use of the LUN by a disk that is not captured."""
+    keys = () if within else (WHOLE,)
+    return StorageUse(
+        guest_uuid=guest,
+        guest=f"guest {guest[-1]}",
+        target=target,
+        readonly=reads_only,
+        shows=keys or ("lvm LVM-volume ",),
+        writes=() if reads_only else keys or ("lvm LVM-volume ",),
+        within=(WHOLE,) if within else (),
+    )
+
+
+def beside(host: str, guest: str, *uses: StorageUse, fault: Fault | None = None) -> PrepareResult:
+    """Return the result of a host whose guest has a disk of its own, or is refused, and where others use storage."""
+    own = prepared(host, guest, Layer(kind="file", place="/own", facts={"path": "/own"}))
+    guests = (
+        own.guests[0].model_copy(update={"disks": (own.guests[0].disks[0].model_copy(update={"target": "vda"}),)}),
+    )
+    refused = PreparedGuest(guest_uuid=guest, name=f"guest {guest[-1]}", fault=fault)
+    return own.model_copy(update={"uses": uses, "guests": (refused,) if fault else guests})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        beside("host-b", BETA, use(BETA)),  # left out by the caller
+        beside("host-b", BETA, use(BETA, "hostdev0")),  # passed through
+        beside("host-b", BETA, use(BETA, within=True)),  # a volume on it
+        beside(
+            "host-b", BETA, use(BETA).model_copy(update={"shows": (), "writes": (), "within": (WHOLE,)})
+        ),  # an image on it
+        beside("host-b", BETA, use(GAMMA)),  # of a guest that is not captured
+        beside("host-b", BETA, use(BETA), fault=Fault(code="no-agent", message="The agent does not answer.")),
+    ],
+)
+def test_whoever_writes_to_it_is_in_the_way_captured_or_not(other: PrepareResult) -> None:
+    (writer,) = other.uses
+    faults = shared_faults([prepared("host-a", ALPHA, LUN), other])
+    assert set(faults) == {ALPHA}
+    assert f"{writer.guest} on host host-b writes to the same storage" in faults[ALPHA].message
+    assert "--skip-disk 'guest a:vdb' " in faults[ALPHA].advice
+    assert f"shut guest {writer.guest} down, or detach its {writer.target}" in faults[ALPHA].advice
+
+
+def test_a_part_is_not_captured_while_another_host_s_guest_writes_to_the_whole() -> None:
+    volume = Layer(kind="block", place="/dev/v", facts={"device-mapper UUID": "LVM-v"}, lies_on=(WHOLE,))
+    faults = shared_faults([prepared("host-a", ALPHA, volume), beside("host-b", BETA, use(GAMMA))])
+    assert set(faults) == {ALPHA}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        beside("host-b", BETA, use(BETA, reads_only=True)),
+        beside("host-b", BETA, use(ALPHA)),  # the guest itself, before it moved to its host
+        beside("host-b", BETA),
+    ],
+)
+def test_who_does_not_write_to_it_is_in_nobody_s_way(other: PrepareResult) -> None:
+    assert shared_faults([prepared("host-a", ALPHA, LUN), other]) == {}
+
+
+def test_two_volumes_of_one_lun_are_two() -> None:
+    volume = Layer(kind="block", place="/dev/v", facts={"device-mapper UUID": "LVM-other"}, lies_on=(WHOLE,))
+    assert shared_faults([prepared("host-a", ALPHA, volume), beside("host-b", BETA, use(GAMMA, within=True))]) == {}
+
+
+def test_the_advice_is_followed_to_a_capture() -> None:
+    """With one guest's disk left out, its writes would be in the other's way still, so both are advised."""
+    told = {guest: use(guest, "vdb") for guest in (ALPHA, BETA)}
+    hosts = {ALPHA: "host-a", BETA: "host-b"}
+    both = [prepared(hosts[guest], guest, LUN).model_copy(update={"uses": (told[guest],)}) for guest in (ALPHA, BETA)]
+    faults = shared_faults(both)
+    assert set(faults) == {ALPHA, BETA}
+    assert "--skip-disk 'guest a:vdb' --skip-disk 'guest b:vdb' " in faults[ALPHA].advice
+    left_out = [beside(hosts[guest], guest, told[guest]) for guest in (ALPHA, BETA)]
+    assert set(shared_faults([both[0], left_out[1]])) == {ALPHA}
+    assert shared_faults(left_out) == {}
+
+
+def test_a_captured_disk_is_compared_by_what_its_host_found_beyond_its_identity() -> None:
+    """Such as the images below, and the LUN of a disk that cannot be told again after a reboot."""
+    unknown = beside("host-a", ALPHA, use(ALPHA, "vda"))
+    assert set(shared_faults([unknown, beside("host-b", BETA, use(GAMMA))])) == {ALPHA}
+
+
+def test_an_older_reader_reads_a_result_without_uses() -> None:
+    assert "uses" not in beside("host-b", BETA).model_dump(mode="json")
+    told = beside("host-b", BETA, use(BETA))
+    assert PrepareResult.model_validate_json(told.model_dump_json()) == told
 
 
 def test_a_disk_of_which_nothing_is_known_is_not_compared() -> None:

@@ -16,6 +16,7 @@ from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.result import NOT_HERE, PreparedGuest, PrepareResult
 from freezeframe.contract.words import HoldKind, Method, Step
 from freezeframe.repository import Repository
+from workers.fitness import DiskUse
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import MIGRATIONS, Domain
@@ -157,7 +158,14 @@ def test_what_is_prepared_is_compared_with_all_that_runs_on_the_host(
     repository = Repository.init(host.repository)
     asked: list[str] = []
 
-    def shared(_host: Host, _journal: object, guests: list[PreparedGuest]) -> list[PreparedGuest]:
+    keys = frozenset({"wwid naa.1 ", "device sdb"})
+    uses = [
+        DiskUse(ALPHA, "c", "vdb", keys, keys, within=frozenset({"number 8:0", "wwid naa.2 "})),
+        DiskUse(ALPHA, "c", "vda", frozenset({"path /a"}), frozenset({"path /a"})),
+    ]
+
+    def shared(_host: Host, _journal: object, guests: list[PreparedGuest], known: object) -> list[PreparedGuest]:
+        assert known is uses
         asked.extend(guest.name for guest in guests)
         return [guest.model_copy(update={"fault": GONE}) for guest in guests]
 
@@ -167,10 +175,14 @@ def test_what_is_prepared_is_compared_with_all_that_runs_on_the_host(
         "_prepare_guest",
         lambda _host, _order, _journal, plan: PreparedGuest(guest_uuid=plan.guest_uuid, name="a"),
     )
+    monkeypatch.setattr(prepare, "uses_here", lambda _host, _guests: uses)
     monkeypatch.setattr(prepare, "refuse_shared", shared)
     result = prepare.prepare(host, to_prepare(ALPHA, repository_id=str(repository.config.id)))
     assert asked == ["a"]
     assert [guest.fault for guest in result.guests] == [GONE]
+    (told,) = result.uses  # a path says nothing on another host
+    assert (told.guest, told.target, told.shows, told.writes) == ("c", "vdb", ("wwid naa.1 ",), ("wwid naa.1 ",))
+    assert told.within == ("wwid naa.2 ",)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml,
 from workers.hypervisor.fake_keeper import FakeKeeper, no_keeper
 from workers.hypervisor.loan import Loan
 from workers.steps import prepare
-from workers.steps.refusing import refuse_shared
+from workers.steps.refusing import refuse_shared, uses_here
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 ROOT = ["/", "vda1", "ext4", ["vda"]]
@@ -198,13 +198,13 @@ def test_a_source_under_two_running_guests_is_refused_in_prepare_and_undone(
     made = prepared(guest)
     beta = FakeGuest(domain_xml(disk_xml("vdx", "/images/b")), uuid=UUID[:-1] + "b", label="beta")
     monkeypatch.setattr(Hypervisor, "domains", lambda _: [Domain(guest), Domain(beta)])
-    (refused,) = refuse_shared(host, host.journal.of(CAPTURE), [made])
+    (refused,) = refuse_shared(host, host.journal.of(CAPTURE), [made], uses_here(host, [made]))
     assert refused.fault is not None
     assert "Disk vdb of guest alpha cannot be captured: disk vdx of the running guest beta" in refused.fault.message
     assert "--skip-disk alpha:vdb" in refused.fault.advice
     assert host.claims.holder(UUID) is None
     left_out = prepared(guest, skip=("vdb",))
-    assert refuse_shared(host, host.journal.of(CAPTURE), [left_out]) == [left_out]
+    assert refuse_shared(host, host.journal.of(CAPTURE), [left_out], uses_here(host, [left_out])) == [left_out]
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ from freezeframe.contract.result import PreparedDisk, PreparedGuest
 from freezeframe.contract.words import CaptureKind
 from workers.fitness import DiskUse
 from workers.host import Host
+from workers.hypervisor.errors import HypervisorError
 from workers.journal import ClaimChange
 from workers.pace import TOO_SLOW_KEPT_S, TOO_SLOW_SHARE, TooSlow
 from workers.steps import refusing
 from workers.steps.refusal import SlowGuestError
-from workers.steps.refusing import refuse_shared
+from workers.steps.refusing import refuse_shared, uses_here
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 ALPHA, BETA = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
@@ -50,25 +51,37 @@ def test_a_guest_that_shares_a_disk_is_refused_although_another_guest_was_refuse
         assert (guest_uuid, target) == (BETA, "vda")
         return "another guest writes to it" if _uses else None
 
-    uses = [object()]
-    monkeypatch.setattr(refusing, "disk_uses", lambda _: uses)
+    uses = [DiskUse(BETA, "beta", "vda", frozenset({"x"}), frozenset({"x"}))]
     monkeypatch.setattr("workers.fitness.shared_reason", shared)
     host.claims.take(BETA, CAPTURE)
     journal = host.journal.of(CAPTURE)
     journal.record(ClaimChange(guest_uuid=BETA))
-    first, second = refuse_shared(host, journal, [prepared(ALPHA, "alpha", fault=REFUSED), prepared(BETA, "beta")])
+    guests = [prepared(ALPHA, "alpha", fault=REFUSED), prepared(BETA, "beta")]
+    first, second = refuse_shared(host, journal, guests, uses)
     assert first.fault == REFUSED
     assert second.fault is not None
     assert "another guest writes to it" in second.fault.message
     assert host.claims.holder(BETA) is None
 
 
-def test_where_all_are_refused_already_nothing_is_compared(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A libvirtd that is away is the reason of each, and would be that of the whole host."""
+def test_where_all_are_refused_a_libvirtd_that_is_away_is_not_the_whole_host_s_fault(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the reason of each refusal already."""
 
     def away(_: object) -> list[DiskUse]:
-        raise AssertionError("libvirt was asked")
+        raise HypervisorError("libvirtd is away.")
 
     monkeypatch.setattr(refusing, "disk_uses", away)
-    guests = [prepared(ALPHA, "alpha", fault=REFUSED), prepared(BETA, "beta", fault=REFUSED)]
-    assert refuse_shared(host, host.journal.of(CAPTURE), guests) == guests
+    refused = [prepared(ALPHA, "alpha", fault=REFUSED), prepared(BETA, "beta", fault=REFUSED)]
+    assert uses_here(host, refused) == []
+    with pytest.raises(HypervisorError):
+        uses_here(host, [*refused, prepared(BETA, "beta")])
+
+
+@pytest.mark.case("P2")
+def test_what_refused_guests_use_is_told_all_the_same(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run on, and may write to a disk of another host's guest."""
+    uses = [DiskUse(BETA, "beta", "vda", frozenset({"x"}), frozenset({"x"}))]
+    monkeypatch.setattr(refusing, "disk_uses", lambda _: uses)
+    assert uses_here(host, [prepared(BETA, "beta", fault=REFUSED)]) == uses
