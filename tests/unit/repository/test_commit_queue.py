@@ -139,3 +139,17 @@ def test_what_is_gathered_when_it_is_abandoned_is_dropped_and_nobody_works_on(qu
     queue.abandon()
     assert list(store._objects) == ["batch"]
     assert not [one for one in threading.enumerate() if one.name.startswith("commit")]
+
+
+def test_batches_that_are_cancelled_are_no_error_and_hold_nothing(
+    queue: CommitQueue, store: Gated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(commit, "QUEUE_BYTES", 1000)
+    for number in range(commit.BATCHES_AT_ONCE + 3):
+        queue.add(str(number), b"x", 10)
+    queue._pool.shutdown(wait=False, cancel_futures=True)
+    assert queue._queued_bytes == 10 * commit.BATCHES_AT_ONCE
+    store.let.set()
+    queue.flush()
+    assert caplog.records == []
+    assert len(store._objects) == commit.BATCHES_AT_ONCE
