@@ -92,7 +92,8 @@ def _host_device(element: etree._Element) -> PassedDevice | None:
             what, address = _scsi(source)
             iscsi = source.get("name", "") if source.get("protocol") == "iscsi" else ""
         case "scsi_host":
-            what, address = f"vhost-scsi target {source.get('wwpn', '')}", ""
+            address = source.get("wwpn", "")
+            what = f"vhost-scsi target {address}"
         case "pci":
             address = "{:04x}:{:02x}:{:02x}.{:x}".format(*_numbers(source, "domain", "bus", "slot", "function"))
             what = f"PCI device {address}"

@@ -78,17 +78,37 @@ def _use(domain: Domain, target: str, shown: Places, written: Places) -> DiskUse
 
 
 def passed_places(device: PassedDevice, sys: Path = SYS) -> Places:
-    """Return where a SCSI device or persistent memory of a guest is; no place for what this host gave away."""
+    """Return where a SCSI device, vhost-scsi target or persistent memory of a guest is; nowhere if the host gave it away."""
     if device.iscsi:
         return Places(frozenset({iscsi_key(device.iscsi)}))
     if device.kind == "scsi" and device.address:
         blocks = stack.entries(sys / "bus/scsi/devices" / device.address / "block")
         return _joined(_of_device(block.resolve(), sys) for block in blocks)
     if device.kind == "memory" and device.address:
-        directory = os.path.dirname(device.address)  # noqa: PTH120
-        with suppress(OSError, FreezeframeError):
-            return answered(f"The storage in {directory}", PATIENCE_S, lambda: places_of(device.address, sys=sys))
+        return _answered_places(device.address, sys)
+    if device.kind == "scsi_host" and device.address:
+        return _joined(_answered_places(path, sys) for path in _exported(device.address, sys))
     return Places()
+
+
+def _answered_places(path: str, sys: Path) -> Places:
+    directory = os.path.dirname(path)  # noqa: PTH120
+    with suppress(OSError, FreezeframeError):
+        return answered(f"The storage in {directory}", PATIENCE_S, lambda: places_of(path, sys=sys))
+    return Places(frozenset({f"path {path}"}))
+
+
+def _exported(wwpn: str, sys: Path) -> Iterator[str]:
+    """Yield the devices and files behind the LUNs of a vhost-scsi target of this host's kernel.
+
+    A LUN's directory has a link to its storage's, in which `udev_path` is what the administrator named. [linux drivers/target]
+    """
+    for group in stack.entries(sys / "kernel/config/target/vhost" / wwpn):
+        links = [link for lun in stack.entries(group / "lun") for link in stack.entries(lun) if link.is_symlink()]
+        for link in links:
+            with suppress(OSError):
+                if path := (link / "udev_path").read_text(encoding="utf-8", errors="surrogateescape").strip():
+                    yield path
 
 
 def _volume_finder(hypervisor: Hypervisor, guest_uuid: str) -> FindVolume:

@@ -304,12 +304,51 @@ def test_persistent_memory_is_shared_with_the_file_behind_it(tmp_path: Path, ker
         PassedDevice("hostdev0", "scsi", "an iSCSI LUN"),
         PassedDevice("hostdev0", "scsi", "a device that has gone", "9:9:9:9"),
         PassedDevice("hostdev0", "pci", "an NVMe drive", "0000:41:00.0"),  # vfio has it: no device of the host's
-        PassedDevice("nvdimm0", "memory", "memory", "/gone/pmem"),
+        PassedDevice("hostdev0", "scsi_host", "a target that has gone", "naa.5123456789abcde0"),
         PassedDevice("nvdimm0", "memory", "memory without a file"),
     ],
 )
 def test_what_this_host_does_not_have_itself_is_nowhere(kernel: Kernel, device: PassedDevice) -> None:
     assert passed_places(device, sys=kernel.sys) == Places()
+
+
+def target(kernel: Kernel, *paths: str, wwpn: str = "naa.5123456789abcde0") -> PassedDevice:
+    """Export storage to a guest by vhost-scsi, as targetcli does."""
+    root = kernel.sys / "kernel/config/target"
+    for number, path in enumerate(paths):
+        backend, lun = root / f"core/iblock_{number}/store", root / f"vhost/{wwpn}/tpgt_1/lun/lun_{number}"
+        backend.mkdir(parents=True)
+        (backend / "udev_path").write_text(f"{path}\n", encoding="utf-8")
+        (lun / "statistics").mkdir(parents=True)
+        (lun / "virtual_scsi_port").symlink_to(backend)
+    return PassedDevice("hostdev0", "scsi_host", f"vhost-scsi target {wwpn}", wwpn)
+
+
+def test_storage_that_the_kernel_exports_to_a_guest_is_shared_with_what_is_behind_it(
+    tmp_path: Path, kernel: Kernel
+) -> None:
+    path = image(tmp_path, kernel, "sdd1")
+    exported = passed(kernel, B, target(kernel, "/dev/sdc1", str(path), "/gone"))
+    for own, shared in {
+        "/dev/sdb": True,
+        "/dev/sdb1": True,
+        "/dev/sdb2": False,
+        str(path): True,
+        "/gone": True,
+    }.items():
+        found = use(kernel, A, own) if own != "/gone" else by_path(own)
+        assert (shared_reason(A, "vda", [found, exported]) is not None) == shared
+    assert passed_places(target(kernel, wwpn="naa.5000000000000000"), sys=kernel.sys) == Places()
+
+
+def by_path(path: str) -> DiskUse:
+    keys = frozenset({f"path {path}"})
+    return DiskUse(A, "a", "vda", keys, keys)
+
+
+def test_memory_whose_file_cannot_be_looked_at_is_known_by_its_path(kernel: Kernel) -> None:
+    memory = PassedDevice("nvdimm0", "memory", "memory", "/gone/pmem")
+    assert shared_reason(A, "vda", [by_path("/gone/pmem"), passed(kernel, B, memory)]) is not None
 
 
 def test_only_a_writer_of_the_whole_is_in_the_way_of_a_part(kernel: Kernel) -> None:

@@ -206,3 +206,12 @@ def test_storage_that_is_passed_through_between_prepare_and_hold_is_found() -> N
 def test_this_host_s_own_devices_are_read_without_an_error() -> None:
     for device in passed_devices(domain_xml(VDA, lun(), pci(), STICK, MDEV, SHARE)):
         holds_data(device)
+
+
+def test_each_device_is_known_by_what_leads_to_its_storage() -> None:
+    found = {device.what: device for device in passed_devices(domain_xml(VDA, lun(), ISCSI, VHOST))}
+    assert [(device.address, device.iscsi) for device in found.values()] == [
+        ("3:0:1:2", ""),
+        ("", "iqn.2026-11.org.example:db/1"),
+        ("naa.5123456789abcde0", ""),
+    ]
