@@ -15,7 +15,7 @@ from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult
 from freezeframe.contract.words import Policy, RunState, Step
 from freezeframe.presence import KnownHost
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import search, sharing
+from orchestrator import search, sharing, unexplained
 from orchestrator.errors import HostSilentError, NotProvenError
 from orchestrator.run import Run
 
@@ -83,6 +83,7 @@ def after_prepare(
         for guest in result.guests
         if guest.fault and guest.guest_uuid not in looked_for
     ]
+    faults += unexplained.not_prepared(run, answers)
     if faults and run.request.policy is Policy.ALL:  # it ends without them in any case
         return _end_prepare(run, results, [*faults, *(one.fault for one in lost)], now, settings)
     found = search.found_guests(lost, hosts)
@@ -141,6 +142,10 @@ def after_hold(run: Run, results: Sequence[HoldResult], now: datetime, settings:
     faults += [guest.fault for result in results for guest in result.guest_faults]
     faults.sort(key=lambda fault: fault.code in CONSEQUENCES)  # the first fault is the one that callers see
     begun = [guest.guest_uuid for guest in _guests(results) if guest.begun_ns is not None]
+    if (
+        run.request.policy is not Policy.ALL or not faults
+    ):  # of `all` the first fault ends the hold of every other guest
+        faults += unexplained.not_held(run, results, begun, {fault.host for fault in silent if fault.host})
     kept = tuple(guest for guest in run.kept if guest in begun)
     if run.request.policy is Policy.ALL and not faults:
         lacking = failures(proof_of(run, results))
@@ -190,7 +195,7 @@ def after_transfer(
 
     With policy `all` the first fault is enough: the guests need not wait for transfers that will not be kept.
     """
-    faults = [*stalled, *(result.fault for result in results if result.fault)]
+    faults = [*stalled, *(result.fault for result in results if result.fault), *unexplained.not_stored(results)]
     if faults and run.request.policy is Policy.ALL:
         return enter(run, RunState.RELEASING, now, settings, faults=(*run.faults, *faults), kept=())
     stored = {(result.guest_uuid, result.target) for result in results if result.index}

@@ -63,6 +63,15 @@ class HostSilentError(FreezeframeError):
     advice = "Look into the log of the host's workers; what the capture left there is undone when they come back."
 
 
+class UnexplainedError(FreezeframeError):
+    """A host has answered without a word of a guest, or without saying why the guest took no part."""
+
+    code = "unexplained"
+    advice = (
+        "Look into the log of that host's worker, and install the same version there and on the orchestrator's host."
+    )
+
+
 class TransferStalledError(FreezeframeError):
     """A transfer has made no progress."""
 

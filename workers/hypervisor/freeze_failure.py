@@ -91,9 +91,14 @@ def out_of_time(guest: str, seconds: float, timeout_s: float, otherwise: AgentEr
     """
     if seconds < SLOW_SHARE * timeout_s:
         return otherwise
-    if seconds > timeout_s + LATE_S:
+    if is_late(seconds, timeout_s):
         return LateFreezeError(guest, seconds, timeout_s)
     return SlowFreezeError(guest, seconds)
+
+
+def is_late(seconds: float, timeout_s: float) -> bool:
+    """Return True if a freeze lasted longer than libvirt's clock allows: the time is not the guest's."""
+    return seconds > timeout_s + LATE_S
 
 
 def expired(error: AgentError) -> bool:

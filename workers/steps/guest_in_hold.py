@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import structlog
+
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.proof import GuestProof
 from freezeframe.contract.result import PreparedGuest
@@ -31,6 +33,10 @@ from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.freeze_failure import FreezeFailedError
 from workers.steps import refusal
+from workers.steps.frame import UnexpectedError
+from workers.steps.hold_failure import too_late
+
+log = structlog.get_logger("hold")
 
 #: States in which a guest may be held.
 _RUNS = frozenset({"running", "idle", "no state", "in shutdown"})
@@ -71,6 +77,8 @@ class HeldGuest:
     thaw_start_ns: int | None = None
     thawed_ns: int | None = None
     frozen: int | None = None
+    freeze_s: tuple[float, float] | None = None  # how long its freeze took, and how long there was for it
+    late: bool = False  # the others no longer wait for it
     found: holding.LetGo | None = None
     faults: list[FreezeframeError] = field(default_factory=list)
     phase: Phase = Phase.WAITING
@@ -103,8 +111,8 @@ class HeldGuest:
             self.faults.append(error)
             with self._lock:
                 self.phase = Phase.LEFT_ALONE
-        except FreezeframeError as error:
-            self.faults.append(error)
+        except Exception as error:  # noqa: BLE001  whatever it is, the guest takes no part, and must be told of
+            self._note(error)
         finally:
             if self.phase is not Phase.LEFT_ALONE and (self.begun_ns is None or self._over.is_set()):
                 # failed; or told to go while a call was pending, which may have undone that: a second time
@@ -116,8 +124,10 @@ class HeldGuest:
         _check_untouched(self.domain, self.hold)
         self.hold_start_ns = time.monotonic_ns()
         if self.hold.kind.freezes:
-            timeout_s = max(1, round(deadline - time.monotonic()))
+            began = time.monotonic()
+            timeout_s = max(1, round(deadline - began))
             self.frozen = _freeze(self.domain, self.hold, timeout_s, self.agent_timeout_s)
+            self.freeze_s = (time.monotonic() - began, deadline - began)
         if self.hold.kind.pauses and not self._over.is_set():
             self.domain.pause()
         self.held_ns = time.monotonic_ns()
@@ -128,6 +138,23 @@ class HeldGuest:
         backup.begin(self.domain, self.backup_xml, self.checkpoint_xml)
         self.begun_ns = time.monotonic_ns()
         self._advance(Phase.HELD, Phase.BEGUN)
+
+    def tell_late(self) -> None:
+        """Have a fault if the others have gone on without the guest and no call has failed: it must not vanish unsaid."""
+        if not self.late or self.begun_ns is not None or self.faults:
+            return
+        held_s = None
+        if self.hold_start_ns is not None and self.held_ns is not None:
+            held_s = (self.held_ns - self.hold_start_ns) / 1e9
+        self.faults.append(too_late(self.domain.name, held_s, self.freeze_s))
+
+    def _note(self, error: Exception) -> None:
+        if not isinstance(error, FreezeframeError):
+            log.error("a call on a guest failed in an unforeseen way", guest=self.uuid, exc_info=error)
+            error = UnexpectedError(
+                f"{type(error).__name__} while guest {self.domain.name} was held or let go: {error}"
+            )
+        self.faults.append(error)
 
     def _advance(self, here: Phase, there: Phase) -> bool:
         """Come to a later phase; return False if the guest was told to go meanwhile."""
@@ -156,12 +183,12 @@ class HeldGuest:
             found = holding.let_go(domain, self.hold.kind, self.agent_timeout_s)
             if self.found is None:
                 self.found = found
-        except FreezeframeError as error:
-            self.faults.append(error)
+        except Exception as error:  # noqa: BLE001  the guest is asked all the same
+            self._note(error)
         try:
             holding.verify_let_go(domain, self.hold.kind, self.agent_timeout_s)
-        except FreezeframeError as error:
-            self.faults.append(error)
+        except Exception as error:  # noqa: BLE001  the guard keeps its lease
+            self._note(error)
             return
         with self._lock:
             self.thawed_ns, self.phase = time.monotonic_ns(), Phase.GONE

@@ -96,6 +96,8 @@ def hold_window(
         if window.woken_ns is None:
             break_up(barrier, order.host_id)
     _end(calls, order, guests, (takes, releases), line, window, agent_timeout_s)
+    for guest in guests:
+        guest.tell_late()
     return window
 
 
@@ -123,6 +125,8 @@ def _all_taken(
         except Empty:
             log.warning("guests were not held in time")
             lost = True
+            for one in guests:
+                one.late = one.begun_ns is None
             break
         lost = lost or guest.begun_ns is None
         if lost and order.all_or_nothing:

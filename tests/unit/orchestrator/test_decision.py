@@ -217,3 +217,71 @@ def test_the_cause_is_told_before_the_hosts_that_gave_up_because_of_it(code: str
     following = decision.after_hold(run(RunState.HOLDING), [gave_up, cause], NOW, SETTINGS)
     assert following is not None
     assert [fault.code for fault in following.faults] == ["slow-freeze", code]
+
+
+@pytest.mark.case("G4")
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("how", ["not begun", "not in the proof", "no proof"])
+def test_a_guest_that_was_neither_held_nor_explained_is_never_dropped_without_a_word(policy: Policy, how: str) -> None:
+    """Whatever a worker of another version answers."""
+    odd = held("host-b", begun=False)
+    assert odd.proof is not None
+    if how == "not in the proof":
+        odd = odd.model_copy(update={"proof": odd.proof.model_copy(update={"guests": ()})})
+    elif how == "no proof":
+        odd = odd.model_copy(update={"proof": None})
+    following = decision.after_hold(run(RunState.HOLDING, policy), [held("host-a"), odd], NOW, SETTINGS)
+    assert following is not None
+    fault = following.faults[0]
+    assert (fault.code, fault.guest, fault.host) == ("unexplained", "b", "host-b")
+    assert following.state is (RunState.RELEASING if policy is Policy.ALL else RunState.TRANSFERRING)
+    assert following.kept == (() if policy is Policy.ALL else (ALPHA,))
+
+
+@pytest.mark.case("G4")
+def test_a_host_that_is_silent_or_has_failed_explains_all_its_guests() -> None:
+    late = decision.after_hold(run(RunState.HOLDING, Policy.DEGRADE), [held("host-a")], LATE, SETTINGS)
+    assert late is not None
+    assert [fault.code for fault in late.faults] == ["host-silent"]
+    failed = HoldResult(capture_id=CAPTURE, host_id="host-b", fault=TROUBLE)
+    following = decision.after_hold(run(RunState.HOLDING, Policy.DEGRADE), [held("host-a"), failed], NOW, SETTINGS)
+    assert following is not None
+    assert following.faults == (TROUBLE,)
+
+
+@pytest.mark.case("G4")
+def test_of_all_the_guests_that_another_s_failure_has_let_go_have_no_fault_of_their_own() -> None:
+    results = [held("host-a", begun=False), held("host-b", begun=False, fault=TROUBLE)]
+    following = decision.after_hold(run(RunState.HOLDING), results, NOW, SETTINGS)
+    assert following is not None
+    assert following.faults == (TROUBLE,)
+
+
+@pytest.mark.case("G4")
+def test_a_guest_that_was_not_kept_when_the_hold_began_needs_no_explanation() -> None:
+    kept = run(RunState.HOLDING, Policy.DEGRADE, kept=(ALPHA,), members=("host-a",))
+    following = decision.after_hold(kept, [held("host-a")], NOW, SETTINGS)
+    assert following is not None
+    assert (following.faults, following.kept) == ((), (ALPHA,))
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_guest_of_which_the_answer_to_prepare_says_nothing_is_told(policy: Policy) -> None:
+    mute = prepared("host-b").model_copy(update={"guests": ()})
+    following = decision.after_prepare(
+        run(RunState.PREPARING, policy, members=(), kept=()), [prepared("host-a"), mute], NOW, SETTINGS
+    )
+    assert following is not None
+    assert [(fault.code, fault.guest, fault.host) for fault in following.faults] == [("unexplained", "b", "host-b")]
+    assert following.kept == (() if policy is Policy.ALL else (ALPHA,))
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_disk_that_was_neither_stored_nor_explained_is_told(policy: Policy) -> None:
+    mute = transferred("host-b", TROUBLE).model_copy(update={"fault": None})
+    following = decision.after_transfer(
+        run(RunState.TRANSFERRING, policy), [transferred("host-a"), mute], EXPECTED, NOW, SETTINGS
+    )
+    assert following is not None
+    assert [(fault.code, fault.disk, fault.host) for fault in following.faults] == [("unexplained", "vda", "host-b")]
+    assert following.kept == (() if policy is Policy.ALL else (ALPHA,))
