@@ -41,6 +41,7 @@ from workers.changes import (
     HoldChange,
     LetGoChange,
     ReservationChange,
+    ReturnedChange,
     ScratchChange,
     ThawPendingChange,
     read_lines,
@@ -61,6 +62,7 @@ __all__ = [
     "LetGoChange",
     "Record",
     "ReservationChange",
+    "ReturnedChange",
     "ScratchChange",
     "ThawPendingChange",
 ]

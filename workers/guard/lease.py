@@ -13,6 +13,9 @@ from workers import durable
 from workers.guard.reading import FoundLease, read_lease
 from workers.guard.table import LONGEST_LEASE_S
 
+#: The directory of the leases, in the guard's state directory.
+LEASES = "leases"
+
 
 class LeasedGuest(Shape):
     guest_uuid: GuestUuid
@@ -74,7 +77,7 @@ class LeaseFiles:
 
     def __init__(self, state_dir: Path) -> None:
         self._captures = state_dir / "captures"
-        self._directory = state_dir / "leases"
+        self._directory = state_dir / LEASES
         durable.make_directory(self._directory)
 
     def add(self, lease: StoredLease) -> None:
@@ -90,3 +93,18 @@ class LeaseFiles:
 
     def _path(self, capture_id: str) -> Path:
         return self._directory / f"{capture_id}.json"
+
+
+def leases(state_dir: Path, capture_id: str, guest_uuid: str) -> bool | None:
+    """Return True if the capture's lease names the guest, False if it does not or there is none; None if that is not known."""
+    path = state_dir / LEASES / f"{capture_id}.json"
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False if path.parent.is_dir() else None  # a guard has made the directory before its first lease
+    except OSError:
+        return None
+    found = read_lease(path, state_dir / "captures" / capture_id)
+    if found.damage is None:
+        return any(guest.guest_uuid == guest_uuid for guest in found.guests)
+    return None

@@ -49,6 +49,7 @@ from workers.host import Host
 from workers.hypervisor.freeze_failure import SlowFreezeError
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.held_guest import ready, record_let_go
+from workers.steps.let_go_since import record_returned
 from workers.steps.premises import look_again
 from workers.steps.window import Window, break_up, hold_window
 
@@ -90,6 +91,7 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
         window = hold_window(host.calls, order, guests, barrier, line, host.settings.agent_timeout_s)
         try:
             record_let_go(journal, [guest for guest in guests if guest.is_settled()])
+            record_returned(host, journal, guests)
             _remember_paces(host, guests)
         except (
             OSError

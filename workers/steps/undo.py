@@ -41,6 +41,7 @@ from workers.journal import (
     ThawPendingChange,
 )
 from workers.steps.each_guest import each_guest
+from workers.steps.let_go_since import was_let_go_since
 from workers.steps.settling import settle, settle_gone
 from workers.steps.window import is_pending
 
@@ -114,7 +115,7 @@ def undo_guest(host: Host, journal: CaptureJournal, guest_uuid: str, *, sealed: 
     try:
         holder = host.claims.holder(guest_uuid)
         if thaw_is_pending(record.changes):
-            left += _thaw_late(host, journal, guest_uuid, holder)
+            left += _thaw_late(host, journal, guest_uuid, record.changes, holder)
         elif holder != journal.capture_id:
             return []  # never ours, or undone already
         else:
@@ -170,7 +171,7 @@ def _undo_on_guest(
 ) -> list[str]:
     """Undo what is on the guest itself, and return a thaw that was not answered: a dead agent keeps no backup running."""
     unthawed = []
-    held = not any(isinstance(change, LetGoChange) for change in changes)
+    held = not _was_let_go(host, journal, domain.uuid, changes)
     for change in reversed(changes):
         if isinstance(change, HoldChange) and held and domain.active():
             unthawed += _let_go(host, journal, domain, change.hold)
@@ -182,6 +183,18 @@ def _undo_on_guest(
             if sealed is not None:
                 settle(domain, change, changes, sealed=sealed, ended=ended)
     return unthawed
+
+
+def _was_let_go(host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange]) -> bool:
+    """Return True if the capture holds the guest no more. What the guard has let go is written down."""
+    if any(isinstance(change, LetGoChange) for change in changes):
+        return True
+    if not was_let_go_since(host, journal, guest_uuid, changes):
+        return False
+    log.info("the guard had let it go", capture=journal.capture_id, guest=guest_uuid)
+    with contextlib.suppress(OSError):
+        journal.record(LetGoChange(guest_uuid=guest_uuid))
+    return True
 
 
 def _let_go(host: Host, journal: CaptureJournal, domain: Domain, kind: HoldKind) -> list[str]:
@@ -199,10 +212,14 @@ def _let_go(host: Host, journal: CaptureJournal, domain: Domain, kind: HoldKind)
     return []
 
 
-def _thaw_late(host: Host, journal: CaptureJournal, guest_uuid: str, holder: str | None) -> list[str]:
+def _thaw_late(
+    host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange], holder: str | None
+) -> list[str]:
     """Send the thaw again that was not answered when all else was undone. A pause had been ended by then."""
     if holder is not None and holder != journal.capture_id:
         return [f"guest {guest_uuid}: capture {holder} has it; the thaw that its agent did not answer waits for that"]
+    if _was_let_go(host, journal, guest_uuid, changes):
+        return []
     with contextlib.suppress(GuestGoneError):
         domain = host.hypervisor.domain(guest_uuid)
         if domain.active():

@@ -20,9 +20,10 @@ from freezeframe.contract.result import HoldResult, PreparedDisk, PreparedGuest,
 from freezeframe.contract.words import CaptureKind, HoldKind, Step
 from freezeframe.settings import BusSettings, HostSettings
 from workers import durable
+from workers.boot import boot_id, now_s
 from workers.claims import Claims
 from workers.guard.client import GuardError
-from workers.guard.lease import LeasedGuest
+from workers.guard.lease import LeasedGuest, LeaseFiles, StoredLease
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
@@ -54,12 +55,13 @@ class FakeGuard:
         assert path.name == "guard.sock"
         if not self.is_there:
             raise GuardError("The thaw guard does not answer.")
-        return FakeLine(self)
+        return FakeLine(self, LeaseFiles(path.parent))
 
 
 class FakeLine:
-    def __init__(self, guard: FakeGuard) -> None:
+    def __init__(self, guard: FakeGuard, files: LeaseFiles) -> None:
         self._guard = guard
+        self._files = files
 
     def __enter__(self) -> Self:
         return self
@@ -80,13 +82,30 @@ class FakeLine:
         assert not self._guard.armed, "armed twice"
         self._guard.armed = [guest.guest_uuid for guest in guests]
         self._guard.seconds = seconds
+        boot, deadline_s = boot_id(), now_s() + seconds
+        self._files.add(StoredLease(capture_id=capture_id, guests=tuple(guests), deadline_s=deadline_s, boot_id=boot))
 
     def disarm(self, capture_id: str, guests: Sequence[str] | None = None) -> bool:
         assert capture_id == CAPTURE
         assert guests
         assert set(guests) <= set(self._guard.armed)
         self._guard.disarmed += guests
+        retire(self._files, *guests)
         return self._guard.stood and self._guard.is_there
+
+
+def retire(files: LeaseFiles, *guests: str) -> None:
+    """Take guests out of the lease on disk, as the guard does that has seen them run for long enough."""
+    (found,) = files.all()
+    left = tuple(
+        LeasedGuest(guest_uuid=one.guest_uuid, hold=one.hold) for one in found.guests if one.guest_uuid not in guests
+    )
+    if not left:
+        files.remove(CAPTURE)
+        return
+    assert found.deadline_s is not None
+    assert found.boot_id is not None
+    files.add(StoredLease(capture_id=CAPTURE, guests=left, deadline_s=found.deadline_s, boot_id=found.boot_id))
 
 
 class Site:
