@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.fitness import DiskUse, shared_reason
+from workers.fitness import DiskUse, shared_reason, uses_everywhere
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
@@ -50,6 +50,19 @@ def test_only_a_writer_is_in_the_way() -> None:
     uses = [use(UUID, "vda", "x"), reader]
     assert shared_reason(UUID, "vda", uses) is None
     assert shared_reason(OTHER, "vda", uses) is not None
+
+
+def test_other_hosts_are_told_who_reads_only_and_who_writes_to_a_part_by_a_name_of_this_host_s() -> None:
+    """An image has no name that they know; the LUN that its file system is on has."""
+    lun = frozenset({"wwid naa.1 "})
+    reader = DiskUse(UUID, "alpha", "vda", lun | {"device sdb"}, frozenset())
+    image = DiskUse(OTHER, "beta", "vda", frozenset({"path /i"}), frozenset({"path /i"}), within=lun)
+    nobody = use(OTHER, "vdb", "path /x")
+    told = uses_everywhere([reader, image, nobody])
+    assert [(one.guest, one.readonly, one.shows, one.writes, one.within) for one in told] == [
+        ("alpha", True, ("wwid naa.1 ",), (), ()),
+        ("beta", False, (), (), ("wwid naa.1 ",)),
+    ]
 
 
 def running(monkeypatch: pytest.MonkeyPatch, *guests: FakeGuest) -> list[DiskUse]:
