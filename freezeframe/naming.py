@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 from pydantic import Field
@@ -23,6 +24,29 @@ _PLAIN = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 #: virsh reads this as a UUID before it looks for a name. [libvirt src/util/viruuid.c, virUUIDParse]
 _UUID_OF_VIRSH = re.compile(r"(?:-*[0-9a-f]){32}", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class NamedGuest:
+    """One guest, as a message tells of it and as a command means it. A sentence has its name: `f"Guest {guest} …"`."""
+
+    name: str
+    uuid: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def option(self, value: str) -> str:
+        """Return GUEST:VALUE for an option of `freezeframe capture`, as a shell must read it.
+
+        By the UUID: a guest of the same name on another host may be in the capture too, of which a worker knows nothing.
+        """
+        return shlex.quote(f"{self.uuid}:{value}")
+
+    @property
+    def virsh(self) -> str:
+        """A word for a shell that makes virsh mean this guest."""
+        return virsh_word(self.name, self.uuid)
 
 
 def meant(

@@ -14,7 +14,6 @@ An RBD image that QEMU opens is known by its pool and name only, which two clust
 
 from __future__ import annotations
 
-import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from freezeframe.contract.fault import Fault
 from freezeframe.contract.identity import Layer
 from freezeframe.contract.result import PreparedDisk, PrepareResult
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
+from freezeframe.naming import NamedGuest
 from freezeframe.network_key import network_keys
 from freezeframe.storage_key import everywhere_key, is_everywhere
 
@@ -95,11 +95,11 @@ def _uses(result: PrepareResult) -> Iterator[_Use]:
 
 
 def _fault(own: _Use, disk: PreparedDisk, other: _Use) -> Fault:
-    choice = f"--skip-disk {shlex.quote(f'{own.guest}:{own.target}')}"
+    choice = f"--skip-disk {NamedGuest(own.guest, own.guest_uuid).option(own.target)}"
     if other.captured is None:
         instead = f" Else shut guest {other.guest} down, or detach its {other.target}, until the capture has ended."
     else:  # left out of one guest only, its writes would be in the other's way still
-        choice, instead = f"{choice} --skip-disk {shlex.quote(f'{other.guest}:{other.target}')}", ""
+        choice, instead = f"{choice} --skip-disk {NamedGuest(other.guest, other.guest_uuid).option(other.target)}", ""
     error = SharedDiskError(
         f"Disk {own.target} of guest {own.guest} cannot be captured: guest {other.guest} on host {other.host_id} writes to "
         f"the same storage ({disk.source}).",

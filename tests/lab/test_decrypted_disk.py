@@ -66,7 +66,7 @@ def vault(lab: Lab, system: System) -> Iterator[Guest]:
 def test_it_is_refused_unless_its_plain_text_is_agreed_to(command: Command, vault: Guest) -> None:
     outcome = command("capture", vault.name)
     assert (outcome.code, outcome.error["code"]) == (REFUSED, "disk-encrypted")
-    assert "--decrypt-disk vault:vdb" in outcome.error["advice"]
+    assert f"--decrypt-disk {vault.uuid}:vdb" in outcome.error["advice"]
 
 
 def test_what_the_guest_overwrites_meanwhile_is_plain_text_nowhere(

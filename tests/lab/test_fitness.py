@@ -52,7 +52,7 @@ def test_a_database_on_a_raw_disk_is_not_called_still(system: System, command: C
     assert {guest.name: str(guest.consistency) for guest in manifest.guests} == {"gamma": "guest", "database": "crash"}
     (warning,) = outcome.answer["warnings"]
     assert "Disk vdb of guest database" in warning
-    assert "--guest-hold database:freeze-pause" in warning
+    assert f"--guest-hold {database.uuid}:freeze-pause" in warning
     as_advised = command("capture", "gamma", database.name, "--guest-hold", "database:freeze-pause")
     assert as_advised.answer["consistency"] == "group"
     assert as_advised.answer["warnings"] == []
@@ -138,7 +138,10 @@ def test_a_shareable_disk_in_two_running_guests_is_refused_and_libvirtd_lives(
     outcome = command("capture", database.name, mute.name, "--hold", "pause")
     assert outcome.code == REFUSED
     assert "vdx" in outcome.error["message"]
-    assert f"--skip-disk {outcome.error['guest']}:vdx" in outcome.error["advice"]
+    assert (
+        f"--skip-disk {database.uuid if outcome.error['guest'] == database.name else mute.uuid}:vdx"
+        in outcome.error["advice"]
+    )
     assert connection.isAlive()
     assert database.fsfreeze_status() == "thawed"
     skipped = ["--skip-disk", "database:vdx", "--skip-disk", "mute:vdx"]

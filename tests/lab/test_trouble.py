@@ -49,7 +49,7 @@ def test_a_guest_without_an_agent_is_refused_and_told_what_would_help(command: C
     assert outcome.code == REFUSED
     assert (outcome.error["guest"], outcome.error["host"]) == (mute.name, "host-b")
     assert "mute" in outcome.error["message"]
-    assert "--guest-hold mute:pause" in outcome.error["advice"]
+    assert f"--guest-hold {mute.uuid}:pause" in outcome.error["advice"]
 
 
 @pytest.mark.parametrize("hold", ["pause", "none"])
@@ -72,7 +72,7 @@ def test_a_transient_disk_is_refused_by_name(command: Command, odd: Guest) -> No
     assert outcome.code == REFUSED
     assert "Disk vdc of guest odd" in outcome.error["message"]
     assert "transient" in outcome.error["message"]
-    assert "--skip-disk odd:vdc" in outcome.error["advice"]
+    assert f"--skip-disk {odd.uuid}:vdc" in outcome.error["advice"]
 
 
 def test_what_is_left_out_is_never_left_out_in_silence(command: Command, odd: Guest) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from freezeframe.contract.result import SkippedDisk
+from freezeframe.naming import NamedGuest
 from workers.fitness.encryption import encryption_refusal
 from workers.fitness.leaving_out import left_out, not_capturable
 from workers.fitness.passed_through import Passed, left_out_devices
@@ -50,7 +51,7 @@ def _hindrance(disk: DomainDisk) -> str | None:
 
 
 def choose_disks(
-    guest: str,
+    guest: NamedGuest,
     disks: Sequence[DomainDisk],
     skip: Sequence[str],
     decrypt: Sequence[str] = (),
@@ -88,7 +89,7 @@ def choose_disks(
     return taken, skipped
 
 
-def _check_known(guest: str, known: Sequence[str], targets: Sequence[str], purpose: str) -> None:
+def _check_known(guest: NamedGuest, known: Sequence[str], targets: Sequence[str], purpose: str) -> None:
     unknown = set(targets) - set(known)
     if unknown:
         raise DiskNotCapturableError(

@@ -6,20 +6,20 @@ QEMU exports such a disk as plain text, over a Unix socket that root and QEMU's 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Iterable
 
+from freezeframe.naming import NamedGuest
 from workers.hypervisor.disk import DomainDisk
 from workers.steps.refusal import DiskEncryptedError
 
 
 def encryption_refusal(
-    guest: str, disk: DomainDisk, agreed: Collection[str], *, repository_encrypted: bool
+    guest: NamedGuest, disk: DomainDisk, agreed: Collection[str], *, repository_encrypted: bool
 ) -> DiskEncryptedError | None:
     """Return the refusal of an encrypted disk that would lie in the repository as plain text, and nobody has agreed to that."""
     if disk.encryption is None or disk.target in agreed or repository_encrypted:
         return None
-    choice = shlex.quote(f"{guest}:{disk.target}")
+    choice = guest.option(disk.target)
     return DiskEncryptedError(
         f"Disk {disk.target} of guest {guest} is encrypted ({disk.encryption}), and QEMU gives it out decrypted: it would lie "
         "in the repository as plain text, because that is not encrypted.",
@@ -28,7 +28,9 @@ def encryption_refusal(
     )
 
 
-def plain_text_warnings(guest: str, taken: Iterable[DomainDisk], *, repository_encrypted: bool) -> tuple[str, ...]:
+def plain_text_warnings(
+    guest: NamedGuest, taken: Iterable[DomainDisk], *, repository_encrypted: bool
+) -> tuple[str, ...]:
     """Return a sentence for each captured disk that was encrypted: what protects it now."""
     now = "into a repository that is encrypted itself" if repository_encrypted else "as agreed"
     return tuple(

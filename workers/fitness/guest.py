@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.words import HoldKind
-from freezeframe.naming import virsh_word
+from freezeframe.naming import NamedGuest
 from workers.steps.refusal import (
     AgentCommandBlockedError,
     GuestCrashedError,
@@ -18,14 +17,12 @@ from workers.steps.refusal import (
 )
 
 
-def state_refusal(guest: str, state: str, hold: HoldKind, guest_uuid: str = "") -> RefusedError | None:
+def state_refusal(guest: NamedGuest, state: str, hold: HoldKind) -> RefusedError | None:
     """Return the refusal of an active guest in this state, in virsh's words; None if it can be held so.
 
     A guest that does not run can be captured as it is, without a hold; the label says no more than `crash` then.
     """
-    # virsh takes a number for a running guest's id, and a dash for an option
-    name = virsh_word(guest, guest_uuid) if guest_uuid else shlex.quote(guest)
-    as_it_is = f"or capture it as it is with --guest-hold {shlex.quote(f'{guest}:none')}."
+    as_it_is = f"or capture it as it is with --guest-hold {guest.option('none')}."
     if state == "in shutdown":
         return GuestEndingError(f"Guest {guest} is shutting down.")
     if hold is HoldKind.NONE:
@@ -33,20 +30,22 @@ def state_refusal(guest: str, state: str, hold: HoldKind, guest_uuid: str = "") 
     if state == "paused":
         return GuestPausedError(
             f"Guest {guest} is paused already, and not by this capture.",
-            advice=f"Resume it (`virsh resume {name}`), {as_it_is}",
+            advice=f"Resume it (`virsh resume {guest.virsh}`), {as_it_is}",
         )
     if state == "pmsuspended":
         return GuestSuspendedError(
-            f"Guest {guest} is suspended to memory (S3).", advice=f"Wake it (`virsh dompmwakeup {name}`), {as_it_is}"
+            f"Guest {guest} is suspended to memory (S3).",
+            advice=f"Wake it (`virsh dompmwakeup {guest.virsh}`), {as_it_is}",
         )
     if state == "crashed":
         return GuestCrashedError(
-            f"Guest {guest} has crashed and is kept as it was.", advice=f"Restart it (`virsh reset {name}`), {as_it_is}"
+            f"Guest {guest} has crashed and is kept as it was.",
+            advice=f"Restart it (`virsh reset {guest.virsh}`), {as_it_is}",
         )
     return None
 
 
-def blocked_command(guest: str, hold: GuestHold, commands: Mapping[str, bool] | None) -> RefusedError | None:
+def blocked_command(guest: NamedGuest, hold: GuestHold, commands: Mapping[str, bool] | None) -> RefusedError | None:
     """Return the refusal of a freeze that the agent's configuration blocks; None if every command it needs is enabled.
 
     `commands` is what guest-info lists; None if the agent does not answer it, which blocks nothing by itself.
@@ -61,5 +60,5 @@ def blocked_command(guest: str, hold: GuestHold, commands: Mapping[str, bool] | 
     return AgentCommandBlockedError(
         f"The agent of guest {guest} {said} {', '.join(blocked)}.",
         advice="Allow it in the configuration of the guest's agent (allow-rpcs or block-rpcs in qemu-ga.conf, or the options "
-        f"of its service) and restart the agent, or capture the guest with --guest-hold {shlex.quote(f'{guest}:pause')}.",
+        f"of its service) and restart the agent, or capture the guest with --guest-hold {guest.option('pause')}.",
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-
 from freezeframe.contract.result import SkippedDisk
+from freezeframe.naming import NamedGuest
 from workers.steps.refusal import DiskNotCapturableError
 
 
@@ -13,10 +12,9 @@ def left_out(target: str) -> SkippedDisk:
     return SkippedDisk(target=target, reason="the caller left it out")
 
 
-def not_capturable(guest: str, target: str, reason: str, kind: str = "Disk") -> DiskNotCapturableError:
+def not_capturable(guest: NamedGuest, target: str, reason: str, kind: str = "Disk") -> DiskNotCapturableError:
     """Return the refusal of a disk, with the way to leave it out as advice."""
-    choice = shlex.quote(f"{guest}:{target}")
     return DiskNotCapturableError(
         f"{kind} {target} of guest {guest} cannot be captured: {reason}.",
-        advice=f"Leave it out with --skip-disk {choice} if you can do without it.",
+        advice=f"Leave it out with --skip-disk {guest.option(target)} if you can do without it.",
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from freezeframe.contract.result import SkippedDisk
+from freezeframe.naming import NamedGuest
 from workers.fitness.leaving_out import left_out, not_capturable
 from workers.hypervisor.passed_through import PassedDevice
 
@@ -19,7 +20,7 @@ from workers.hypervisor.passed_through import PassedDevice
 Passed = Mapping[PassedDevice, bool | None]
 
 
-def left_out_devices(guest: str, passed: Passed, skip: Iterable[str]) -> list[SkippedDisk]:
+def left_out_devices(guest: NamedGuest, passed: Passed, skip: Iterable[str]) -> list[SkippedDisk]:
     """Return the devices with data that the caller leaves out. Raises DiskNotCapturableError for any other with data."""
     agreed, found = set(skip), []
     for device in passed:
@@ -30,7 +31,7 @@ def left_out_devices(guest: str, passed: Passed, skip: Iterable[str]) -> list[Sk
     return found
 
 
-def passed_warnings(guest: str, passed: Passed, skip: Iterable[str]) -> tuple[str, ...]:
+def passed_warnings(guest: NamedGuest, passed: Passed, skip: Iterable[str]) -> tuple[str, ...]:
     """Return a sentence for each device of which more cannot be told than that data may lie on it."""
     agreed = set(skip)
     return tuple(

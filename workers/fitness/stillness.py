@@ -12,12 +12,12 @@ may be on. A disk that the guest cannot write to is still.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from freezeframe.contract.hold import GuestHold
+from freezeframe.naming import NamedGuest
 from workers.fitness.coverage import kernel_name, unreached_reason
 from workers.fitness.exemption import READ_ONLY_KINDS
 from workers.hypervisor.disk import DomainDisk
@@ -46,9 +46,9 @@ class Stillness:
     moving: tuple[MovingDisk, ...] = ()
     filesystems: int = 0
 
-    def warnings(self, guest: str) -> tuple[str, ...]:
+    def warnings(self, guest: NamedGuest) -> tuple[str, ...]:
         """Return a sentence for each moving disk, with the command that would keep it still."""
-        choice = shlex.quote(f"{guest}:freeze-pause")
+        choice = guest.option("freeze-pause")
         return tuple(
             f"Disk {disk.target} of guest {guest} is not kept still by the freeze: {disk.reason}. The guest's label is crash. "
             f"--guest-hold {choice} keeps it still."

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import libvirt
 
+from freezeframe.naming import NamedGuest
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError, telling
 from workers.hypervisor.filesystem import Filesystem
@@ -50,7 +51,7 @@ def freeze(domain: Domain, timeout_s: int, mountpoints: Sequence[str] = ()) -> i
     except FreezeFailedError:
         raise
     except AgentError as error:
-        failure = out_of_time(domain.name, time.monotonic() - began, timeout_s, error)
+        failure = out_of_time(NamedGuest(domain.name, domain.uuid), time.monotonic() - began, timeout_s, error)
         if failure is error:
             raise
         raise failure from error
@@ -91,7 +92,7 @@ def thaw(domain: Domain, timeout_s: int) -> int:
         return _count(domain, timeout_s, "guest-fsfreeze-thaw")
     except AgentError as error:
         if expired(error):
-            raise FreezeExpiredError(domain.name, error) from error
+            raise FreezeExpiredError(NamedGuest(domain.name, domain.uuid), error) from error
         raise
 
 

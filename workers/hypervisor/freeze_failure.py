@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from freezeframe.naming import NamedGuest
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
 
@@ -41,8 +41,8 @@ class FreezeExpiredError(AgentError):
 
     code = "freeze-expired"
 
-    def __init__(self, guest: str, error: AgentError) -> None:
-        choice = shlex.quote(f"{guest}:freeze-pause")
+    def __init__(self, guest: NamedGuest, error: AgentError) -> None:
+        choice = guest.option("freeze-pause")
         super().__init__(
             f"Guest {guest} was frozen, and Windows let it run again before it was thawed: {error.message}",
             advice="VSS holds writes for 10 s at most. Leave less time with --hold-timeout, or capture the guest with "
@@ -56,8 +56,8 @@ class SlowFreezeError(AgentError):
 
     code = "slow-freeze"
 
-    def __init__(self, guest: str, seconds: float) -> None:
-        pause = shlex.quote(f"{guest}:pause")
+    def __init__(self, guest: NamedGuest, seconds: float) -> None:
+        pause = guest.option("pause")
         super().__init__(
             f"Guest {guest} had not frozen its filesystems after {seconds:.1f} s.",
             advice=f"Give it longer with --hold-timeout, or capture it with --guest-hold {pause}, which needs no freeze. "
@@ -75,14 +75,14 @@ class LateFreezeError(AgentError):
         "is tried as usual."
     )
 
-    def __init__(self, guest: str, seconds: float, timeout_s: float) -> None:
+    def __init__(self, guest: NamedGuest, seconds: float, timeout_s: float) -> None:
         super().__init__(
             f"Freezing guest {guest} was to be given up after {timeout_s:g} s, and was after {seconds:.1f} s: libvirtd or the "
             "host stood still meanwhile, or the agent was busy before."
         )
 
 
-def out_of_time(guest: str, seconds: float, timeout_s: float, otherwise: AgentError) -> AgentError:
+def out_of_time(guest: NamedGuest, seconds: float, timeout_s: float, otherwise: AgentError) -> AgentError:
     """Return what a freeze without an answer is told as, `seconds` after it was asked for.
 
     An agent that does not answer at all is given up after 5 s, before its freeze is sent: that is `otherwise`. [libvirt
@@ -119,11 +119,11 @@ def answering(domain: Domain) -> Iterator[None]:
     except AgentError as error:
         if not refused(error):
             raise
-        raise _failure(domain.name, error) from error
+        raise _failure(NamedGuest(domain.name, domain.uuid), error) from error
 
 
-def _failure(guest: str, error: AgentError) -> FreezeFailedError:
-    pause = f"capture the guest with --guest-hold {shlex.quote(f'{guest}:pause')}, which needs no freeze."
+def _failure(guest: NamedGuest, error: AgentError) -> FreezeFailedError:
+    pause = f"capture the guest with --guest-hold {guest.option('pause')}, which needs no freeze."
     if _HOOK_FAILED in error.message:
         return FreezeHookError(
             f"The freeze hook in guest {guest} failed: {error.message}",

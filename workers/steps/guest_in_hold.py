@@ -26,6 +26,7 @@ from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.proof import GuestProof
 from freezeframe.contract.result import PreparedGuest
 from freezeframe.errors import FreezeframeError
+from freezeframe.naming import NamedGuest
 from workers import hold as holding
 from workers.guard.client import GuardError
 from workers.hypervisor import agent, backup
@@ -154,7 +155,7 @@ class HeldGuest:
         held_s = None
         if self.hold_start_ns is not None and self.held_ns is not None:
             held_s = (self.held_ns - self.hold_start_ns) / 1e9
-        self.faults.append(too_late(self.domain.name, held_s, self.freeze_s))
+        self.faults.append(too_late(NamedGuest(self.domain.name, self.domain.uuid), held_s, self.freeze_s))
 
     def _note(self, error: Exception) -> None:
         if not isinstance(error, FreezeframeError):
@@ -244,9 +245,7 @@ def _freeze(domain: Domain, hold: GuestHold, timeout_s: int, agent_timeout_s: in
         return agent.freeze(domain, timeout_s, hold.mountpoints)
     except FreezeFailedError:
         if _is_frozen(domain, agent_timeout_s):  # by others: an agent that fails to freeze thaws again
-            raise refusal.FrozenMeanwhileError(
-                f"Guest {domain.name} was prepared while it was thawed, and something else has frozen it since."
-            ) from None
+            raise refusal.FrozenMeanwhileError(NamedGuest(domain.name, domain.uuid)) from None
         raise
 
 

@@ -11,6 +11,7 @@ from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.order import HoldOrder
 from freezeframe.contract.result import HeldGuestFault, PreparedGuest
 from freezeframe.errors import FreezeframeError
+from freezeframe.naming import NamedGuest
 from workers.bounded import GuestHangsError
 from workers.host import Host
 from workers.hypervisor import backup, checkpoint
@@ -135,7 +136,7 @@ def _check_pace(host: Host, order: HoldOrder, guest: PreparedGuest, hold: GuestH
     """Raise SlowGuestError for a guest whose last freeze took longer than this hold lasts: others would wait for it, held."""
     slow = host.paces.too_slow(guest.guest_uuid) if hold.kind.freezes else None
     if slow is not None and slow.ms >= TOO_SLOW_SHARE * order.hold_timeout_s * 1000:
-        raise refusal.SlowGuestError(guest.name, slow)
+        raise refusal.SlowGuestError(NamedGuest(guest.name, guest.guest_uuid), slow)
 
 
 def _ready_guest(

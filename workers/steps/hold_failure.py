@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from freezeframe.errors import FreezeframeError
+from freezeframe.naming import NamedGuest
 from workers.hypervisor.freeze_failure import SLOW_SHARE, LateFreezeError, SlowFreezeError, is_late
 
 
@@ -13,7 +14,7 @@ class LateHoldError(FreezeframeError):
     advice = "Look at the load of that host and at libvirtd's log, or give the guests longer with --hold-timeout."
 
 
-def too_late(guest: str, held_s: float | None, freeze_s: tuple[float, float] | None) -> FreezeframeError:
+def too_late(guest: NamedGuest, held_s: float | None, freeze_s: tuple[float, float] | None) -> FreezeframeError:
     """Return why a guest took no part that was not held in time, although no call failed. Pure.
 
     `held_s`: after how long it was held, if it was; `freeze_s`: how long its freeze took, and how long there was for it.

@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from freezeframe.contract.result import HeldGuestWarning
 from freezeframe.errors import FreezeframeError
+from freezeframe.naming import NamedGuest
 from workers import fitness
 from workers.bounded import GuestHangsError
 from workers.host import Host
@@ -101,7 +102,8 @@ def _judge_writers(
         reasons = ((disk, fitness.shared_reason(guest.uuid, disk.target, known)) for disk in guest.prepared.disks)
         shared = next(((disk, reason) for disk, reason in reasons if reason is not None), None)
         if shared is not None:
-            _drop(guest, fitness.not_capturable(guest.domain.name, shared[0].target, shared[1]), is_cause=True)
+            who = NamedGuest(guest.domain.name, guest.uuid)
+            _drop(guest, fitness.not_capturable(who, shared[0].target, shared[1]), is_cause=True)
     return []
 
 
@@ -208,4 +210,8 @@ def _claim_less(guest: HeldGuest, still: fitness.Stillness) -> tuple[str, ...]:
     found = tuple(disk for disk in still.moving if disk.target not in guest.moving_disks)
     guest.moving_disks = (*guest.moving_disks, *(disk.target for disk in found))
     guest.filesystems = max(guest.filesystems or 0, still.filesystems)
-    return fitness.Stillness(found).warnings(guest.domain.name) if guest.begun_ns is not None else ()
+    return (
+        fitness.Stillness(found).warnings(NamedGuest(guest.domain.name, guest.uuid))
+        if guest.begun_ns is not None
+        else ()
+    )

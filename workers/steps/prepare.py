@@ -22,6 +22,7 @@ from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.contract.words import CaptureKind, HoldKind
 from freezeframe.errors import FreezeframeError
+from freezeframe.naming import NamedGuest
 from workers import fitness, host_calls
 from workers.bounded import answered
 from workers.guard.client import GuardLine
@@ -110,8 +111,9 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     live_xml = domain.live_xml()
     encrypted = host.repository_key.expected  # where a key is configured, a repository that is not encrypted is refused
     passed = passed_of(live_xml)
+    guest = NamedGuest(domain.name, domain.uuid)
     taken, skipped = fitness.choose_disks(
-        domain.name, disks_of(live_xml), plan.skip, plan.decrypt, repository_encrypted=encrypted, passed=passed
+        guest, disks_of(live_xml), plan.skip, plan.decrypt, repository_encrypted=encrypted, passed=passed
     )
     check_block_jobs(domain, [disk.target for disk in taken])
     still = fitness.Stillness()
@@ -137,9 +139,9 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
         moving_disks=tuple(disk.target for disk in still.moving),
         filesystems=still.filesystems,
         warnings=(
-            *still.warnings(domain.name),
-            *fitness.passed_warnings(domain.name, passed, plan.skip),
-            *fitness.plain_text_warnings(domain.name, taken, repository_encrypted=encrypted),
+            *still.warnings(guest),
+            *fitness.passed_warnings(guest, passed, plan.skip),
+            *fitness.plain_text_warnings(guest, taken, repository_encrypted=encrypted),
         ),
     )
 
@@ -149,8 +151,9 @@ def _check_state(domain: Domain, hold: HoldKind) -> None:
         raise refusal.GuestNotRunningError(f"Guest {domain.name} is not running.")
     if lost.is_lost(domain):
         raise refusal.LostBackupError(f"libvirt has a backup job on guest {domain.name} of which it has lost all data.")
-    busy = job_refusal(domain.name, domain.job())
-    unfit = fitness.state_refusal(domain.name, domain.state(), hold, domain.uuid)
+    guest = NamedGuest(domain.name, domain.uuid)
+    busy = job_refusal(guest, domain.job())
+    unfit = fitness.state_refusal(guest, domain.state(), hold)
     if (found := busy if isinstance(busy, refusal.GuestMigratingError) else unfit or busy) is not None:
         raise found
 
@@ -161,20 +164,21 @@ def _check_agent(domain: Domain, hold: GuestHold, timeout_s: int) -> Mapping[str
     The status comes before the blocked commands: the agent of a frozen guest lists every command that could wait for a disk
     as disabled, freeze among them. [qemu qga/main.c, ga_disable_not_allowed]
     """
+    guest = NamedGuest(domain.name, domain.uuid)
     try:
         commands = agent_info.commands(domain, timeout_s)
         if commands is None or commands.get("guest-fsfreeze-status"):
             _check_thawed(domain, timeout_s)
-        if (blocked := fitness.blocked_command(domain.name, hold, commands)) is not None:
+        if (blocked := fitness.blocked_command(guest, hold, commands)) is not None:
             raise blocked
     except AgentError as error:
-        raise refusal.no_agent(domain.name, error.message) from error
+        raise refusal.no_agent(guest, error.message) from error
     return commands
 
 
 def _check_thawed(domain: Domain, timeout_s: int) -> None:
     if agent.freeze_status(domain, timeout_s) == "frozen":
-        raise refusal.GuestFrozenError(f"Guest {domain.name} is frozen already, and not by this capture.")
+        raise refusal.GuestFrozenError(NamedGuest(domain.name, domain.uuid))
 
 
 def _prepare_disk(
@@ -211,4 +215,5 @@ def _prepare_disk(
 def _check_socket(host: Host, domain: Domain) -> None:
     """A second backup is refused by libvirt only when it begins, inside the hold; find it out now."""
     if (socket := backup.current_socket(domain)) is not None:
-        raise refusal.GuestBusyError(f"Guest {domain.name} has a backup running on host {host.host_id}, at {socket}.")
+        guest = NamedGuest(domain.name, domain.uuid)
+        raise refusal.GuestBusyError(guest, f"Guest {guest} has a backup running on host {host.host_id}, at {socket}.")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import UTC, datetime
 
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
+from freezeframe.naming import NamedGuest
 from workers.pace import TOO_SLOW_KEPT_S, TOO_SLOW_SHARE, TooSlow
 
 
@@ -49,7 +49,13 @@ class PausedMeanwhileError(HeldByOthersError):
 
 class FrozenMeanwhileError(HeldByOthersError):
     code = "guest-frozen"
-    advice = "It was left as it is. Thaw it (`virsh domfsthaw`) once it is known what froze it, then capture again."
+
+    def __init__(self, guest: NamedGuest) -> None:
+        super().__init__(
+            f"Guest {guest} was prepared while it was thawed, and something else has frozen it since.",
+            advice=f"It was left as it is. Thaw it (`virsh domfsthaw {guest.virsh}`) once it is known what froze it, then "
+            "capture again.",
+        )
 
 
 class SlowGuestError(RefusedError):
@@ -57,9 +63,9 @@ class SlowGuestError(RefusedError):
 
     code = "slow-freeze"
 
-    def __init__(self, guest: str, slow: TooSlow) -> None:
+    def __init__(self, guest: NamedGuest, slow: TooSlow) -> None:
         retried = datetime.fromtimestamp(slow.at + TOO_SLOW_KEPT_S, UTC)
-        pause = shlex.quote(f"{guest}:pause")
+        pause = guest.option("pause")
         super().__init__(
             f"The last freeze of guest {guest} had not ended after {slow.ms / 1000:.1f} s, at {_when(slow.at)}.",
             advice=f"Give it at least --hold-timeout {_longer_s(slow)}, or capture it with --guest-hold {pause}, which needs "
@@ -78,12 +84,21 @@ def _longer_s(slow: TooSlow) -> int:
 
 class GuestBusyError(RefusedError):
     code = "guest-busy"
-    advice = "Wait until it is done (`virsh domjobinfo` shows it), then capture again."
+
+    def __init__(self, guest: NamedGuest, message: str, *, disk: str | None = None) -> None:
+        shows = f"virsh domjobinfo {guest.virsh}" if disk is None else f"virsh blockjob {guest.virsh} {disk}"
+        super().__init__(message, advice=f"Wait until it is done (`{shows}` shows it), then capture again.")
 
 
 class GuestMigratingError(RefusedError):
     code = "guest-migrating"
-    advice = "Wait until it has arrived (`virsh domjobinfo` on its old host shows how far it is), then capture again."
+
+    def __init__(self, guest: NamedGuest, job: str) -> None:
+        super().__init__(
+            f"Guest {guest} is migrating ({job}).",
+            advice=f"Wait until it has arrived (`virsh domjobinfo {guest.virsh}` on its old host shows how far it is), then "
+            "capture again.",
+        )
 
 
 class LostBackupError(RefusedError):
@@ -98,16 +113,21 @@ class LostBackupError(RefusedError):
 
 class GuestFrozenError(RefusedError):
     code = "guest-frozen"
-    advice = "Something else froze it; thaw it (`virsh domfsthaw`) once you know what."
+
+    def __init__(self, guest: NamedGuest) -> None:
+        super().__init__(
+            f"Guest {guest} is frozen already, and not by this capture.",
+            advice=f"Something else froze it; thaw it (`virsh domfsthaw {guest.virsh}`) once you know what.",
+        )
 
 
 class NoAgentError(RefusedError):
     code = "no-agent"
 
 
-def no_agent(guest: str, why: str) -> NoAgentError:
+def no_agent(guest: NamedGuest, why: str) -> NoAgentError:
     """Return the refusal of a guest whose agent does not answer."""
-    choice = shlex.quote(f"{guest}:pause")
+    choice = guest.option("pause")
     return NoAgentError(
         f"The agent of guest {guest} does not answer: {why}",
         advice=f"Start qemu-guest-agent in the guest, or capture it with --guest-hold {choice}. If it runs, restart it: "

@@ -8,6 +8,7 @@ from typing import Final
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.result import PreparedGuest
 from freezeframe.errors import FreezeframeError
+from freezeframe.naming import NamedGuest
 from workers import fitness, host_calls
 from workers.host import Host
 from workers.identity.uses import disk_uses
@@ -50,7 +51,7 @@ def _checked(
     for disk in guest.disks:  # a guest that was refused has none
         reason = fitness.shared_reason(guest.guest_uuid, disk.target, uses)
         if reason is not None:
-            error = fitness.not_capturable(guest.name, disk.target, reason)
+            error = fitness.not_capturable(NamedGuest(guest.name, guest.guest_uuid), disk.target, reason)
             with journal.guest(guest.guest_uuid).lock():
                 return refuse(host, journal, guest.guest_uuid, guest.name, error)
     return guest

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from freezeframe.contract.hold import GuestHold
+from freezeframe.naming import NamedGuest
 from workers.hypervisor import agent
 from workers.hypervisor.domain import MIGRATIONS, Domain
 from workers.hypervisor.errors import AgentError
@@ -23,25 +24,26 @@ from workers.steps import refusal
 
 def check_still_fit(domain: Domain, hold: GuestHold, targets: Iterable[str], agent_timeout_s: int) -> None:
     """Raise RefusedError for a guest that could not be held any more. `targets` are its captured disks."""
-    if (busy := job_refusal(domain.name, domain.job())) is not None:
+    if (busy := job_refusal(NamedGuest(domain.name, domain.uuid), domain.job())) is not None:
         raise busy
     check_block_jobs(domain, targets)
     if hold.kind.freezes and domain.state() == "running":
         _check_answers(domain, agent_timeout_s)
 
 
-def job_refusal(guest: str, job: str | None) -> refusal.RefusedError | None:
+def job_refusal(guest: NamedGuest, job: str | None) -> refusal.RefusedError | None:
     """Return the refusal of a guest on which libvirt is at work; None without a job. Pure."""
-    if job in MIGRATIONS:
-        return refusal.GuestMigratingError(f"Guest {guest} is migrating ({job}).")
-    return None if job is None else refusal.GuestBusyError(f"Guest {guest} is busy with another job: {job}.")
+    if job is not None and job in MIGRATIONS:
+        return refusal.GuestMigratingError(guest, job)
+    return None if job is None else refusal.GuestBusyError(guest, f"Guest {guest} is busy with another job: {job}.")
 
 
 def check_block_jobs(domain: Domain, targets: Iterable[str]) -> None:
     """Raise GuestBusyError for a guest with a block job on one of the disks."""
     for target in targets:
         if domain.block_job(target):
-            raise refusal.GuestBusyError(f"Disk {target} of guest {domain.name} has a block job.")
+            guest = NamedGuest(domain.name, domain.uuid)
+            raise refusal.GuestBusyError(guest, f"Disk {target} of guest {guest} has a block job.", disk=target)
 
 
 def _check_answers(domain: Domain, timeout_s: int) -> None:
@@ -49,4 +51,4 @@ def _check_answers(domain: Domain, timeout_s: int) -> None:
         agent.freeze_status(domain, timeout_s)
     except AgentError as error:
         if not refused(error):  # an agent that may not tell has answered
-            raise refusal.no_agent(domain.name, error.message) from error
+            raise refusal.no_agent(NamedGuest(domain.name, domain.uuid), error.message) from error

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -17,12 +18,24 @@ import typer.main
 
 from freezeframe.cli.app import app
 from freezeframe.cli.capture import guest_holds
-from freezeframe.contract.request import DiskChoice
+from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.inventory import GuestEntry, HostEntry
+from freezeframe.contract.request import CaptureRequest, DiskChoice
 from freezeframe.contract.words import HoldKind
-from freezeframe.naming import shell_word
+from freezeframe.errors import FreezeframeError
+from freezeframe.naming import NamedGuest, shell_word
+from freezeframe.presence import KnownHost
+from orchestrator.planner import plan_hosts
 from tests.odd_names import ODD_NAMES
-from workers.fitness import state_refusal
+from workers.fitness import blocked_command, state_refusal
+from workers.fitness.encryption import encryption_refusal
 from workers.fitness.leaving_out import not_capturable
+from workers.fitness.stillness import MovingDisk, Stillness
+from workers.hypervisor.disk import DomainDisk, disks_of
+from workers.hypervisor.errors import AgentError
+from workers.hypervisor.freeze_failure import FreezeExpiredError, SlowFreezeError
+from workers.pace import TooSlow
+from workers.steps import refusal
 
 TOP = Path(__file__).resolve().parents[3]
 UUID = "00000000-0000-4000-8000-00000000000a"
@@ -119,22 +132,94 @@ def test_a_printed_command_is_a_verb_with_its_options_and_arguments(one: Printed
 @pytest.mark.parametrize("state", ["paused", "pmsuspended", "crashed"])
 @pytest.mark.parametrize("name", [*ODD_NAMES, "-rf", ".hidden"])
 def test_advice_about_a_guest_works_when_pasted(name: str, state: str) -> None:
-    refusal = state_refusal(name, state, HoldKind.FREEZE, UUID)
+    refusal = state_refusal(NamedGuest(name, UUID), state, HoldKind.FREEZE)
     assert refusal is not None
     [virsh] = re.findall(r"\(`virsh (.*?)`\), or", refusal.hint, re.DOTALL)
     assert shlex.split(virsh)[1] in {UUID, name}
     assert not shlex.split(virsh)[1].isdigit()
     pasted = shlex.split("capture --all --guest-hold " + refusal.hint.partition("--guest-hold ")[2].removesuffix("."))
     command, rest = command_of(pasted)
-    assert guest_holds(command.make_context("capture", rest).params["guest_hold"], [])[0].guest == name
-    refused = not_capturable(name, "vdb", "it is a test")
+    assert guest_holds(command.make_context("capture", rest).params["guest_hold"], [])[0].guest == UUID
+    refused = not_capturable(NamedGuest(name, UUID), "vdb", "it is a test")
     pasted = shlex.split(
         "capture --all --skip-disk "
         + refused.hint.removeprefix("Leave it out with --skip-disk ").removesuffix(" if you can do without it.")
     )
     command, rest = command_of(pasted)
     [choice] = command.make_context("capture", rest).params["skip_disk"]
-    assert DiskChoice.parse(choice) == DiskChoice(guest=name, target="vdb")
+    assert DiskChoice.parse(choice) == DiskChoice(guest=UUID, target="vdb")
+
+
+TWIN = "00000000-0000-4000-8000-00000000000b"
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", ["web", TWIN, "it's"])
+def test_advice_of_one_host_works_where_another_has_a_guest_of_that_name_in_the_capture(name: str) -> None:
+    who = NamedGuest(name, UUID)
+    hosts = [known_host("host-a", UUID, name), known_host("host-b", TWIN, name)]
+    texts = [error.hint for error in refusals(who)] + list(Stillness((MovingDisk("vda", "it moves"),)).warnings(who))
+    for text in texts:
+        [option, word] = re.findall(r"--(skip-disk|guest-hold) (\S+?)[ ,.]", f"{text} ")[-1]
+        own = (
+            {"skip_disks": (DiskChoice.parse(word),)}
+            if option == "skip-disk"
+            else {"guest_holds": tuple(guest_holds([word], []))}
+        )
+        request = CaptureRequest.model_validate({"capture_id": VALUE, "every_guest": True, **own})
+        plans = {one.guest_uuid: one for host in plan_hosts(request, hosts, lambda _: ()) for one in host.guests}
+        changed = [uuid for uuid, one in plans.items() if one.skip or one.hold.kind is not HoldKind.FREEZE]
+        assert changed == [UUID], text
+
+
+def known_host(host_id: str, uuid: str, name: str) -> KnownHost:
+    guests = (GuestEntry(guest_uuid=uuid, name=name, state="running"),)
+    at = datetime.now(UTC)
+    entry = HostEntry(
+        host_id=host_id, at=at, freezeframe_version="1", libvirt_version="9", qemu_version="7", guests=guests
+    )
+    return KnownHost(entry, alive=True)
+
+
+def refusals(guest: NamedGuest) -> list[FreezeframeError]:
+    """What a host says of a guest with the option that helps."""
+    hold, too_slow = GuestHold(kind=HoldKind.FREEZE), TooSlow(20_000.0, datetime.now(UTC).timestamp())
+    said = AgentError("it cannot")
+    shared = [
+        state_refusal(guest, "paused", HoldKind.FREEZE),
+        blocked_command(guest, hold, {}),
+        encryption_refusal(guest, encrypted_disk(), (), repository_encrypted=False),
+    ]
+    return [
+        not_capturable(guest, "vdb", "it is a test"),
+        refusal.no_agent(guest, "it is off."),
+        refusal.SlowGuestError(guest, too_slow),
+        SlowFreezeError(guest, 10.0),
+        FreezeExpiredError(guest, said),
+        *[one for one in shared if one is not None],
+    ]
+
+
+def encrypted_disk() -> DomainDisk:
+    xml = "<source file='/l'><encryption format='luks'/></source><target dev='vde'/>"
+    [disk] = disks_of(f"<domain><devices><disk type='file' device='disk'>{xml}</disk></devices></domain>")
+    return disk
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", ["web", "old db", "5", "-rf", "it's"])
+def test_advice_with_virsh_names_the_guest(name: str) -> None:
+    guest = NamedGuest(name, UUID)
+    told = [
+        refusal.GuestFrozenError(guest),
+        refusal.FrozenMeanwhileError(guest),
+        refusal.GuestBusyError(guest, "It is busy."),
+        refusal.GuestBusyError(guest, "It is busy.", disk="vda"),
+        refusal.GuestMigratingError(guest, "migration-out"),
+    ]
+    for error in told:
+        [command] = re.findall(r"`virsh (.*?)`", error.hint)
+        assert shlex.split(command)[1] == (name if name == "web" else UUID)
 
 
 @pytest.mark.parametrize("name", [*ODD_NAMES, "-rf", ".hidden"])

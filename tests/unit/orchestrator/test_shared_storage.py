@@ -55,7 +55,7 @@ def test_storage_that_is_the_same_everywhere_is_refused_for_both(storage: Layer)
     alpha = faults[ALPHA]
     assert (alpha.guest, alpha.host, alpha.exit_code) == ("guest a", "host-a", EXIT_REFUSED)
     assert "guest guest b on host host-b writes to the same storage" in alpha.message
-    assert "--skip-disk 'guest a:vdb'" in alpha.advice
+    assert f"--skip-disk {ALPHA}:vdb" in alpha.advice
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_whoever_writes_to_it_is_in_the_way_captured_or_not(other: PrepareResult
     faults = shared_faults([prepared("host-a", ALPHA, LUN), other])
     assert set(faults) == {ALPHA}
     assert f"{writer.guest} on host host-b writes to the same storage" in faults[ALPHA].message
-    assert "--skip-disk 'guest a:vdb' " in faults[ALPHA].advice
+    assert f"--skip-disk {ALPHA}:vdb " in faults[ALPHA].advice
     assert f"shut guest {writer.guest} down, or detach its {writer.target}" in faults[ALPHA].advice
 
 
@@ -176,7 +176,7 @@ def test_the_advice_is_followed_to_a_capture() -> None:
     both = [prepared(hosts[guest], guest, LUN).model_copy(update={"uses": (told[guest],)}) for guest in (ALPHA, BETA)]
     faults = shared_faults(both)
     assert set(faults) == {ALPHA, BETA}
-    assert "--skip-disk 'guest a:vdb' --skip-disk 'guest b:vdb' " in faults[ALPHA].advice
+    assert f"--skip-disk {ALPHA}:vdb --skip-disk {BETA}:vdb " in faults[ALPHA].advice
     left_out = [beside(hosts[guest], guest, told[guest]) for guest in (ALPHA, BETA)]
     assert set(shared_faults([both[0], left_out[1]])) == {ALPHA}
     assert shared_faults(left_out) == {}

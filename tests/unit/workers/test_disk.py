@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import pytest
 
 from freezeframe.errors import EXIT_REFUSED
+from freezeframe.naming import NamedGuest
 from workers.fitness import choose_disks, plain_text_warnings
 from workers.hypervisor.backup import BackupDisk, backup_xml
 from workers.hypervisor.checkpoint import checkpoint_name, checkpoint_xml
 from workers.hypervisor.disk import disks_of, parse
 from workers.steps.refusal import DiskEncryptedError, DiskNotCapturableError, NoDiskError
+
+DB1 = NamedGuest("db1", "00000000-0000-4000-8000-00000000000d")
+OLD_DB = NamedGuest("old db", "00000000-0000-4000-8000-00000000000e")
 
 DOMAIN = """
 <domain type='kvm'>
@@ -36,7 +39,7 @@ PASSED_THROUGH = "<disk type='block' device='lun'><source dev='/dev/sdx'/><targe
 
 
 def test_disks_are_taken_and_drives_left_out_with_a_reason() -> None:
-    taken, skipped = choose_disks("db1", disks_of(DOMAIN.format("")), [])
+    taken, skipped = choose_disks(DB1, disks_of(DOMAIN.format("")), [])
     assert [(disk.target, disk.source, disk.source_format) for disk in taken] == [
         ("vda", "/images/a", "qcow2"),
         ("vdb", "/dev/vg/b", "raw"),
@@ -62,10 +65,10 @@ def test_a_disk_with_data_that_cannot_be_captured_is_refused_unless_the_caller_l
 ) -> None:
     disks = disks_of(DOMAIN.format(disk))
     with pytest.raises(DiskNotCapturableError, match=f"Disk {target} of guest db1.*{reason}") as caught:
-        choose_disks("db1", disks, [])
-    assert f"--skip-disk db1:{target}" in caught.value.hint
+        choose_disks(DB1, disks, [])
+    assert f"--skip-disk {DB1.uuid}:{target}" in caught.value.hint
     assert caught.value.exit_code == EXIT_REFUSED
-    _, skipped = choose_disks("db1", disks, [target])
+    _, skipped = choose_disks(DB1, disks, [target])
     assert target in {one.target for one in skipped}
 
 
@@ -82,17 +85,17 @@ def test_an_encrypted_disk_is_refused_unless_its_plain_text_is_agreed_to(encrypt
     disk = f"<disk type='file' device='disk'><driver type='raw'/>{encrypted}<target dev='vde'/></disk>"
     disks = disks_of(DOMAIN.format(disk))
     with pytest.raises(DiskEncryptedError, match=r"Disk vde of guest old db is encrypted \(luks\)") as caught:
-        choose_disks("old db", disks, [])
+        choose_disks(OLD_DB, disks, [])
     assert caught.value.exit_code == EXIT_REFUSED
-    choice = shlex.quote("old db:vde")
+    choice = f"{OLD_DB.uuid}:vde"
     assert f"--decrypt-disk {choice}" in caught.value.hint
     assert f"--skip-disk {choice}" in caught.value.hint
-    taken, _ = choose_disks("old db", disks, [], ["vde"])
+    taken, _ = choose_disks(OLD_DB, disks, [], ["vde"])
     assert "vde" in {one.target for one in taken}
-    (warning,) = plain_text_warnings("old db", taken, repository_encrypted=False)
+    (warning,) = plain_text_warnings(OLD_DB, taken, repository_encrypted=False)
     assert "Disk vde of guest old db" in warning
     assert warning.endswith("as agreed.")
-    _, skipped = choose_disks("old db", disks, ["vde"])
+    _, skipped = choose_disks(OLD_DB, disks, ["vde"])
     assert "vde" in {one.target for one in skipped}
 
 
@@ -100,28 +103,27 @@ def test_an_encrypted_disk_is_refused_unless_its_plain_text_is_agreed_to(encrypt
 def test_into_an_encrypted_repository_an_encrypted_disk_needs_no_agreement() -> None:
     source = "<source file='/l'><encryption format='luks'/></source>"
     disk = f"<disk type='file' device='disk'><driver type='raw'/>{source}<target dev='vde'/></disk>"
-    taken, _ = choose_disks("db1", disks_of(DOMAIN.format(disk)), [], repository_encrypted=True)
+    taken, _ = choose_disks(DB1, disks_of(DOMAIN.format(disk)), [], repository_encrypted=True)
     assert "vde" in {one.target for one in taken}
-    (warning,) = plain_text_warnings("db1", taken, repository_encrypted=True)
+    (warning,) = plain_text_warnings(DB1, taken, repository_encrypted=True)
     assert warning.endswith("into a repository that is encrypted itself.")
 
 
 @pytest.mark.case("P3")
 def test_a_disk_that_is_not_there_cannot_be_decrypted() -> None:
     with pytest.raises(DiskNotCapturableError, match="no disk vdz to capture decrypted"):
-        choose_disks("db1", disks_of(DOMAIN.format("")), [], ["vdz"])
+        choose_disks(DB1, disks_of(DOMAIN.format("")), [], ["vdz"])
 
 
 def test_advice_to_leave_a_disk_out_can_be_pasted_whatever_the_guest_is_called() -> None:
     with pytest.raises(DiskNotCapturableError) as caught:
-        choose_disks("old db's", disks_of(DOMAIN.format(TRANSIENT)), [])
-    quoted = shlex.quote("old db's:vdt")
-    assert f"--skip-disk {quoted} " in caught.value.hint
+        choose_disks(OLD_DB, disks_of(DOMAIN.format(TRANSIENT)), [])
+    assert f"--skip-disk {OLD_DB.uuid}:vdt " in caught.value.hint
 
 
 def test_a_guest_without_any_disk_to_capture_is_refused() -> None:
     with pytest.raises(NoDiskError, match="db1"):
-        choose_disks("db1", disks_of(DOMAIN.format("")), ["vda", "vdb", "vdc"])
+        choose_disks(DB1, disks_of(DOMAIN.format("")), ["vda", "vdb", "vdc"])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 
 import libvirt
 import libvirt_qemu
@@ -12,11 +11,15 @@ import pytest
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.words import HoldKind
 from freezeframe.errors import EXIT_REFUSED
+from freezeframe.naming import NamedGuest
 from workers.fitness import blocked_command, state_refusal
 from workers.hypervisor import agent, agent_info
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.freeze_failure import FreezeFailedError, FreezeHookError, refused
+
+DB = NamedGuest("db", "00000000-0000-4000-8000-00000000000d")
+OLD_DB = NamedGuest("old db", "00000000-0000-4000-8000-00000000000e")
 
 FREEZE = GuestHold(kind=HoldKind.FREEZE)
 SOME = GuestHold(kind=HoldKind.FREEZE, mountpoints=("/srv",))
@@ -30,56 +33,56 @@ ALL_ENABLED = dict.fromkeys(
 @pytest.mark.parametrize(
     ("state", "said", "advised"),
     [
-        ("paused", "paused already", "virsh resume 'old db'"),
-        ("pmsuspended", "suspended", "virsh dompmwakeup 'old db'"),
-        ("crashed", "crashed", "virsh reset 'old db'"),
+        ("paused", "paused already", f"virsh resume {OLD_DB.uuid}"),
+        ("pmsuspended", "suspended", f"virsh dompmwakeup {OLD_DB.uuid}"),
+        ("crashed", "crashed", f"virsh reset {OLD_DB.uuid}"),
     ],
 )
 def test_a_guest_that_does_not_run_is_refused_with_its_state(
     state: str, said: str, advised: str, hold: HoldKind
 ) -> None:
-    refusal = state_refusal("old db", state, hold)
+    refusal = state_refusal(OLD_DB, state, hold)
     assert refusal is not None
     assert refusal.exit_code == EXIT_REFUSED
     assert "Guest old db" in refusal.message
     assert said in refusal.message
     assert advised in refusal.hint
-    assert f"--guest-hold {shlex.quote('old db:none')}" in refusal.hint
-    assert state_refusal("old db", state, HoldKind.NONE) is None
+    assert f"--guest-hold {OLD_DB.uuid}:none" in refusal.hint
+    assert state_refusal(OLD_DB, state, HoldKind.NONE) is None
 
 
 @pytest.mark.case("P6")
 def test_a_guest_that_shuts_down_is_refused_however_it_is_held() -> None:
     for hold in HoldKind:
-        assert state_refusal("db", "in shutdown", hold) is not None
-        assert state_refusal("db", "running", hold) is None
-        assert state_refusal("db", "idle", hold) is None
+        assert state_refusal(DB, "in shutdown", hold) is not None
+        assert state_refusal(DB, "running", hold) is None
+        assert state_refusal(DB, "idle", hold) is None
 
 
 @pytest.mark.case("G3")
 @pytest.mark.parametrize("blocked", ["guest-fsfreeze-freeze", "guest-fsfreeze-thaw", "guest-fsfreeze-status"])
 def test_a_freeze_that_the_agent_blocks_is_refused_with_the_command(blocked: str) -> None:
-    refusal = blocked_command("db", FREEZE, {**ALL_ENABLED, blocked: False})
+    refusal = blocked_command(DB, FREEZE, {**ALL_ENABLED, blocked: False})
     assert refusal is not None
     assert refusal.exit_code == EXIT_REFUSED
     assert blocked in refusal.message
-    assert "--guest-hold db:pause" in refusal.hint
+    assert f"--guest-hold {DB.uuid}:pause" in refusal.hint
     assert "install" not in refusal.hint.lower()
 
 
 @pytest.mark.case("G3")
 def test_only_the_commands_that_the_hold_needs_must_be_allowed() -> None:
     no_list = {**ALL_ENABLED, "guest-fsfreeze-freeze-list": False}
-    assert blocked_command("db", FREEZE, no_list) is None
-    assert blocked_command("db", SOME, no_list) is not None
-    assert blocked_command("db", SOME, {**ALL_ENABLED, "guest-fsfreeze-freeze": False}) is None
-    assert blocked_command("db", GuestHold(kind=HoldKind.PAUSE), {}) is None
-    assert blocked_command("db", FREEZE, None) is None
+    assert blocked_command(DB, FREEZE, no_list) is None
+    assert blocked_command(DB, SOME, no_list) is not None
+    assert blocked_command(DB, SOME, {**ALL_ENABLED, "guest-fsfreeze-freeze": False}) is None
+    assert blocked_command(DB, GuestHold(kind=HoldKind.PAUSE), {}) is None
+    assert blocked_command(DB, FREEZE, None) is None
 
 
 @pytest.mark.case("G3")
 def test_a_command_that_the_agent_does_not_have_is_said_to_be_unknown() -> None:
-    refusal = blocked_command("db", FREEZE, {"guest-ping": True})
+    refusal = blocked_command(DB, FREEZE, {"guest-ping": True})
     assert refusal is not None
     assert "does not know guest-fsfreeze-status, guest-fsfreeze-freeze, guest-fsfreeze-thaw" in refusal.message
 
@@ -165,7 +168,7 @@ def test_a_freeze_that_failed_in_the_guest_is_said_as_such_and_a_pause_advised(
         agent.freeze(domain, 5)
     assert type(caught.value) is failure
     assert said.removeprefix(REFUSES) in caught.value.message
-    assert f"--guest-hold {shlex.quote('old db:pause')}" in caught.value.hint
+    assert f"--guest-hold {domain.uuid}:pause" in caught.value.hint
     assert "install" not in caught.value.hint.lower()
 
 

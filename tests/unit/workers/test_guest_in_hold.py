@@ -284,7 +284,7 @@ def test_a_freeze_that_windows_ended_by_itself_proves_nothing_and_is_told_as_suc
     assert fault.code == "freeze-expired"
     assert "guest-1" in fault.message
     assert "--hold-timeout" in fault.hint
-    assert "--guest-hold guest-1:freeze-pause" in fault.hint
+    assert "--guest-hold 00000000-0000-4000-8000-000000000001:freeze-pause" in fault.hint
 
 
 @pytest.mark.case("G3")
@@ -352,7 +352,7 @@ def test_a_freeze_that_does_not_end_in_its_time_is_told_as_slow_with_its_time(
         agent.freeze(fake.domain(), 10)
     assert caught.value.code == "slow-freeze"
     assert "--hold-timeout" in caught.value.hint
-    assert "--guest-hold guest-1:pause" in caught.value.hint
+    assert "--guest-hold 00000000-0000-4000-8000-000000000001:pause" in caught.value.hint
 
 
 @pytest.mark.case("G3")

@@ -20,6 +20,7 @@ from freezeframe.contract.order import GuestToHold, HoldOrder
 from freezeframe.contract.proof import consistency
 from freezeframe.contract.result import HoldResult, PrepareResult
 from freezeframe.contract.words import Consistency, Step
+from freezeframe.naming import NamedGuest
 from freezeframe.settings import BusSettings
 from tests.unit.workers.hold_site import (
     CAPTURE,
@@ -473,7 +474,7 @@ def test_a_freeze_that_did_not_end_in_time_is_told_and_remembered(site: Site, mo
 
     def never(fake: HeldFake) -> str:
         if fake is slow:
-            raise SlowFreezeError(fake.label, HOLD_S)
+            raise SlowFreezeError(NamedGuest(fake.label, fake.uuid), HOLD_S)
         fake.frozen = True
         return '{"return": 2}'
 
@@ -491,7 +492,7 @@ def test_a_freeze_that_libvirt_told_of_too_late_is_not_remembered(site: Site, mo
     """The guest would be refused for a week because its host stood still for a moment."""
 
     def late(fake: HeldFake) -> str:
-        raise LateFreezeError(fake.label, HOLD_S + 5.0, HOLD_S)
+        raise LateFreezeError(NamedGuest(fake.label, fake.uuid), HOLD_S + 5.0, HOLD_S)
 
     monkeypatch.setattr(HeldFake, "_freeze", late)
     a, _ = results(site.hold(hold=FREEZE))

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from freezeframe.contract.hold import GuestHold
+from freezeframe.naming import NamedGuest
 from tests.unit.workers.hold_site import FREEZE, HOSTS, PAUSE, Site, results
 from workers import hold as holding
 from workers.hypervisor import backup, freeze_failure
@@ -96,7 +97,7 @@ def test_a_guest_that_is_taken_back_because_another_failed_is_not_called_late(
     ],
 )
 def test_what_took_the_time_is_named(held_s: float | None, freeze_s: tuple[float, float] | None, code: str) -> None:
-    fault = too_late("guest-1", held_s, freeze_s)
+    fault = too_late(NamedGuest("guest-1", "00000000-0000-4000-8000-00000000000a"), held_s, freeze_s)
     assert (fault.code, "guest-1" in fault.message) == (code, True)
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from freezeframe.naming import NamedGuest
 from workers.fitness import attached_devices, choose_disks, passed_warnings
 from workers.hypervisor.disk import disks_of
 from workers.hypervisor.fake_guest import disk_xml, domain_xml
 from workers.hypervisor.passed_through import passed_devices
 from workers.identity.device_class import holds_data, passed_of
 from workers.steps.refusal import DiskNotCapturableError
+
+DB = NamedGuest("db", "00000000-0000-4000-8000-00000000000d")
 
 pytestmark = pytest.mark.case("P2")
 
@@ -57,7 +60,7 @@ def refusal(*devices: str, sys: Path = Path("/none"), skip: tuple[str, ...] = ()
     """Return the refusal of the guest, its message and its advice; None if it is captured."""
     xml = domain_xml(VDA, *devices)
     try:
-        taken, skipped = choose_disks("db", disks_of(xml), skip, passed=passed_of(xml, sys))
+        taken, skipped = choose_disks(DB, disks_of(xml), skip, passed=passed_of(xml, sys))
     except DiskNotCapturableError as error:
         return f"{error.message} {error.hint}"
     assert [disk.target for disk in taken] == ["vda"]
@@ -68,7 +71,7 @@ def refusal(*devices: str, sys: Path = Path("/none"), skip: tuple[str, ...] = ()
 def told(*devices: str, sys: Path = Path("/none"), skip: tuple[str, ...] = ()) -> str:
     """Return what the receipt says of a guest that is captured with these devices."""
     assert refusal(*devices, sys=sys, skip=skip) is None
-    return "\n".join(passed_warnings("db", passed_of(domain_xml(VDA, *devices), sys), skip))
+    return "\n".join(passed_warnings(DB, passed_of(domain_xml(VDA, *devices), sys), skip))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_storage_that_qemu_cannot_back_up_is_refused_unless_the_caller_leaves_it
 ) -> None:
     assert refusal(device) == (
         f"Device {name} of guest db cannot be captured: it is {said}, which QEMU cannot back up. "
-        f"Leave it out with --skip-disk db:{name} if you can do without it."
+        f"Leave it out with --skip-disk {DB.uuid}:{name} if you can do without it."
     )
     assert told(device, skip=(name,)) == ""
 
@@ -168,7 +171,7 @@ def test_a_drive_that_is_handed_to_qemu_past_libvirt_is_told() -> None:
         f"<q:commandline xmlns:q='{QEMU_NAMESPACE}'><q:arg value='-drive'/><q:arg value='file=/x'/></q:commandline>"
     )
     xml = domain_xml(VDA).replace("</domain>", f"{options}</domain>")
-    (warning,) = passed_warnings("db", passed_of(xml), ())
+    (warning,) = passed_warnings(DB, passed_of(xml), ())
     assert "-drive" in warning
 
 
@@ -187,13 +190,13 @@ def test_devices_are_named_so_that_they_can_be_left_out() -> None:
     for name in names:
         assert name.isalnum()
     with pytest.raises(DiskNotCapturableError) as caught:
-        choose_disks("db", disks_of(xml), names[:2], passed=passed_of(xml))
+        choose_disks(DB, disks_of(xml), names[:2], passed=passed_of(xml))
     assert names[2] in caught.value.message
 
 
 def test_a_name_that_neither_disk_nor_device_has_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(DiskNotCapturableError, match="no disk vdx") as caught:
-        choose_disks("db", disks_of(domain_xml(VDA)), ["vdx"], passed=passed_of(domain_xml(VDA, lun())))
+        choose_disks(DB, disks_of(domain_xml(VDA)), ["vdx"], passed=passed_of(domain_xml(VDA, lun())))
     assert caught.value.hint == "Its disks are vda, hostdev0."
 
 

@@ -77,7 +77,7 @@ def test_a_raw_database_beside_a_frozen_root_is_named_in_the_result(prepared: Pr
     assert made.fault is None
     assert (made.moving_disks, made.filesystems) == (("vdb",), 1)
     assert "Disk vdb of guest alpha" in made.warnings[0]
-    assert "--guest-hold alpha:freeze-pause" in made.warnings[0]
+    assert f"--guest-hold {UUID}:freeze-pause" in made.warnings[0]
 
 
 @pytest.mark.case("P1")
@@ -120,7 +120,7 @@ def test_a_partition_without_a_filesystem_is_named_in_the_result(prepared: Prepa
     made = prepared(guest)
     assert made.moving_disks == ("vda",)
     assert "/dev/vda2" in made.warnings[0]
-    assert "--guest-hold alpha:freeze-pause" in made.warnings[0]
+    assert f"--guest-hold {UUID}:freeze-pause" in made.warnings[0]
 
 
 def _without_info(command: str, timeout_s: int) -> str:
@@ -167,7 +167,7 @@ def test_a_shareable_disk_is_refused_in_prepare(prepared: Prepare) -> None:
     fault = prepared(guest).fault
     assert fault is not None
     assert "Disk vds of guest alpha" in fault.message
-    assert "--skip-disk alpha:vds" in fault.advice
+    assert f"--skip-disk {UUID}:vds" in fault.advice
     assert prepared(guest, skip=("vds",)).fault is None
 
 
@@ -182,7 +182,7 @@ def test_a_lun_that_is_passed_through_is_refused_in_prepare_and_told_where_it_is
     fault = prepared(guest).fault
     assert fault is not None
     assert "Device hostdev0 of guest alpha cannot be captured" in fault.message
-    assert "--skip-disk alpha:hostdev0" in fault.advice
+    assert f"--skip-disk {UUID}:hostdev0" in fault.advice
     left_out = prepared(guest, skip=("hostdev0",))
     assert left_out.fault is None
     assert [disk.target for disk in left_out.disks] == ["vda"]
@@ -201,7 +201,7 @@ def test_a_source_under_two_running_guests_is_refused_in_prepare_and_undone(
     (refused,) = refuse_shared(host, host.journal.of(CAPTURE), [made], uses_here(host, [made]))
     assert refused.fault is not None
     assert "Disk vdb of guest alpha cannot be captured: disk vdx of the running guest beta" in refused.fault.message
-    assert "--skip-disk alpha:vdb" in refused.fault.advice
+    assert f"--skip-disk {UUID}:vdb" in refused.fault.advice
     assert host.claims.holder(UUID) is None
     left_out = prepared(guest, skip=("vdb",))
     assert refuse_shared(host, host.journal.of(CAPTURE), [left_out], uses_here(host, [left_out])) == [left_out]
@@ -237,7 +237,7 @@ def test_an_encrypted_disk_is_refused_in_prepare_unless_it_was_agreed_to(
     fault = prepared(guest).fault
     assert fault is not None
     assert (fault.code, fault.guest) == ("disk-encrypted", "alpha")
-    assert "--decrypt-disk alpha:vde" in fault.advice
+    assert f"--decrypt-disk {UUID}:vde" in fault.advice
     made = prepared(guest, decrypt=("vde",))
     assert made.fault is None
     assert made.warnings == ("Disk vde of guest alpha is encrypted (luks) and was captured decrypted, as agreed.",)

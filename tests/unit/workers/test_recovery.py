@@ -12,6 +12,7 @@ from freezeframe.contract import names
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.words import HoldKind, Step
+from freezeframe.naming import NamedGuest
 from freezeframe.repository import Repository
 from freezeframe.repository.errors import ManifestDamaged, RepositoryNotReadable
 from freezeframe.repository.manifest import Manifest
@@ -194,7 +195,7 @@ def test_a_freeze_that_windows_ended_by_itself_leaves_nothing_to_thaw(
     host: Host, guest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def thaw(domain: Domain, _timeout_s: int) -> int:
-        raise FreezeExpiredError(domain.name, AgentError("couldn't hold writes"))
+        raise FreezeExpiredError(NamedGuest(domain.name, domain.uuid), AgentError("couldn't hold writes"))
 
     monkeypatch.setattr(agent, "thaw", thaw)
     journal(host).record(HoldChange(guest_uuid=guest, hold=HoldKind.FREEZE))

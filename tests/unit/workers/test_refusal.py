@@ -10,6 +10,7 @@ import pytest
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.result import PreparedDisk, PreparedGuest
 from freezeframe.contract.words import CaptureKind
+from freezeframe.naming import NamedGuest
 from workers.fitness import DiskUse
 from workers.host import Host
 from workers.hypervisor.errors import HypervisorError
@@ -28,12 +29,12 @@ REFUSED = Fault(code="guest-busy", message="It is busy.")
 @pytest.mark.parametrize("ms", [1.0, 4500.0, 6000.0, 6001.0, 120_000.0])
 def test_a_guest_that_was_too_slow_is_tried_again_with_the_time_out_that_is_advised(ms: float) -> None:
     at = datetime(2026, 3, 1, 23, 30, tzinfo=UTC).timestamp()
-    error = SlowGuestError("web 1", TooSlow(ms, at))
+    error = SlowGuestError(NamedGuest("web 1", "00000000-0000-4000-8000-00000000000a"), TooSlow(ms, at))
     found = re.search(r"--hold-timeout (\d+)", error.hint)
     assert found is not None
     assert ms < TOO_SLOW_SHARE * int(found[1]) * 1000
     assert ms >= TOO_SLOW_SHARE * (int(found[1]) - 1) * 1000  # and with no longer one than it needs
-    assert "--guest-hold 'web 1:pause'" in error.hint
+    assert "--guest-hold 00000000-0000-4000-8000-00000000000a:pause" in error.hint
     assert f"{datetime.fromtimestamp(at + TOO_SLOW_KEPT_S, UTC):%Y-%m-%d}" in error.hint
     assert "at 2026-03-01 23:30 UTC" in error.message
 

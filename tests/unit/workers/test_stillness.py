@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ import pytest
 
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.words import HoldKind
+from freezeframe.naming import NamedGuest
 from workers.fitness import Stillness, stillness
 from workers.hypervisor import agent
 from workers.hypervisor.disk import DomainDisk
@@ -18,6 +18,8 @@ from workers.hypervisor.domain import Domain
 from workers.hypervisor.filesystem import Filesystem
 from workers.hypervisor.guest_device import GuestDevice
 from workers.steps.refusal import MountpointError
+
+UUID = "00000000-0000-4000-8000-00000000000a"
 
 ROOT = Filesystem("/", ("vda",), "vda1", "ext4")
 LOGS = Filesystem("/var/log", ("vda",), "vda2", "xfs")
@@ -142,9 +144,9 @@ def test_a_mount_point_that_is_not_there_is_named_beside_those_that_are(kind: Ho
 
 def test_each_moving_disk_is_a_warning_with_the_command_that_would_keep_it_still() -> None:
     found = decided([ROOT], [disk("vda"), disk("vdb")], guest="old db")
-    (warning,) = found.warnings("old db")
+    (warning,) = found.warnings(NamedGuest("old db", UUID))
     assert "Disk vdb of guest old db" in warning
-    assert f"--guest-hold {shlex.quote('old db:freeze-pause')}" in warning
+    assert f"--guest-hold {UUID}:freeze-pause" in warning
     assert "crash" in warning
 
 
