@@ -41,3 +41,10 @@ def open_repository(s3: S3Settings | None = None) -> Repository:
     """`s3` in place of the settings, for object storage. Raises SettingsError, and what `Repository.open` raises."""
     settings = load(RepositorySettings)
     return Repository.open_in(open_store(settings.repository, s3), ConfiguredKey.of(settings))
+
+
+def make_default_parent(settings: RepositorySettings) -> None:
+    """Make the directory above the default repository. Where somebody chose a place, a missing one is a missing mount."""
+    if "repository" not in settings.model_fields_set:
+        # beside it may be scratch files, to which QEMU's user must pass
+        Path(settings.repository).parent.mkdir(mode=0o711, parents=True, exist_ok=True)

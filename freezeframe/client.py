@@ -54,6 +54,12 @@ class RunLostError(FreezeframeError):
     )
 
 
+class NewerEventsError(FreezeframeError):
+    """A run has ended, and its end was told in a form that this version does not know."""
+
+    code = "newer-events"
+
+
 @dataclass(frozen=True)
 class ActiveRun:
     """A run that has not ended, as its record tells."""
@@ -90,11 +96,13 @@ class Client:
                 )
 
     def follow(self, capture_id: str, *, pick_up_s: float = PICK_UP_S, away_s: float = AWAY_S) -> Iterator[AnyEvent]:
-        """The run's events from its first to its end. Raises RunLostError, and UnreachableError if nobody begins the run
-        or Redis stays away.
+        """The run's events from its first to its end. Raises RunLostError, NewerEventsError for an end that cannot be read,
+        and UnreachableError if nobody begins the run or Redis stays away.
+
+        An event on the way that this version does not know is passed over.
         """
         deadline = time.monotonic() + pick_up_s
-        last = "0"
+        last, ended = "0", False
         while True:
             entries = self._entries(capture_id, last, away_s)
             for entry_id, event in entries:
@@ -106,8 +114,11 @@ class Client:
                     return
             if entries:
                 continue
+            if ended:  # and no event came after that: its end was among those that could not be read
+                raise _newer(capture_id)
             if last != "0":
                 self._expect_run(capture_id)
+                ended = self._has_ended(capture_id)
             elif time.monotonic() > deadline:
                 raise UnreachableError(
                     "The orchestrator has not picked up the request.",
@@ -125,6 +136,10 @@ class Client:
     def _expect_run(self, capture_id: str) -> None:
         if not self._patiently(lambda: self._redis.exists(names.run_key(capture_id)), AWAY_S):
             raise RunLostError(f"What was kept of capture {capture_id} is gone from Redis.")
+
+    def _has_ended(self, capture_id: str) -> bool:
+        """The orchestrator takes an ended run off the active ones in the step in which it tells its end."""
+        return not self._patiently(lambda: self._redis.sismember(names.ACTIVE_RUNS_KEY, capture_id), AWAY_S)
 
     def _patiently(self, call: Callable[[], Any], away_s: float) -> Any:
         """Ask Redis, again and again for a while if it is away: a restart of it ends no capture by itself."""
@@ -172,6 +187,14 @@ def _parse(fields: dict[str, str]) -> AnyEvent | None:
         return Event.model_validate_json(fields.get("event", "")).root
     except ValidationError:
         return None
+
+
+def _newer(capture_id: str) -> NewerEventsError:
+    return NewerEventsError(
+        f"Capture {capture_id} has ended, and this version cannot read how: the orchestrator's is another, probably newer.",
+        advice="Install the orchestrator's version of freezeframe here (`freezeframe version`). Whether the capture was "
+        f"sealed: `freezeframe captures show {capture_id}`.",
+    )
 
 
 def _active_run(capture_id: str, record: str | None) -> ActiveRun | None:

@@ -90,6 +90,19 @@ def check(env: Mapping[str, str], variable: str, default: Path, known: frozenset
         raise ValueError(wrong)
 
 
+def no_absolute_path(path: str) -> str | None:
+    """Return what is wrong with a path of a setting; None if it means one place whatever directory a part is started in."""
+    return None if path.startswith("/") else f"{path!r} is no absolute path"
+
+
+def no_address(address: str) -> str | None:
+    """Return what is wrong with the form of a repository's address; None for an absolute path and for what has a scheme."""
+    if re.match(r"[a-z][a-z0-9+.-]*://", address):
+        return None
+    wrong = no_absolute_path(address)
+    return wrong and f"{wrong}, and no address such as s3://bucket/prefix"
+
+
 def longest_socket(directory: Path, name: str, most_bytes: int) -> str | None:
     """Return what is wrong with a directory for a socket of that name; None if the path is short enough."""
     length = len(os.fsencode(directory / name))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from freezeframe import known_settings
@@ -34,12 +34,29 @@ GUARD_SOCKET = "guard.sock"
 SOCKET_PATH_BYTES = 107
 
 
+def _absolute(path: Path) -> Path:
+    if wrong := known_settings.no_absolute_path(str(path)):
+        raise ValueError(wrong)
+    return path
+
+
+#: A relative path would mean another place for each part, by the directory that it is started in.
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
 class SettingsError(FreezeframeError):
     """A setting cannot be used."""
 
     code = "settings"
     exit_code = EXIT_FAILED
     advice = f"Correct the environment variable or the line in the file that {CONFIG_ENV} names."
+
+
+class _SettingsFile(TomlConfigSettingsSource):
+    """The file. What is empty there is not set, as in the environment (`env_ignore_empty`)."""
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__call__().items() if value != ""}
 
 
 class _Part(BaseSettings):
@@ -55,7 +72,7 @@ class _Part(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         config, _ = known_settings.config_file(os.environ, CONFIG_ENV, DEFAULT_CONFIG)
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config)
+        return init_settings, env_settings, _SettingsFile(settings_cls, toml_file=config)
 
 
 class BusSettings(_Part):
@@ -98,8 +115,15 @@ class RepositorySettings(_Part):
     #: Where the secret of an encrypted repository is: a key file, or a file with a passphrase, which takes 128 MiB and
     #: half a second of CPU to try. Paths, because an environment can be read by others. With either, a repository that is not
     #: encrypted is refused.
-    key_file: Path | None = None
-    passphrase_file: Path | None = None
+    key_file: AbsolutePath | None = None
+    passphrase_file: AbsolutePath | None = None
+
+    @field_validator("repository")
+    @classmethod
+    def _is_an_address(cls, repository: str) -> str:
+        if wrong := known_settings.no_address(repository):
+            raise ValueError(wrong)
+        return repository
 
     @field_validator("passphrase_file")
     @classmethod
@@ -138,13 +162,13 @@ class HostSettings(_Part):
     libvirt_uri: str = "qemu:///system"
     #: Where libvirt notes the guests that run: each one's QEMU, and the directory in which that may make sockets. Another one
     #: only for a daemon that was built, or runs, with directories of its own.
-    libvirt_run_dir: Path = Path("/run/libvirt/qemu")
+    libvirt_run_dir: AbsolutePath = Path("/run/libvirt/qemu")
     #: Journal, claims, leases. Must survive a reboot.
-    state_dir: Path = Path("/var/lib/freezeframe/host")
+    state_dir: AbsolutePath = Path("/var/lib/freezeframe/host")
     #: Scratch files: what guests overwrite while a transfer runs. Needs room, and speed like the guests' own disks.
-    scratch_dir: Path = Path("/var/lib/freezeframe/scratch")
+    scratch_dir: AbsolutePath = Path("/var/lib/freezeframe/scratch")
     #: The guard's socket. Short, because a Unix socket's path ends at 107 bytes.
-    run_dir: Path = Path("/run/freezeframe")
+    run_dir: AbsolutePath = Path("/run/freezeframe")
     #: Seconds an agent may take to answer; libvirt's default is to wait for ever (FACTS: vdsm #160).
     agent_timeout_s: Annotated[int, Field(ge=1, le=60)] = 5
     #: Seconds that the guard grants on top of the hold's own deadline, for the host to thaw by itself first.

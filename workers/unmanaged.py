@@ -6,6 +6,7 @@ The guest runs on. Starting it again would have two QEMUs write to its disks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,12 +26,21 @@ def running_qemus(proc: Path = PROC) -> dict[str, int]:
             words = (directory / "cmdline").read_bytes().split(b"\0")
         except OSError:  # it has ended
             continue
-        if b"qemu" not in words[0]:
-            continue
-        for option, value in pairwise(words):
-            if option == b"-uuid":
-                found[value.decode(errors="replace")] = int(directory.name)
+        if (guest_uuid := _guest_of(words)) is not None:
+            found[guest_uuid] = int(directory.name)
     return found
+
+
+def _guest_of(words: Sequence[bytes]) -> str | None:
+    """Return the UUID of the guest whose QEMU was started with these words; None for another program.
+
+    By libvirt's arguments (`-name guest=… -uuid …`), for its emulator may have any path: `/usr/bin/kvm`, or a wrapper.
+    """
+    values = dict(pairwise(words))
+    if b"qemu" not in words[0] and not values.get(b"-name", b"").startswith(b"guest="):
+        return None
+    value = values.get(b"-uuid")
+    return None if value is None else value.decode(errors="replace").lower()
 
 
 def trouble_of(pid: int) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from freezeframe.access import ConfiguredKey
+from freezeframe.access import ConfiguredKey, make_default_parent
 from freezeframe.cli.check import check
 from freezeframe.cli.key import checked_label, show_damaged, slot_document
 from freezeframe.cli.output import AsJson, bytes_text, fields, out, print_json, when_text
@@ -68,7 +68,8 @@ def init(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a new, empty repository. The directory above it must exist: one that does not may be a mount that is missing.
+    """Make a new, empty repository. The directory above it must exist: one that does not may be a mount that is missing. That
+    above the default place is made.
 
     In object storage the bucket must exist, and the server must have what docs/repository.md asks of it; that is tried out.
 
@@ -78,6 +79,8 @@ def init(
     settings = load(RepositorySettings)
     chunk_bytes = _chunk_bytes(chunk_size)
     secret = _secret(settings, key_file, encrypt=encrypt)
+    if address is None:
+        make_default_parent(settings)
     made = Repository.init(address or settings.repository, chunk_bytes=chunk_bytes, secret=secret, label=label)
     if as_json:
         print_json(_config(made))

@@ -10,14 +10,13 @@ import signal
 import sys
 import threading
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from freezeframe.access import ConfiguredKey
+from freezeframe.access import ConfiguredKey, make_default_parent
 from freezeframe.cli import parts
 from freezeframe.cli.private_redis import PrivateRedis, free_port, private_redis
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
@@ -169,11 +168,7 @@ def _ensure_repository(console: _Lines) -> None:
     try:
         found = Repository.open(address, configured)
     except RepositoryNotFound:
-        if (
-            "repository" not in settings.model_fields_set
-        ):  # where somebody chose a place, a missing parent is a missing mount
-            # beside it may be scratch files, to which QEMU's user must pass
-            Path(address).parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        make_default_parent(settings)
         found = Repository.init(address, secret=configured.secret(), label="first")
         console.announce("repository", f"made at {found.address}")
     else:

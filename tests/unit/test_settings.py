@@ -243,3 +243,52 @@ def test_a_run_directory_must_leave_room_for_a_sockets_path(monkeypatch: pytest.
     monkeypatch.setenv("FREEZEFRAME_RUN_DIR", "/" + "ü" * 60)
     with pytest.raises(SettingsError, match="run_dir"):
         load(HostSettings)
+
+
+@pytest.mark.parametrize("where", ["environment", "file"])
+@pytest.mark.parametrize(
+    ("part", "name", "text"),
+    [
+        (RepositorySettings, "repository", "relative/path"),
+        (RepositorySettings, "repository", " "),
+        (RepositorySettings, "repository", " /srv"),
+        (RepositorySettings, "repository", "s3:/bucket"),
+        (RepositorySettings, "key_file", "key"),
+        (RepositorySettings, "passphrase_file", "./passphrase"),
+        (HostSettings, "state_dir", "relative"),
+        (HostSettings, "scratch_dir", "."),
+        (HostSettings, "run_dir", "~/run"),
+        (HostSettings, "libvirt_run_dir", " "),
+    ],
+)
+def test_what_is_no_absolute_path_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str, part: type[HostSettings], name: str, text: str
+) -> None:
+    if where == "file":
+        written(tmp_path, monkeypatch, f'{name} = "{text}"\n')
+    else:
+        monkeypatch.setenv(f"FREEZEFRAME_{name.upper()}", text)
+    with pytest.raises(SettingsError, match=f"^The setting {name} cannot be used: .* no absolute path"):
+        load(part)
+
+
+@pytest.mark.parametrize("address", ["/srv/repository", "file:///srv/repository", "s3://bucket/prefix", "s3://bucket"])
+def test_an_address_of_a_repository_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY", address)
+    assert load(RepositorySettings).repository == address
+
+
+def test_what_is_empty_is_not_set_in_the_file_as_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names = ("repository", "key_file", "scratch_dir", "state_dir", "host_limit_mib_s", "redis_url")
+    parts = (RepositorySettings, HostSettings, BusSettings)
+    plain = [load(part) for part in parts]
+    for name in names:
+        monkeypatch.setenv(f"FREEZEFRAME_{name.upper()}", "")
+    assert [load(part) for part in parts] == plain
+    for name in names:
+        monkeypatch.delenv(f"FREEZEFRAME_{name.upper()}")
+    written(tmp_path, monkeypatch, "".join(f'{name} = ""\n' for name in names))
+    assert [load(part) for part in parts] == plain
+    assert "repository" not in load(RepositorySettings).model_fields_set

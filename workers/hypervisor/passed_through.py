@@ -9,7 +9,7 @@
 | `<hostdev type='mdev'>`            | a DASD of s390x (vfio-ccw), or it is a virtual GPU                               |
 | `<memory model='nvdimm'>` and pmem | a file or device of the host, as persistent memory                               |
 | `<filesystem>`                     | a directory of the host                                                          |
-| `<qemu:arg value='-drive'/>`, …    | a drive that libvirt does not know of                                            |
+| `<qemu:arg value='-drive'/>`, …    | a drive or device that libvirt does not know of: see `past_libvirt`              |
 
 `<shmem>` and `<redirdev>` are left out: memory is not captured, and a redirected device is its viewer's.
 """
@@ -24,9 +24,9 @@ from typing import Final
 from lxml import etree
 
 from workers.hypervisor.disk import parse
+from workers.hypervisor.past_libvirt import told_to_qemu
 
 _QEMU: Final = "{http://libvirt.org/schemas/domain/qemu/1.0}"
-_DRIVE_OPTIONS: Final = frozenset({"drive", "blockdev", "hda", "hdb", "hdc", "hdd", "sd", "mtdblock", "pflash"})
 #: As a target name has to be, which a device is left out by. libvirt's own names are so; a user's begin with "ua-".
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{1,15}")
 _MEMORY: Final = ("nvdimm", "virtio-pmem")
@@ -75,9 +75,9 @@ def _devices(root: etree._Element) -> Iterator[tuple[etree._Element, PassedDevic
         tag = "" if target is None else target.get("dir", "")
         readonly = element.find("readonly") is not None
         yield element, PassedDevice("fs", "directory", f"the host's directory {place} ({tag})", readonly=readonly)
-    options = {one.get("value", "").lstrip("-") for one in root.iterfind(f"./{_QEMU}commandline/{_QEMU}arg")}
-    for option in sorted(options & _DRIVE_OPTIONS):
-        yield root, PassedDevice("option", "option", f"a drive by QEMU's option -{option}, past libvirt")
+    words = [one.get("value", "") for one in root.iterfind(f"./{_QEMU}commandline/{_QEMU}arg")]
+    for what in told_to_qemu(words):
+        yield root, PassedDevice("option", "option", f"{what}, past libvirt")
 
 
 def _host_device(element: etree._Element) -> PassedDevice | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,12 +12,13 @@ from typing import Any
 import pytest
 import redis
 
-from freezeframe.client import PICK_UP_S, AnyEvent, Client
+from freezeframe.client import PICK_UP_S, AnyEvent, Client, NewerEventsError
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.plan import LeftOutGuest
 from freezeframe.contract.request import CaptureRequest, SkippedGuestDisk
 from freezeframe.contract.words import HoldKind, Policy, RunState, WantedKind
+from freezeframe.errors import FreezeframeError
 from freezeframe.settings import BusSettings
 
 from .orchestra import Told, end, orchestra, progress, state
@@ -243,6 +246,74 @@ def test_following_bears_a_redis_that_is_away_for_a_moment(bus: BusSettings, mon
     with contextlib.closing(one._redis):
         one._redis.xadd(names.events_key(request.capture_id), {"event": end(request, RunState.DONE).model_dump_json()})
         assert [event.type for event in one.follow(request.capture_id)] == ["end"]
+
+
+class Following(threading.Thread):
+    """Somebody who follows a run; what they were told, and what ended it."""
+
+    def __init__(self, bus: BusSettings, capture_id: str) -> None:
+        super().__init__(daemon=True)
+        self.one, self.capture_id = Client(bus), capture_id
+        self.told: list[str] = []
+        self.ended_by: FreezeframeError | None = None
+
+    def run(self) -> None:
+        try:
+            self.told.extend(event.type for event in self.one.follow(self.capture_id))
+        except FreezeframeError as error:
+            self.ended_by = error
+
+
+def newer(event: AnyEvent) -> str:
+    """As an orchestrator of a newer version tells it: with a key that this one does not know."""
+    document = json.loads(event.model_dump_json())
+    document.get("receipt", document)["warm"] = True
+    return json.dumps(document)
+
+
+@pytest.mark.case("S5")
+def test_an_end_that_a_newer_orchestrator_tells_ends_the_following_and_says_what_to_do(bus: BusSettings) -> None:
+    request = CaptureRequest(capture_id="01KAAAAAAAAAAAAAAAAAAAAAAB", guests=("db1",))
+    follower = Following(bus, request.capture_id)
+    with contextlib.closing(follower.one._redis) as own:
+        own.hset(names.run_key(request.capture_id), "record", "{}")
+        own.xadd(names.events_key(request.capture_id), {"event": newer(state(request, RunState.PREPARING))})
+        own.xadd(names.events_key(request.capture_id), {"event": newer(end(request, RunState.DONE))})
+        follower.start()
+        follower.join(30)
+        assert not follower.is_alive()
+    assert follower.told == []
+    assert isinstance(follower.ended_by, NewerEventsError)
+    assert "ended" in follower.ended_by.message
+    assert "newer" in follower.ended_by.message
+    assert f"freezeframe captures show {request.capture_id}" in follower.ended_by.hint
+
+
+@pytest.mark.case("S5")
+def test_an_event_that_is_not_known_ends_no_following_while_the_run_goes_on(
+    bus: BusSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = CaptureRequest(capture_id="01KAAAAAAAAAAAAAAAAAAAAAAC", guests=("db1",))
+    one = Client(bus)
+    key, idle = names.events_key(request.capture_id), [1, 2, 3]
+    with contextlib.closing(one._redis) as own:
+        xread = own.xread
+
+        def reading(*arguments: Any, **options: Any) -> Any:
+            found = xread(*arguments, **(options | {"block": 1}))
+            if not found and not idle:  # it ends as the orchestrator ends it: told and no more active, in one step
+                own.xadd(key, {"event": end(request, RunState.DONE).model_dump_json()})
+                own.srem(names.ACTIVE_RUNS_KEY, request.capture_id)
+            elif not found:
+                idle.pop()
+            return found
+
+        own.hset(names.run_key(request.capture_id), "record", "{}")
+        own.sadd(names.ACTIVE_RUNS_KEY, request.capture_id)
+        own.xadd(key, {"event": newer(state(request, RunState.PREPARING))})
+        monkeypatch.setattr(own, "xread", reading)
+        assert [event.type for event in one.follow(request.capture_id)] == ["end"]
+    assert idle == []
 
 
 @pytest.mark.parametrize(("rate", "bytes_s"), [("50M", 50 << 20), ("1.5G", 3 << 29), ("1MiB/s", 1 << 20)])

@@ -64,6 +64,26 @@ def test_init_with_a_key_file(run: Run, place: Path, key_file: Path, monkeypatch
     assert "host a (key file)" in run("repo", "info").stdout
 
 
+def test_init_makes_the_directory_above_the_default_place_and_above_no_other(
+    run: Run, place: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the README has it, on a fresh machine."""
+    field = RepositorySettings.model_fields["repository"]
+    monkeypatch.setattr(field, "default", str(place / "fresh" / "repository"))
+    RepositorySettings.model_rebuild(force=True)
+    monkeypatch.delenv("FREEZEFRAME_REPOSITORY")
+    assert run("repo", "init", str(place / "mount" / "repository"), "--json").document["error"]
+    assert not (place / "mount").exists()
+    assert not (place / "fresh").exists()
+    assert run("repo", "init", "--encrypt", "--key-file", str(key_file), "--json").document["encrypted"]
+    assert (place / "fresh").stat().st_mode & 0o777 == 0o711
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY", str(place / "mount" / "repository"))
+    assert run("repo", "init", "--json").document["error"]
+    assert not (place / "mount").exists()
+    monkeypatch.undo()
+    RepositorySettings.model_rebuild(force=True)
+
+
 def test_init_with_what_the_settings_name(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "passphrase").write_text(PASSPHRASE + "\n")
     (place / "passphrase").chmod(0o600)

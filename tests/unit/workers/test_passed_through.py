@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 import pytest
 
@@ -173,6 +174,55 @@ def test_a_drive_that_is_handed_to_qemu_past_libvirt_is_told() -> None:
     xml = domain_xml(VDA).replace("</domain>", f"{options}</domain>")
     (warning,) = passed_warnings(DB, passed_of(xml), ())
     assert "-drive" in warning
+
+
+def handed(*words: str) -> list[str]:
+    """What is told of a guest to whose QEMU these words are handed past libvirt."""
+    values = "".join(f"<q:arg value={quoteattr(word)}/>" for word in words)
+    options = f"<q:commandline xmlns:q='{QEMU_NAMESPACE}'>{values}</q:commandline>"
+    xml = domain_xml(VDA).replace("</domain>", f"{options}</domain>")
+    return list(passed_warnings(DB, passed_of(xml), ()))
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("-device", "vfio-pci,host=0000:01:00.0"), "vfio-pci"),
+        (("-device", "driver=vfio-pci,host=0000:01:00.0"), "vfio-pci"),
+        (("--device", '{"driver":"vfio-pci","host":"0000:01:00.0"}'), "vfio-pci"),
+        (("-device", "vhost-scsi-pci,wwpn=naa.5001"), "vhost-scsi-pci"),
+        (("-device", "vhost-user-blk-pci,chardev=c"), "vhost-user-blk-pci"),
+        (("-object", "memory-backend-file,id=m,mem-path=/dev/dax0.0", "-device", "nvdimm,memdev=m"), "nvdimm"),
+        (("-device", "virtio-pmem-pci,memdev=m"), "virtio-pmem-pci"),
+        (("-device", "usb-host,vendorid=1"), "usb-host"),
+        (("-virtfs", "local,path=/srv,mount_tag=s"), "-virtfs"),
+        (("-fsdev", "local,path=/srv,id=s"), "-fsdev"),
+        (("-usbdevice", "disk:/x"), "-usbdevice"),
+        (("-blockdev", "driver=file,filename=/x,node-name=x", "-device", "virtio-blk-pci,drive=x"), "-blockdev"),
+        (("-readconfig", "/etc/more.cfg"), "-readconfig"),
+    ],
+)
+def test_whatever_may_hold_data_and_is_handed_to_qemu_past_libvirt_is_told(words: tuple[str, ...], named: str) -> None:
+    (warning,) = handed(*words)
+    assert named in warning
+    assert "is not in the capture" in warning
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-device", "virtio-net-pci,netdev=n"),
+        ("-device", "vhost-vsock-pci,guest-cid=3"),
+        ("-device", "usb-tablet"),
+        ("-device", "{not json"),
+        ("-device",),
+        ("-usbdevice", "tablet"),
+        ("-cpu", "host"),
+        ("-name", "nvdimm"),
+    ],
+)
+def test_what_holds_no_data_is_not_told(words: tuple[str, ...]) -> None:
+    assert handed(*words) == []
 
 
 def test_addresses_are_read_in_decimal_and_hexadecimal() -> None:

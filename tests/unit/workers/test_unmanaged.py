@@ -33,6 +33,15 @@ def test_qemus_are_found_by_the_uuid_that_they_were_started_with(tmp_path: Path)
 
 
 @pytest.mark.case("G9")
+@pytest.mark.parametrize("emulator", ["/usr/bin/kvm", "/usr/bin/kvm-spice", "/usr/libexec/qemu-kvm", "/opt/emulator"])
+def test_a_qemu_is_known_by_its_arguments_whatever_its_path_is(tmp_path: Path, emulator: str) -> None:
+    process(tmp_path, 10, emulator, "-name", "guest=a,debug-threads=on", "-S", "-uuid", LOST)
+    process(tmp_path, 11, "/usr/bin/mkfs", "-uuid", OFF, "-name", "a")
+    process(tmp_path, 12, emulator, "-name", "guest=b")
+    assert running_qemus(tmp_path) == {LOST: 10}
+
+
+@pytest.mark.case("G9")
 def test_a_guest_that_libvirt_has_lost_is_published_as_unmanaged(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     states = [
         GuestState(LOST, "lost", "shut off"),
