@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import libvirt
 
-from freezeframe.contract.words import RunState, WantedKind
+from freezeframe.contract.words import HoldKind, RunState, WantedKind
 from ops.lab.guest import Guest
 from ops.trial.truth import transfers_paused
 
@@ -54,16 +54,16 @@ def prepare(bench: Bench) -> Iterator[Capture]:
 
 
 @contextmanager
-def muster(bench: Bench) -> Iterator[Capture]:
+def muster(bench: Bench, hold: HoldKind = HoldKind.FREEZE) -> Iterator[Capture]:
     with _stopped(bench, "control@host-b"):
-        capture = Capture(bench.system)
+        capture = Capture(bench.system, hold=hold)
         until("host-a has prepared", lambda: capture.answered("prepare", "host-a"))
         with _stopped(bench, "orchestrator"):
             bench.go_on("control@host-b")
             until("host-b has prepared", lambda: capture.answered("prepare", "host-b"))
             bench.stop("control@host-b")
         capture.wait(RunState.HOLDING)
-        until("host-a musters", lambda: _begun(bench, capture, "hold"))
+        until("host-a musters", lambda: _waits_at_the_muster(bench, capture))
         yield capture
 
 
@@ -160,6 +160,12 @@ def _begun(bench: Bench, capture: Capture, step: str) -> bool:
     """Whether host-a is at work on a step, as its journal tells."""
     begun = bench.system.directory / "host-a" / "state" / "captures" / capture.capture_id / "begun"
     return any(begun.glob(f"{step}.*json"))
+
+
+def _waits_at_the_muster(bench: Bench, capture: Capture) -> bool:
+    """Whether host-a has arrived there: it looks at its guests before that."""
+    arrived = bench.system.redis.keys(f"*{capture.capture_id}*muster*:arrived")
+    return any(bench.system.redis.zscore(key, "host-a") is not None for key in arrived)
 
 
 STAGES: dict[str, Callable[[Bench], AbstractContextManager[Capture]]] = {

@@ -18,7 +18,7 @@ from .bench import Bench, until
 from .bounds import AGENT_S, BY_HOST_S, EYE_S, RESTART_S, late_call, past_libvirt
 from .cell import Watch
 from .kinds import LONG_AWAY_S, libvirt_back, qemu_pid
-from .stage import SLOW_S, has_backup, slow_freezer
+from .stage import SLOW_S, has_backup, muster, slow_freezer
 from .watch import Capture
 
 Act = Callable[[Bench], None]
@@ -75,18 +75,17 @@ def test_qemu_suspended_before_a_pause(bench: Bench) -> None:
     watch = Watch(bench, "QEMU of one guest suspended, hold pause", "held")
     host = bench.lab.host("host-a")
     pid = qemu_pid(host, "alpha")
-    bench.stop("control@host-b")
-    capture = Capture(bench.system, hold=HoldKind.PAUSE)
-    until("host-a has prepared", lambda: capture.answered("prepare", "host-a"))
-    host.run(["busybox", "kill", "-STOP", pid])
+    with muster(
+        bench, HoldKind.PAUSE
+    ) as capture:  # before, host-a would see that QEMU does not answer, and hold nobody
+        host.run(["busybox", "kill", "-STOP", pid])
     try:
-        bench.go_on("control@host-b")
         outcome = capture.end()
         wait_for("host-a's answer", lambda: capture.answered("hold", "host-a"), 60.0)
         time.sleep(HANGS_S)
     finally:
         host.run(["busybox", "kill", "-CONT", pid])
-    bench.mended(lambda _: None)
+    bench.mended(lambda bench: bench.lab.guest("alpha").wait_agent())
     assert outcome in {"guest-hangs", "hypervisor", "host-silent"}
     settled_s = bench.settle()
     assert settled_s < 120.0
