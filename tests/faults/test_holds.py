@@ -75,9 +75,7 @@ def test_qemu_suspended_before_a_pause(bench: Bench) -> None:
     watch = Watch(bench, "QEMU of one guest suspended, hold pause", "held")
     host = bench.lab.host("host-a")
     pid = qemu_pid(host, "alpha")
-    with muster(
-        bench, HoldKind.PAUSE
-    ) as capture:  # before, host-a would see that QEMU does not answer, and hold nobody
+    with muster(bench, HoldKind.PAUSE) as capture:  # sooner, host-a would see it hang, and hold nobody
         host.run(["busybox", "kill", "-STOP", pid])
     try:
         outcome = capture.end()
