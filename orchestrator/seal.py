@@ -9,6 +9,7 @@ from freezeframe.contract.proof import GuestProof, Proof, consistency, guest_con
 from freezeframe.contract.result import HoldResult, PreparedDisk, PreparedGuest, PrepareResult, TransferResult
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest
+from orchestrator import unseen
 from orchestrator.clocks import MOST_APART_S
 from orchestrator.decision import proof_of
 from orchestrator.inherited import warnings_of
@@ -23,11 +24,11 @@ def manifest_of(
 ) -> Manifest:
     """The manifest of a run. Pure, and the same each time: sealing twice is sealing once."""
     assert run.plan is not None  # noqa: S101  a run is planned before it is sealed
-    proof = proof_of(run, held)
+    proof = unseen.claim_less(proof_of(run, held), unseen.unseen_in(transferred))
     steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
     disks = {(result.guest_uuid, result.target): result for result in transferred}
     chunk_bytes = run.plan.chunk_bytes
-    audits = warnings_of(prepared, transferred)
+    audits = [*warnings_of(prepared, transferred), *unseen.warnings_of(transferred)]
     found = [*((one.guest_uuid, one.text) for result in held for one in result.guest_warnings), *audits]
     guests = tuple(
         _guest_capture(result.host_id, guest, disks, proof, steps[guest.guest_uuid], chunk_bytes).model_copy(

@@ -132,6 +132,9 @@ class TransferResult(Result):
     full_reason: str | None = None  # why it was read in full although its chain was proven
     audited_chunks: int = 0  # that are inherited, and were read and compared all the same
     inherited_differs: bool = False  # the disk was not what its older capture has of it
+    writers_unseen: Annotated[str, UNLESS_EMPTY] = (
+        ""  # a warning: it could not be seen whether another guest wrote to the disk while it was read
+    )
     bytes_read: int = 0
     bytes_stored: int = 0
     dirty_bytes: int | None = None

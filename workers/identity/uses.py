@@ -51,6 +51,12 @@ def disk_uses(hypervisor: Hypervisor) -> list[DiskUse]:
     return found
 
 
+def uses_of_guest(hypervisor: Hypervisor, guest_uuid: str) -> list[DiskUse]:
+    """Return the storage of every disk and device of one guest; nothing if it does not run. Raises HypervisorError."""
+    domain = hypervisor.domain(guest_uuid)
+    return list(_uses_of(hypervisor, domain)) if domain.active() else []
+
+
 def _uses_of(hypervisor: Hypervisor, domain: Domain) -> Iterator[DiskUse]:
     xml = domain.live_xml()
     sources = sources_of(xml)

@@ -191,3 +191,18 @@ class GuestAtWorkError(RefusedError):
 
     code = "guest-at-work"
     advice = "Capture again when it has ended: `freezeframe recover` on the host shows that."
+
+
+class SecondWriterError(FreezeframeError):
+    """Another guest wrote to a disk while it was read: it is not as it was at the instant."""
+
+    code = "disk-shared"
+
+    @classmethod
+    def of(cls, guest: NamedGuest, target: str, reason: str) -> SecondWriterError:
+        """Return the error of one disk; `reason` is that of `fitness.shared_reason`."""
+        return cls(
+            f"Disk {target} of guest {guest} was not read as it was at the instant: {reason}.",
+            advice="Nothing of this guest was kept. Capture it again while no other guest has that storage, or leave the disk "
+            f"out with --skip-disk {guest.option(target)}.",
+        )

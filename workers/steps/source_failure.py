@@ -1,6 +1,6 @@
 """Why an export failed in the middle of a transfer: a closed connection says nothing, the journal and libvirt do.
 
-the export fails ─▶ the watcher gave the backup up?  ─▶ scratch-runs-out
+the export fails ─▶ the backup was given up?         ─▶ its reason: scratch-runs-out, disk-shared
                  └▶ the guest is off, gone, or was started again meanwhile? ─▶ guest-stopped
                  └▶ else: as the export told
 """
@@ -24,6 +24,7 @@ from workers.journal import BackupChange
 from workers.qemu_process import QemuUnknownError
 from workers.scratch.errors import ScratchRunsOutError
 from workers.scratch.open_backups import given_up
+from workers.steps.refusal import SecondWriterError
 from workers.steps.transfer import transfer as read_disk
 
 log = structlog.get_logger("transfer")
@@ -46,12 +47,12 @@ class GuestStoppedError(FreezeframeError):
 
 def transfer(host: Host, order: TransferOrder) -> TransferResult:
     """Store one disk as it was at the instant. Raises FreezeframeError, which names the cause if the export fails."""
-    _raise_given_up(host, order)
+    raise_given_up(host, order)
     started = _start_id(host, order)
     try:
         return read_disk(host, order)
     except (ExportError, QemuUnknownError) as error:
-        _raise_given_up(host, order)
+        raise_given_up(host, order)
         if (what := _what_stopped(host, order, started)) is not None:
             raise GuestStoppedError(
                 f"Guest {order.guest_name} {what} while disk {order.target} was read; the capture has nothing of this guest."
@@ -59,10 +60,12 @@ def transfer(host: Host, order: TransferOrder) -> TransferResult:
         raise
 
 
-def _raise_given_up(host: Host, order: TransferOrder) -> None:
+def raise_given_up(host: Host, order: TransferOrder) -> None:
+    """Raise the reason for which the guest's backup was given up, if it was."""
     fault = given_up(host.journal.of(order.capture_id), order.guest_uuid)
     if fault is not None:
-        raise ScratchRunsOutError(fault.message, advice=fault.advice)
+        kind = SecondWriterError if fault.code == SecondWriterError.code else ScratchRunsOutError
+        raise kind(fault.message, advice=fault.advice)
 
 
 def _start_id(host: Host, order: TransferOrder) -> int | None:

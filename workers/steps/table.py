@@ -6,12 +6,12 @@ from typing import Any
 
 from freezeframe.contract.order import HoldOrder, PrepareOrder, ReleaseOrder, TransferOrder
 from freezeframe.contract.words import Step
-from workers.steps import hold, prepare, release, source_failure, transfer
+from workers.steps import hold, prepare, release, sole_writer, transfer
 from workers.steps.frame import StepCode
 
 PREPARE = StepCode(Step.PREPARE, PrepareOrder, prepare.prepare, prepare.failed)
 HOLD = StepCode(Step.HOLD, HoldOrder, hold.hold, hold.failed)
-TRANSFER = StepCode(Step.TRANSFER, TransferOrder, source_failure.transfer, transfer.failed)
+TRANSFER = StepCode(Step.TRANSFER, TransferOrder, sole_writer.transfer, transfer.failed)
 RELEASE = StepCode(Step.RELEASE, ReleaseOrder, release.release, release.failed)
 
 #: By the worker that does them.

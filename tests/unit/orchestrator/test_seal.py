@@ -58,6 +58,7 @@ def sealed(
     moving: tuple[str, ...] = (),
     inherited_differs: bool = False,
     warned: tuple[str, ...] = (),
+    writers_unseen: str = "",
 ) -> GuestCapture:
     guest = GuestProof(
         guest_uuid=ALPHA,
@@ -86,6 +87,7 @@ def sealed(
         target="vda",
         index="0" * 64,
         inherited_differs=inherited_differs,
+        writers_unseen=writers_unseen,
     )
     results = [PrepareResult(capture_id=CAPTURE, host_id="host-a", guests=(prepared,))]
     return manifest_of(run(), results, [held], [read]).guests[0]
@@ -125,3 +127,11 @@ def test_a_guest_s_own_warnings_of_the_hold_are_kept_beside_the_others() -> None
     """Each of them is there for another guest too, which is not its own."""
     made = sealed(guest(warnings=(MOVING,)), moving=("vda", "vdb"), warned=("Disk vda of it is not kept still.",))
     assert made.warnings == (MOVING, "Disk vda of it is not kept still.")
+
+
+@pytest.mark.case("P2")
+@pytest.mark.parametrize("moving", [(), ("vda",), ("vdb",)])
+def test_a_disk_whose_writers_could_not_be_seen_while_it_was_read_is_labelled_so(moving: tuple[str, ...]) -> None:
+    assert sealed(guest()).consistency is Consistency.GROUP
+    made = sealed(guest(), moving=moving, writers_unseen="It could not be seen.")
+    assert (made.consistency, made.warnings) == (Consistency.CRASH, ("It could not be seen.",))

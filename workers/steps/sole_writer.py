@@ -1,0 +1,80 @@
+"""Store a disk, and answer with it only if no other guest of this host wrote to it until its last byte was read.
+
+    hold ─ begin ─ look (premises.py) ─▶ ... the disk's own storage ─▶ reading ─▶ what all guests write to ─▶ the result
+
+QEMU keeps the old bytes for the export only before writes of its own guest. What another guest has written before the
+export came there is read as if it had been there at the instant (invariant 2).
+
+| seen when the disk is read                               | then                                                          |
+|----------------------------------------------------------|---------------------------------------------------------------|
+| another guest of the host may write to it                | the disk has failed, and its guest with it                    |
+| libvirt or the storage does not tell                     | the disk counts as moving: its guest's label is `crash`       |
+
+The look may blame a writer that came when the disk had just been read, and misses none that stayed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from freezeframe.contract.order import TransferOrder
+from freezeframe.contract.result import TransferResult
+from freezeframe.errors import FreezeframeError
+from freezeframe.naming import NamedGuest
+from workers import fitness, host_calls
+from workers.host import Host
+from workers.identity.uses import disk_uses, uses_of_guest
+from workers.steps import source_failure
+from workers.steps.refusal import SecondWriterError
+
+log = structlog.get_logger("transfer")
+
+#: Seconds for libvirt to tell of one guest, and of all. On an ordinary host it takes milliseconds.
+ONE_S: Final = 10.0
+ALL_S: Final = 30.0
+
+
+def transfer(host: Host, order: TransferOrder) -> TransferResult:
+    """Store one disk as it was at the instant. Raises FreezeframeError, also if another guest wrote to it meanwhile."""
+    own = _own_use(host, order)
+    result = source_failure.transfer(host, order)
+    unseen = _check(host, order, own)
+    source_failure.raise_given_up(host, order)
+    return result if unseen is None else result.model_copy(update={"writers_unseen": _warning(order, unseen)})
+
+
+def _own_use(host: Host, order: TransferOrder) -> fitness.DiskUse | None:
+    """Return the disk's storage while its guest certainly runs: it may have stopped when the disk is read."""
+    what = f"the storage of guest {order.guest_name}"
+    try:
+        uses = host_calls.answered(host, what, ONE_S, lambda: uses_of_guest(host.hypervisor, order.guest_uuid))
+    except (FreezeframeError, OSError, ValueError) as error:
+        log.warning("the storage of a disk is not known yet", guest=order.guest_name, why=str(error))
+        return None
+    return next((use for use in uses if use.target == order.target), None)
+
+
+def _check(host: Host, order: TransferOrder, own: fitness.DiskUse | None) -> str | None:
+    """Raise SecondWriterError if another guest may write to the disk now; return why that cannot be seen, None if it can."""
+    try:
+        uses = host_calls.answered(host, "the storage of all guests", ALL_S, lambda: disk_uses(host.hypervisor))
+    except (FreezeframeError, OSError, ValueError) as error:
+        return str(error).rstrip(".")
+    mine = (order.guest_uuid, order.target)
+    own = own or next((use for use in uses if (use.guest_uuid, use.target) == mine), None)
+    if own is None:
+        return "libvirt did not tell what the disk is"
+    others = [use for use in uses if (use.guest_uuid, use.target) != mine]
+    reason = fitness.shared_reason(*mine, [own, *others])
+    if reason is not None:
+        raise SecondWriterError.of(NamedGuest(order.guest_name, order.guest_uuid), order.target, reason)
+    return None
+
+
+def _warning(order: TransferOrder, why: str) -> str:
+    return (
+        f"It could not be seen whether another guest wrote to disk {order.target} of guest {order.guest_name} while it was "
+        f"read: {why}. The guest's label is crash."
+    )
