@@ -85,12 +85,6 @@ class LetGoChange(_GuestChange):
     change: Literal["let-go"] = "let-go"
 
 
-class ReturnedChange(_GuestChange):
-    """The hold ended without the guest's word that it runs. Its calls had returned, and the guard had its lease."""
-
-    change: Literal["returned"] = "returned"
-
-
 class ThawPendingChange(_GuestChange):
     """All is undone but for a thaw that the agent does not answer. Another capture may take the guest over."""
 
@@ -104,7 +98,6 @@ AnyChange = (
     | BackupChange
     | HoldChange
     | LetGoChange
-    | ReturnedChange
     | ThawPendingChange
     | GivenUpChange
     | FreedChange

@@ -41,7 +41,6 @@ from workers.changes import (
     HoldChange,
     LetGoChange,
     ReservationChange,
-    ReturnedChange,
     ScratchChange,
     ThawPendingChange,
     read_lines,
@@ -62,7 +61,6 @@ __all__ = [
     "LetGoChange",
     "Record",
     "ReservationChange",
-    "ReturnedChange",
     "ScratchChange",
     "ThawPendingChange",
 ]

@@ -95,16 +95,14 @@ class LeaseFiles:
         return self._directory / f"{capture_id}.json"
 
 
-def leases(state_dir: Path, capture_id: str, guest_uuid: str) -> bool | None:
-    """Return True if the capture's lease names the guest, False if it does not or there is none; None if that is not known."""
+def leased(state_dir: Path, capture_id: str) -> frozenset[str] | None:
+    """Return the guests that the capture's lease names, none if there is no lease; None if that is not known."""
     path = state_dir / LEASES / f"{capture_id}.json"
     try:
         path.stat()
     except FileNotFoundError:
-        return False if path.parent.is_dir() else None  # a guard has made the directory before its first lease
+        return frozenset() if path.parent.is_dir() else None  # a guard makes the directory before its first lease
     except OSError:
         return None
     found = read_lease(path, state_dir / "captures" / capture_id)
-    if found.damage is None:
-        return any(guest.guest_uuid == guest_uuid for guest in found.guests)
-    return None
+    return None if found.damage is not None else frozenset(guest.guest_uuid for guest in found.guests)

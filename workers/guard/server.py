@@ -49,7 +49,7 @@ class _Kept:
     life: LeaseLife
     guests: dict[str, FoundGuest]
     deadline_s: float
-    is_found: bool = False  # written by an earlier guard, perhaps of another version
+    is_damaged: bool = False  # its file says more, or less, than this version understands
 
 
 class Guard:
@@ -213,7 +213,8 @@ class Guard:
     def _settle(self, capture_id: str, kept: _Kept) -> None:
         """Have on disk what is left of a lease: the file goes with the last guest.
 
-        A file that cannot be changed names too many guests, never too few. One of an earlier guard stays as it is.
+        A file that cannot be changed names too many guests, never too few. One that is damaged, or of another version, stays
+        as it is.
         """
         with self._writing:
             with self._lock:
@@ -222,7 +223,7 @@ class Guard:
             try:
                 if not left:
                     self._files.remove(capture_id)
-                elif fewer and not kept.is_found:
+                elif fewer and not kept.is_damaged:
                     self._files.add(self._stored(capture_id, kept))
             except OSError as error:
                 log.error("the lease on disk cannot be changed", capture=capture_id, why=str(error))  # noqa: TRY400
@@ -265,7 +266,7 @@ class Guard:
         guests = {guest.guest_uuid: guest for guest in found.guests}
         life = LeaseLife.found(guests, deadline_s, now, same_boot=same_boot)
         with self._changed:
-            self._kept[found.capture_id] = _Kept(life, guests, deadline_s, is_found=True)
+            self._kept[found.capture_id] = _Kept(life, guests, deadline_s, is_damaged=bool(found.damage))
             self._changed.notify_all()
 
     # Looks.

@@ -83,7 +83,6 @@ class HeldGuest:
     found: holding.LetGo | None = None
     faults: list[FreezeframeError] = field(default_factory=list)
     phase: Phase = Phase.WAITING
-    _pause_open: bool = False  # it was paused, or may be yet: the call has not succeeded
     _pending: bool = False  # `take` has begun and has not ended
     _over: threading.Event = field(default_factory=threading.Event)  # nobody is held any more, or shall be
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -96,11 +95,6 @@ class HeldGuest:
         """Return True if the guest runs, or is as it was found, and no call that could hold it is pending."""
         with self._lock:
             return self.phase in {Phase.GONE, Phase.LEFT_ALONE} and not self._pending
-
-    def has_returned(self) -> bool:
-        """Return True if no call that could hold the guest can take effect any more, but for one that the guard sees."""
-        with self._lock:
-            return self.phase is not Phase.WAITING and not self._pending and not self._pause_open
 
     def take(self, deadline: float) -> None:
         """Hold the guest and begin its backup. A guest that fails is let go at once: it must not wait for the others.
@@ -136,9 +130,7 @@ class HeldGuest:
             self.frozen = _freeze(self.domain, self.hold, timeout_s, self.agent_timeout_s)
             self.freeze_s = (time.monotonic() - began, deadline - began)
         if self.hold.kind.pauses and not self._over.is_set():
-            self._pause_open = True
             self.domain.pause()
-            self._pause_open = False
         self.held_ns = time.monotonic_ns()
         if not self._advance(Phase.HOLDING, Phase.HELD):
             return

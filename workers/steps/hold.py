@@ -49,7 +49,7 @@ from workers.host import Host
 from workers.hypervisor.freeze_failure import SlowFreezeError
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.held_guest import ready, record_let_go
-from workers.steps.let_go_since import record_returned
+from workers.steps.let_go_since import check_leased
 from workers.steps.premises import look_again
 from workers.steps.window import Window, break_up, hold_window
 
@@ -91,7 +91,6 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
         window = hold_window(host.calls, order, guests, barrier, line, host.settings.agent_timeout_s)
         try:
             record_let_go(journal, [guest for guest in guests if guest.is_settled()])
-            record_returned(host, journal, guests)
             _remember_paces(host, guests)
         except (
             OSError
@@ -154,8 +153,9 @@ def _muster_error(error: GateUnreachableError, otherwise: str) -> MusterError:
 
 
 def _arm(host: Host, order: HoldOrder, guests: Sequence[HeldGuest], line: GuardLine) -> None:
-    """No acknowledgement, no hold."""
+    """No acknowledgement, no hold; nor with a lease that undoing would not find."""
     line.arm(order.capture_id, [_leased(guest) for guest in guests], order.hold_timeout_s + host.settings.guard_grace_s)
+    check_leased(host, order.capture_id, [guest.uuid for guest in guests])
     for guest in guests:
         guest.stands = line.stands
 

@@ -1,43 +1,50 @@
-"""Whether the guard has let a guest go since its hold: then what pauses or freezes the guest now is not of this capture.
+"""Decide whether a capture still holds a guest: the one check of release, recovery, and a thaw that is sent again.
 
-A hold may end without the guest's word that it runs. The guard keeps the lease of such a guest, lets it go, and retires it
-when it was seen running for so long that no call can be pending (`workers/guard/table.py`). So a guest that its lease names no
-more was let go, and if it is held hours later, others hold it: an administrator, another tool. Undoing must leave that so.
+The guard's lease says so, whatever has become of the worker. A lease is on disk before any guest of it is held, and names a
+guest until that was disarmed, or let go and seen running for so long that no call can be pending (`workers/guard/table.py`):
 
-That may be concluded only
+    the lease                      the guest
+    names it                       may be held by the capture, and is let go
+    does not name it, or is gone   was disarmed or retired, or was never armed: if it is held, others hold it
+    cannot be read, is damaged     may be held, and is let go: it must not stay so
 
-- where the lease was seen when the hold ended: a guard with another state directory has none where the worker looks;
-- if each call that holds the guest had returned by then, and no pause had failed: one that waits in a QEMU that stands still
-  takes effect when QEMU goes on, however long the guest was seen running. (A freeze cannot: the agent answers in turn.)
+What an administrator or another tool has paused or frozen meanwhile is left so. A suspend that waits in a QEMU that is itself
+suspended retires no lease: each look of the guard sends a resume, which waits behind it (`Domain.let_run`).
 
-ReturnedChange says both. Without it, or with a lease that cannot be read, the guest is let go again: it must not stay held.
+No lease may be taken for a lease that has gone only where leases of this host's guard are found. So a worker looks for its
+own as soon as the guard has acknowledged it, and holds no guest if it is not there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workers.guard.lease import leases
+from workers.guard.client import GuardError
+from workers.guard.lease import leased
 from workers.host import Host
-from workers.journal import AnyChange, CaptureJournal, ReturnedChange
-from workers.steps.guest_in_hold import HeldGuest
+from workers.journal import AnyChange, CaptureJournal, LetGoChange
 
 
-def record_returned(host: Host, journal: CaptureJournal, guests: Sequence[HeldGuest]) -> None:
-    """Write down of which guests that have not said that they run the guard alone decides from now on.
+class GuardElsewhereError(GuardError):
+    """The guard keeps its leases where the worker does not find them: after a crash nobody would know who holds a guest."""
 
-    Call it while the line to the guard is open: until it closes no lease is retired.
-    """
-    for guest in guests:
-        if not guest.is_settled() and guest.has_returned() and _is_leased(host, journal, guest.uuid):
-            journal.record(ReturnedChange(guest_uuid=guest.uuid))
-
-
-def was_let_go_since(host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange]) -> bool:
-    """Return True if the guard has retired the guest; False if that is not known."""
-    returned = any(isinstance(change, ReturnedChange) for change in changes)
-    return returned and _is_leased(host, journal, guest_uuid) is False
+    code = "guard-elsewhere"
+    advice = (
+        "Give `freezeframe guard` and the workers of this host the same state_dir, and start the guard again. No guest was "
+        "held on this host."
+    )
 
 
-def _is_leased(host: Host, journal: CaptureJournal, guest_uuid: str) -> bool | None:
-    return leases(host.settings.state_dir, journal.capture_id, guest_uuid)
+def check_leased(host: Host, capture_id: str, guests: Sequence[str]) -> None:
+    """Raise GuardElsewhereError unless the lease that the guard has acknowledged is where undoing will look for it."""
+    state_dir = host.settings.state_dir
+    if not (leased(state_dir, capture_id) or frozenset()).issuperset(guests):
+        raise GuardElsewhereError(f"The thaw guard has taken a lease, and has not put it below {state_dir}.")
+
+
+def may_hold(host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange]) -> bool:
+    """Return False if the capture holds the guest no more, or never did; True also if that is not known."""
+    if any(isinstance(change, LetGoChange) for change in changes):
+        return False
+    named = leased(host.settings.state_dir, journal.capture_id)
+    return named is None or guest_uuid in named

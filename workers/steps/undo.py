@@ -41,7 +41,7 @@ from workers.journal import (
     ThawPendingChange,
 )
 from workers.steps.each_guest import each_guest
-from workers.steps.let_go_since import was_let_go_since
+from workers.steps.let_go_since import may_hold
 from workers.steps.settling import settle, settle_gone
 from workers.steps.window import is_pending
 
@@ -171,7 +171,7 @@ def _undo_on_guest(
 ) -> list[str]:
     """Undo what is on the guest itself, and return a thaw that was not answered: a dead agent keeps no backup running."""
     unthawed = []
-    held = not _was_let_go(host, journal, domain.uuid, changes)
+    held = _is_held(host, journal, domain.uuid, changes)
     for change in reversed(changes):
         if isinstance(change, HoldChange) and held and domain.active():
             unthawed += _let_go(host, journal, domain, change.hold)
@@ -185,16 +185,15 @@ def _undo_on_guest(
     return unthawed
 
 
-def _was_let_go(host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange]) -> bool:
-    """Return True if the capture holds the guest no more. What the guard has let go is written down."""
-    if any(isinstance(change, LetGoChange) for change in changes):
-        return True
-    if not was_let_go_since(host, journal, guest_uuid, changes):
-        return False
-    log.info("the guard had let it go", capture=journal.capture_id, guest=guest_uuid)
-    with contextlib.suppress(OSError):
-        journal.record(LetGoChange(guest_uuid=guest_uuid))
-    return True
+def _is_held(host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange]) -> bool:
+    """Return True if the capture may hold the guest. Of a guest that the guard has let go that is written down."""
+    held = may_hold(host, journal, guest_uuid, changes)
+    kinds = {type(change) for change in changes}
+    if not held and HoldChange in kinds and LetGoChange not in kinds:
+        log.info("the guard has no lease of it any more", capture=journal.capture_id, guest=guest_uuid)
+        with contextlib.suppress(OSError):
+            journal.record(LetGoChange(guest_uuid=guest_uuid))
+    return held
 
 
 def _let_go(host: Host, journal: CaptureJournal, domain: Domain, kind: HoldKind) -> list[str]:
@@ -218,7 +217,7 @@ def _thaw_late(
     """Send the thaw again that was not answered when all else was undone. A pause had been ended by then."""
     if holder is not None and holder != journal.capture_id:
         return [f"guest {guest_uuid}: capture {holder} has it; the thaw that its agent did not answer waits for that"]
-    if _was_let_go(host, journal, guest_uuid, changes):
+    if not _is_held(host, journal, guest_uuid, changes):
         return []
     with contextlib.suppress(GuestGoneError):
         domain = host.hypervisor.domain(guest_uuid)

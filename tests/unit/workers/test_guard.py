@@ -24,7 +24,7 @@ import structlog
 from freezeframe.contract.words import HoldKind
 from workers import hold as holding
 from workers.boot import boot_id, now_s
-from workers.bounded import GuestHangsError
+from workers.bounded import GuestCalls, GuestHangsError
 from workers.guard import client, letting_go, server
 from workers.guard.client import GuardError, GuardLine
 from workers.guard.fake_agent import FakeAgent
@@ -655,6 +655,26 @@ def test_a_lease_of_an_earlier_guard_stays_on_disk_as_that_wrote_it_until_its_la
         assert path.read_text() == text
         assert not line.disarm(CAPTURE, [guard.domain.uuid])
         assert not path.exists()
+
+
+@pytest.mark.case("P4", "S4")
+def test_a_lease_of_an_earlier_guard_of_this_version_names_a_guest_no_more_that_was_let_go(
+    guard: GuardInThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside one whose agent never answers: what others do to the first, hours later, would be undone with its capture."""
+
+    def one_answers(_: Hypervisor, __: GuestCalls, guest: FoundGuest) -> Look:
+        return Look.NO_ANSWER if guest.guest_uuid == NOBODY else Look.RUNS
+
+    monkeypatch.setattr(letting_go, "look", one_answers)
+    guard.store(paused(guard.domain.uuid, NOBODY), deadline_s=0.0)
+    stored = guard.files.all()
+    guard.start()
+    until(lambda: guard.guard._kept[CAPTURE].life.guests == [NOBODY] or guard.retired())
+    until(lambda: [one.guest_uuid for found in guard.files.all() for one in found.guests] == [NOBODY])
+    assert [(one.deadline_s, one.boot_id) for one in guard.files.all()] == [
+        (one.deadline_s, one.boot_id) for one in stored
+    ]
 
 
 def test_a_guest_is_looked_at_at_its_deadline_and_not_a_pause_later(guard: GuardInThread) -> None:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import libvirt
 import pytest
 
 from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.order import ReleaseOrder
 from freezeframe.contract.words import HoldKind
 from tests.unit.workers.hold_site import CAPTURE, FREEZE, PAUSE, Site, results, retire
-from workers.guard.lease import LeaseFiles, leases
+from workers.guard.lease import LeasedGuest, LeaseFiles, leased
 from workers.hypervisor import backup
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
 from workers.hypervisor.fake_held_guest import HeldFake, no_answer
-from workers.journal import LetGoChange, ReturnedChange, ThawPendingChange
+from workers.journal import LetGoChange, ThawPendingChange
+from workers.recovery import State, recover
 from workers.steps import undo
-from workers.steps.undo import undo_capture
+from workers.steps.held_guest import ready
+from workers.steps.hold import MusterError
+from workers.steps.let_go_since import GuardElsewhereError
+from workers.steps.release import release
+from workers.steps.undo import undo_capture, undo_guests
 
 BOTH = GuestHold(kind=HoldKind.FREEZE_PAUSE)
 
@@ -63,8 +70,8 @@ class Unconfirmed:
     def undo(self) -> list[str]:
         return undo_capture(self.host, self.journal, sealed=())
 
-    def has(self, change: type[LetGoChange | ReturnedChange]) -> bool:
-        return any(isinstance(one, change) for one in self.journal.guest(self.fake.uuid).read().changes)
+    def was_let_go(self) -> bool:
+        return any(isinstance(one, LetGoChange) for one in self.journal.guest(self.fake.uuid).read().changes)
 
 
 @pytest.mark.case("P4")
@@ -73,13 +80,13 @@ def test_what_others_do_to_a_guest_that_the_guard_has_let_go_is_not_undone(
     site: Site, monkeypatch: pytest.MonkeyPatch, hold: GuestHold, by: str
 ) -> None:
     guest = Unconfirmed(site, hold, monkeypatch)
-    assert guest.has(ReturnedChange)
+    assert not guest.was_let_go()
     guest.let_go_by_guard()
     guest.hold_again(by)
     assert guest.undo() == []
     assert guest.is_held()
     assert guest.fake.log == []
-    assert guest.has(LetGoChange)
+    assert guest.was_let_go()
     assert guest.host.claims.holder(guest.fake.uuid) is None
 
 
@@ -115,29 +122,16 @@ def test_where_it_is_not_known_whether_the_guard_let_the_guest_go_undoing_does(
         directory.rmdir()
         if how == "leases are a file":
             directory.write_text("")
-    assert leases(guest.host.settings.state_dir, CAPTURE, guest.fake.uuid) is None
+    assert leased(guest.host.settings.state_dir, CAPTURE) is None
     guest.undo()
     assert not guest.is_held()
 
 
-@pytest.mark.case("P4")
-def test_a_guard_whose_leases_the_worker_does_not_see_proves_nothing(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a state directory of its own: there never was a lease where the worker looks."""
-    monkeypatch.setattr(LeaseFiles, "add", lambda *_: None)
-    monkeypatch.setattr("tests.unit.workers.hold_site.retire", lambda *_: None)
-    guest = Unconfirmed(site, PAUSE, monkeypatch)
-    assert not guest.has(ReturnedChange)
-    assert guest.undo() == []
-    assert not guest.is_held()
-
-
 @pytest.mark.case("S4")
-def test_a_pause_that_failed_may_take_effect_yet_and_is_undone_whatever_the_guard_has_seen(
+def test_a_pause_that_failed_may_take_effect_yet_and_is_undone_while_its_lease_is_there(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Libvirtd died while QEMU stood still; the guest ran for long, and is paused when QEMU goes on."""
+    """Libvirtd died while QEMU was suspended, and the guest is paused when QEMU continues: until then no lease is retired."""
 
     def lost(_: Domain) -> None:
         raise HypervisorError("The connection is lost.")
@@ -146,8 +140,6 @@ def test_a_pause_that_failed_may_take_effect_yet_and_is_undone_whatever_the_guar
         patch.setattr(Domain, "pause", lost)
         patch.setattr("workers.hold.verify_let_go", lambda *_: (_ for _ in ()).throw(HypervisorError("lost")))
         guest = Unconfirmed(site, PAUSE, monkeypatch)
-    assert not guest.has(ReturnedChange)
-    guest.let_go_by_guard()
     guest.hold_again("paused")
     assert guest.undo() == []
     assert not guest.is_held()
@@ -168,22 +160,179 @@ def test_a_thaw_that_waits_for_the_agent_is_over_when_the_guard_has_thawed_the_g
     assert guest.host.claims.holder(guest.fake.uuid) is None
 
 
-def test_a_guest_that_has_confirmed_that_it_runs_has_no_other_line(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    Unconfirmed(site, PAUSE, monkeypatch)
-    other = site.guests["host-a"][1]
-    changes = site.hosts["host-a"].journal.of(CAPTURE).guest(other.uuid).read().changes
-    assert any(isinstance(one, LetGoChange) for one in changes)
-    assert not any(isinstance(one, ReturnedChange) for one in changes)
+class Died:
+    """A host whose worker died in a hold: nothing after it was written down. Its first guest is the one that is looked at."""
+
+    def __init__(self, site: Site, hold: GuestHold, monkeypatch: pytest.MonkeyPatch, *, armed: bool = True) -> None:
+        self.host = site.hosts["host-a"]
+        self.fake, self.other = site.guests["host-a"]
+        self.journal = self.host.journal.of(CAPTURE)
+        self.files = LeaseFiles(self.host.settings.state_dir)
+        monkeypatch.setattr(backup, "end", lambda *_: True)
+        monkeypatch.setattr(undo, "settle", lambda *_, **__: None)
+        order = site.order("host-a", hold)
+        guests = ready(self.host, order, self.journal, [])
+        if armed:
+            leased_guests = [LeasedGuest(guest_uuid=one.uuid, hold=hold.kind) for one in guests]
+            site.guards["host-a"].line(self.host.settings.guard_socket).arm(CAPTURE, leased_guests, 6.0)
+        for one in (self.fake, self.other):
+            one.frozen = armed and hold.kind.freezes
+            one.state_code = libvirt.VIR_DOMAIN_PAUSED if armed and hold.kind.pauses else libvirt.VIR_DOMAIN_RUNNING
+
+    def retire(self) -> None:
+        """Let all go, as the guard does when the worker hangs up, and retire the lease."""
+        self.run()
+        retire(self.files, self.fake.uuid, self.other.uuid)
+
+    def run(self) -> None:
+        for one in (self.fake, self.other):
+            one.state_code, one.frozen = libvirt.VIR_DOMAIN_RUNNING, False
+
+    def hold_by_others(self, by: str) -> None:
+        for one in (self.fake, self.other):
+            one.log.clear()
+        self.fake.frozen = by == "frozen"
+        self.fake.state_code = libvirt.VIR_DOMAIN_PAUSED if by == "paused" else libvirt.VIR_DOMAIN_RUNNING
+
+    def is_held(self) -> bool:
+        return self.fake.paused or self.fake.frozen
+
+    def undo_by(self, way: str) -> None:
+        if way == "release":
+            now = datetime.now(UTC) + timedelta(hours=1)
+            order = ReleaseOrder(capture_id=CAPTURE, epoch=1, host_id="host-a", not_after=now, sealed_guests=())
+            assert release(self.host, order).warnings == ()
+        elif way == "recover":
+            assert [one.state for one in recover(self.host)] == [State.UNDONE]
+        elif way == "recover --force":
+            assert [one.state for one in recover(self.host, force=True)] == [State.UNDONE]
+        else:
+            assert way == "the repository is away"
+            assert undo_guests(self.host, self.journal, sealed=None) == []
+
+
+WAYS = ["release", "recover", "recover --force", "the repository is away"]
+HELD_BY = [
+    (PAUSE, "paused"),
+    (FREEZE, "frozen"),
+    (BOTH, "paused"),
+    (BOTH, "frozen"),
+    (PAUSE, "frozen"),
+    (FREEZE, "paused"),
+]
+
+
+@pytest.fixture
+def no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis knows nothing of the run any more, and the repository has no manifest of it."""
+    monkeypatch.setattr("workers.recovery.run_state", lambda *_: None)
+    monkeypatch.setattr("workers.recovery._Sealed.guests", lambda *_: set())
+
+
+@pytest.mark.case("P4", "S4")
+@pytest.mark.usefixtures("no_run")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("hold", "by"), HELD_BY)
+def test_what_others_do_to_a_guest_after_the_worker_died_in_the_hold_is_not_undone(
+    site: Site, monkeypatch: pytest.MonkeyPatch, hold: GuestHold, by: str, way: str
+) -> None:
+    host = Died(site, hold, monkeypatch)
+    host.retire()
+    host.hold_by_others(by)
+    host.undo_by(way)
+    assert host.is_held()
+    assert host.fake.log == []
+    host.undo_by("the repository is away")
+    assert host.is_held()
+
+
+@pytest.mark.case("P4", "S4")
+@pytest.mark.usefixtures("no_run")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("hold", [PAUSE, FREEZE, BOTH])
+def test_a_guest_whose_worker_died_in_the_hold_is_let_go_while_its_lease_is_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch, hold: GuestHold, way: str
+) -> None:
+    """The guard may be dead too."""
+    host = Died(site, hold, monkeypatch)
+    assert host.is_held()
+    host.undo_by(way)
+    assert not site.held_ones()
+
+
+@pytest.mark.case("P4", "S4")
+@pytest.mark.usefixtures("no_run")
+@pytest.mark.parametrize("hold", [PAUSE, FREEZE, BOTH])
+def test_a_guest_whose_worker_died_and_whose_lease_cannot_be_read_is_let_go(
+    site: Site, monkeypatch: pytest.MonkeyPatch, hold: GuestHold
+) -> None:
+    host = Died(site, hold, monkeypatch)
+    lease = host.host.settings.state_dir / "leases" / f"{CAPTURE}.json"
+    lease.write_text(lease.read_text()[:20])
+    host.undo_by("recover")
+    assert not site.held_ones()
+
+
+@pytest.mark.case("P4", "S4")
+@pytest.mark.usefixtures("no_run")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("hold", "by"), HELD_BY)
+def test_a_guest_that_was_never_held_because_the_worker_died_at_the_muster_is_left_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch, hold: GuestHold, by: str, way: str
+) -> None:
+    """The hold is in the journal before the muster, and no lease was armed: whoever holds it, it is not the capture."""
+    host = Died(site, hold, monkeypatch, armed=False)
+    host.hold_by_others(by)
+    host.undo_by(way)
+    assert host.is_held()
+    assert host.fake.log == []
+
+
+@pytest.mark.case("P4", "S4")
+@pytest.mark.usefixtures("no_run")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_guest_that_was_disarmed_before_the_worker_died_is_left_alone_and_the_other_is_let_go(
+    site: Site, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """It had said that it runs, and the worker died before it could write that down."""
+    host = Died(site, PAUSE, monkeypatch)
+    retire(host.files, host.fake.uuid)
+    host.hold_by_others("paused")
+    host.other.state_code = libvirt.VIR_DOMAIN_PAUSED
+    host.undo_by(way)
+    assert host.fake.log == []
+    assert host.is_held()
+    assert host.other.log == ["resume"]
+
+
+@pytest.mark.case("P4")
+def test_a_guard_that_keeps_its_leases_elsewhere_lets_no_guest_be_held(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash a lease that never was there would be taken for one that is over."""
+    monkeypatch.setattr(LeaseFiles, "add", lambda *_: None)
+    answers = site.hold()
+    state_dir = site.hosts["host-a"].settings.state_dir
+    error = answers["host-a"]
+    assert isinstance(error, GuardElsewhereError | MusterError)
+    assert isinstance(answers["host-b"], GuardElsewhereError | MusterError)
+    assert any(isinstance(one, GuardElsewhereError) for one in answers.values())
+    elsewhere = next(one for one in answers.values() if isinstance(one, GuardElsewhereError))
+    assert "state_dir" in (elsewhere.hint or "")
+    assert state_dir.parent.as_posix() in str(elsewhere)
+    assert not any(fake.log for fake in site.fakes.values())
+    for host in ("host-a", "host-b"):
+        held, let_go = site.journalled(host)
+        assert held == let_go
 
 
 def test_a_lease_names_a_guest_or_not(tmp_path: Path) -> None:
-    guest, other = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
-    assert leases(tmp_path, CAPTURE, guest) is None
+    guest = "00000000-0000-4000-8000-00000000000a"
+    assert leased(tmp_path, CAPTURE) is None
     files = LeaseFiles(tmp_path)
-    assert leases(tmp_path, CAPTURE, guest) is False
+    assert leased(tmp_path, CAPTURE) == frozenset()
     lease = {"v": 1, "guests": [{"guest_uuid": guest, "hold": "pause"}], "deadline_s": 1.0, "boot_id": "b"}
     (tmp_path / "leases" / f"{CAPTURE}.json").write_text(json.dumps(lease))
-    assert leases(tmp_path, CAPTURE, guest) is True
-    assert leases(tmp_path, CAPTURE, other) is False
+    assert leased(tmp_path, CAPTURE) == frozenset({guest})
     files.remove(CAPTURE)
-    assert leases(tmp_path, CAPTURE, guest) is False
+    assert leased(tmp_path, CAPTURE) == frozenset()

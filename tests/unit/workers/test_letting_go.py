@@ -1,13 +1,17 @@
+# ruff: noqa: N802  libvirt's names
 """One attempt on one guest: it is resumed and thawed where that is needed, and called running only when it says so."""
 
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import libvirt
 import pytest
 
 from freezeframe.contract.words import HoldKind
@@ -86,7 +90,9 @@ Looked = Callable[..., Look]
 def looked(calls: GuestCalls, monkeypatch: pytest.MonkeyPatch) -> Looked:
     """Look at a guest once."""
 
-    def once(guest: Guest | Exception, hold: HoldKind, socket: Path | None = None, monitor: Path | None = None) -> Look:
+    def once(
+        guest: Guest | Domain | Exception, hold: HoldKind, socket: Path | None = None, monitor: Path | None = None
+    ) -> Look:
         class Libvirt:
             def domain(self, guest_uuid: str) -> Domain:
                 assert guest_uuid == GUEST
@@ -103,6 +109,55 @@ def looked(calls: GuestCalls, monkeypatch: pytest.MonkeyPatch) -> Looked:
         return look(cast("Hypervisor", Libvirt()), calls, FoundGuest(GUEST, hold, socket, monitor))
 
     return once
+
+
+class Behind:
+    """libvirt's handle of a guest whose suspend waits in QEMU: it is "running", and a resume waits for the guest's job."""
+
+    def __init__(self) -> None:
+        self.goes_on = threading.Event()
+        self.code = libvirt.VIR_DOMAIN_RUNNING
+        self.resumed = 0
+
+    def UUIDString(self) -> str:
+        return GUEST
+
+    def name(self) -> str:
+        return "alpha"
+
+    def isActive(self) -> bool:
+        return True
+
+    def state(self) -> list[int]:
+        return [self.code, 0]
+
+    def resume(self) -> None:
+        assert self.goes_on.wait(30)
+        self.resumed += self.code == libvirt.VIR_DOMAIN_PAUSED
+        self.code = libvirt.VIR_DOMAIN_RUNNING
+
+    def suspend(self) -> None:
+        assert self.goes_on.wait(30)
+        self.code = libvirt.VIR_DOMAIN_PAUSED
+
+
+@pytest.mark.case("S4")
+@pytest.mark.parametrize("hold", [HoldKind.PAUSE, HoldKind.FREEZE_PAUSE])
+def test_a_guest_on_which_a_suspend_waits_in_qemu_is_not_called_running_though_libvirt_does(
+    looked: Looked, calls: GuestCalls, monkeypatch: pytest.MonkeyPatch, hold: HoldKind
+) -> None:
+    """Its lease must stay, however long, or undoing could not go by it: QEMU carries the suspend out when it continues."""
+    monkeypatch.setattr(letting_go, "LIBVIRT_S", 0.05)
+    handle = Behind()
+    domain = Domain(handle)
+    assert domain.state() == "running"
+    assert looked(domain, hold) is Look.NO_ANSWER
+    assert looked(domain, hold) is Look.NO_ANSWER
+    handle.code = libvirt.VIR_DOMAIN_PAUSED  # the suspend has taken effect
+    handle.goes_on.set()
+    while calls.is_hanging(f"{GUEST} libvirt"):
+        time.sleep(0.005)
+    assert handle.resumed == 1
 
 
 def test_a_frozen_guest_is_thawed(looked: Looked) -> None:
