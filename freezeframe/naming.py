@@ -61,6 +61,16 @@ def meant(
     return [one for one in guests if name_of(one) == wanted]
 
 
+def told_apart(guests: Iterable[tuple[str, str]]) -> str:
+    """Return guests of one name, each as a UUID and the id of its host, as a sentence names them."""
+    return " and ".join(f"{guest_uuid} of host {host_id}" for guest_uuid, host_id in guests)
+
+
+def guest_options(guest_uuids: Iterable[str]) -> str:
+    """Return the options that mean guests of one name one by one, as advice names them."""
+    return " or ".join(f"--guest {guest_uuid}" for guest_uuid in guest_uuids)
+
+
 def is_uuid(word: str) -> bool:
     """Return True for what is a guest's UUID by its form, in small or in capital letters."""
     return _UUID.fullmatch(word) is not None

@@ -108,7 +108,7 @@ def forget(
 
     Captures whose manifests are damaged are named and left alone, unless their ids are given.
 
-    Exit code: 0 done; 3 refused, because nothing would be left of a group.
+    Exit code: 0 done; 3 refused, because nothing would be left of a group, or a name means more than one guest.
     """
     counts = {"last": keep_last, "hourly": keep_hourly, "daily": keep_daily}
     counts |= {"weekly": keep_weekly, "monthly": keep_monthly, "yearly": keep_yearly}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from rich.text import Text
 
+from freezeframe import naming
 from freezeframe.cli.output import err, out, print_json
 from freezeframe.cli.verdicts import candidate_document, plan_document, show_named, show_plan, show_warnings
 from freezeframe.contract.retention import Retention, Selection
 from freezeframe.repository import Repository
 from freezeframe.repository.candidate import Candidate
-from freezeframe.repository.errors import ManifestDamaged, WouldForgetAll
+from freezeframe.repository.errors import AmbiguousGuest, ManifestDamaged, WouldForgetAll
 from freezeframe.repository.retention import Rule
 from freezeframe.repository.series import Plan, guests_without, plan
 
@@ -23,10 +25,15 @@ class Decided:
     """What rules make of the captures there are; decided when this is made, so that it can be shown before it is done."""
 
     def __init__(self, repository: Repository, retention: Retention, selection: Selection) -> None:
+        """Raises AmbiguousGuest for a name that more than one guest has."""
         self._repository, self._retention = repository, retention
         self._damaged: list[str] = []
         stored_at = repository.stored_at()
-        known = [Candidate.of(one, stored_at.get(one.capture_id)) for one in repository.each_manifest(self._note)]
+        known, hosts = [], {}
+        for one in repository.each_manifest(self._note):
+            known.append(Candidate.of(one, stored_at.get(one.capture_id)))
+            hosts.update({guest.guest_uuid: guest.host_id for guest in one.guests if guest.guest_uuid not in hosts})
+        check_one_meant(selection, known, hosts)
         self._plan = plan([one for one in known if one.selected_by(selection)], retention, datetime.now(UTC))
         self._warnings = _warnings(self._plan, known)
 
@@ -65,6 +72,23 @@ class Decided:
             "damaged": self._damaged,
             "warnings": self._warnings,
         }
+
+
+def check_one_meant(selection: Selection, known: Iterable[Candidate], hosts: Mapping[str, str]) -> None:
+    """Raise AmbiguousGuest if a name means more than one guest: captures of each would be forgotten for the other's sake.
+
+    `hosts`: the host of each guest, by UUID, in the newest capture.
+    """
+    guests = {guest: None for one in known for guest in one.guests}
+    for word in selection.guests:
+        meant = naming.meant(word, guests, lambda guest: guest[0], lambda guest: guest[1])
+        uuids = sorted({uuid for uuid, _ in meant})
+        if len(uuids) > 1:
+            named = naming.told_apart((uuid, hosts[uuid]) for uuid in uuids)
+            raise AmbiguousGuest(
+                f"There are captures of more than one guest named {word}: {named}. Nothing is forgotten.",
+                advice=f"Name one by its UUID, {naming.guest_options(uuids)}, or each of them.",
+            )
 
 
 def _warnings(made: Plan, known: list[Candidate]) -> list[str]:

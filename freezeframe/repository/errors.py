@@ -118,6 +118,13 @@ class CollectionOverdue(RepositoryError):
     advice = "Run it again: the next one goes on where this one ended. Nothing is lost."
 
 
+class AmbiguousGuest(RepositoryError):
+    """Captures have more than one guest of the name by which one is meant."""
+
+    code = "ambiguous-guest"
+    exit_code = EXIT_REFUSED
+
+
 class WouldForgetAll(RepositoryError):
     """A retention would leave nothing of some captures that are counted together."""
 

@@ -28,6 +28,7 @@ from workers.exchange.errors import (
 from workers.exchange.image_server import Image, inspect
 from workers.exchange.sums import sha256_of
 from workers.hypervisor.disk import parse
+from workers.restore.errors import AmbiguousGuestError
 
 _DISK: Final = re.compile(r"(?P<target>[a-z][a-z0-9]{1,15})=(?P<file>.+)", re.DOTALL)
 _SECTOR: Final = 512
@@ -69,7 +70,8 @@ class Wanted:
 
 def from_set(directory: Path, guests: Collection[str] | None = None) -> Wanted:
     """The guests with those names or UUIDs of an image set; None for all. Every file of theirs is read and compared with its
-    checksum. Raises ImageSetNotFoundError, ImageSetUnfitError, ImageSetDamagedError, ImageUnfitError, ImageToolError.
+    checksum. Raises ImageSetNotFoundError, ImageSetUnfitError, ImageSetDamagedError, ImageUnfitError, ImageToolError, and
+    AmbiguousGuestError for a name that more than one guest has.
     """
     found = description.read(directory)
     chosen = list(found.guests) if guests is None else _named_guests(directory, found, guests)
@@ -88,7 +90,10 @@ def _named_guests(directory: Path, found: Description, wanted: Collection[str]) 
         meant = naming.meant(one, found.guests, lambda guest: guest.guest_uuid, lambda guest: guest.name)
         if not meant:
             raise ImageSetNotFoundError(f"The image set in {directory} has no guest {one!r}.", advice="")
-        chosen |= {guest.guest_uuid: guest for guest in meant}
+        if len(meant) > 1:
+            same = [(guest.guest_uuid, guest.host_id) for guest in meant]
+            raise AmbiguousGuestError.of(f"The image set in {directory}", one, same)
+        chosen[meant[0].guest_uuid] = meant[0]
     return list(chosen.values())
 
 

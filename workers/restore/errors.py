@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from freezeframe import naming
 from freezeframe.errors import EXIT_DAMAGED, EXIT_FAILED, EXIT_NOT_FOUND, EXIT_REFUSED, FreezeframeError
 
 
@@ -30,6 +33,15 @@ class AmbiguousGuestError(RestoreRefusedError):
     """More than one guest of the capture has the name by which one is meant."""
 
     code = "ambiguous-guest"
+
+    @classmethod
+    def of(cls, where: str, word: str, guests: Sequence[tuple[str, str]]) -> AmbiguousGuestError:
+        """`guests`: the UUID and the host of each that `word` may mean."""
+        ways = naming.guest_options(guest_uuid for guest_uuid, _ in guests)
+        return cls(
+            f"{where} has more than one guest named {word}: {naming.told_apart(guests)}.",
+            advice=f"Name one by its UUID, {ways}, or each of them.",
+        )
 
 
 class UnsafeNameError(RestoreRefusedError):

@@ -58,8 +58,8 @@ def plan(
     """The guests with those names or UUIDs, and their disks with those targets; None for all. Disks that `places` has, by a
     guest's name or UUID and a target, go there.
 
-    Raises NotInCaptureError for a guest or a disk that the capture does not have, AmbiguousGuestError for a place of a guest
-    whose name another has too, DeviceUnfitError for a disk with two places, UnsafeNameError for a name that cannot be a file's.
+    Raises NotInCaptureError for a guest or a disk that the capture does not have, AmbiguousGuestError for a name that more than
+    one guest has, DeviceUnfitError for a disk with two places, UnsafeNameError for a name that cannot be a file's.
     `directory` must be absolute.
     """
     chosen = _wanted_guests(manifest, guests)
@@ -86,7 +86,10 @@ def _wanted_guests(manifest: Manifest, wanted: Collection[str] | None) -> list[G
         found = naming.meant(one, manifest.guests, lambda guest: guest.guest_uuid, lambda guest: guest.name)
         if not found:
             raise NotInCaptureError(f"Capture {manifest.capture_id} has no guest {one!r}.")
-        chosen |= {guest.guest_uuid for guest in found}
+        if len(found) > 1:
+            named = [(guest.guest_uuid, guest.host_id) for guest in found]
+            raise AmbiguousGuestError.of(f"Capture {manifest.capture_id}", one, named)
+        chosen.add(found[0].guest_uuid)
     return [guest for guest in manifest.guests if guest.guest_uuid in chosen]
 
 
@@ -99,7 +102,10 @@ def _by_uuid(guests: Collection[GuestCapture], places: Mapping[tuple[str, str], 
             raise _not_restored(word, target)
         if len(meant) > 1:
             ways = " or ".join(f"{guest.guest_uuid}:{target}=…" for guest in meant)
-            raise AmbiguousGuestError(f"More than one guest to restore is named {word}.", advice=f"Write {ways}")
+            named = naming.told_apart((guest.guest_uuid, guest.host_id) for guest in meant)
+            raise AmbiguousGuestError(
+                f"More than one guest to restore is named {word}: {named}.", advice=f"Write {ways}"
+            )
         if found.setdefault((meant[0].guest_uuid, target), place) is not place:
             raise DeviceUnfitError(
                 f"Disk {target} of guest {meant[0].name} is given two places.", advice="Name each disk once."

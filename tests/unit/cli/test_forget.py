@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,11 +18,12 @@ from freezeframe.contract.words import Consistency
 from freezeframe.repository import Instant, Manifest, Repository
 from freezeframe.settings import BusSettings
 
-from .manifests import GUEST, capture_id, manifest_of
+from .manifests import GUEST, HOST, capture_id, manifest_of
 from .run import Ran, Run
 
 FIRST = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)
 OTHER = "11111111-2222-3333-4444-555555555555"
+HOST_GUEST = "22222222-2222-3333-4444-555555555555"
 
 
 def seal(repository: Repository, number: int, at: datetime | None = None, uuid: str = GUEST, **wanted: Any) -> Manifest:
@@ -241,6 +243,34 @@ def test_nothing_to_decide_about(run: Run, repository: Repository) -> None:
     assert ran.exit_code == 0
     assert ran.stdout == "No captures to decide about.\n"
     assert run("forget", "--keep-last", "1", "--json").document["forgotten"] == []
+
+
+@pytest.mark.case("I5", "I6")
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_name_that_two_guests_have_forgets_captures_of_neither(
+    run: Run, repository: Repository, dry: list[str]
+) -> None:
+    """By one command for one of two guests the other's captures would go too."""
+    for number in range(4):
+        seal(repository, number, name="web", group=None, uuid=OTHER if number % 2 else GUEST)
+    seal(repository, 4, name="db", group=None, uuid=HOST_GUEST)
+    for words in (["web"], ["db", "web"]):
+        ran = run("forget", "--keep-last", "1", *[part for word in words for part in ("--guest", word)], *dry, "--json")
+        assert ran.exit_code == 3
+        assert ran.document["error"]["code"] == "ambiguous-guest"
+        assert f"{OTHER} of host {HOST} and {GUEST} of host {HOST}" in ran.document["error"]["message"]
+        assert left(repository) == [4, 3, 2, 1, 0]
+    ways = re.findall(r"--guest (\S+?)[ ,.]", ran.document["error"]["advice"])
+    assert ways == [OTHER, GUEST]
+    assert run("forget", "--keep-last", "1", "--guest", ways[0], *dry).exit_code == 0
+    assert left(repository) == ([4, 3, 2, 1, 0] if dry else [4, 3, 2, 0])
+    assert run("forget", "--keep-last", "1", "--guest", "db", *dry).exit_code == 0
+
+
+def test_a_guest_that_was_renamed_is_one_guest(run: Run, repository: Repository) -> None:
+    for number in range(3):
+        seal(repository, number, name="web" if number else "old", group=None)
+    assert forgotten(run("forget", "--keep-last", "1", "--guest", "web", "--json")) == [1]
 
 
 def test_a_guest_of_which_nothing_is_left_is_named(run: Run, repository: Repository) -> None:

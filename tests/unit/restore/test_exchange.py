@@ -26,7 +26,7 @@ from workers.exchange.wanted import from_images, from_set
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.disk import disks_of
 from workers.restore.capture import restore_capture
-from workers.restore.errors import DiskDamagedError, NotInCaptureError
+from workers.restore.errors import AmbiguousGuestError, DiskDamagedError, NotInCaptureError
 from workers.restore.image import ImageFormat
 
 from .domains import TESTED, UUID
@@ -152,6 +152,27 @@ def test_only_some_guests(repository: Repository, manifest: Manifest, target: Pa
     with pytest.raises(NotInCaptureError):
         export_capture(repository, manifest, target / "other", guests=["gamma"])
     assert [path.name for path in target.iterdir()] == ["set"]
+
+
+@pytest.mark.case("I5", "I6")
+def test_guests_of_one_name_go_out_and_in_by_their_uuids_only(
+    repository: Repository, elsewhere: Repository, target: Path
+) -> None:
+    first, second = (
+        guest_capture(disk_capture(repository, disk_bytes(CHUNK, (0, 512 * n))), name="web", uuid=uuid)
+        for n, uuid in enumerate((ALPHA, BETA), 1)
+    )
+    both = manifest_of(first, second.model_copy(update={"host_id": "host-b.example"}))
+    with pytest.raises(AmbiguousGuestError, match=f"{ALPHA} of host host-a.example and {BETA} of host host-b.example"):
+        export_capture(repository, both, target / "set", guests=["web"])
+    assert list(target.iterdir()) == []
+    export_capture(repository, both, target / "set")
+    with pytest.raises(AmbiguousGuestError, match=f"{ALPHA} of host host-a.example") as refused:
+        from_set(target / "set", ["web"])
+    assert f"--guest {ALPHA} or --guest {BETA}" in refused.value.hint
+    assert [one.guest_uuid for one in from_set(target / "set", [BETA]).guests] == [BETA]
+    imported = import_capture(elsewhere, from_set(target / "set", [BETA, ALPHA]))
+    assert {one.guest_uuid for one in elsewhere.manifest(imported.capture_id).guests} == {ALPHA, BETA}
 
 
 def test_a_guest_without_a_usable_definition_is_exported_all_the_same(repository: Repository, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,29 @@ def test_a_uuid_means_that_guest_although_another_has_it_for_a_name() -> None:
     assert paths(both, guests=[BETA]) == ["/to/beta-vda.raw", "/to/beta.xml"]
 
 
+@pytest.mark.case("I5", "I6")
+@pytest.mark.parametrize("name", [*ODD_NAMES, "web"])
+def test_a_name_that_two_guests_have_is_refused_and_each_uuid_is_the_way_out(name: str) -> None:
+    other = guest(name, BETA, "vda").model_copy(update={"host_id": "host-b.example"})
+    both = manifest_of(guest(name, ALPHA, "vda"), other, guest("beta", CAPTURE, "vda"))
+    for wanted in ([name], ["beta", name], [ALPHA, name]):
+        with pytest.raises(AmbiguousGuestError) as refused:
+            paths(both, guests=wanted)
+        for word in (name, f"{ALPHA} of host host-a.example", f"{BETA} of host host-b.example"):
+            assert word in refused.value.message
+        ways = re.findall(r"--guest (\S+?)[ ,.]", refused.value.hint)
+        assert ways == [ALPHA, BETA]
+        assert [paths(both, guests=[way])[-1] for way in ways] == [f"/to/{made}.xml" for made in stems(name)]
+        assert len(paths(both, guests=ways)) == 4
+    assert paths(both, guests=["beta"]) == ["/to/beta-vda.raw", "/to/beta.xml"]
+
+
+def stems(name: str) -> list[str]:
+    """How files of two guests of this name begin."""
+    shown = re.sub(r"[\x00-\x1f\x7f-\x9f]|^[.-]", "_", name)
+    return [f"{shown}-{ALPHA}", f"{shown}-{BETA}"]
+
+
 @pytest.mark.parametrize("target", ["../x", "vda/../../x", "", "VDA", "vda\n"])
 def test_targets_that_would_escape_are_refused(target: str) -> None:
     with pytest.raises(UnsafeNameError):
@@ -175,6 +199,7 @@ def test_a_place_by_a_name_that_two_guests_have_is_refused_and_both_uuids_are_th
     both = manifest_of(guest("web", ALPHA, "vda"), guest("web", BETA, "vda"))
     with pytest.raises(AmbiguousGuestError) as refused:
         going(both, "web:vda=/dev/a")
+    assert f"{ALPHA} of host host-a.example" in refused.value.message
     assert f"{ALPHA}:vda=" in refused.value.hint
     assert f"{BETA}:vda=" in refused.value.hint
     assert going(both, "web:vda=/dev/a", guests=[BETA]) == {BETA: ["/dev/a"]}
