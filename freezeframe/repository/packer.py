@@ -48,7 +48,7 @@ def _promising(data: bytes | memoryview) -> bool:
 def _compress(data: bytes | memoryview, level: int) -> bytes:
     context = _context(level)
     try:
-        context.set_pledged_input_size(len(data))
+        # given all at once, and ended by the same call, so that the frame states its content size
         return context.compress(data, context.FLUSH_FRAME)
     except BaseException:
         _contexts.__dict__.clear()  # it may be in the middle of a frame

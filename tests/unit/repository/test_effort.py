@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from freezeframe.repository import pressure as pressure_module
 from freezeframe.repository.effort import (
     IDLE_TO_FALL,
     IDLE_TO_RISE,
@@ -21,7 +24,7 @@ from freezeframe.repository.effort import (
     begin,
     follow,
 )
-from freezeframe.repository.pressure import Pressure
+from freezeframe.repository.pressure import Pressure, processors
 
 shares = st.floats(0, 1)
 looks = st.builds(Look, waiting=shares, idle=shares)
@@ -70,7 +73,17 @@ def test_a_step_that_was_too_dear_is_not_tried_again_at_once(short: Look) -> Non
     assert follow(level, FREE, Effort()).value == 6
 
 
-@pytest.mark.parametrize(("text", "effort"), [("auto", Effort()), ("off", Effort(0, 0)), ("19", Effort(19, 19))])
+@pytest.mark.parametrize(
+    "look", [Look(WAITING_TO_FALL, 1.0), Look(1.0, IDLE_TO_FALL), Look(WAITING_TO_FALL, IDLE_TO_FALL)]
+)
+def test_between_the_bounds_to_fall_and_to_rise_the_level_stays(look: Look) -> None:
+    """The bounds to fall included: it is too dear below them."""
+    assert follow(Level(6), look, Effort()) == Level(6)
+
+
+@pytest.mark.parametrize(
+    ("text", "effort"), [("auto", Effort()), ("off", Effort(0, 0)), ("1", Effort(1, 1)), ("19", Effort(19, 19))]
+)
 def test_a_setting_is_read(text: str, effort: Effort) -> None:
     assert Effort.parse(text) == effort
 
@@ -100,9 +113,20 @@ class Machine:
         self.idle += self.idle_share * seconds
 
 
-def run(machine: Machine, *, source_s: float = 0.0, store_s: float = 0.0, work_s: float = 0.0) -> int:
+def pressure_of(machine: Machine) -> Pressure:
+    return Pressure(Effort(), look_s=1.0, clock=machine.clock, processors=machine.processors)
+
+
+def run(
+    machine: Machine,
+    *,
+    source_s: float = 0.0,
+    store_s: float = 0.0,
+    work_s: float = 0.0,
+    pressure: Pressure | None = None,
+) -> int:
     """The level after ten chunks of a second or so, of one thread."""
-    pressure = Pressure(Effort(), look_s=1.0, clock=machine.clock, processors=machine.processors)
+    pressure = pressure or pressure_of(machine)
     for _ in range(10):
         machine.spend(source_s)
         pressure.begin()
@@ -131,3 +155,47 @@ def test_a_level_that_was_chosen_is_kept_to() -> None:
         machine.spend(0.1)
         pressure.end()
     assert pressure.level == 3
+
+
+def test_only_what_was_idle_since_the_last_look_counts() -> None:
+    """Processors that were idle for days before the guests began to compute are not idle."""
+    assert run(Machine(now=1e6, idle=1e6, idle_share=0.0), source_s=0.9, work_s=0.2) == STEPS[0]
+
+
+def test_guests_that_begin_to_compute_are_seen_at_the_next_looks() -> None:
+    machine = Machine(idle_share=0.8)
+    pressure = pressure_of(machine)
+    assert run(machine, source_s=0.9, work_s=0.2, pressure=pressure) == STEPS[-1]
+    machine.idle_share = 0.0
+    assert run(machine, source_s=0.9, work_s=0.2, pressure=pressure) == STEPS[0]
+
+
+def test_processors_of_which_nothing_is_known_keep_the_level_low(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    monkeypatch.setattr(machine, "processors", lambda: (0.0, 0.0))
+    assert run(machine, source_s=0.9, work_s=0.2) == STEPS[0]
+
+
+STAT = """\
+cpu  600 60 60 6000 600 6 6 6 0 0
+cpu0 100 10 10 1000 100 1 1 1 7 7
+cpu1 200 20 20 2000 200 2 2 2 7 7
+cpu2 300 30 30 3000 300 3 3 3 7 7
+intr 12345 0 0
+"""
+
+
+def test_only_processors_that_this_process_may_use_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Idle and waiting for a device, of all; a guest's time is in its user's already."""
+    stat = tmp_path / "stat"
+    stat.write_text(STAT, encoding="ascii")
+    monkeypatch.setattr(pressure_module, "Path", {"/proc/stat": stat}.__getitem__)
+    monkeypatch.setattr(os, "sched_getaffinity", {0: {0, 2}}.__getitem__)
+    assert processors() == (1100 + 3300, 1223 + 3669)
+
+
+def test_where_nobody_can_say_none_is_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pressure_module, "Path", {"/proc/stat": tmp_path / "none"}.__getitem__)
+    assert processors() == (0.0, 0.0)

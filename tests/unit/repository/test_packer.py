@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from freezeframe.repository import Effort, Repository, packer
 from freezeframe.repository.packer import pack
 from freezeframe.repository.store import MemoryStore
-from freezeframe.repository.zstd import decompress, get_frame_info
+from freezeframe.repository.zstd import ZstdCompressor, decompress, get_frame_info
 
 from .samples import CHUNK
 
@@ -45,20 +46,87 @@ def test_nothing_is_packed_when_it_is_switched_off() -> None:
     assert pack(bytes(MIB), 0) is None
 
 
-def test_a_high_level_is_not_spent_on_what_looks_incompressible(monkeypatch: pytest.MonkeyPatch) -> None:
-    spent: list[tuple[int, int]] = []
+@pytest.fixture
+def spent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The levels that compressed something, with how much of it."""
+    made: list[tuple[int, int]] = []
     compress = packer._compress
 
     def counted(data: bytes | memoryview, level: int) -> bytes:
-        spent.append((level, len(data)))
+        made.append((level, len(data)))
         return compress(data, level)
 
     monkeypatch.setattr(packer, "_compress", counted)
-    pack(os.urandom(MIB), 9)
-    assert {level for level, _ in spent} == {1}
+    return made
+
+
+@pytest.mark.parametrize("level", [6, 9])
+def test_a_high_level_is_not_spent_on_what_looks_incompressible(spent: list[tuple[int, int]], level: int) -> None:
+    pack(os.urandom(MIB), level)
+    assert spent == [(1, 64 << 10), (1, MIB)]
     spent.clear()
-    pack(TEXT, 9)
+    pack(TEXT, level)
+    assert spent == [(1, 64 << 10), (level, MIB)]
+
+
+def test_a_low_level_tries_no_sample(spent: list[tuple[int, int]]) -> None:
+    pack(os.urandom(MIB), 3)
+    assert spent == [(3, MIB)]
+
+
+@pytest.mark.parametrize("length", [1, 4 << 10, 16 << 10, 64 << 10])
+def test_a_chunk_that_is_no_longer_than_a_sample_is_compressed_as_it_is(
+    spent: list[tuple[int, int]], length: int
+) -> None:
+    pack(os.urandom(length), 9)
+    assert spent == [(9, length)]
+
+
+@pytest.mark.parametrize("at", [0, (MIB - (16 << 10)) // 3, 2 * ((MIB - (16 << 10)) // 3), MIB - (16 << 10)])
+def test_a_sample_is_from_all_over_the_chunk(spent: list[tuple[int, int]], at: int) -> None:
+    """Noise, but for 16 KiB at its beginning, inside, or at its very end."""
+    data = bytearray(os.urandom(MIB))
+    data[at : at + (16 << 10)] = bytes(16 << 10)
+    assert pack(bytes(data), 9) is None  # it saves less than a 64th
     assert (9, MIB) in spent
+
+
+def test_a_thread_keeps_the_lowest_levels_context_and_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A context takes a tenth of the time of a chunk to make, and that of a high level tens of MiB."""
+    made: list[int] = []
+
+    def compressor(level: int) -> ZstdCompressor:
+        made.append(level)
+        return ZstdCompressor(level)
+
+    monkeypatch.setattr(packer, "zstd", SimpleNamespace(ZstdCompressor=compressor))
+    with ThreadPoolExecutor(1) as pool:
+        for level in (9, 9, 6, 1, 6, 9):
+            assert decompress(pool.submit(pack, TEXT, level).result(60) or b"") == TEXT
+    assert made == [1, 9, 6, 9]
+
+
+class Broken:
+    """A compressor that finds no memory in the middle of a frame."""
+
+    FLUSH_FRAME = ZstdCompressor.FLUSH_FRAME
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+
+    def compress(self, data: bytes, mode: int) -> bytes:
+        assert (len(data), mode) == (MIB, self.FLUSH_FRAME)
+        raise MemoryError
+
+
+def test_a_context_that_failed_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be in the middle of a frame: what it compresses next would begin with that."""
+    with ThreadPoolExecutor(1) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(packer, "zstd", SimpleNamespace(ZstdCompressor=Broken))
+            with pytest.raises(MemoryError):
+                pool.submit(pack, TEXT, 3).result(60)
+        assert decompress(pool.submit(pack, TEXT, 3).result(60) or b"") == TEXT
 
 
 def test_a_sample_that_deceives_costs_little_storage() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -7,8 +10,11 @@ import pytest
 from freezeframe.repository import DiskReader, Repository, reader
 from freezeframe.repository.builder import IndexBuilder
 from freezeframe.repository.errors import ChunkDamaged, IndexDamaged
+from freezeframe.repository.store import MemoryStore
 
 from .samples import CHUNK, disk_of, random_disk, read_disk, store_disk
+
+LONG_S = 60.0
 
 
 def chunk_files(root: Path) -> list[Path]:
@@ -31,6 +37,97 @@ def test_a_disk_larger_than_the_window_comes_in_order(repository: Repository, mo
     monkeypatch.setattr(reader, "_WINDOW_BYTES", 6 * CHUNK)
     disk = random_disk(50)
     assert read_disk(repository, store_disk(repository, disk)) == disk
+
+
+def test_a_disk_that_ends_with_a_chunk_ends_there(repository: Repository) -> None:
+    """An extent without a byte would be an empty write to whoever restores it."""
+    with repository.disk_reader(store_disk(repository, disk_of(b"", b"a"))) as disk:
+        assert [(one.offset, one.length) for one in disk] == [(0, CHUNK), (CHUNK, CHUNK)]
+
+
+class Gated(MemoryStore):
+    """Chunks can be read only as far as they are let; `asked` has what was asked for, `wanted` counts it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.wanted, self.let = threading.Semaphore(0), threading.Semaphore(1000)
+
+    def get(self, name: str) -> bytes:
+        if name.startswith("chunks/"):
+            self.asked.append(name)
+            self.wanted.release()
+            assert self.let.acquire(timeout=LONG_S)
+        return super().get(name)
+
+
+@pytest.fixture
+def gated() -> Repository:
+    return Repository.init_in(Gated(), chunk_bytes=CHUNK)
+
+
+def settle(disk: DiskReader) -> None:
+    """Wait until all that threads were given to do is done, and each of them is free."""
+    all_free = threading.Barrier(reader._THREADS)
+    for done in [disk._pool.submit(all_free.wait, LONG_S) for _ in range(reader._THREADS)]:
+        done.result(LONG_S)
+
+
+def test_no_more_than_the_window_is_fetched_ahead(gated: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the memory would have to hold the disk."""
+    monkeypatch.setattr(reader, "_WINDOW_BYTES", 6 * CHUNK)
+    store = gated.store
+    assert isinstance(store, Gated)
+    with gated.disk_reader(store_disk(gated, random_disk(50))) as disk:
+        extents = iter(disk)
+        for number in range(5):
+            assert next(extents).offset == number * CHUNK
+            settle(disk)
+            assert len(store.asked) == number + 6
+
+
+def test_chunks_that_are_longer_than_the_window_are_fetched_by_all_threads(
+    gated: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_WINDOW_BYTES", CHUNK)
+    store = gated.store
+    assert isinstance(store, Gated)
+    store.let = threading.Semaphore(0)
+    content = random_disk(reader._THREADS)
+    with gated.disk_reader(store_disk(gated, content)) as disk, ThreadPoolExecutor(1) as user:
+        read = user.submit(lambda: b"".join(one.data or b"" for one in disk))
+        try:
+            assert [store.wanted.acquire(timeout=10) for _ in range(reader._THREADS)] == [True] * reader._THREADS
+        finally:
+            store.let.release(1000)
+        assert read.result(LONG_S) == content
+
+
+def test_what_was_ahead_of_a_reader_that_is_left_is_not_fetched_any_more(
+    gated: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restore that failed to write: the rest of the window may be far away."""
+    monkeypatch.setattr(reader, "_WINDOW_BYTES", 20 * CHUNK)
+    store = gated.store
+    assert isinstance(store, Gated)
+    store.let = threading.Semaphore(1)
+    with gated.disk_reader(store_disk(gated, random_disk(50))) as disk:
+        extents = disk._chunks()
+        next(extents)
+        for _ in range(1 + reader._THREADS):  # the first, and one that each thread stands at
+            assert store.wanted.acquire(timeout=LONG_S)
+        assert isinstance(extents, Generator)
+        extents.close()
+        store.let.release(1000)
+        settle(disk)
+        assert len(store.asked) == 1 + reader._THREADS
+
+
+def test_no_thread_is_left_of_a_reader_that_was_closed(repository: Repository) -> None:
+    with repository.disk_reader(store_disk(repository, random_disk(20))) as disk:
+        next(iter(disk))
+        assert [one for one in threading.enumerate() if one.name.startswith("read-ahead")]
+    assert not [one for one in threading.enumerate() if one.name.startswith("read-ahead")]
 
 
 def test_slots_are_read_one_by_one(repository: Repository) -> None:
