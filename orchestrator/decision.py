@@ -133,8 +133,17 @@ def _end_prepare(
     )
 
 
-def after_hold(run: Run, results: Sequence[HoldResult], now: datetime, settings: OrchestratorSettings) -> Run | None:
-    """Go on to transfer what is held and proven enough for the policy, or release."""
+def after_hold(
+    run: Run,
+    results: Sequence[HoldResult],
+    now: datetime,
+    settings: OrchestratorSettings,
+    prepared: Sequence[PrepareResult] = (),
+) -> Run | None:
+    """Go on to transfer what is held and proven enough for the policy, or release.
+
+    `prepared` has the disks to which guests of other hosts may write since.
+    """
     silent = missing(run, Step.HOLD, run.members, results, now)
     if silent is None:
         return None
@@ -146,7 +155,9 @@ def after_hold(run: Run, results: Sequence[HoldResult], now: datetime, settings:
         run.request.policy is not Policy.ALL or not faults
     ):  # of `all` the first fault ends the hold of every other guest
         faults += unexplained.not_held(run, results, begun, {fault.host for fault in silent if fault.host})
-    kept = tuple(guest for guest in run.kept if guest in begun)
+    shared = sharing.faults_since(prepared, begun, results)
+    faults += shared.values()
+    kept = tuple(guest for guest in run.kept if guest in begun and guest not in shared)
     if run.request.policy is Policy.ALL and not faults:
         lacking = failures(proof_of(run, results))
         faults += [Fault.of(NotProvenError(f"One instant is not proven: {reason}.")) for reason in lacking]
@@ -190,19 +201,23 @@ def after_transfer(
     now: datetime,
     settings: OrchestratorSettings,
     stalled: Sequence[Fault] = (),
+    prepared: Sequence[PrepareResult] = (),
 ) -> Run | None:
     """Go on to seal the guests whose disks are all stored, or release. `expected` are (guest, target) pairs.
 
-    With policy `all` the first fault is enough: the guests need not wait for transfers that will not be kept.
+    A guest with a disk to which a guest of another host has begun to write is as good as not stored. With policy `all` the
+    first fault is enough: the guests need not wait for transfers that will not be kept.
     """
+    shared = sharing.faults_since(prepared, run.kept, results)
     faults = [*stalled, *(result.fault for result in results if result.fault), *unexplained.not_stored(results)]
+    faults += shared.values()
     if faults and run.request.policy is Policy.ALL:
         return enter(run, RunState.RELEASING, now, settings, faults=(*run.faults, *faults), kept=())
     stored = {(result.guest_uuid, result.target) for result in results if result.index}
     answered = {(result.guest_uuid, result.target) for result in results}
     if set(expected) - answered and not stalled:
         return None
-    lost = {guest for guest, target in expected if (guest, target) not in stored}
+    lost = {guest for guest, target in expected if (guest, target) not in stored} | set(shared)
     kept = tuple(guest for guest in run.kept if guest not in lost)
     state = RunState.SEALING if kept else RunState.RELEASING
     return enter(run, state, now, settings, faults=(*run.faults, *faults), kept=kept)

@@ -146,10 +146,12 @@ class Orchestrator:
                 hosts = known_hosts(self.redis) if lost_guests(run, answers.prepared) else ()
                 following = decision.after_prepare(run, answers.prepared, now, self.settings, hosts)
             case RunState.HOLDING:
-                following = decision.after_hold(run, answers.held, now, self.settings)
+                following = decision.after_hold(run, answers.held, now, self.settings, answers.prepared)
             case RunState.TRANSFERRING:
                 expected = _expected(run, answers.prepared)
-                following = decision.after_transfer(run, answers.transferred, expected, now, self.settings, stalled)
+                following = decision.after_transfer(
+                    run, answers.transferred, expected, now, self.settings, stalled, answers.prepared
+                )
             case RunState.SEALING:
                 following = self._seal(run, answers, now)
             case RunState.RELEASING:

@@ -24,11 +24,12 @@ def manifest_of(
 ) -> Manifest:
     """The manifest of a run. Pure, and the same each time: sealing twice is sealing once."""
     assert run.plan is not None  # noqa: S101  a run is planned before it is sealed
-    proof = unseen.claim_less(proof_of(run, held), unseen.unseen_in(transferred))
+    not_seen = [*unseen.unseen_elsewhere(run, prepared, held), *unseen.unseen_in(transferred)]
+    proof = unseen.claim_less(proof_of(run, held), not_seen)
     steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
     disks = {(result.guest_uuid, result.target): result for result in transferred}
     chunk_bytes = run.plan.chunk_bytes
-    audits = [*warnings_of(prepared, transferred), *unseen.warnings_of(transferred)]
+    audits = [*warnings_of(prepared, transferred), *((one.guest_uuid, one.warning) for one in not_seen)]
     found = [*((one.guest_uuid, one.text) for result in held for one in result.guest_warnings), *audits]
     guests = tuple(
         _guest_capture(result.host_id, guest, disks, proof, steps[guest.guest_uuid], chunk_bytes).model_copy(

@@ -10,17 +10,21 @@ is not the same disk, so storage is compared only by what names it everywhere:
 | iSCSI; NBD, HTTP, … at a server that is not the host's own     | name and server (`freezeframe.network_key`)    |
 
 An RBD image that QEMU opens is known by its pool and name only, which two clusters may both have; it is not compared.
+
+Hosts are compared after prepare, and again with what each has told since: when its guests ran again after the hold, and each
+time when it had read a disk. A writer of which a host tells late may have come when the disk had been read already; that is
+nobody's to tell by clocks, so it counts as one all the same.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.identity import Layer
-from freezeframe.contract.result import PreparedDisk, PrepareResult
+from freezeframe.contract.result import HoldResult, PreparedDisk, PrepareResult, StorageUse, TransferResult
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.naming import NamedGuest
 from freezeframe.network_key import network_keys
@@ -51,14 +55,48 @@ class _Use(NamedTuple):
 def shared_faults(results: Sequence[PrepareResult]) -> dict[str, Fault]:
     """Return a fault for each prepared guest with a disk that a guest on another host writes to, by UUID."""
     uses = [use for result in results for use in _uses(result)]
+    return _faults([use for use in uses if use.captured], uses, lambda own, other: own.guest_uuid == other.guest_uuid)
+
+
+def faults_since(
+    prepared: Sequence[PrepareResult], kept: Collection[str], later: Sequence[HoldResult | TransferResult]
+) -> dict[str, Fault]:
+    """Return a fault for each kept guest with a disk that a guest on another host has begun to write to, by UUID.
+
+    A guest that is captured cannot migrate while its backup is open. When it has been read it may, and is then no writer; in
+    the answers to a hold a second guest of its UUID is one.
+    """
+    told = [_use_of(result.host_id, use) for result in later for use in result.uses]
+    if not told:  # as nearly always
+        return {}
+    captured = [
+        use for result in prepared for use in _uses(result) if use.captured is not None and use.guest_uuid in kept
+    ]
+    held = any(isinstance(result, HoldResult) for result in later)
+
+    def is_itself(own: _Use, other: _Use) -> bool:
+        return own.host_id == other.host_id or (own.guest_uuid == other.guest_uuid and not held)
+
+    return _faults(captured, told, is_itself)
+
+
+def others_may_have(prepared: Sequence[PrepareResult], kept: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the captured disks of kept guests that have a name on every host, as host, guest's UUID and target."""
+    for result in prepared:
+        for use in _uses(result):
+            if use.captured is not None and use.guest_uuid in kept and (use.shows or use.within):
+                yield use.host_id, use.guest_uuid, use.target
+
+
+def _faults(
+    captured: Iterable[_Use], uses: Sequence[_Use], is_itself: Callable[[_Use, _Use], bool]
+) -> dict[str, Fault]:
     writers, parts = _by_key(uses, lambda use: use.writes), _by_key(uses, lambda use: use.within)
     faults: dict[str, Fault] = {}
-    for own in uses:
-        if own.captured is None:
-            continue
+    for own in captured:
         shown = (other for key in own.shows for other in (*writers[key], *parts[key]))
         for other in (*shown, *(other for key in own.within for other in writers[key])):
-            if not other.readonly and other.guest_uuid != own.guest_uuid:
+            if own.captured is not None and not other.readonly and not is_itself(own, other):
                 faults.setdefault(own.guest_uuid, _fault(own, own.captured, other))
     return faults
 
@@ -90,8 +128,12 @@ def _uses(result: PrepareResult) -> Iterator[_Use]:
                 captured=disk,
             )
     for use in told.values():
-        keys = (frozenset(use.shows), frozenset(use.writes), frozenset(use.within))
-        yield _Use(result.host_id, use.guest_uuid, use.guest, use.target, use.readonly, *keys)
+        yield _use_of(result.host_id, use)
+
+
+def _use_of(host_id: str, use: StorageUse) -> _Use:
+    keys = (frozenset(use.shows), frozenset(use.writes), frozenset(use.within))
+    return _Use(host_id, use.guest_uuid, use.guest, use.target, use.readonly, *keys)
 
 
 def _fault(own: _Use, disk: PreparedDisk, other: _Use) -> Fault:

@@ -1,32 +1,65 @@
 """Disks of which it could not be seen whether another guest wrote to them: unknown is never unshared. Pure.
 
-They count as moving, as after a look of the host's own that failed, so the proof claims less and the label is `crash`.
+| not seen                                | disks                                                                        |
+|-----------------------------------------|------------------------------------------------------------------------------|
+| when a disk had been read, by its host  | that disk                                                                    |
+| after the hold, by one of the hosts     | those of other hosts that have a name on every host; its own guests' disks   |
+|                                         | that host has told as moving itself                                          |
+
+They count as moving, so the proof claims less and the label is `crash`; a warning says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from freezeframe.contract.proof import GuestProof, HostProof, Proof
-from freezeframe.contract.result import TransferResult
+from freezeframe.contract.result import HoldResult, PrepareResult, TransferResult
+from orchestrator.run import Run
+from orchestrator.sharing import others_may_have
 
 
-def unseen_in(transferred: Sequence[TransferResult]) -> dict[str, frozenset[str]]:
-    """Return the disks that a transfer has read without seeing that, by guest."""
-    found: dict[str, frozenset[str]] = {}
-    for result in transferred:
-        if result.writers_unseen:
-            found[result.guest_uuid] = found.get(result.guest_uuid, frozenset()) | {result.target}
+class Unseen(NamedTuple):
+    """A disk of a guest, and the warning of it."""
+
+    guest_uuid: str
+    target: str
+    warning: str
+
+
+def unseen_in(transferred: Sequence[TransferResult]) -> list[Unseen]:
+    """Return the disks of which their own hosts could not see it when they had been read."""
+    return [Unseen(one.guest_uuid, one.target, one.writers_unseen) for one in transferred if one.writers_unseen]
+
+
+def unseen_elsewhere(run: Run, prepared: Sequence[PrepareResult], held: Sequence[HoldResult]) -> list[Unseen]:
+    """Return the disks of which another host could not see after the hold whether one of its guests writes to them."""
+    blind = {result.host_id: result.writers_unseen for result in held if result.writers_unseen}
+    if not blind:
+        return []
+    found = []
+    for host_id, guest_uuid, target in others_may_have(prepared, run.kept):
+        other = next((name for name in sorted(blind) if name != host_id), None)
+        if other is not None:
+            warning = (
+                f"After the hold host {other} could not see whether a guest of its own writes to disk {target} of guest "
+                f"{_name(run, guest_uuid)}: {blind[other]}. The guest's label is crash."
+            )
+            found.append(Unseen(guest_uuid, target, warning))
     return found
 
 
-def warnings_of(transferred: Sequence[TransferResult]) -> list[tuple[str, str]]:
-    """Return the warning of each such disk, with the UUID of its guest."""
-    return [(result.guest_uuid, result.writers_unseen) for result in transferred if result.writers_unseen]
+def _name(run: Run, guest_uuid: str) -> str:
+    hosts = run.plan.hosts if run.plan else ()
+    return next((guest.name for host in hosts for guest in host.guests if guest.guest_uuid == guest_uuid), guest_uuid)
 
 
-def claim_less(proof: Proof, moving: Mapping[str, Iterable[str]]) -> Proof:
+def claim_less(proof: Proof, unseen: Iterable[Unseen]) -> Proof:
     """Return the proof in which these disks are not kept still by the hold of their guests."""
+    moving: dict[str, set[str]] = {}
+    for one in unseen:
+        moving.setdefault(one.guest_uuid, set()).add(one.target)
     return proof.model_copy(update={"hosts": tuple(_host(host, moving) for host in proof.hosts)})
 
 

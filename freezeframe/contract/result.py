@@ -102,6 +102,10 @@ class PrepareResult(Result):
     ] = ()  # of all running guests, since each may be a second writer
 
 
+_LaterUses = Annotated[tuple[StorageUse, ...], UNLESS_EMPTY]
+"""Of guests that may write to storage which other hosts may have, as far as the host has not told that before."""
+
+
 class HeldGuestFault(Shape):
     guest_uuid: GuestUuid
     fault: Fault
@@ -123,6 +127,8 @@ class HoldResult(Result):
     release_arrivals: int | None = None  # how many members had arrived when the barrier released
     guest_faults: tuple[HeldGuestFault, ...] = ()
     guest_warnings: Annotated[tuple[HeldGuestWarning, ...], UNLESS_EMPTY] = ()
+    uses: _LaterUses = ()  # since prepare, as they were when the guests ran again
+    writers_unseen: Annotated[str, UNLESS_EMPTY] = ""  # why that could not be seen
 
 
 class TransferResult(Result):
@@ -135,6 +141,7 @@ class TransferResult(Result):
     writers_unseen: Annotated[str, UNLESS_EMPTY] = (
         ""  # a warning: it could not be seen whether another guest wrote to the disk while it was read
     )
+    uses: _LaterUses = ()  # since prepare and the hold, as they were when the disk had been read
     bytes_read: int = 0
     bytes_stored: int = 0
     dirty_bytes: int | None = None

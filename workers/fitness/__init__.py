@@ -24,7 +24,7 @@ from workers.fitness.encryption import plain_text_warnings
 from workers.fitness.guest import blocked_command, state_refusal
 from workers.fitness.leaving_out import not_capturable
 from workers.fitness.passed_through import Passed, attached_devices, passed_warnings
-from workers.fitness.sharing import DiskUse, shared_reason, uses_everywhere
+from workers.fitness.sharing import DiskUse, later_uses, shared_reason, uses_everywhere
 from workers.fitness.stillness import MovingDisk, Stillness, all_moving, stillness
 from workers.fitness.tracking import untracked_reason
 
@@ -40,6 +40,7 @@ __all__ = [
     "choose_disks",
     "compare_disks",
     "kernel_name",
+    "later_uses",
     "not_capturable",
     "passed_warnings",
     "plain_text_warnings",

@@ -68,5 +68,22 @@ def uses_everywhere(uses: Iterable[DiskUse]) -> tuple[StorageUse, ...]:
     return tuple(use for use in found if use.shows or use.within)
 
 
+def later_uses(uses: Iterable[DiskUse], told: Iterable[StorageUse]) -> tuple[StorageUse, ...]:
+    """Return those of `uses` that guests of other hosts may have to know, as writers, and were not told yet.
+
+    A thousand hosts tell this after each disk, so it is only what has come since: mostly nothing.
+    """
+    known: dict[tuple[str, str], set[str]] = {}
+    for use in told:
+        if not use.readonly:
+            known.setdefault((use.guest_uuid, use.target), set()).update(use.writes, use.within)
+    found = (use.model_copy(update={"shows": ()}) for use in uses_everywhere(uses) if not use.readonly)
+    return tuple(
+        use
+        for use in found
+        if not known.get((use.guest_uuid, use.target), set()).issuperset((*use.writes, *use.within))
+    )
+
+
 def _everywhere(keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(filter(is_everywhere, keys)))

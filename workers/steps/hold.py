@@ -43,6 +43,7 @@ from freezeframe.contract.proof import HostProof
 from freezeframe.contract.result import HeldGuestFault, HoldResult
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
 from workers.boot import boot_id
+from workers.fitness import later_uses
 from workers.guard.client import GuardLine
 from workers.guard.lease import LeasedGuest
 from workers.host import Host
@@ -51,6 +52,7 @@ from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.held_guest import ready, record_let_go
 from workers.steps.let_go_since import check_leased
 from workers.steps.premises import look_again
+from workers.steps.prepared import told_uses
 from workers.steps.window import Window, break_up, hold_window
 
 log = structlog.get_logger("hold")
@@ -98,10 +100,12 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
             log.warning("what follows the hold is not written down", why=str(error))
         reply = _look(barrier)
         clocks = {"clock_before": clock, "clock_after": _clock_after(client) if reply else None}
-        warnings = look_again(host, guests, began, order.hold_timeout_s)
+        warnings, writers = look_again(host, guests, began, order.hold_timeout_s)
         proof = _proof(host, guests, window).model_copy(update=clocks)
         result = _result(host, order, guests, unfit, proof, window, reply)
-        return result.model_copy(update={"guest_warnings": warnings})
+        told = told_uses(journal)
+        more = {"uses": later_uses(writers.uses, told), "writers_unseen": writers.unseen}
+        return result.model_copy(update={"guest_warnings": warnings, **more})
 
 
 def failed(order: HoldOrder, fault: Fault) -> HoldResult:

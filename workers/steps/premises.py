@@ -60,9 +60,17 @@ class _Seen:
     still: fitness.Stillness | None = None
 
 
+@dataclass(frozen=True)
+class Writers:
+    """What all running guests of the host use, or why that could not be seen."""
+
+    uses: tuple[fitness.DiskUse, ...] = ()
+    unseen: str = ""
+
+
 def look_again(
     host: Host, guests: Sequence[HeldGuest], hold_began_s: float, hold_timeout_s: float
-) -> tuple[HeldGuestWarning, ...]:
+) -> tuple[tuple[HeldGuestWarning, ...], Writers]:
     """Drop the guests that are not as they were prepared, and let no label claim more than is so now; return warnings.
 
     `hold_began_s` is of `time.monotonic()`. Guests that were never touched are not looked at.
@@ -72,10 +80,12 @@ def look_again(
     uses = _start_uses(host, touched)
     looks = [(guest, seen, _start(host, guest, seen)) for guest in touched for seen in (_Seen(),)]
     found = [(guest, text) for guest, seen, future in looks for text in _judge(host, guest, seen, future, until)]
-    found += _judge_writers(host, [guest for guest in touched if guest.begun_ns is not None], uses, until)
-    return tuple(
+    writers = _answer(host, uses, until)
+    found += _judge_writers([guest for guest in touched if guest.begun_ns is not None], writers)
+    warnings = (
         HeldGuestWarning(guest_uuid=guest.uuid, text=text) for guest, text in found if guest.begun_ns is not None
     )
+    return tuple(warnings), writers
 
 
 def _start_uses(host: Host, guests: Sequence[HeldGuest]) -> Future[list[fitness.DiskUse]]:
@@ -87,19 +97,24 @@ def _start_uses(host: Host, guests: Sequence[HeldGuest]) -> Future[list[fitness.
         return _failed(error)
 
 
-def _judge_writers(
-    host: Host, guests: Sequence[HeldGuest], uses: Future[list[fitness.DiskUse]], until: float
-) -> list[tuple[HeldGuest, str]]:
-    """Drop each guest with a disk to which another guest writes now; return warnings."""
+def _answer(host: Host, uses: Future[list[fitness.DiskUse]], until: float) -> Writers:
     try:
-        known = uses.result(max(0.0, until - time.monotonic()))
+        return Writers(tuple(uses.result(max(0.0, until - time.monotonic()))))
     except NoAnswer:
         host.calls.give_up(_USES, uses)
-        return [(guest, _unshared_unproven(guest, "libvirt or a storage does not answer")) for guest in guests]
+        return Writers(unseen="libvirt or a storage does not answer")
     except (FreezeframeError, OSError, ValueError) as error:
-        return [(guest, _unshared_unproven(guest, str(error).rstrip("."))) for guest in guests]
+        return Writers(unseen=str(error).rstrip("."))
+
+
+def _judge_writers(guests: Sequence[HeldGuest], writers: Writers) -> list[tuple[HeldGuest, str]]:
+    """Drop each guest with a disk to which another guest writes now; return warnings."""
+    if writers.unseen:
+        return [(guest, _unshared_unproven(guest, writers.unseen)) for guest in guests]
     for guest in guests:
-        reasons = ((disk, fitness.shared_reason(guest.uuid, disk.target, known)) for disk in guest.prepared.disks)
+        reasons = (
+            (disk, fitness.shared_reason(guest.uuid, disk.target, writers.uses)) for disk in guest.prepared.disks
+        )
         shared = next(((disk, reason) for disk, reason in reasons if reason is not None), None)
         if shared is not None:
             who = NamedGuest(guest.domain.name, guest.uuid)

@@ -5,11 +5,12 @@ A result that cannot be read costs the guests that it alone has, and no others (
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from freezeframe.contract.result import PreparedGuest, PrepareResult
+from freezeframe.contract.result import HoldResult, PreparedGuest, PrepareResult, StorageUse
 from freezeframe.contract.words import Step
 from workers import durable
 from workers.journal import CaptureJournal
@@ -21,12 +22,14 @@ class Prepared:
 
     guests: dict[str, PreparedGuest]
     unread: tuple[str, ...] = ()
+    uses: tuple[StorageUse, ...] = ()  # that the other hosts were told of
 
 
 def read_prepared(journal: CaptureJournal) -> Prepared:
     """Return all guests that were prepared, by whichever order. Raises OSError if the results cannot be listed."""
     guests: dict[str, PreparedGuest] = {}
     unread: list[str] = []
+    uses: list[StorageUse] = []
     for path in journal.result_paths(Step.PREPARE):
         try:
             result = PrepareResult.model_validate_json(durable.read(path) or "")
@@ -36,4 +39,16 @@ def read_prepared(journal: CaptureJournal) -> Prepared:
             unread.append(f"{path} is damaged or of another version of freezeframe: {error.error_count()} faults.")
         else:
             guests |= {guest.guest_uuid: guest for guest in result.guests if not guest.fault}
-    return Prepared(guests, tuple(unread))
+            uses += result.uses
+    return Prepared(guests, tuple(unread), tuple(uses))
+
+
+def told_uses(journal: CaptureJournal) -> tuple[StorageUse, ...]:
+    """Return all uses of storage that this host has told in prepare and hold. What cannot be read is told again."""
+    uses: list[StorageUse] = []
+    with suppress(OSError):
+        uses += read_prepared(journal).uses
+    with suppress(OSError, ValidationError):
+        if (text := journal.result(Step.HOLD, "")) is not None:
+            uses += HoldResult.model_validate_json(text).uses
+    return tuple(uses)

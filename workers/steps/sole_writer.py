@@ -10,11 +10,13 @@ export came there is read as if it had been there at the instant (invariant 2).
 | another guest of the host may write to it                | the disk has failed, and its guest with it                    |
 | libvirt or the storage does not tell                     | the disk counts as moving: its guest's label is `crash`       |
 
-The look may blame a writer that came when the disk had just been read, and misses none that stayed.
+The look may blame a writer that came when the disk had just been read, and misses none that stayed. What other hosts may have
+too goes with the result, as far as they were not told before; the orchestrator compares (`orchestrator/sharing.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -27,6 +29,7 @@ from workers import fitness, host_calls
 from workers.host import Host
 from workers.identity.uses import disk_uses, uses_of_guest
 from workers.steps import source_failure
+from workers.steps.prepared import told_uses
 from workers.steps.refusal import SecondWriterError
 
 log = structlog.get_logger("transfer")
@@ -40,9 +43,13 @@ def transfer(host: Host, order: TransferOrder) -> TransferResult:
     """Store one disk as it was at the instant. Raises FreezeframeError, also if another guest wrote to it meanwhile."""
     own = _own_use(host, order)
     result = source_failure.transfer(host, order)
-    unseen = _check(host, order, own)
+    uses, unseen = _uses_now(host)
+    if not unseen:
+        unseen = _check(order, own, uses)
     source_failure.raise_given_up(host, order)
-    return result if unseen is None else result.model_copy(update={"writers_unseen": _warning(order, unseen)})
+    told = told_uses(host.journal.of(order.capture_id))
+    warning = _warning(order, unseen) if unseen else ""
+    return result.model_copy(update={"uses": fitness.later_uses(uses, told), "writers_unseen": warning})
 
 
 def _own_use(host: Host, order: TransferOrder) -> fitness.DiskUse | None:
@@ -56,12 +63,16 @@ def _own_use(host: Host, order: TransferOrder) -> fitness.DiskUse | None:
     return next((use for use in uses if use.target == order.target), None)
 
 
-def _check(host: Host, order: TransferOrder, own: fitness.DiskUse | None) -> str | None:
-    """Raise SecondWriterError if another guest may write to the disk now; return why that cannot be seen, None if it can."""
+def _uses_now(host: Host) -> tuple[list[fitness.DiskUse], str]:
+    """Return what all running guests of the host use, or why that cannot be seen."""
     try:
-        uses = host_calls.answered(host, "the storage of all guests", ALL_S, lambda: disk_uses(host.hypervisor))
+        return host_calls.answered(host, "the storage of all guests", ALL_S, lambda: disk_uses(host.hypervisor)), ""
     except (FreezeframeError, OSError, ValueError) as error:
-        return str(error).rstrip(".")
+        return [], str(error).rstrip(".")
+
+
+def _check(order: TransferOrder, own: fitness.DiskUse | None, uses: Sequence[fitness.DiskUse]) -> str:
+    """Raise SecondWriterError if another guest may write to the disk; return why that is not known, nothing if it is."""
     mine = (order.guest_uuid, order.target)
     own = own or next((use for use in uses if (use.guest_uuid, use.target) == mine), None)
     if own is None:
@@ -70,7 +81,7 @@ def _check(host: Host, order: TransferOrder, own: fitness.DiskUse | None) -> str
     reason = fitness.shared_reason(*mine, [own, *others])
     if reason is not None:
         raise SecondWriterError.of(NamedGuest(order.guest_name, order.guest_uuid), order.target, reason)
-    return None
+    return ""
 
 
 def _warning(order: TransferOrder, why: str) -> str:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.identity import DiskIdentity, Layer
-from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult, StorageUse
+from freezeframe.contract.result import (
+    HoldResult,
+    PreparedDisk,
+    PreparedGuest,
+    PrepareResult,
+    StorageUse,
+    TransferResult,
+)
 from freezeframe.contract.words import CaptureKind
 from freezeframe.errors import EXIT_REFUSED
-from orchestrator.sharing import shared_faults
+from orchestrator.sharing import faults_since, others_may_have, shared_faults
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 ALPHA, BETA = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
@@ -201,3 +209,57 @@ def test_a_disk_of_which_nothing_is_known_is_not_compared() -> None:
         guest = result.guests[0].model_copy(update={"disks": (disk,)})
         unknown[number] = result.model_copy(update={"guests": (guest,)})
     assert shared_faults(unknown) == {}
+
+
+def hold_tells(host: str, *uses: StorageUse) -> HoldResult:
+    return HoldResult(capture_id=CAPTURE, host_id=host, uses=uses)
+
+
+def transfer_tells(host: str, *uses: StorageUse) -> TransferResult:
+    return TransferResult(capture_id=CAPTURE, host_id=host, guest_uuid=BETA, target="vda", index="0" * 64, uses=uses)
+
+
+BOTH = [prepared("host-a", ALPHA, LUN), beside("host-b", BETA)]
+
+
+@pytest.mark.parametrize("tells", [hold_tells, transfer_tells])
+@pytest.mark.parametrize("within", [True, False])
+def test_a_writer_on_another_host_that_began_after_prepare_is_found_by_what_that_host_tells_later(
+    tells: Callable[..., HoldResult | TransferResult],
+    within: bool,  # noqa: FBT001
+) -> None:
+    assert shared_faults(BOTH) == {}
+    faults = faults_since(BOTH, {ALPHA, BETA}, [tells("host-a"), tells("host-b", use(GAMMA, within=within))])
+    assert set(faults) == {ALPHA}
+    assert (faults[ALPHA].code, faults[ALPHA].guest, faults[ALPHA].host) == ("disk-shared", "guest a", "host-a")
+    assert "guest guest c on host host-b writes to the same storage" in faults[ALPHA].message
+
+
+@pytest.mark.parametrize("tells", [hold_tells, transfer_tells])
+def test_what_is_told_later_of_readers_other_storage_own_guests_and_dropped_guests_is_nobody_s_fault(
+    tells: Callable[..., HoldResult | TransferResult],
+) -> None:
+    other = StorageUse(guest_uuid=GAMMA, guest="guest c", target="vda", writes=("wwid naa.2 ",))
+    harmless = [tells("host-b", other, use(GAMMA, reads_only=True)), tells("host-a", use(GAMMA))]
+    assert faults_since(BOTH, {ALPHA, BETA}, harmless) == {}  # a host looks at its own guests by itself
+    assert faults_since(BOTH, {BETA}, [tells("host-b", use(GAMMA))]) == {}
+
+
+def test_a_guest_that_runs_twice_when_it_was_held_is_its_own_second_writer_and_one_that_moved_afterwards_is_not() -> (
+    None
+):
+    assert set(faults_since(BOTH, {ALPHA}, [hold_tells("host-b", use(ALPHA))])) == {ALPHA}
+    assert faults_since(BOTH, {ALPHA}, [transfer_tells("host-b", use(ALPHA))]) == {}
+
+
+def test_a_volume_is_shared_with_who_writes_to_all_of_its_lun_later() -> None:
+    volume = Layer(kind="block", place="v", facts={"device-mapper UUID": "LVM-volume"}, lies_on=(WHOLE,))
+    both = [prepared("host-a", ALPHA, volume), beside("host-b", BETA)]
+    assert set(faults_since(both, {ALPHA}, [hold_tells("host-b", use(GAMMA))])) == {ALPHA}
+    beside_it = StorageUse(guest_uuid=GAMMA, guest="c", target="vda", writes=("lvm LVM-other ",), within=(WHOLE,))
+    assert faults_since(both, {ALPHA}, [hold_tells("host-b", beside_it)]) == {}
+
+
+def test_only_disks_with_a_name_on_every_host_may_be_another_host_s() -> None:
+    assert list(others_may_have(BOTH, {ALPHA, BETA})) == [("host-a", ALPHA, "vdb")]
+    assert list(others_may_have(BOTH, {BETA})) == []

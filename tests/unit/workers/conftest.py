@@ -11,15 +11,18 @@ import pytest
 
 from freezeframe import bus
 from freezeframe.settings import BusSettings, HostSettings
+from tests.unit.workers import read_site
 from tests.unit.workers.hold_site import Site
 from tests.unit.workers.watched_host import Libvirt as WatchedLibvirt
 from workers import durable
 from workers.claims import Claims
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
-from workers.journal import Journal
+from workers.hypervisor.fake_guest import UUID, disk_xml
+from workers.journal import BackupChange, ClaimChange, Journal
 from workers.pace import Paces
 from workers.qemu_process import QemuProcess
+from workers.steps import source_failure
 
 
 @pytest.fixture
@@ -89,3 +92,23 @@ def room(monkeypatch: pytest.MonkeyPatch, host: Host) -> SimpleNamespace:
     durable.make_directory(host.settings.scratch_dir)
     monkeypatch.setattr("shutil.disk_usage", lambda _: found)
     return found
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    found = tmp_path / "shared.raw"
+    found.write_bytes(b"x")
+    return found
+
+
+@pytest.fixture
+def machine(host: Host, device: Path, monkeypatch: pytest.MonkeyPatch) -> read_site.Machine:
+    host.journal.of(read_site.CAPTURE).record(ClaimChange(guest_uuid=UUID))
+    socket = Path("/var/lib/libvirt/qemu/domain-7-alpha/one.sock")
+    change = BackupChange(guest_uuid=UUID, socket=socket, checkpoint=None, repository_id="r")
+    host.journal.of(read_site.CAPTURE).record(change)
+    made = read_site.Machine([read_site.guest(UUID, disk_xml("vda", str(device)), disk_xml("vdb", "/own"))])
+    monkeypatch.setattr(Hypervisor, "domains", lambda _: made.domains())
+    monkeypatch.setattr(Hypervisor, "domain", lambda _, uuid: made.domain(uuid))
+    monkeypatch.setattr(source_failure, "read_disk", made.read)
+    return made

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.fitness import DiskUse, shared_reason, uses_everywhere
+from freezeframe.contract.result import StorageUse
+from workers.fitness import DiskUse, later_uses, shared_reason, uses_everywhere
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
@@ -244,3 +245,32 @@ def test_a_loop_device_is_the_file_behind_it(tmp_path: Path, monkeypatch: pytest
     real = Path.stat
     monkeypatch.setattr(Path, "stat", lambda path, **more: node if str(path) == "/dev/loop3" else real(path, **more))
     assert keys_of("/dev/loop3", sys=tmp_path / "sys") & keys_of(str(image))
+
+
+LUN, VOLUME = "wwid naa.1 ", "lvm LVM-volume "
+
+
+def told(*writes: str, within: tuple[str, ...] = (), readonly: bool = False) -> StorageUse:
+    return StorageUse(guest_uuid=OTHER, guest="b", target="vda", readonly=readonly, writes=writes, within=within)
+
+
+@pytest.mark.parametrize(
+    ("before", "later"),
+    [
+        ((), ((LUN,), ())),
+        ((told(LUN),), None),
+        ((told(within=(LUN,)),), None),
+        ((told(VOLUME),), ((LUN,), ())),
+        ((told(LUN, readonly=True),), ((LUN,), ())),
+        ((told(VOLUME), told(LUN)), None),
+    ],
+)
+def test_other_hosts_are_told_later_only_of_writers_that_are_new(
+    before: tuple[StorageUse, ...], later: tuple[tuple[str, ...], tuple[str, ...]] | None
+) -> None:
+    reader = DiskUse(UUID, "alpha", "vda", frozenset({LUN}), frozenset())
+    local = use(UUID, "vdb", "path /x", "file 1:2")
+    found = later_uses([reader, local, use(OTHER, "vda", LUN, "device sdb")], before)
+    assert [(one.guest_uuid, one.shows, one.writes, one.within) for one in found] == (
+        [] if later is None else [(OTHER, (), *later)]
+    )

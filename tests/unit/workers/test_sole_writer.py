@@ -4,114 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.order import TransferOrder
-from freezeframe.contract.result import TransferResult
-from freezeframe.contract.words import CaptureKind
+from tests.unit.workers.read_site import CAPTURE, OTHER, Machine, guest, stored
 from workers.export import ExportError
 from workers.fitness import DiskUse
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
-from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import GuestGoneError, HypervisorError, HypervisorUnreachableError
-from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml
-from workers.journal import BackupChange, ClaimChange, GivenUpChange
+from workers.hypervisor.errors import HypervisorUnreachableError
+from workers.hypervisor.fake_guest import UUID, disk_xml
+from workers.journal import GivenUpChange
 from workers.scratch.errors import ScratchRunsOutError
-from workers.steps import sole_writer, source_failure, table
+from workers.steps import sole_writer
 from workers.steps.refusal import SecondWriterError
 
-CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
-OTHER = "00000000-0000-4000-8000-00000000000b"
-
 pytestmark = pytest.mark.case("P2")
-
-
-def guest(uuid: str, *disks: str) -> FakeGuest:
-    name = {UUID: "alpha", OTHER: "beta"}[uuid]
-    return FakeGuest(domain_xml(*disks, name=name, uuid=uuid), uuid=uuid, label=name)
-
-
-@dataclass
-class Machine:
-    """The guests that run on the host, and what happens while the disk is read."""
-
-    running: list[FakeGuest]
-    meanwhile: Callable[[], None] = lambda: None
-    away: HypervisorError | None = None
-    asked: list[str] = field(default_factory=list)
-
-    def domains(self) -> list[Domain]:
-        self.asked.append("all")
-        if self.away:
-            raise self.away
-        return [Domain(one) for one in self.running]
-
-    def domain(self, uuid: str) -> Domain:
-        self.asked.append("one")
-        if self.away:
-            raise self.away
-        for one in self.running:
-            if one.uuid == uuid:
-                return Domain(one)
-        raise GuestGoneError("It is not here.")
-
-    def read(self, host: Host, asked: TransferOrder) -> TransferResult:
-        assert "all" not in self.asked  # it would not see who comes meanwhile
-        self.meanwhile()
-        return TransferResult(
-            capture_id=asked.capture_id,
-            host_id=host.host_id,
-            guest_uuid=asked.guest_uuid,
-            target=asked.target,
-            index="0" * 64,
-        )
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Path:
-    found = tmp_path / "shared.raw"
-    found.write_bytes(b"x")
-    return found
-
-
-@pytest.fixture
-def machine(host: Host, device: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    host.journal.of(CAPTURE).record(ClaimChange(guest_uuid=UUID))
-    socket = Path("/var/lib/libvirt/qemu/domain-7-alpha/one.sock")
-    change = BackupChange(guest_uuid=UUID, socket=socket, checkpoint=None, repository_id="r")
-    host.journal.of(CAPTURE).record(change)
-    made = Machine([guest(UUID, disk_xml("vda", str(device)), disk_xml("vdb", "/own"))])
-    monkeypatch.setattr(Hypervisor, "domains", lambda _: made.domains())
-    monkeypatch.setattr(Hypervisor, "domain", lambda _, uuid: made.domain(uuid))
-    monkeypatch.setattr(source_failure, "read_disk", made.read)
-    return made
-
-
-def order(target: str = "vda") -> TransferOrder:
-    return TransferOrder(
-        capture_id=CAPTURE,
-        epoch=1,
-        host_id="host-a",
-        not_after=datetime.now(UTC) + timedelta(hours=1),
-        guest_uuid=UUID,
-        guest_name="alpha",
-        target=target,
-        size_bytes=1,
-        chunk_bytes=4096,
-        kind=CaptureKind.FULL,
-        checkpoint=None,
-        parent_index=None,
-    )
-
-
-def stored(host: Host, target: str = "vda") -> TransferResult:
-    return table.TRANSFER.do(host, order(target))
 
 
 def starts(machine: Machine, *disks: str) -> Callable[[], None]:

@@ -1,0 +1,133 @@
+"""A writer of another host that comes after prepare: which guests are kept then, and what is claimed of them (P2)."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from freezeframe.contract.identity import DiskIdentity, Layer
+from freezeframe.contract.result import (
+    HoldResult,
+    PreparedDisk,
+    PreparedGuest,
+    PrepareResult,
+    StorageUse,
+    TransferResult,
+)
+from freezeframe.contract.words import CaptureKind, Consistency, Policy, RunState
+from orchestrator import decision, unseen
+from orchestrator.decision import proof_of
+from orchestrator.look import Answers, Orchestrator
+from orchestrator.run import Run
+from orchestrator.seal import manifest_of
+from tests.unit.orchestrator.test_decision import ALPHA, BETA, CAPTURE, EXPECTED, NOW, SETTINGS, held, run, transferred
+
+GAMMA = "00000000-0000-4000-8000-00000000000c"
+LUN = Layer(kind="block", place="/dev/dm-0", facts={"SCSI WWID": "naa.6001405"})
+IMAGE = Layer(kind="file", place="/own", facts={"path": "/own"})
+WRITER = StorageUse(guest_uuid=GAMMA, guest="gamma", target="vdc", writes=("wwid naa.6001405 ",))
+
+pytestmark = pytest.mark.case("P2")
+
+
+def prepared(host: str, guest: str, storage: Layer) -> PrepareResult:
+    disk = PreparedDisk(
+        target="vda",
+        source="/dev/san",
+        source_format="raw",
+        size_bytes=4096,
+        kind=CaptureKind.FULL,
+        identity=DiskIdentity(active=storage),
+    )
+    made = PreparedGuest(guest_uuid=guest, name=f"guest {guest[-1]}", disks=(disk,))
+    return PrepareResult(capture_id=CAPTURE, host_id=host, guests=(made,))
+
+
+PREPARED = (prepared("host-a", ALPHA, LUN), prepared("host-b", BETA, IMAGE))
+
+
+def next_of(
+    state: Run, *, held: tuple[HoldResult, ...] = (), transferred: tuple[TransferResult, ...] = ()
+) -> Run | None:
+    """Return what the orchestrator makes of the results of a run."""
+    nothing = cast("Any", None)
+    one = Orchestrator(app=nothing, redis=nothing, runs=nothing, settings=SETTINGS, repository=nothing)
+    return one._next(state, Answers(PREPARED, held, transferred, ()), ())
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_guest_whose_disk_another_host_writes_to_when_it_was_held_is_not_transferred(policy: Policy) -> None:
+    results = (held("host-a"), held("host-b").model_copy(update={"uses": (WRITER,)}))
+    following = next_of(run(RunState.HOLDING, policy), held=results)
+    assert following is not None
+    assert [(fault.code, fault.guest) for fault in following.faults] == [("disk-shared", "guest a")]
+    kept: tuple[str, ...] = () if policy is Policy.ALL else (BETA,)
+    state = RunState.RELEASING if policy is Policy.ALL else RunState.TRANSFERRING
+    assert (following.state, following.kept) == (state, kept)
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_guest_whose_disk_another_host_writes_to_when_it_was_read_is_not_sealed(policy: Policy) -> None:
+    results = (transferred("host-a"), transferred("host-b").model_copy(update={"uses": (WRITER,)}))
+    following = next_of(run(RunState.TRANSFERRING, policy), transferred=results)
+    assert following is not None
+    assert [(fault.code, fault.guest) for fault in following.faults] == [("disk-shared", "guest a")]
+    kept: tuple[str, ...] = () if policy is Policy.ALL else (BETA,)
+    state = RunState.RELEASING if policy is Policy.ALL else RunState.SEALING
+    assert (following.state, following.kept) == (state, kept)
+
+
+def test_under_policy_all_the_first_word_of_such_a_writer_ends_the_capture() -> None:
+    results = (transferred("host-b").model_copy(update={"uses": (WRITER,)}),)
+    following = next_of(run(RunState.TRANSFERRING, Policy.ALL), transferred=results)
+    assert following is not None
+    assert following.state is RunState.RELEASING
+    assert next_of(run(RunState.TRANSFERRING, Policy.DEGRADE), transferred=results) is None  # the others are waited for
+
+
+def blind(host: str) -> HoldResult:
+    return held(host).model_copy(update={"writers_unseen": "libvirt does not answer", "release_arrivals": 2})
+
+
+@pytest.mark.parametrize(
+    ("seeing", "label"),
+    [
+        ((held("host-a"), held("host-b")), Consistency.GROUP),
+        ((held("host-a"), blind("host-b")), Consistency.CRASH),
+        ((blind("host-a"), held("host-b")), Consistency.GROUP),  # of its own guests it tells by itself
+    ],
+)
+def test_a_host_that_could_not_see_its_writers_takes_the_label_of_what_others_may_share_with_it(
+    seeing: tuple[HoldResult, ...], label: Consistency
+) -> None:
+    manifest = manifest_of(run(RunState.SEALING), PREPARED, seeing, [transferred("host-a"), transferred("host-b")])
+    alpha, beta = manifest.guests
+    assert alpha.consistency is label
+    assert beta.warnings == ()
+    warned = (
+        "After the hold host host-b could not see whether a guest of its own writes to disk vda of guest a: "
+        "libvirt does not answer. The guest's label is crash."
+    )
+    assert alpha.warnings == ((warned,) if label is Consistency.CRASH else ())
+
+
+def test_such_a_capture_is_no_failure_of_policy_all() -> None:
+    """As where a host could not see whether its own guests share a disk."""
+    following = next_of(run(RunState.HOLDING), held=(held("host-a"), blind("host-b")))
+    assert following is not None
+    assert (following.state, following.faults) == (RunState.TRANSFERRING, ())
+
+
+def test_a_proof_claims_less_of_the_disks_that_were_not_seen_and_of_no_others() -> None:
+    proof = proof_of(run(RunState.SEALING), [held("host-a"), held("host-b")])
+    less = unseen.claim_less(proof, [unseen.Unseen(BETA, target, "") for target in ("vdb", "vda", "vda")])
+    assert [[guest.moving_disks for guest in host.guests] for host in less.hosts] == [[()], [("vda", "vdb")]]
+    assert unseen.claim_less(less, [unseen.Unseen(BETA, "vda", "")]) == less
+
+
+def test_disks_that_were_all_stored_are_sealed() -> None:
+    results = [transferred("host-a"), transferred("host-b")]
+    following = decision.after_transfer(run(RunState.TRANSFERRING), results, EXPECTED, NOW, SETTINGS)
+    assert following is not None
+    assert following.state is RunState.SEALING
