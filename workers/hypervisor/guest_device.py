@@ -18,6 +18,10 @@ class GuestDevice:
     partition: bool = False
     below: tuple[str, ...] = ()  # the devices that it lies on: a partition's disk, the parts of a volume
     disk: str | None = None  # the target of the disk that libvirt knows at its address; None for other devices
+    alias: str | None = None  # the device mapper's name, as vg-root; None for other devices
+
+    def __str__(self) -> str:
+        return self.name if self.alias is None else f"{self.name} ({self.alias})"
 
 
 def devices_of(info: Mapping[str, Any]) -> list[GuestDevice]:
@@ -32,6 +36,7 @@ def devices_of(info: Mapping[str, Any]) -> list[GuestDevice]:
                 partition=info.get(f"{own}.partition", False),
                 below=tuple(info[f"{own}.dependency.{one}.name"] for one in below),
                 disk=info.get(f"{own}.alias"),
+                alias=info.get(f"{own}.guest_alias"),
             )
         )
     return found
