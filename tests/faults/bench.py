@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -89,6 +90,22 @@ class Bench:
         for host in self.lab.hosts:
             for path in (self.system.directory / host / "state" / "paces").iterdir():
                 path.unlink()
+
+    def follow_advice(self) -> None:
+        """Capture as the refusal of a guest that is known as slow advises; then it is known as quick again.
+
+        Its host cannot tell an agent that stood still from one that freezes slowly.
+        """
+        refused = Capture(self.system)
+        if refused.end() != "slow-freeze":
+            return  # it has been forgotten
+        assert refused.receipt is not None
+        longer = re.search(r"--hold-timeout (\d+)", refused.receipt.faults[0].advice)
+        assert longer is not None, refused.receipt.faults
+        self.settle()
+        followed = Capture(self.system, hold_timeout_s=float(longer[1]))
+        assert followed.end() == "sealed, group", followed.receipt
+        self.settle()
 
     def on_freeze(self, guest: str, script: str | None) -> None:
         """What a guest's agent does before it freezes."""

@@ -44,6 +44,8 @@ class Watch:
         return self._row(outcome, held_s, 0.0, settled_s, full_after=False)
 
     def _row(self, outcome: str, held_s: float, bound_s: float, settled_s: float, *, full_after: bool) -> Row:
+        if outcome == "slow-freeze":
+            self._bench.follow_advice()
         following = self._bench.exact(f"{self._fault} {self._step}", full=full_after)
         when = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
         row = Row(self._fault, self._step, outcome, held_s, bound_s, settled_s, following, when)

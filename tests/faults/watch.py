@@ -31,12 +31,19 @@ PATIENCE_S = 240.0
 class Capture:
     """One capture of all guests, asked for and followed as any caller would."""
 
-    def __init__(self, system: System, *, kind: WantedKind = WantedKind.AUTO, hold: HoldKind = HoldKind.FREEZE) -> None:
+    def __init__(
+        self,
+        system: System,
+        *,
+        kind: WantedKind = WantedKind.AUTO,
+        hold: HoldKind = HoldKind.FREEZE,
+        hold_timeout_s: float = HOLD_S,
+    ) -> None:
         self.system = system
         self.request = CaptureRequest(
             capture_id=str(ULID()),
             every_guest=True,
-            hold_timeout_s=HOLD_S,
+            hold_timeout_s=hold_timeout_s,
             muster_timeout_s=MUSTER_S,
             kind=kind,
             hold=hold,
