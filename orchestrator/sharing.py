@@ -8,8 +8,10 @@ is not the same disk, so storage is compared only by what names it everywhere:
 |----------------------------------------------------------------|------------------------------------------------|
 | block device, also one below a partition, volume or file       | what names it everywhere (`freezeframe.storage_key`) |
 | iSCSI; NBD, HTTP, … at a server that is not the host's own     | name and server (`freezeframe.network_key`)    |
+| RBD image, by QEMU or by the kernel                            | cluster's id, and each monitor                 |
+| file on NFS, CIFS, CephFS, GlusterFS, Lustre, GFS2, …          | server and path there (`workers/identity/network_file.py`) |
 
-An RBD image that QEMU opens is known by its pool and name only, which two clusters may both have; it is not compared.
+Names that nothing ties together are two: two names of one server in the DNS, an NFS server's own path to what it exports.
 
 Hosts are compared after prepare, and again with what each has told since: when its guests ran again after the hold, and each
 time when it had read a disk. A writer of which a host tells late may have come when the disk had been read already; that is

@@ -37,7 +37,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def file_handle(path: str) -> str:
     """Return the handle of a file in hex, with its type. Raises OSError, also for a file system whose handles prove nothing."""
-    if _file_system(path) not in _WITH_GENERATION:
+    if file_system_type(path) not in _WITH_GENERATION:
         raise OSError(errno.EOPNOTSUPP, "its file system keeps neither birth times nor generations of files", path)
     buffer = ctypes.create_string_buffer(struct.pack("=I", _MOST_BYTES), 8 + _MOST_BYTES)
     mount = ctypes.c_int()
@@ -48,7 +48,8 @@ def file_handle(path: str) -> str:
     return f"{kind}:{buffer.raw[8 : 8 + length].hex()}"
 
 
-def _file_system(path: str) -> int:
+def file_system_type(path: str) -> int:
+    """Return the kind of a path's file system, by statfs's f_type. Raises OSError."""
     buffer = ctypes.create_string_buffer(_STATFS_BYTES)
     _checked(_libc.statfs(os.fsencode(path), buffer), path)
     (kind,) = struct.unpack_from("@l", buffer, 0)

@@ -32,6 +32,8 @@ class Source:
     volume: tuple[str, str] | None = None  # pool, volume
     facts: tuple[tuple[str, str], ...] = ()
     is_qcow2: bool = False
+    servers: tuple[str, ...] = ()  # that the source names; no fact where its name says which storage it is
+    config: str = ""  # the file that names them else
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,13 @@ def _named(kind: str, source: etree._Element) -> Source:
     if (snapshot := source.find("snapshot")) is not None:
         facts["snapshot"] = snapshot.get("name", "")
     protocol, name = source.get("protocol", ""), source.get("name", "")
+    servers = tuple(sorted(_server(host) for host in source.iterfind("host")))
     if protocol and protocol not in _NAMED_EVERYWHERE:
-        facts["servers"] = " ".join(sorted(_server(host) for host in source.iterfind("host")))
+        facts["servers"] = " ".join(servers)
     place = f"{protocol}:{name}" if protocol else kind
-    return Source(kind, place, facts=tuple(sorted(facts.items())))
+    config = source.find("config")
+    file = "" if config is None else config.get("file", "")
+    return Source(kind, place, facts=tuple(sorted(facts.items())), servers=servers, config=file)
 
 
 def _attributes(element: etree._Element) -> list[tuple[str, str]]:

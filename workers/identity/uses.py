@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -28,8 +28,9 @@ from workers.hypervisor.disk import disks_of
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import GuestGoneError
 from workers.hypervisor.passed_through import PassedDevice, passed_devices
-from workers.identity import stack
+from workers.identity import rbd, stack
 from workers.identity.data_file import data_file_of
+from workers.identity.network_file import keys_of_file, keys_on_device
 from workers.identity.sources import Source, sources_of
 from workers.identity.storage import SYS, facts_at
 
@@ -152,14 +153,22 @@ def _places(volume_path: FindVolume, source: Source) -> Places:
     except FreezeframeError:  # a pool that is not there any more, while its guest runs on
         path = None
     if path is None or not path.startswith("/"):
-        named = frozenset({f"named {source.kind} {source.place} {source.facts}"})
-        image = frozenset({f"image {path}"}) if path else frozenset[str]()  # a volume of a pool of RBD images
-        return Places((network_keys(dict(source.facts)) or named) | image)
+        return Places(_named_keys(source, path))
     directory = os.path.dirname(path)  # noqa: PTH120  a pathlib.Path would not keep a path as it is written
     try:
         return answered(f"The storage in {directory}", PATIENCE_S, lambda: places_of(path, is_qcow2=source.is_qcow2))
     except (OSError, FreezeframeError):  # a storage that does not answer is known by its name alone
         return Places(frozenset({f"path {path}"}))
+
+
+def _named_keys(source: Source, path: str | None) -> frozenset[str]:
+    """Return the keys of storage that is no path here; `path` is that of a volume in a pool of RBD images."""
+    facts = dict(source.facts)
+    image = frozenset({f"image {path}"}) if path else frozenset[str]()
+    if facts.get("protocol") == "rbd":
+        snapshot = f"@{facts['snapshot']}" if facts.get("snapshot") else ""
+        return image | rbd.keys_of_source(f"{facts.get('name', '')}{snapshot}", source.servers, source.config)
+    return image | (network_keys(facts) or frozenset({f"named {source.kind} {source.place} {source.facts}"}))
 
 
 def keys_of(path: str, *, is_qcow2: bool = False, sys: Path = SYS) -> frozenset[str]:
@@ -178,7 +187,7 @@ def places_of(path: str, *, is_qcow2: bool = False, sys: Path = SYS) -> Places:
 def _place(path: str, sys: Path) -> Places:
     seen = Path(path).stat()
     if not stat.S_ISBLK(seen.st_mode):
-        return _of_file(seen, sys)
+        return _of_file(path, seen, sys)
     number = frozenset({f"number {os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}"})
     directory = stack.directory_of(seen.st_rdev, sys)
     if directory is None:
@@ -191,17 +200,20 @@ def _of_device(directory: Path, sys: Path) -> Places:
     return Places(own.keys | _names(stack.above(directory), sys), own.within | _below(directory, sys))
 
 
-def _of_file(seen: os.stat_result, sys: Path) -> Places:
+def _of_file(path: str, seen: os.stat_result, sys: Path) -> Places:
+    own = frozenset({f"file {seen.st_dev}:{seen.st_ino}"})
     under = stack.directory_of(seen.st_dev, sys)
-    within = frozenset[str]() if under is None else _names({under}, sys) | _below(under, sys)
-    return Places(frozenset({f"file {seen.st_dev}:{seen.st_ino}"}), within)
+    if under is None:
+        return Places(own | keys_of_file(path, seen))
+    named = keys_on_device(path, seen.st_ino, everywhere_key(facts_at(under, sys)))
+    return Places(own | named, _names({under}, sys) | _below(under, sys))
 
 
 def _of_loop(directory: Path, sys: Path) -> Places:
     """Return the places of the file behind a loop device, which is the same storage; none if it is no loop device."""
     with suppress(OSError):  # its file was deleted
         if (file := stack.loop_file(directory)) is not None:
-            return _of_file(Path(file).stat(), sys)
+            return _of_file(file, Path(file).stat(), sys)
     return Places()
 
 
@@ -216,17 +228,10 @@ def _names(devices: Iterable[Path], sys: Path) -> frozenset[str]:
     """Return the keys of devices: the kernel's names, and those that a second path to the same storage has too."""
     known = list(devices)
     facts = [facts_at(one, sys) for one in known]
-    found = [*map(everywhere_key, facts), *map(_image, facts), *(_iscsi(one) for one in known)]
-    return frozenset({f"device {one.name}" for one in known} | {key for key in found if key is not None})
-
-
-def _image(facts: Mapping[str, str]) -> str | None:
-    """Return the key of an RBD image that the kernel has mapped, as QEMU's own access to it has."""
-    if "cluster_fsid" not in facts:
-        return None
-    name = "/".join(facts[part] for part in ("pool", "pool_ns", "name") if part in facts)
-    snapshot = facts.get("current_snap", "-")
-    return f"image {name}" if snapshot == "-" else f"image {name}@{snapshot}"
+    found = [*map(everywhere_key, facts), *(_iscsi(one) for one in known)]
+    images = (rbd.keys_of_device(own, one, sys) for own, one in zip(facts, known, strict=True))
+    kernel = frozenset(f"device {one.name}" for one in known)
+    return kernel.union({key for key in found if key is not None}, *images)
 
 
 def _iscsi(directory: Path) -> str | None:

@@ -92,7 +92,7 @@ def test_a_file_of_which_neither_birth_nor_generation_is_known_is_no_disk_that_c
 ) -> None:
     """As over FUSE, whose handles count nodes that it gives out anew at each mount."""
     no_birth_times(monkeypatch)
-    monkeypatch.setattr(file_handles, "_file_system", lambda _path: 0x65735546)
+    monkeypatch.setattr(file_handles, "file_system_type", lambda _path: 0x65735546)
     image = tmp_path / "a.qcow2"
     image.write_bytes(b"1")
     with pytest.raises(OSError, match="neither birth times nor generations") as raised:

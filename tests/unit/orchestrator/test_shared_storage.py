@@ -263,3 +263,20 @@ def test_a_volume_is_shared_with_who_writes_to_all_of_its_lun_later() -> None:
 def test_only_disks_with_a_name_on_every_host_may_be_another_host_s() -> None:
     assert list(others_may_have(BOTH, {ALPHA, BETA})) == [("host-a", ALPHA, "vdb")]
     assert list(others_may_have(BOTH, {BETA})) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["network nfs store:2049 /export/i.img", "network rbd cluster pool/image", "network inode 7 of lvm LVM-x "]
+)
+def test_a_file_or_image_that_two_hosts_know_by_one_name_is_shared(key: str) -> None:
+    """Its identity says nothing of that: each host has told it with the uses of its guests."""
+    image = Layer(kind="file", place="/vm/i.img", facts={"path": "/vm/i.img", "inode": "1"})
+    other = image.model_copy(update={"place": "/mnt/i.img", "facts": {"path": "/mnt/i.img", "inode": "2"}})
+    results = [
+        prepared(host, guest, storage).model_copy(
+            update={"uses": (StorageUse(guest_uuid=guest, guest="x", target="vdb", shows=(key,), writes=(key,)),)}
+        )
+        for host, guest, storage in (("host-a", ALPHA, image), ("host-b", BETA, other))
+    ]
+    assert set(shared_faults(results)) == {ALPHA, BETA}
+    assert set(faults_since(results[:1], {ALPHA}, [hold_tells("host-b", *results[1].uses)])) == {ALPHA}

@@ -289,6 +289,18 @@ def test_an_rbd_image_that_the_kernel_has_is_shared_with_qemu_s_own_access_to_it
     assert (shared_reason(A, "vda", [use(kernel, A, f"/dev/{device}"), other]) is not None) == shared
 
 
+def test_two_partitions_of_an_rbd_image_share_nothing(kernel: Kernel) -> None:
+    kernel.add("rbd0")
+    for part in ("rbd0p1", "rbd0p2"):
+        kernel.add(part, part_of="rbd0")
+    facts = kernel.sys / "bus/rbd/devices/0"
+    facts.mkdir(parents=True)
+    for fact, text in {"cluster_fsid": "c", "pool": "pool", "image_id": "1", "name": "image"}.items():
+        (facts / fact).write_text(f"{text}\n", encoding="utf-8")
+    assert not is_shared_here(kernel, "/dev/rbd0p1", "/dev/rbd0p2")
+    assert is_shared_here(kernel, "/dev/rbd0p1", "/dev/rbd0")
+
+
 def test_persistent_memory_is_shared_with_the_file_behind_it(tmp_path: Path, kernel: Kernel) -> None:
     path, other = image(tmp_path, kernel, "sdd1"), tmp_path / "other"
     other.write_bytes(b"x")
