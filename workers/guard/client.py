@@ -1,4 +1,8 @@
-"""The worker's end of the line to the thaw guard."""
+"""The worker's end of the line to the thaw guard.
+
+GuardError              the guard is away: nothing answers, or no guard that keeps its promises
+└─ GuardRefusedError    the guard is there and refuses, with the reason and its advice
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
-from workers.guard.lease import Answer, Arm, Disarm, Lease, LeasedGuest, Ping
+from workers.guard.lease import Answer, Arm, Disarm, Inquire, Lease, LeasedGuest, Ping, Refusal
 
 #: Seconds for one answer of the guard; it only has to fsync one small file.
 ANSWER_S = 5.0
@@ -23,6 +27,27 @@ class GuardError(FreezeframeError):
     code = "guard"
     exit_code = EXIT_UNREACHABLE
     advice = "Start `freezeframe guard` on this host (`freezeframe up` does), and look into its log."
+
+
+_OTHER_VERSION: Final = (
+    "Guard and worker are of different versions: start `freezeframe guard` and this host's workers again."
+)
+_ADVICE: Final = {
+    Refusal.STOPPING: "The guard ends when no guest is held any more. Start `freezeframe guard` on this host again, unless its "
+    "supervisor does, then capture again.",
+    Refusal.TWICE: "The hold of this capture was ordered twice. Capture again.",
+    Refusal.DISK: "Look at the file system of FREEZEFRAME_STATE_DIR on this host (`df` shows it), then capture again.",
+    Refusal.UNREADABLE: _OTHER_VERSION,
+}
+
+
+class GuardRefusedError(GuardError):
+    """The thaw guard answers, and does not do what it was asked for."""
+
+    code = "guard-refused"
+
+    def __init__(self, message: str, reason: Refusal | None) -> None:
+        super().__init__(message, advice=_OTHER_VERSION if reason is None else _ADVICE.get(reason, _OTHER_VERSION))
 
 
 class GuardLine:
@@ -51,14 +76,26 @@ class GuardLine:
     def ping(self) -> None:
         """Raises GuardError unless the guard answers and goes on."""
         if not (answer := self._ask(Ping())).ok:
-            raise GuardError(f"The thaw guard takes no leases: {answer.why}.")
+            raise GuardRefusedError(f"The thaw guard takes no leases: {answer.why}.", answer.reason)
 
-    def arm(self, capture_id: str, guests: Sequence[LeasedGuest], seconds: float) -> None:
-        """Have the lease on the guard's disk. Raises GuardError, and then no guest may be held."""
+    def arm(self, capture_id: str, guests: Sequence[LeasedGuest], seconds: float) -> dict[str, str]:
+        """Have the lease on the guard's disk, and return the guests that it does not name: each with an earlier capture.
+
+        Those may not be held; the guard still lets go of them under that capture's lease. Raises GuardError, and then no guest
+        may be held.
+        """
         lease = Lease(capture_id=capture_id, guests=tuple(guests), seconds=seconds)
         answer = self._ask(Arm(lease=lease))
+        if not answer.ok and answer.reason is not Refusal.GUESTS:
+            raise GuardRefusedError(f"The thaw guard refused the lease: {answer.why}.", answer.reason)
+        return {one.guest_uuid: one.capture_id for one in answer.refused}
+
+    def inquire(self, guests: Sequence[LeasedGuest], seconds: float) -> dict[str, str]:
+        """Wait until these guests could be leased, and return those that cannot after `seconds`, as `arm` does."""
+        answer = self._ask(Inquire(guests=tuple(guests), seconds=seconds), seconds + ANSWER_S)
         if not answer.ok:
-            raise GuardError(f"The thaw guard refused the lease: {answer.why}.")
+            raise GuardRefusedError(f"The thaw guard takes no leases: {answer.why}.", answer.reason)
+        return {one.guest_uuid: one.capture_id for one in answer.refused}
 
     def disarm(self, capture_id: str, guests: Sequence[str] | None = None) -> bool:
         """End the lease for `guests`, or for all. Return False if the guard has let go of them, or may have, before."""
@@ -73,9 +110,10 @@ class GuardLine:
         poll.register(self._socket, select.POLLRDHUP)
         return not poll.poll(0)
 
-    def _ask(self, call: Arm | Disarm | Ping) -> Answer:
+    def _ask(self, call: Arm | Disarm | Ping | Inquire, patience_s: float | None = None) -> Answer:
         try:
             with self._asking:
+                self._socket.settimeout(ANSWER_S if patience_s is None else patience_s)
                 self._socket.sendall(f"{call.model_dump_json()}\n".encode())
                 line = self._lines.readline()
             return Answer.model_validate_json(line)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, RootModel
 
@@ -15,6 +16,8 @@ from workers.guard.table import LONGEST_LEASE_S
 
 #: The directory of the leases, in the guard's state directory.
 LEASES = "leases"
+#: Seconds for which a worker may ask the guard to wait; two looks at a guest that does not answer take as long.
+LONGEST_INQUIRY_S: Final = 30.0
 
 
 class LeasedGuest(Shape):
@@ -49,15 +52,46 @@ class Ping(Message):
     verb: Literal["ping"] = "ping"
 
 
-class Call(RootModel[Annotated[Arm | Disarm | Ping, Field(discriminator="verb")]]):
+class Inquire(Message):
+    """Name the guests of these that the guard still has to let go of, after `seconds` at most. Nothing is armed."""
+
+    verb: Literal["inquire"] = "inquire"
+    guests: tuple[LeasedGuest, ...]
+    seconds: Annotated[float, Field(ge=0, le=LONGEST_INQUIRY_S)]
+
+
+class Call(RootModel[Annotated[Arm | Disarm | Ping | Inquire, Field(discriminator="verb")]]):
     """Anything a worker may say to the guard."""
 
 
+class Refusal(StrEnum):
+    """The reasons for which a guard refuses a call; each has an advice of its own (`client`)."""
+
+    STOPPING = "stopping"
+    TWICE = "twice"  # the capture has a lease already
+    DISK = "disk"  # the lease cannot be stored
+    GUESTS = "guests"  # none of the lease's guests can be leased now
+    UNREADABLE = "unreadable"
+    DISARMED = "disarmed"  # the lease was not armed any more
+
+
+class RefusedGuest(Shape):
+    """A guest that is not leased: the guard still lets go of it under the lease of this earlier capture."""
+
+    guest_uuid: GuestUuid
+    capture_id: CaptureId
+
+
 class Answer(Message):
-    """`ok` to a disarm means: the lease was still armed, so nobody but the worker has let go of its guests."""
+    """`ok` to a disarm means: the lease was still armed, so nobody but the worker has let go of its guests.
+
+    `ok` to an arm means that every guest is leased but those that are `refused`.
+    """
 
     ok: bool
     why: str = ""
+    reason: Refusal | None = None
+    refused: tuple[RefusedGuest, ...] = ()
 
 
 class StoredLease(Message):

@@ -116,6 +116,11 @@ class LeaseLife:
         """Return True if the last look at each guest found it running or gone."""
         return all(guest.quiet_since is not None for guest in self._guests.values())
 
+    def ran(self, name: str) -> bool:
+        """Return True if the last look at the guest found it running or gone, or the lease names it no more."""
+        guest = self._guests.get(name)
+        return guest is None or guest.quiet_since is not None
+
     def time(self, now: float) -> bool:
         """The time is `now`; return True if the lease's deadline has passed just now."""
         if self._stage is not Stage.ARMED or now < self._deadline:

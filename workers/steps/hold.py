@@ -9,6 +9,7 @@
 - Redis's clock is read before the muster and after the window, for showing all hosts' steps on one line; never within.
 - The guard is asked before the muster, and a host that cannot take part breaks up muster and barrier: nobody waits for it.
 - The lease's deadline is later than the hold's own by the guard's grace: the host lets its guests go by itself first.
+- A guest that the guard still lets go of, so that it could undo the hold, is not leased (`leasing`); all others are, at once.
 - A guest is disarmed, and written down as let go, when it was seen running and no call that holds it is pending. Others keep
   their lease; the guard looks after them.
 - Guests are let go before anybody is told why: a broken barrier, a passed deadline, a failed guest.
@@ -45,12 +46,12 @@ from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
 from workers.boot import boot_id
 from workers.fitness import later_uses
 from workers.guard.client import GuardLine
-from workers.guard.lease import LeasedGuest
 from workers.host import Host
 from workers.hypervisor.freeze_failure import SlowFreezeError
+from workers.journal import CaptureJournal
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.held_guest import ready, record_let_go
-from workers.steps.let_go_since import check_leased
+from workers.steps.leasing import arm
 from workers.steps.premises import look_again
 from workers.steps.prepared import told_uses
 from workers.steps.window import Window, break_up, hold_window
@@ -83,7 +84,7 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
             deadline = time.monotonic() + order.muster_timeout_s
             clock = _clock_before(client, order, deadline)
             _muster(muster, order, deadline)
-            _arm(host, order, guests, line)
+            guests = _leased(host, order, journal, guests, line, unfit)
         except BaseException:  # whatever it is, the other hosts must not wait for this one, and none was held
             for gate in (muster, barrier):
                 break_up(gate, host.host_id)
@@ -156,21 +157,17 @@ def _muster_error(error: GateUnreachableError, otherwise: str) -> MusterError:
     return MusterError(f"The hosts could not meet: {redis_fault.words_of(error.fault)}", advice=advice)
 
 
-def _arm(host: Host, order: HoldOrder, guests: Sequence[HeldGuest], line: GuardLine) -> None:
-    """No acknowledgement, no hold; nor with a lease that undoing would not find."""
-    line.arm(order.capture_id, [_leased(guest) for guest in guests], order.hold_timeout_s + host.settings.guard_grace_s)
-    check_leased(host, order.capture_id, [guest.uuid for guest in guests])
-    for guest in guests:
-        guest.stands = line.stands
-
-
-def _leased(guest: HeldGuest) -> LeasedGuest:
-    return LeasedGuest(
-        guest_uuid=guest.uuid,
-        hold=guest.hold.kind,
-        agent_socket=guest.agent_socket,
-        monitor_socket=guest.monitor_socket,
-    )
+def _leased(
+    host: Host,
+    order: HoldOrder,
+    journal: CaptureJournal,
+    guests: list[HeldGuest],
+    line: GuardLine,
+    unfit: list[HeldGuestFault],
+) -> list[HeldGuest]:
+    leased = arm(host, order, guests, line, unfit)
+    record_let_go(journal, [guest for guest in guests if guest not in leased])
+    return leased
 
 
 def _remember_paces(host: Host, guests: Sequence[HeldGuest]) -> None:

@@ -38,6 +38,7 @@ from workers.journal import CaptureJournal, ClaimChange
 from workers.scratch.files import make_files, scratch_secret
 from workers.steps import refusal
 from workers.steps.claimed import claim
+from workers.steps.leasing import check_let_go
 from workers.steps.parents import choose_parent, full_reason
 from workers.steps.prepare_guests import prepare_each
 from workers.steps.refusing import refuse, refuse_shared, uses_here
@@ -120,6 +121,7 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
     if plan.hold.kind.freezes:
         commands = _check_agent(domain, plan.hold, host.settings.agent_timeout_s)
         still = stillness_of(domain, plan.hold, taken, commands, host.settings.agent_timeout_s)
+    check_let_go(host, plan)
     identities = read_identities(domain, [disk.target for disk in taken])
     prepared = tuple(_prepare_disk(domain, order, plan, disk, identities) for disk in taken)
     _check_socket(host, domain)

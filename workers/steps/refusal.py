@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from freezeframe.contract.words import HoldKind
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.naming import NamedGuest
 from workers.pace import TOO_SLOW_KEPT_S, TOO_SLOW_SHARE, TooSlow
@@ -133,6 +134,20 @@ def no_agent(guest: NamedGuest, why: str) -> NoAgentError:
         advice=f"Start qemu-guest-agent in the guest, or capture it with --guest-hold {choice}. If it runs, restart it: "
         "libvirt loses sight of an agent that was restarted while a backup ran.",
     )
+
+
+class StillLetGoError(RefusedError):
+    """The thaw guard still lets go of the guest, and could undo a new hold of it."""
+
+    code = "still-let-go"
+
+    def __init__(self, guest: NamedGuest, hold: HoldKind, earlier: str) -> None:
+        answers = "its agent answers (restart qemu-guest-agent in the guest)" if hold.freezes else "QEMU answers for it"
+        pause = f", or capture it with --guest-hold {guest.option('pause')}" if hold is HoldKind.FREEZE else ""
+        super().__init__(
+            f"The thaw guard still lets go of guest {guest}, which capture {earlier} held and which has not answered since.",
+            advice=f"Capture it again when {answers}{pause}.",
+        )
 
 
 class AgentCommandBlockedError(RefusedError):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Self
 
 import pytest
 
@@ -16,13 +17,14 @@ from tests.unit.workers.hold_site import Site
 from tests.unit.workers.watched_host import Libvirt as WatchedLibvirt
 from workers import durable
 from workers.claims import Claims
+from workers.guard.lease import LONGEST_INQUIRY_S, LeasedGuest
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.fake_guest import UUID, disk_xml
 from workers.journal import BackupChange, ClaimChange, Journal
 from workers.pace import Paces
 from workers.qemu_process import QemuProcess
-from workers.steps import source_failure
+from workers.steps import leasing, source_failure
 
 
 @pytest.fixture
@@ -60,6 +62,29 @@ def every_guest_has_a_qemu(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         return QemuProcess(name, guest_uuid, os.getpid(), os.geteuid(), os.getegid(), groups, directory)
 
     monkeypatch.setattr(Host, "qemu", noted)
+
+
+class GuardWithoutLeases:
+    """The line to a guard that has let go of every guest."""
+
+    def __init__(self, path: Path) -> None:
+        assert path.name == "guard.sock"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def inquire(self, guests: Sequence[LeasedGuest], seconds: float) -> dict[str, str]:
+        assert guests
+        assert 0 <= seconds <= LONGEST_INQUIRY_S
+        return {}
+
+
+@pytest.fixture
+def no_earlier_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leasing, "GuardLine", GuardWithoutLeases)
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ class FakeGuard:
         self.armed: list[str] = []
         self.seconds: float | None = None
         self.disarmed: list[str] = []
+        self.lets_go: dict[str, str] = {}  # guests that it cannot lease, each with the earlier capture
         self.is_there = True
         self.stood = True
         self.lines_closed = 0
@@ -76,17 +77,26 @@ class FakeLine:
     def stands(self) -> bool:
         return self._guard.is_there
 
-    def arm(self, capture_id: str, guests: Sequence[LeasedGuest], seconds: float) -> None:
+    def arm(self, capture_id: str, guests: Sequence[LeasedGuest], seconds: float) -> dict[str, str]:
         self.ping()
         assert capture_id == CAPTURE
         assert not self._guard.armed, "armed twice"
-        self._guard.armed = [guest.guest_uuid for guest in guests]
+        refused = {
+            one.guest_uuid: self._guard.lets_go[one.guest_uuid]
+            for one in guests
+            if one.guest_uuid in self._guard.lets_go
+        }
+        leased = tuple(guest for guest in guests if guest.guest_uuid not in refused)
+        self._guard.armed = [guest.guest_uuid for guest in leased]
         self._guard.seconds = seconds
         boot, deadline_s = boot_id(), now_s() + seconds
-        self._files.add(StoredLease(capture_id=capture_id, guests=tuple(guests), deadline_s=deadline_s, boot_id=boot))
+        if leased:
+            self._files.add(StoredLease(capture_id=capture_id, guests=leased, deadline_s=deadline_s, boot_id=boot))
+        return refused
 
     def disarm(self, capture_id: str, guests: Sequence[str] | None = None) -> bool:
         assert capture_id == CAPTURE
+        guests = self._guard.armed if guests is None else guests
         assert guests
         assert set(guests) <= set(self._guard.armed)
         self._guard.disarmed += guests

@@ -25,7 +25,7 @@ from freezeframe.contract.words import HoldKind
 from workers import hold as holding
 from workers.boot import boot_id, now_s
 from workers.bounded import GuestCalls, GuestHangsError
-from workers.guard import client, letting_go, server
+from workers.guard import client, letting_go, server, watch
 from workers.guard.client import GuardError, GuardLine
 from workers.guard.fake_agent import FakeAgent
 from workers.guard.fake_monitor import FakeMonitor
@@ -126,8 +126,8 @@ def guard(tmp_path: Path) -> Iterator[GuardInThread]:
     one = GuardInThread(tmp_path)
     yield one
     with one.guard._changed:
-        one.guard._kept.clear()  # it would look at its guests for ever
-    until(lambda: not one.guard._looking)
+        one.guard.ledger.kept.clear()  # it would look at its guests for ever
+    until(lambda: not one.guard.ledger.looking)
     one.hypervisor.close()  # the guard serves for ever, and with it libvirt's test driver would remember its guests
 
 
@@ -374,7 +374,7 @@ def test_a_suspend_that_takes_effect_after_the_guard_has_seen_the_guest_run_is_t
     guard.start()
     with guard.line() as line:
         guard.arm(line, 60)
-    until(lambda: guard.guard._kept[CAPTURE].life.all_run)
+    until(lambda: guard.guard.ledger.kept[CAPTURE].life.all_run)
     guard.domain.pause()
     guard.forward(5.0)
     until(lambda: running(guard))
@@ -388,7 +388,7 @@ def test_a_guard_that_was_restarted_before_the_hold_lets_go_of_what_is_held_afte
 ) -> None:
     guard.store(paused(guard.domain.uuid))
     guard.start()
-    until(lambda: guard.guard._kept[CAPTURE].life.all_run)
+    until(lambda: guard.guard.ledger.kept[CAPTURE].life.all_run)
     guard.forward(SETTLE_S + 5)  # the deadline of the lease is later
     guard.domain.pause()
     until(lambda: running(guard))
@@ -419,7 +419,7 @@ def test_a_lease_of_several_guests_leaves_the_disk_with_the_last(
         guard.domain.pause()
         line.arm(CAPTURE, paused(guard.domain.uuid, NOBODY), 60)
     until(lambda: running(guard))
-    until(lambda: guard.guard._kept[CAPTURE].life.guests == [NOBODY] or guard.retired())
+    until(lambda: guard.guard.ledger.kept[CAPTURE].life.guests == [NOBODY] or guard.retired())
     (left,) = guard.files.all()
     assert NOBODY in {one.guest_uuid for one in left.guests}
     may.set()
@@ -477,12 +477,12 @@ def test_a_guest_that_a_newer_lease_holds_is_left_to_that(guard: GuardInThread) 
     guard.start()
     with guard.line() as line:
         guard.arm(line, 60)
-    until(lambda: guard.guard._kept[CAPTURE].life.all_run)
+    until(lambda: guard.guard.ledger.kept[CAPTURE].life.all_run)
     with guard.line() as line:
         line.arm(OTHER, paused(guard.domain.uuid), 600)
         guard.domain.pause()
         guard.forward(5.0)
-        until(lambda: not guard.guard._kept[CAPTURE].life.all_run)  # put off
+        until(lambda: not guard.guard.ledger.kept[CAPTURE].life.all_run)  # put off
         assert not running(guard)
     until(lambda: running(guard))
     until(guard.retired)
@@ -537,7 +537,7 @@ def test_a_lease_that_cannot_be_stored_is_refused(guard: GuardInThread, monkeypa
     monkeypatch.setattr(LeaseFiles, "add", full)
     with guard.line() as line, pytest.raises(GuardError, match="cannot be stored: No space left"):
         guard.arm(line, 60)
-    assert guard.guard._kept == {}
+    assert guard.guard.ledger.kept == {}
 
 
 @pytest.mark.case("S5")
@@ -547,11 +547,11 @@ def test_a_lease_that_cannot_be_read_lets_its_guest_go_when_it_can_be(guard: Gua
     path.write_bytes(b"")
     guard.domain.pause()
     guard.start()
-    guard.forward(server.READ_AGAIN_S + 1)
+    guard.forward(watch.READ_AGAIN_S + 1)
     assert path.exists()
     assert not running(guard)
     path.write_text(json.dumps({"v": 9, "held": [{"uuid": guard.domain.uuid, "hold": "pause"}]}))
-    guard.forward(server.READ_AGAIN_S + 1)
+    guard.forward(watch.READ_AGAIN_S + 1)
     until(lambda: running(guard))
     until(guard.retired)
 
@@ -575,7 +575,7 @@ def looked_at(guard: GuardInThread, capture_id: str) -> None:
     """Have the watching thread at work, without putting its clock ahead."""
     with guard.line() as line:
         line.arm(capture_id, paused(NOBODY), 0.01)
-        until(lambda: guard.guard._kept[capture_id].life.all_run)
+        until(lambda: guard.guard.ledger.kept[capture_id].life.all_run)
         line.disarm(capture_id)
 
 
@@ -583,7 +583,7 @@ def test_leases_are_read_from_disk_once(guard: GuardInThread, reads: list[int]) 
     """Later the disk says less than the guard knows: of a lease that cannot be changed there, all its guests."""
     guard.start()
     for _ in range(3):
-        guard.forward(server.READ_AGAIN_S + 1)
+        guard.forward(watch.READ_AGAIN_S + 1)
         looked_at(guard, CAPTURE)
     assert len(reads) == 1
 
@@ -597,7 +597,7 @@ def test_a_lease_that_cannot_be_read_is_read_again_every_few_seconds_only(
     for number in (1, 2, 3):
         looked_at(guard, CAPTURE)
         assert len(reads) == number
-        guard.forward(server.READ_AGAIN_S + 1)
+        guard.forward(watch.READ_AGAIN_S + 1)
         until(lambda number=number: len(reads) > number)  # type: ignore[misc]
 
 
@@ -611,12 +611,12 @@ def test_a_lease_that_cannot_be_read_is_told_once_and_read_again_until_it_can_be
     with structlog.testing.capture_logs() as lines:
         guard.start()
         for number in (2, 3):
-            guard.forward(server.READ_AGAIN_S + 1)
+            guard.forward(watch.READ_AGAIN_S + 1)
             until(lambda number=number: len(reads) >= number)  # type: ignore[misc]
-        assert set(guard.guard._unread) == {CAPTURE}
+        assert set(guard.guard.ledger.unread) == {CAPTURE}
         path.write_text(json.dumps({"v": 9, "held": [{"uuid": guard.domain.uuid, "hold": "pause"}]}))
-        guard.forward(server.READ_AGAIN_S + 1)
-        until(lambda: guard.guard._unread == {})
+        guard.forward(watch.READ_AGAIN_S + 1)
+        until(lambda: guard.guard.ledger.unread == {})
     told = [line for line in lines if line["event"] == "lease is not as this version writes it"]
     assert [line["capture"] for line in told] == [CAPTURE, CAPTURE]  # and that it is another version's, when it is
     assert told[0]["why"] != told[1]["why"]
@@ -631,8 +631,8 @@ def test_reading_again_leaves_the_leases_of_this_guard_as_they_are(guard: GuardI
     with guard.line() as line:
         guard.arm(line, 600)
         for _ in range(3):
-            due_s = guard.now() + server.READ_AGAIN_S + 1
-            guard.forward(server.READ_AGAIN_S + 1)
+            due_s = guard.now() + watch.READ_AGAIN_S + 1
+            guard.forward(watch.READ_AGAIN_S + 1)
             until(lambda due_s=due_s: guard.now() >= due_s)  # type: ignore[misc]
             line.ping()
         time.sleep(0.05)
@@ -670,7 +670,7 @@ def test_a_lease_of_an_earlier_guard_of_this_version_names_a_guest_no_more_that_
     guard.store(paused(guard.domain.uuid, NOBODY), deadline_s=0.0)
     stored = guard.files.all()
     guard.start()
-    until(lambda: guard.guard._kept[CAPTURE].life.guests == [NOBODY] or guard.retired())
+    until(lambda: guard.guard.ledger.kept[CAPTURE].life.guests == [NOBODY] or guard.retired())
     until(lambda: [one.guest_uuid for found in guard.files.all() for one in found.guests] == [NOBODY])
     assert [(one.deadline_s, one.boot_id) for one in guard.files.all()] == [
         (one.deadline_s, one.boot_id) for one in stored
@@ -680,14 +680,14 @@ def test_a_lease_of_an_earlier_guard_of_this_version_names_a_guest_no_more_that_
 def test_a_guest_is_looked_at_at_its_deadline_and_not_a_pause_later(guard: GuardInThread) -> None:
     """On a clock that does not run: what would be done later is not done."""
     now = guard.now()
-    guard.guard._clock = lambda: now + guard.now.ahead_s
+    guard.guard.ledger.clock = lambda: now + guard.now.ahead_s
     guard.start()
     with guard.line() as line:
         guard.arm(line, 60)
         guard.domain.pause()
         guard.forward(60.0)
         until(lambda: running(guard))
-    guard.guard._clock = guard.now
+    guard.guard.ledger.clock = guard.now
 
 
 def test_of_several_leases_the_first_deadline_counts(guard: GuardInThread) -> None:
@@ -702,10 +702,10 @@ def test_of_several_leases_the_first_deadline_counts(guard: GuardInThread) -> No
 
 def test_the_watching_thread_sleeps_until_the_deadline(guard: GuardInThread) -> None:
     guard.start()
-    assert guard.guard._pause_s(guard.now()) is None
+    assert guard.guard.watch.pause_s(guard.now()) is None
     with guard.line() as line:
         guard.arm(line, 600)
-        pause_s = guard.guard._pause_s(guard.now())
+        pause_s = guard.guard.watch.pause_s(guard.now())
         assert pause_s is not None
         assert 500 < pause_s <= 600
         line.disarm(CAPTURE)
@@ -715,12 +715,12 @@ def test_the_watching_thread_sleeps_until_the_deadline(guard: GuardInThread) -> 
 def test_a_lease_that_cannot_be_read_is_read_again_though_nothing_else_happens(
     guard: GuardInThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "READ_AGAIN_S", 0.02)
+    monkeypatch.setattr(watch, "READ_AGAIN_S", 0.02)
     path = guard.leases / f"{CAPTURE}.json"
     path.write_bytes(b"")
     guard.domain.pause()
     threading.Thread(target=guard.guard.run, args=(guard.socket,), daemon=True).start()
-    until(lambda: guard.guard._unread != {})
+    until(lambda: guard.guard.ledger.unread != {})
     whole = path.with_suffix(".new")
     whole.write_text(json.dumps({"v": 9, "held": [{"uuid": guard.domain.uuid, "hold": "pause"}]}))
     whole.rename(path)
@@ -730,8 +730,8 @@ def test_a_lease_that_cannot_be_read_is_read_again_though_nothing_else_happens(
 
 def test_a_guest_for_whose_look_there_is_no_thread_is_looked_at_later(guard: GuardInThread) -> None:
     """Calls that hang have them all. A guest that then counted as being looked at would stay held for ever."""
-    start = Refusing(guard.guard._calls.start, GuestHangsError("All threads are in use."), 3)
-    guard.guard._calls.start = start  # type: ignore[method-assign]
+    start = Refusing(guard.guard.watch.calls.start, GuestHangsError("All threads are in use."), 3)
+    guard.guard.watch.calls.start = start  # type: ignore[method-assign]
     guard.store(paused(guard.domain.uuid))
     guard.domain.pause()
     guard.start()
@@ -761,40 +761,6 @@ def test_what_has_no_lease_is_answered_and_the_line_stays(guard: GuardInThread) 
         line.ping()
 
 
-def test_a_guest_is_leased_when_the_look_of_an_earlier_lease_at_it_has_ended_and_another_at_once(
-    guard: GuardInThread, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The look would let the new hold go, and the capture would claim an instant."""
-    looking, may = threading.Event(), threading.Event()
-
-    def look(_hypervisor: Hypervisor, _calls: object, guest: FoundGuest) -> Look:
-        assert guest.guest_uuid == guard.domain.uuid
-        looking.set()
-        may.wait()
-        return Look.RUNS
-
-    monkeypatch.setattr(letting_go, "look", look)
-    guard.store(paused(guard.domain.uuid))
-    guard.start()
-    looking.wait()
-    with guard.line() as line:
-        monkeypatch.setattr(server, "LOOK_WAIT_S", 0.05)
-        with pytest.raises(GuardError, match="still being let go under an earlier lease"):
-            line.arm(OTHER, paused(guard.domain.uuid), 60)
-        assert [path.stem for path in guard.leases.iterdir()] == [CAPTURE]
-        line.arm(OTHER, paused(NOBODY), 60)  # nothing is left of the refused one, and this guest is not looked at
-        assert line.disarm(OTHER)
-        monkeypatch.setattr(server, "LOOK_WAIT_S", 60.0)
-        armed = threading.Thread(target=lambda: line.arm(OTHER, paused(guard.domain.uuid), 60), daemon=True)
-        armed.start()
-        armed.join(0.1)
-        assert armed.is_alive()
-        may.set()
-        armed.join()
-        assert line.disarm(OTHER)
-    until(guard.retired)
-
-
 @pytest.mark.case("G9")
 @pytest.mark.parametrize("how", ["dead", "hung"])
 def test_a_frozen_guest_is_thawed_over_its_agent_s_socket_while_libvirt_does_not_answer(
@@ -818,7 +784,7 @@ def test_a_frozen_guest_is_thawed_over_its_agent_s_socket_while_libvirt_does_not
     until(lambda: agent.status == "thawed")
     until(guard.retired)
     # a look, the call that hangs, and no more, however often it was tried
-    assert guard.guard._calls.threads <= 2
+    assert guard.guard.watch.calls.threads <= 2
     back.set()
     agent.end()
 
@@ -936,7 +902,7 @@ def test_a_guard_is_at_work_until_nobody_watches_the_deadlines(guard: GuardInThr
     over = threading.Thread(target=lambda: None)
     over.start()
     over.join()
-    guard.guard._watching = over
+    guard.guard.watch.thread = over
     assert not guard.guard.at_work()
 
 

@@ -110,10 +110,10 @@ def test_a_host_whose_guard_is_gone_makes_every_host_give_up_at_once(
     else:
         arm = FakeLine.arm
 
-        def fails(line: FakeLine, capture_id: str, guests: Sequence[LeasedGuest], seconds: float) -> None:
+        def fails(line: FakeLine, capture_id: str, guests: Sequence[LeasedGuest], seconds: float) -> dict[str, str]:
             if line._guard is site.guards["host-a"]:
                 raise GuardError("The thaw guard did not answer.")
-            arm(line, capture_id, guests, seconds)
+            return arm(line, capture_id, guests, seconds)
 
         monkeypatch.setattr(FakeLine, "arm", fails)
     began = time.monotonic()

@@ -255,9 +255,10 @@ def test_a_guard_that_ends_after_it_was_armed_keeps_its_host_from_beginning_back
     """Nobody would let these guests go if the worker ended as well; they are let go, and the capture is lost."""
     arm = FakeLine.arm
 
-    def last_words(line: FakeLine, capture_id: str, guests: Sequence[LeasedGuest], seconds: float) -> None:
-        arm(line, capture_id, guests, seconds)
+    def last_words(line: FakeLine, capture_id: str, guests: Sequence[LeasedGuest], seconds: float) -> dict[str, str]:
+        refused = arm(line, capture_id, guests, seconds)
         line._guard.is_there = line._guard is not site.guards["host-a"]
+        return refused
 
     monkeypatch.setattr(FakeLine, "arm", last_words)
     a, _ = results(site.hold())

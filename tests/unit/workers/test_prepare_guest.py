@@ -36,7 +36,9 @@ Prepare = Callable[..., PreparedGuest]
 
 
 @pytest.fixture
-def prepared(host: Host, monkeypatch: pytest.MonkeyPatch, every_guest_has_a_qemu: None) -> Prepare:
+def prepared(
+    host: Host, monkeypatch: pytest.MonkeyPatch, every_guest_has_a_qemu: None, no_earlier_leases: None
+) -> Prepare:
     """Prepare one fake guest on a host that has it."""
     durable.make_directory(host.settings.scratch_dir)
 

@@ -128,7 +128,9 @@ def test_the_repository_is_asked_for_the_least_room_before_guests_are_prepared(
 
 
 @pytest.fixture
-def guest(host: Host, monkeypatch: pytest.MonkeyPatch, every_guest_has_a_qemu: None) -> FakeGuest:
+def guest(
+    host: Host, monkeypatch: pytest.MonkeyPatch, every_guest_has_a_qemu: None, no_earlier_leases: None
+) -> FakeGuest:
     durable.make_directory(host.settings.scratch_dir)
     made = FakeGuest(domain_xml(disk_xml("vda", "/images/a")))
     monkeypatch.setattr(Hypervisor, "domain", lambda _, uuid: {UUID: Domain(made)}[uuid])
