@@ -46,6 +46,19 @@ def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettin
     return run.model_copy(update=update)
 
 
+def give_up(run: Run, fault: Fault, now: datetime, settings: OrchestratorSettings) -> Run | None:
+    """Return a run that cannot be looked at as it is when its time is over; None while there is time, and once it has ended.
+
+    What may be held or open on hosts is released, and nothing is kept. A run that releases ends.
+    """
+    if run.state.ended or now < run.due_at:
+        return None
+    if run.state is not RunState.RELEASING:
+        return enter(run, RunState.RELEASING, now, settings, faults=(*run.faults, fault), kept=())
+    state = RunState.DONE if run.sealed else RunState.FAILED
+    return enter(run, state, now, settings, warnings=(*run.warnings, str(fault)))
+
+
 def missing(
     run: Run, step: Step, host_ids: Sequence[str], results: Sequence[Result], now: datetime
 ) -> list[Fault] | None:

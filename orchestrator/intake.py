@@ -17,6 +17,7 @@ from freezeframe.contract.words import RunState, WantedKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.presence import known_hosts, unread_hosts
 from orchestrator import clocks, decision, metrics, sessions, unread
+from orchestrator.defect import fault_of
 from orchestrator.errors import NoGuestsError, SplitGuestError, UnknownGuestError
 from orchestrator.look import Orchestrator
 from orchestrator.newer import newer_hosts
@@ -72,9 +73,15 @@ def take_in(orchestrator: Orchestrator, request: CaptureRequest, not_after_us: i
         # before anything is looked for that garbage collection might take away: the parents' manifests to begin with
         orchestrator.repository.sessions.begin(request.capture_id, sessions.PROGRAM)
         plan, faults = _plan(orchestrator, request)
-    except FreezeframeError as error:
-        log.info("request refused", capture=request.capture_id, code=error.code)
-        run = blank.model_copy(update={"state": RunState.FAILED, "faults": (Fault.of(error),)})
+    except redis.RedisError:
+        raise
+    except Exception as error:  # also a defect: nobody else would answer the caller
+        fault = fault_of(error)
+        if isinstance(error, FreezeframeError):
+            log.info("request refused", capture=request.capture_id, code=fault.code)
+        else:
+            log.exception("planning failed", capture=request.capture_id)
+        run = blank.model_copy(update={"state": RunState.FAILED, "faults": (fault,)})
         run = run.model_copy(update={"receipt": receipt_of(run, now, None, ())})
         if orchestrator.runs.create(run):
             metrics.ended(run)

@@ -22,11 +22,12 @@ from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import Order
 from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, Result, TransferResult
 from freezeframe.contract.words import RunState, Step
-from freezeframe.errors import FreezeframeError
 from freezeframe.presence import known_hosts
 from freezeframe.repository import Manifest, Repository
+from freezeframe.repository.errors import CaptureNotFound, RepositoryDamaged, RepositoryUnsupported
 from freezeframe.settings import OrchestratorSettings
 from orchestrator import again, decision, metrics, sessions
+from orchestrator.defect import fault_of
 from orchestrator.inherited import warnings_of
 from orchestrator.path import STEP_OF, orders_of, send
 from orchestrator.receipt import receipt_of
@@ -89,13 +90,34 @@ class Orchestrator:
             if following is None:
                 return run
             if self.runs.change(following, version, tell=following.state is not run.state):
-                log.info("run goes on", capture=capture_id, state=str(following.state), round=following.round)
-                if following.state.ended:
-                    metrics.ended(following)
-                    metrics.audited(answers.transferred)
-                if not following.dispatched:
-                    self.dispatch(following, answers)
+                self._follow(following, answers)
         return None
+
+    def _follow(self, run: Run, answers: Answers) -> None:
+        """Do what comes with a run's new record."""
+        log.info("run goes on", capture=run.capture_id, state=str(run.state), round=run.round)
+        if run.state.ended:
+            metrics.ended(run)
+            metrics.audited(answers.transferred)
+        if not run.dispatched:
+            self.dispatch(run, answers)
+
+    def give_up(self, capture_id: str, error: Exception) -> None:
+        """Take a run on that cannot be looked at because of `error`, if its time is over: no run stays for ever."""
+        loaded = self.runs.load(capture_id)
+        if loaded is None:  # there is none, or a newer orchestrator's
+            return
+        run, version = loaded
+        now = datetime.now(UTC)
+        following = decision.give_up(run, fault_of(error), now, self.settings)
+        if following is None:
+            return
+        log.error("a run is given up", capture=capture_id, state=str(run.state))
+        if following.state.ended:
+            sessions.end(self.repository, following)
+            following = following.model_copy(update={"receipt": receipt_of(following, now, None, ())})
+        if self.runs.change(following, version):
+            self._follow(following, Answers.read({}))
 
     def dispatch(self, run: Run, answers: Answers | None = None) -> None:
         """Send the orders of the state that the run is in, and note that they were sent."""
@@ -161,11 +183,12 @@ class Orchestrator:
         return self._ended(following, answers, now) if following and following.state.ended else following
 
     def _seal(self, run: Run, answers: Answers, now: datetime) -> Run:
-        """Write the manifest: the commit. If that fails nothing is kept."""
+        """Write the manifest: the commit. If that fails, for whatever reason, nothing is kept."""
         try:
             self.repository.seal(self._manifest(run, answers))
-        except FreezeframeError as error:
-            faults = (*run.faults, Fault.of(error))
+        except Exception as error:  # also a defect: the next look would meet it again
+            log.exception("not sealed", capture=run.capture_id)
+            faults = (*run.faults, fault_of(error))
             return decision.enter(run, RunState.RELEASING, now, self.settings, faults=faults, kept=())
         return decision.enter(run, RunState.RELEASING, now, self.settings, sealed=True)
 
@@ -174,10 +197,25 @@ class Orchestrator:
 
     def _ended(self, run: Run, answers: Answers, now: datetime) -> Run:
         sessions.end(self.repository, run)
-        manifest = self.repository.manifest(run.capture_id) if run.sealed else None
-        found = [text for _, text in warnings_of(answers.prepared, answers.transferred)]
+        manifest, lost = self._sealed_manifest(run)
+        found = [*lost, *(text for _, text in warnings_of(answers.prepared, answers.transferred))]
         run = run.model_copy(update={"warnings": (*run.warnings, *found)})
         return run.model_copy(update={"receipt": receipt_of(run, now, manifest, answers.transferred)})
+
+    def _sealed_manifest(self, run: Run) -> tuple[Manifest | None, tuple[str, ...]]:
+        """Return the manifest of a sealed run; none, and a warning, if it is gone or cannot be understood any more.
+
+        Raises RepositoryError while the repository is away.
+        """
+        if not run.sealed:
+            return None, ()
+        try:
+            return self.repository.manifest(run.capture_id), ()
+        except CaptureNotFound:
+            gone = "The capture was sealed, and has been forgotten since: nothing of it is left to restore."
+            return None, (gone,)
+        except (RepositoryDamaged, RepositoryUnsupported) as error:
+            return None, (f"The capture was sealed, and its manifest cannot be read now: {error.message} {error.hint}",)
 
 
 def _expected(run: Run, prepared: Sequence[PrepareResult]) -> list[tuple[str, str]]:

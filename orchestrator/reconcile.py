@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import redis
@@ -16,7 +18,7 @@ import structlog
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.words import RunState
 from freezeframe.errors import FreezeframeError
-from orchestrator import sessions
+from orchestrator import metrics, sessions
 from orchestrator.errors import TransferStalledError
 from orchestrator.look import Orchestrator
 from orchestrator.run import Run
@@ -25,6 +27,9 @@ log = structlog.get_logger("reconcile")
 
 #: Seconds between two looks for sessions that were left: they keep garbage, and do no other harm.
 SESSIONS_S = 600.0
+
+#: Redis does not answer: no run can be looked at, so the others are not tried. What Redis refuses may be one run's key.
+AWAY = (redis.ConnectionError, redis.TimeoutError)
 
 #: Seconds that a run may stay in a state without its orders being noted as sent.
 DISPATCH_GRACE = timedelta(seconds=10)
@@ -48,10 +53,16 @@ class Reconciler:
                 log.exception("reconciling failed")  # a defect; the next look may still help other runs
 
     def reconcile(self) -> None:
-        """Look at every run that has not ended."""
-        active = self._orchestrator.runs.active()
-        runs = {capture_id: self._orchestrator.look(capture_id) for capture_id in active}
-        for capture_id, run in runs.items():
+        """Look at every run that has not ended. Raises the redis errors that say that Redis is away."""
+        runs = [self._look(capture_id) for capture_id in self._orchestrator.runs.active()]
+        self._find_stalled([run for run in runs if run and run.state is RunState.TRANSFERRING])
+        self._end_sessions()
+
+    def _look(self, capture_id: str) -> Run | None:
+        """Return the run as it is after a look; None if there is none, or none that can be looked at."""
+        run = None
+        with self._alone(capture_id):
+            run = self._orchestrator.look(capture_id)
             if run is None and self._orchestrator.runs.is_there(capture_id):
                 log.error("a run's record is not understood; is a newer orchestrator at work?", capture=capture_id)
             elif run is None:
@@ -59,8 +70,27 @@ class Reconciler:
                 self._orchestrator.runs.forget_active(capture_id)
             elif not run.state.ended:
                 self._push(run)
-        self._find_stalled([run for run in runs.values() if run and run.state is RunState.TRANSFERRING])
-        self._end_sessions()
+        return run
+
+    @contextmanager
+    def _alone(self, capture_id: str) -> Iterator[None]:
+        """Keep one run's trouble from the other runs: it is counted and told, and ends the run once its time is over."""
+        try:
+            yield
+        except AWAY:  # it is all runs' trouble
+            raise
+        except Exception as error:
+            metrics.RUN_TROUBLES.inc()
+            log.exception("a run cannot be looked at", capture=capture_id)
+            self._give_up(capture_id, error)
+
+    def _give_up(self, capture_id: str, error: Exception) -> None:
+        try:
+            self._orchestrator.give_up(capture_id, error)
+        except AWAY:
+            raise
+        except Exception:  # the next look tries again
+            log.exception("a run cannot be given up", capture=capture_id)
 
     def _end_sessions(self) -> None:
         if time.monotonic() >= self._sessions_due:
@@ -75,7 +105,11 @@ class Reconciler:
 
     def _find_stalled(self, runs: list[Run]) -> None:
         """A transfer may wait long behind others on its host, so what counts is whether anything on the host moves."""
-        pulses = {run.capture_id: self._orchestrator.runs.pulses(run.capture_id) for run in runs}
+        pulses: dict[str, dict[str, str]] = {}
+        for run in runs:
+            with self._alone(run.capture_id):
+                pulses[run.capture_id] = self._orchestrator.runs.pulses(run.capture_id)
+        runs = [run for run in runs if run.capture_id in pulses]
         waiting = {host_id: run for run in runs for host_id in run.members}
         now = time.monotonic()
         for host_id in waiting:
@@ -90,7 +124,8 @@ class Reconciler:
                 self._moved[host_id] = (seen, now)
         self._moved = {host_id: moved for host_id, moved in self._moved.items() if host_id in waiting}
         for run in runs:
-            self._end_stalled(run, now)
+            with self._alone(run.capture_id):
+                self._end_stalled(run, now)
 
     def _end_stalled(self, run: Run, now: float) -> None:
         stall_s = self._orchestrator.settings.transfer_stall_s

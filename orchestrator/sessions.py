@@ -9,10 +9,12 @@ from __future__ import annotations
 import socket
 from datetime import UTC, datetime, timedelta
 
+import redis
 import structlog
 
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository, Session
+from orchestrator.defect import words_of
 from orchestrator.run import Run, Runs
 
 log = structlog.get_logger("sessions")
@@ -28,18 +30,21 @@ def end(repository: Repository, run: Run) -> None:
     """End the session of a run that ends now. Best effort: the reconciler does it otherwise."""
     try:
         repository.sessions.end(run.capture_id, sealed=run.sealed)
-    except FreezeframeError as error:
-        log.warning("a session was not ended", capture=run.capture_id, why=error.message)
+    except Exception as error:  # noqa: BLE001  a session that is left is no reason to keep a run
+        log.warning("a session was not ended", capture=run.capture_id, why=words_of(error))
 
 
 def end_left(repository: Repository, runs: Runs) -> None:
     """End this orchestrator's sessions whose runs have ended, or are not known any more.
 
-    Raises RepositoryNotReadable, SessionDamaged.
+    Raises redis errors, RepositoryNotReadable, SessionDamaged.
     """
     for session in repository.sessions.all():
         if session.ended_at is None and (session.program, session.host) == (PROGRAM, socket.gethostname()):
-            _end_if_left(repository, runs, session)
+            try:
+                _end_if_left(repository, runs, session)
+            except (FreezeframeError, OSError, redis.ResponseError) as error:  # one keeps no other open
+                log.warning("a session was not ended", capture=session.session_id, why=words_of(error))
 
 
 def _end_if_left(repository: Repository, runs: Runs, session: Session) -> None:

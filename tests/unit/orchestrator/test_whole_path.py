@@ -2,160 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import cast
+from datetime import timedelta
 
 import pytest
-from celery import Celery
 from ulid import ULID
 
-from freezeframe import bus, presence
 from freezeframe.contract import names
-from freezeframe.contract.event import EndEvent, Event, StateEvent
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.hold import GuestHold
-from freezeframe.contract.inventory import GuestEntry, HostEntry
-from freezeframe.contract.order import Order, ReleaseOrder
-from freezeframe.contract.proof import Arrival, GuestProof, HostProof
+from freezeframe.contract.order import ReleaseOrder
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.result import (
     HoldResult,
-    PreparedDisk,
-    PreparedGuest,
     PrepareResult,
     ReleaseResult,
     Result,
     TransferResult,
 )
-from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, RunState, Step
+from freezeframe.contract.words import Consistency, RunState, Step
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository, Sessions
 from freezeframe.repository.session import SessionState
-from freezeframe.settings import BusSettings, OrchestratorSettings
 from orchestrator import look, metrics, sessions
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
-from orchestrator.run import Run, Runs
-from tests.unit.repository.samples import CHUNK, GUEST, OTHER_GUEST, disk_of, store_disk
-
-CAPTURE = str(ULID())
-VALID_S = 4000.0
-DISK = disk_of(b"a", b"", b"b")
-
-
-class Sent:
-    """What was sent instead of a chord."""
-
-    def __init__(self) -> None:
-        self.orders: list[Order] = []
-        self.steps: list[Step] = []
-
-    def __call__(self, app: Celery, step: Step, orders: Sequence[Order]) -> None:
-        assert isinstance(app, Celery)
-        assert orders
-        self.steps.append(step)
-        self.orders = list(orders)
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
-    made = Sent()
-    monkeypatch.setattr(look, "send", made)
-    return made
-
-
-@pytest.fixture
-def orchestrator(bus_settings: BusSettings, tmp_path: Path, sent: Sent) -> Iterator[Orchestrator]:
-    with contextlib.closing(bus.connect(bus_settings)) as client:
-        made = Orchestrator(
-            app=bus.celery_app("orchestrator", bus_settings),
-            redis=client,
-            runs=Runs(client, 3600),
-            settings=OrchestratorSettings(release_validity_s=VALID_S),
-            repository=Repository.init(tmp_path / "repository", chunk_bytes=CHUNK),
-        )
-        entry = HostEntry(
-            host_id="host-a",
-            at=datetime.now(UTC),
-            freezeframe_version="0",
-            libvirt_version="9.0.0",
-            qemu_version="7.2.0",
-            guests=(GuestEntry(guest_uuid=GUEST, name="web", state="running"),),
-        )
-        presence.publish(client, entry)
-        client.persist(names.alive_key("host-a"))  # alive for as long as the test takes
-        take_in(made, CaptureRequest(capture_id=CAPTURE, guests=("web",)))
-        assert sent.steps == [Step.PREPARE]
-        yield made
-
-
-def answer(orchestrator: Orchestrator, step: Step, result: Result, part: str = "") -> Run:
-    """The run after the look that follows an answer."""
-    field = names.result_field(step, "host-a", part)
-    orchestrator.redis.hset(names.results_key(CAPTURE), field, result.model_dump_json())
-    run = orchestrator.look(CAPTURE)
-    assert run is not None
-    return run
-
-
-def prepare(orchestrator: Orchestrator, *others: str) -> Run:
-    disk = PreparedDisk(
-        target="vda", source="/d", source_format="raw", size_bytes=len(DISK), kind=CaptureKind.FULL, checkpoint="cp"
-    )
-    guests = tuple(
-        PreparedGuest(guest_uuid=one, name="web", domain_xml="<domain/>", disks=(disk,)) for one in (GUEST, *others)
-    )
-    return answer(orchestrator, Step.PREPARE, PrepareResult(capture_id=CAPTURE, host_id="host-a", guests=guests))
-
-
-def hold(orchestrator: Orchestrator) -> Run:
-    now_us = round(datetime.now(UTC).timestamp() * 1e6)
-    guest = GuestProof(
-        guest_uuid=GUEST,
-        hold=GuestHold(kind=HoldKind.FREEZE),
-        frozen_filesystems=1,
-        hold_start_ns=1,
-        held_ns=2,
-        begun_ns=3,
-        thaw_start_ns=6,
-        thawed_ns=7,
-    )
-    result = HoldResult(
-        capture_id=CAPTURE,
-        host_id="host-a",
-        proof=HostProof(host_id="host-a", boot_id="b", report_ns=4, woken_ns=5, guests=(guest,)),
-        arrivals=(Arrival(host_id="host-a", redis_us=now_us),),
-        release_us=now_us,
-        release_arrivals=1,
-    )
-    return answer(orchestrator, Step.HOLD, result)
-
-
-def transfer(orchestrator: Orchestrator) -> Run:
-    index = store_disk(orchestrator.repository, DISK, checkpoint="cp")
-    result = TransferResult(
-        capture_id=CAPTURE, host_id="host-a", guest_uuid=GUEST, target="vda", index=index, bytes_read=2 * CHUNK
-    )
-    return answer(orchestrator, Step.TRANSFER, result, f"{GUEST}.vda")
-
-
-def release(orchestrator: Orchestrator) -> Run:
-    return answer(orchestrator, Step.RELEASE, ReleaseResult(capture_id=CAPTURE, host_id="host-a"))
-
-
-def told(orchestrator: Orchestrator) -> list[str]:
-    """The states that callers were told of, and how it ended."""
-    entries = cast("list[tuple[str, dict[str, str]]]", orchestrator.redis.xrange(names.events_key(CAPTURE)))
-    events = [Event.model_validate_json(entry["event"]).root for _, entry in entries]
-    return [
-        str(one.state) if isinstance(one, StateEvent) else f"end: {one.receipt.state}"
-        for one in events
-        if isinstance(one, StateEvent | EndEvent)
-    ]
+from tests.unit.orchestrator.one_run import CAPTURE, VALID_S, Sent, hold, prepare, release, told, transfer
+from tests.unit.repository.samples import CHUNK, GUEST, OTHER_GUEST
 
 
 def test_a_run_goes_from_its_request_to_a_sealed_capture(

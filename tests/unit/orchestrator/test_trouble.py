@@ -1,0 +1,367 @@
+"""A run that cannot be looked at: it keeps no other run waiting, and ends when its time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import NoReturn
+
+import pytest
+import redis
+from prometheus_client import REGISTRY
+from ulid import ULID
+
+from freezeframe.contract import names
+from freezeframe.contract.request import CaptureRequest
+from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult, ReleaseResult, TransferResult
+from freezeframe.contract.words import CaptureKind, RunState, Step
+from freezeframe.errors import FreezeframeError
+from freezeframe.repository import Repository, Sessions
+from freezeframe.repository.errors import ManifestDamaged, RepositoryNotReadable, RepositoryUnsupported
+from orchestrator import decision, sessions
+from orchestrator.intake import take_in
+from orchestrator.look import Orchestrator
+from orchestrator.reconcile import Reconciler
+from orchestrator.run import Run, Runs
+from tests.unit.orchestrator.one_run import (
+    CAPTURE,
+    DISK,
+    Sent,
+    answer,
+    hold,
+    prepare,
+    told,
+    transfer,
+)
+from tests.unit.repository.samples import GUEST, store_disk
+
+#: Of the same guest, and looked at after the first: ids are looked at in their order.
+OTHER = "7" + CAPTURE[1:]
+DEFECT = "IndexError: a defect of the decision"
+
+
+def other_run(orchestrator: Orchestrator) -> None:
+    run, _ = orchestrator.runs.load(CAPTURE) or pytest.fail("no run")
+    assert run.plan is not None
+    request = CaptureRequest(capture_id=OTHER, guests=("web",))
+    plan = run.plan.model_copy(update={"capture_id": OTHER})
+    changes = {"capture_id": OTHER, "request": request, "plan": plan, "state": RunState.PREPARING, "sealed": False}
+    assert orchestrator.runs.create(run.model_copy(update=changes))
+    result = PrepareResult(capture_id=OTHER, host_id="host-a", guests=(PreparedGuest(guest_uuid=GUEST, name="web"),))
+    field = names.result_field(Step.PREPARE, "host-a")
+    orchestrator.redis.hset(names.results_key(OTHER), field, result.model_dump_json())
+
+
+def run_of(orchestrator: Orchestrator, capture_id: str = CAPTURE) -> Run:
+    run, _ = orchestrator.runs.load(capture_id) or pytest.fail("no run")
+    return run
+
+
+def past(orchestrator: Orchestrator) -> None:
+    """Let the run's time be over."""
+    run, version = orchestrator.runs.load(CAPTURE) or pytest.fail("no run")
+    over = datetime.now(UTC) - timedelta(seconds=1)
+    assert orchestrator.runs.change(run.model_copy(update={"due_at": over}), version, tell=False)
+
+
+def raising(error: Exception) -> Callable[..., NoReturn]:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    return fail
+
+
+def break_looks(monkeypatch: pytest.MonkeyPatch, *deciders: str) -> None:
+    """Let these decisions fail for the first run."""
+    for name in deciders:
+        decide = getattr(decision, name)
+
+        def broken(run: Run, *args: object, decide: Callable[..., Run | None] = decide) -> Run | None:
+            if run.capture_id == CAPTURE:
+                raise IndexError("a defect of the decision")
+            return decide(run, *args)
+
+        monkeypatch.setattr(decision, name, broken)
+
+
+@pytest.fixture
+def troubles() -> Callable[[], float]:
+    def count() -> float:
+        return REGISTRY.get_sample_value("freezeframe_run_troubles_total") or 0.0
+
+    before = count()
+    return lambda: count() - before
+
+
+@pytest.mark.case("S5")
+def test_a_run_whose_looks_fail_keeps_no_other_run_waiting(
+    orchestrator: Orchestrator,
+    sent: Sent,
+    monkeypatch: pytest.MonkeyPatch,
+    troubles: Callable[[], float],
+) -> None:
+    other_run(orchestrator)
+    break_looks(monkeypatch, "after_prepare")
+    Reconciler(orchestrator).reconcile()
+    assert (run_of(orchestrator).state, run_of(orchestrator, OTHER).state) == (RunState.PREPARING, RunState.HOLDING)
+    assert sent.steps == [Step.PREPARE, Step.HOLD]
+    assert troubles() == 1
+
+
+def test_a_run_whose_looks_fail_ends_when_its_time_is_over(
+    orchestrator: Orchestrator,
+    sent: Sent,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Step by step: what hosts have in hand is released first."""
+    prepare(orchestrator)
+    break_looks(monkeypatch, "after_hold", "after_release")
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    assert run_of(orchestrator).state is RunState.HOLDING
+    past(orchestrator)
+    reconciler.reconcile()
+    run = run_of(orchestrator)
+    assert (run.state, run.kept, run.dispatched) == (RunState.RELEASING, (), True)
+    assert [(fault.code, fault.message) for fault in run.faults] == [("unexpected", DEFECT)]
+    assert sent.steps == [Step.PREPARE, Step.HOLD, Step.RELEASE]
+    reconciler.reconcile()
+    assert run_of(orchestrator).state is RunState.RELEASING
+    past(orchestrator)
+    reconciler.reconcile()
+    run = run_of(orchestrator)
+    assert run.state is RunState.FAILED
+    assert run.receipt is not None
+    assert [fault.message for fault in run.receipt.faults] == [DEFECT]
+    assert orchestrator.runs.active() == []
+    assert told(orchestrator)[-2:] == ["releasing", "end: failed"]
+    assert orchestrator.repository.sessions.load(CAPTURE).ended_at is not None
+
+
+def test_a_sealed_run_whose_looks_fail_is_done_and_says_what_failed(
+    orchestrator: Orchestrator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepare(orchestrator)
+    hold(orchestrator)
+    transfer(orchestrator)
+    break_looks(monkeypatch, "after_release")
+    past(orchestrator)
+    Reconciler(orchestrator).reconcile()
+    receipt = run_of(orchestrator).receipt
+    assert receipt is not None
+    assert (receipt.state, receipt.faults) == (RunState.DONE, ())
+    assert any(DEFECT in text for text in receipt.warnings)
+
+
+def test_a_look_that_fails_once_costs_a_run_nothing_while_it_has_time(
+    orchestrator: Orchestrator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as broken:
+        break_looks(broken, "after_prepare")
+        Reconciler(orchestrator).reconcile()
+    run = prepare(orchestrator)
+    assert (run.state, run.faults) == (RunState.HOLDING, ())
+
+
+@pytest.mark.case("S5")
+def test_a_key_of_one_run_that_redis_refuses_keeps_no_other_waiting(orchestrator: Orchestrator) -> None:
+    """And the run, which cannot be read, is neither touched nor dropped."""
+    orchestrator.redis.delete(names.run_key(CAPTURE))
+    orchestrator.redis.set(names.run_key(CAPTURE), "a string, and no hash")
+    assert orchestrator.redis.exists(names.run_key(OTHER)) == 0
+    orchestrator.redis.sadd(names.ACTIVE_RUNS_KEY, OTHER)  # gone, so it is forgotten
+    Reconciler(orchestrator).reconcile()
+    assert orchestrator.runs.active() == [CAPTURE]
+    assert orchestrator.redis.get(names.run_key(CAPTURE)) == "a string, and no hash"
+
+
+@pytest.mark.case("S5")
+def test_a_run_of_a_newer_orchestrator_is_never_given_up(orchestrator: Orchestrator) -> None:
+    orchestrator.redis.hset(names.run_key(CAPTURE), "record", '{"v": 2, "due_at": "2020-01-01T00:00:00Z"}')
+    orchestrator.give_up(CAPTURE, IndexError("a defect"))
+    Reconciler(orchestrator).reconcile()
+    assert orchestrator.redis.hget(names.run_key(CAPTURE), "record") == '{"v": 2, "due_at": "2020-01-01T00:00:00Z"}'
+    assert orchestrator.runs.active() == [CAPTURE]
+
+
+@pytest.mark.parametrize("error", [redis.ConnectionError("refused"), redis.TimeoutError("no answer")])
+def test_no_other_run_is_tried_while_redis_is_away(
+    orchestrator: Orchestrator,
+    monkeypatch: pytest.MonkeyPatch,
+    error: redis.RedisError,
+) -> None:
+    """Each try would take its time-out."""
+    other_run(orchestrator)
+    looked: list[str] = []
+
+    def load(_: Runs, capture_id: str) -> NoReturn:
+        looked.append(capture_id)
+        raise error
+
+    monkeypatch.setattr(Runs, "load", load)
+    with pytest.raises(type(error)):
+        Reconciler(orchestrator).reconcile()
+    assert looked == [CAPTURE]
+
+
+def test_a_transfer_whose_pulses_cannot_be_read_hides_no_stalled_one(
+    orchestrator: Orchestrator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And ends at its own deadline, which the same look watches."""
+    other_run(orchestrator)
+    prepare(orchestrator)
+    hold(orchestrator)
+    run, version = orchestrator.runs.load(OTHER) or pytest.fail("no run")
+    waiting = {"state": RunState.TRANSFERRING, "members": ("host-a",), "kept": (GUEST,), "dispatched": True}
+    assert orchestrator.runs.change(run.model_copy(update=waiting), version)
+    disk = PreparedDisk(target="vda", source="/d", source_format="raw", size_bytes=len(DISK), kind=CaptureKind.FULL)
+    guest = PreparedGuest(guest_uuid=GUEST, name="web", disks=(disk,))
+    result = PrepareResult(capture_id=OTHER, host_id="host-a", guests=(guest,))
+    field = names.result_field(Step.PREPARE, "host-a")
+    orchestrator.redis.hset(names.results_key(OTHER), field, result.model_dump_json())
+    orchestrator.redis.delete(names.pulse_key(CAPTURE))
+    orchestrator.redis.set(names.pulse_key(CAPTURE), "a string, and no hash")
+    now_s = [1000.0]
+    monkeypatch.setattr("orchestrator.reconcile.time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    now_s[0] += orchestrator.settings.transfer_stall_s + 1
+    reconciler.reconcile()
+    assert [fault.code for fault in run_of(orchestrator, OTHER).faults] == ["transfer-stalled"]
+    assert run_of(orchestrator).state is RunState.TRANSFERRING
+    past(orchestrator)
+    reconciler.reconcile()
+    assert run_of(orchestrator).state is RunState.RELEASING
+
+
+def released(orchestrator: Orchestrator) -> None:
+    field = names.result_field(Step.RELEASE, "host-a")
+    result = ReleaseResult(capture_id=CAPTURE, host_id="host-a")
+    orchestrator.redis.hset(names.results_key(CAPTURE), field, result.model_dump_json())
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (None, "has been forgotten since"),
+        (ManifestDamaged("It has other bytes."), "cannot be read now: It has other bytes. Restore the file"),
+        (RepositoryUnsupported("It is newer."), "cannot be read now: It is newer. Use a newer freezeframe"),
+    ],
+)
+def test_a_sealed_capture_whose_manifest_is_gone_ends_with_a_warning(
+    orchestrator: Orchestrator,
+    monkeypatch: pytest.MonkeyPatch,
+    error: FreezeframeError | None,
+    words: str,
+) -> None:
+    prepare(orchestrator)
+    hold(orchestrator)
+    transfer(orchestrator)
+    other_run(orchestrator)
+    released(orchestrator)
+    if error is None:
+        orchestrator.repository.forget(CAPTURE)  # while its host releases
+    else:
+        monkeypatch.setattr(Repository, "manifest", raising(error))
+    Reconciler(orchestrator).reconcile()
+    run = run_of(orchestrator)
+    assert run.receipt is not None
+    assert (run.state, run.receipt.state, run.receipt.guests) == (RunState.DONE, RunState.DONE, ())
+    assert [words in text for text in run.receipt.warnings] == [True]
+    assert run_of(orchestrator, OTHER).state is RunState.HOLDING
+
+
+def test_a_sealed_capture_waits_for_a_repository_that_is_away_until_its_time_is_over(
+    orchestrator: Orchestrator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepare(orchestrator)
+    hold(orchestrator)
+    transfer(orchestrator)
+    released(orchestrator)
+    reconciler = Reconciler(orchestrator)
+    with monkeypatch.context() as away:
+        away.setattr(Repository, "manifest", raising(RepositoryNotReadable("The mount is gone.")))
+        reconciler.reconcile()
+        assert run_of(orchestrator).state is RunState.RELEASING
+        away.setattr(Sessions, "end", raising(OSError("Stale file handle")))
+        past(orchestrator)
+        reconciler.reconcile()
+    receipt = run_of(orchestrator).receipt
+    assert receipt is not None
+    assert receipt.state is RunState.DONE
+    assert any("The mount is gone." in text for text in receipt.warnings)
+
+
+def test_a_manifest_that_cannot_be_made_is_a_fault_of_its_run(orchestrator: Orchestrator, sent: Sent) -> None:
+    """A disk of no bytes, which no manifest has: QEMU starts with an empty raw file."""
+    full, empty = (
+        PreparedDisk(target=target, source="/d", source_format="raw", size_bytes=size, kind=CaptureKind.FULL)
+        for target, size in (("vda", len(DISK)), ("vdb", 0))
+    )
+    guest = PreparedGuest(guest_uuid=GUEST, name="web", domain_xml="<domain/>", disks=(full, empty))
+    answer(orchestrator, Step.PREPARE, PrepareResult(capture_id=CAPTURE, host_id="host-a", guests=(guest,)))
+    hold(orchestrator)
+    index = store_disk(orchestrator.repository, DISK, checkpoint="cp")
+    for target in ("vda", "vdb"):
+        result = TransferResult(capture_id=CAPTURE, host_id="host-a", guest_uuid=GUEST, target=target, index=index)
+        run = answer(orchestrator, Step.TRANSFER, result, f"{GUEST}.{target}")
+    assert (run.state, run.sealed, run.kept) == (RunState.RELEASING, False, ())
+    [fault] = run.faults
+    assert (fault.code, fault.message.partition(":")[0]) == ("unexpected", "ValidationError")
+    assert "\n" not in fault.message
+    assert sent.steps[-1] is Step.RELEASE
+
+
+@pytest.mark.parametrize("error", [OSError("Stale file handle"), KeyError("a defect")])
+def test_whatever_a_seal_raises_is_a_fault_of_its_run(
+    orchestrator: Orchestrator,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    prepare(orchestrator)
+    hold(orchestrator)
+    monkeypatch.setattr(Repository, "seal", raising(error))
+    run = transfer(orchestrator)
+    assert (run.state, [fault.code for fault in run.faults]) == (RunState.RELEASING, ["unexpected"])
+
+
+@pytest.mark.parametrize("error", [OSError("Stale file handle"), KeyError("a defect")])
+def test_a_request_whose_planning_fails_is_answered(
+    orchestrator: Orchestrator,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    """Its message is acknowledged: nobody would ever begin it."""
+    monkeypatch.setattr(Repository, "manifests", raising(error))
+    asked = str(ULID())
+    take_in(orchestrator, CaptureRequest(capture_id=asked, guests=("web",)))
+    run = run_of(orchestrator, asked)
+    assert (run.state, [fault.code for fault in run.faults]) == (RunState.FAILED, ["unexpected"])
+    assert run.receipt is not None
+
+
+def test_one_session_that_cannot_be_ended_keeps_no_other_open(
+    orchestrator: Orchestrator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "PLANNED_BY_NOW", timedelta(0))
+    lost = ["01J" + CAPTURE[3:], "01H" + CAPTURE[3:]]
+    for capture_id in lost:
+        orchestrator.repository.sessions.begin(capture_id, sessions.PROGRAM)
+    end = Sessions.end
+
+    def end_one(self: Sessions, session_id: str, *, sealed: bool) -> None:
+        if session_id == lost[0]:
+            raise FreezeframeError("It is not writable.")
+        end(self, session_id, sealed=sealed)
+
+    monkeypatch.setattr(Sessions, "end", end_one)
+    sessions.end_left(orchestrator.repository, orchestrator.runs)
+    assert orchestrator.repository.sessions.load(lost[1]).ended_at is not None
+    assert orchestrator.repository.sessions.load(lost[0]).ended_at is None
