@@ -97,7 +97,6 @@ class DiskWriter:
         self._chunks = dict.fromkeys(ChunkOutcome, 0)
         self._bytes_read = 0
         self._bytes_stored = 0
-        self._ended = False
 
     def write_chunk(self, slot: int, data: bytes | bytearray | memoryview) -> ChunkOutcome:
         """Write the chunk of a slot: `chunk_bytes` of data, less only in the disk's last slot.
@@ -206,12 +205,10 @@ class DiskWriter:
 
     def abort(self) -> None:
         """End without an index; chunks that are stored stay, for the next capture. Nothing after `finish` or itself."""
-        if not self._ended:
-            self._ended = True
-            self._queue.abandon()
-            self._builder.close()
-            if self._parent:
-                self._parent.close()
+        self._queue.abandon()
+        self._builder.close()
+        if self._parent:
+            self._parent.close()
 
     def __enter__(self) -> Self:
         return self

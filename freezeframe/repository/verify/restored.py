@@ -8,7 +8,7 @@ The restore belongs to the hosts' side, which this package must not know; whoeve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -85,8 +85,8 @@ def verify_restored(
         if reason is not None:
             wrong[index] = reason
     report = _report(run, wanted, wrong)
-    _record(run, [one for one in wanted if one.capture_id not in report.damaged_captures])
-    return report
+    note = _record(run, [one for one in wanted if one.capture_id not in report.damaged_captures])
+    return report if note is None else replace(report, notes=(*report.notes, note))
 
 
 def _restore(
@@ -125,14 +125,17 @@ def _report(run: Run, wanted: list[Manifest], wrong: dict[str, str]) -> VerifyRe
     restores = [
         Damage(index, reason, places[index])
         for index, reason in wrong.items()
-        if not any((place.capture_id, place.guest_uuid, place.target) in known for place in places[index])
+        # of no place: the last capture of it was forgotten meanwhile
+        if not all((place.capture_id, place.guest_uuid, place.target) in known for place in places[index])
     ]
     return run.report(wanted, restores=restores)
 
 
-def _record(run: Run, sound: list[Manifest]) -> None:
+def _record(run: Run, sound: list[Manifest]) -> str | None:
+    """Record the captures that were restored. Return a note if that cannot be done: who may only read verifies all the same."""
     now = datetime.now(UTC)
     try:
         write_restored(run.objects, {one.capture_id: now for one in sound})
     except (RepositoryNotWritable, RepositoryFull) as error:
-        run.found.note(f"What was verified could not be recorded: {error.message}")
+        return f"What was verified could not be recorded: {error.message}"
+    return None

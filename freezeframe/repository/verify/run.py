@@ -68,8 +68,6 @@ class Run:
 
     def _set_aside(self, kind: Kind, digest: bytes, fault: Fault) -> None:
         """At once, so that a run that is interrupted has done it."""
-        if digest.hex() in self.review.still:
-            self.found.aside.add(digest.hex())
         if not self._aside or not fault.in_bytes:
             return
         try:
@@ -86,14 +84,14 @@ class Run:
             if any(place.capture_id in wanted for place in self.review.places[digest]):
                 into = chunks if document.kind is Kind.CHUNK else indexes
                 into.setdefault(digest, self.review.reason(digest, ""))
-                self.found.aside.add(digest)
+        aside = self.found.aside | self.review.still.keys()
         places = (
             places_of(self.repository, set(indexes), {digest_of(one) for one in chunks}) if indexes or chunks else {}
         )
 
         def damages(reasons: dict[str, str]) -> tuple[Damage, ...]:
             return tuple(
-                Damage(one, why, places[one], set_aside=one in self.found.aside)
+                Damage(one, why, places[one], set_aside=one in aside)
                 for one, why in reasons.items()
                 if places[one]  # else the last capture of it was forgotten meanwhile
             )

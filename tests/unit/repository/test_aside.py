@@ -335,6 +335,25 @@ def test_a_document_of_another_object_touches_nothing() -> None:
     assert repository.store.exists(damaged_document(other))
 
 
+def test_a_document_of_another_object_is_no_word_about_what_is_set_aside_under_that_name(held: Repository) -> None:
+    """Else that object would be taken away as soon as the other is whole again."""
+    manifest = seal(held, 1, DISK)
+    with held.index(manifest.guests[0].disks[0].index) as index:
+        names = [held.objects.protection.locate(digest) for _, digest in index.used_slots()]
+    for name in names:
+        spoil(held, name)
+    verify(held, [manifest], set_aside=True)
+    assert None not in [one.document for one in list_aside(held.objects)]
+    mine, others = names
+    document = held.objects.protection.reveal(damaged_document(mine), held.store.get(damaged_document(mine)))
+    stored = held.objects.protection.protect(damaged_document(others), document)
+    held.store.put_many([(damaged_document(others), stored)])
+    assert {one.object_name: one.document is None for one in list_aside(held.objects)} == {
+        damaged_name(mine): False,
+        damaged_name(others): True,
+    }
+
+
 def test_a_directory_sets_aside_by_renaming(repository: Repository, root: Path) -> None:
     manifest = seal(repository, 1, disk_of(b"a"))
     (path,) = (root / "chunks").glob("??/*")

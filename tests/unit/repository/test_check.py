@@ -68,6 +68,7 @@ def test_a_sound_repository_is_sound_and_no_chunk_is_read_or_asked_for(held: Rep
     assert (report.captures, report.indexes_read, report.chunks_found) == ((capture_id(2), capture_id(1)), 2, 302)
     assert done == list(range(1, 257))
     assert not [name for name in store.read + store.asked if name.startswith("chunks/")]
+    assert len([name for name in store.read if name.startswith("manifests/")]) == 2  # of thousands each costs a request
 
 
 def test_an_empty_repository_is_sound(held: Repository) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from freezeframe.repository import Repository
+from freezeframe.errors import FreezeframeError
+from freezeframe.repository import Repository, referenced
 from freezeframe.repository.aside import Kind, set_aside
 from freezeframe.repository.check import check
 from freezeframe.repository.errors import NotEncrypted, RepositoryExists
@@ -23,9 +24,10 @@ from freezeframe.repository.layout import (
     object_bytes_max,
 )
 from freezeframe.repository.store import MemoryStore
+from freezeframe.repository.whereabouts import places_of
 
 from .locked import locked
-from .samples import CHUNK, capture_id, disk_of, seal
+from .samples import CHUNK, capture_id, disk_of, random_disk, seal
 from .test_aside import Flaky, first_chunk, spoil
 
 
@@ -135,3 +137,35 @@ def test_each_kind_of_object_has_a_length_that_none_is_longer_than() -> None:
     assert object_bytes_max(locate(bytes(32))) == CHUNK_BYTES_MAX + 4096
     assert object_bytes_max(CONFIG) == object_bytes_max(key_slot_name("0" * 32)) == 1 << 20
     assert object_bytes_max(manifest_name(capture_id(1))) == OBJECT_BYTES_MAX
+
+
+def test_a_damaged_index_is_looked_at_once_however_many_groups_of_folders_there_are(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal(repository, 1, random_disk(30))
+    broken = seal(repository, 2, random_disk(30)).guests[0].disks[0].index
+    name = repository.objects.protection.index_name(bytes.fromhex(broken))
+    spoil(repository, name)
+    monkeypatch.setattr(referenced, "CHUNKS_AT_ONCE", 1)
+    assert [one.digest for one in check(repository).indexes] == [broken]
+    store = repository.store
+    assert isinstance(store, Flaky)
+    assert store.dropped == [name, name]  # the two reads of one look
+
+
+def test_an_index_that_is_set_aside_is_told_as_that_and_one_that_is_damaged_is_not(repository: Repository) -> None:
+    indexes = [seal(repository, number, disk_of(b"%d" % number)).guests[0].disks[0].index for number in (1, 2)]
+    for index in indexes:
+        spoil(repository, repository.objects.protection.index_name(bytes.fromhex(index)))
+    assert set_aside(repository.objects, Kind.INDEX, bytes.fromhex(indexes[0]), "it is damaged")
+    assert {one.digest: one.set_aside for one in check(repository).indexes} == {indexes[0]: True, indexes[1]: False}
+
+
+def test_the_places_of_indexes_are_in_manifests_alone(repository: Repository) -> None:
+    """No index is read for them: each may be far away, and this very one is damaged."""
+    broken = seal(repository, 1, disk_of(b"a")).guests[0].disks[0].index
+    spoil(repository, repository.objects.protection.index_name(bytes.fromhex(broken)))
+    unreadable: list[FreezeframeError] = []
+    (place,) = places_of(repository, {broken}, set(), unreadable.append)[broken]
+    assert place.capture_id == capture_id(1)
+    assert unreadable == []

@@ -127,3 +127,18 @@ def test_padding_is_zeros_of_less_than_a_block() -> None:
     for more in (bytes(BLOCK_BYTES), b"\0\0\1", bytes(BLOCK_BYTES - 2) + b"\1"):
         with pytest.raises(ChunkDamaged, match="padding"):
             unpack(envelope[:end] + more, "x")
+
+
+@pytest.mark.parametrize("tail", [b"text " * 40_000, b"\xff" * 100_000])
+def test_what_was_in_the_buffer_before_does_not_become_padding(tail: bytes) -> None:
+    """Packed, a chunk is shorter than itself, and its own end is still in the buffer behind it."""
+    data = os.urandom(100_000) + tail
+    envelope = envelope_of(data)
+    assert len(envelope) < len(data)
+    assert len(envelope) % BLOCK_BYTES == 0
+    assert unseal(envelope, sha256(data)) == data
+
+
+def test_the_longest_chunk_has_an_envelope() -> None:
+    data = bytes(CHUNK_BYTES_MAX - 1) + b"x"
+    assert unseal(envelope_of(data), sha256(data)) == data

@@ -22,6 +22,7 @@ from freezeframe.repository.layout import (
 )
 from freezeframe.repository.store import DirectoryStore
 from freezeframe.repository.store.address import create_store
+from freezeframe.repository.store.staging import staging
 
 from .power import Step, Watched
 from .samples import capture_id
@@ -178,3 +179,12 @@ def test_what_a_listing_meets_that_is_no_file_is_no_object(store: DirectoryStore
     (folder / "link").symlink_to(root / NAME)
     assert list(store.names("chunks/00")) == [NAME]
     assert [entry.name for entry in store.entries("chunks/00")] == [NAME]
+
+
+def test_a_batch_that_is_durable_already_is_shown_as_it_is(root: Path, watched: Watched) -> None:
+    with staging(root, watched) as batch:
+        batch.write_pieces(NAME, [b"a ", b"chunk"])
+        batch.make_durable()
+        batch.show()
+    assert (root / NAME).read_bytes() == b"a chunk"
+    assert [step.call for step in watched.log].count("fsync") == 1

@@ -81,6 +81,10 @@ def test_between_the_bounds_to_fall_and_to_rise_the_level_stays(look: Look) -> N
     assert follow(Level(6), look, Effort()) == Level(6)
 
 
+def test_at_the_bounds_to_rise_the_level_rises() -> None:
+    assert follow(Level(6), Look(WAITING_TO_RISE, IDLE_TO_RISE), Effort()) == Level(9)
+
+
 @pytest.mark.parametrize(
     ("text", "effort"), [("auto", Effort()), ("off", Effort(0, 0)), ("1", Effort(1, 1)), ("19", Effort(19, 19))]
 )

@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import pytest
 
 from freezeframe.repository import Repository, zstd
+from freezeframe.repository import index as index_module
 from freezeframe.repository.builder import IndexBuilder
 from freezeframe.repository.document import checked
 from freezeframe.repository.errors import IndexDamaged, ManifestDamaged, ParentUnfit, TemporaryStorageFailed
@@ -22,7 +24,8 @@ from freezeframe.repository.objects import Objects
 from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.table import SlotTable
 
-from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, seal, store_disk
+from .locked import locked
+from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, random_disk, seal, store_disk
 
 TABLE = b"\x07" * DIGEST_BYTES + bytes(DIGEST_BYTES)
 
@@ -226,3 +229,45 @@ def test_a_manifest_that_this_program_cannot_read_is_told_with_the_place_in_it(f
     data = checked({**document, field: "of tomorrow"})
     with pytest.raises(ManifestDamaged, match=f"Manifest x cannot be read at {where}"):
         parse_manifest(data, capture_id(1), "x")
+
+
+def test_an_index_is_read_only_as_fast_as_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read before it is needed waits in memory, however much it is."""
+    given: list[bool] = []
+
+    class Careful:
+        def __init__(self, options: dict[int, int]) -> None:
+            self._unpacking = zstd.ZstdDecompressor(options=options)
+
+        def decompress(self, data: bytes, max_length: int) -> bytes:
+            given.append(bool(data))
+            assert self._unpacking.needs_input or not data
+            return self._unpacking.decompress(data, max_length)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._unpacking, name)
+
+    repository = Repository.init_in(MemoryStore(), chunk_bytes=CHUNK)
+    disk = random_disk(300)
+    digest = store_disk(repository, disk)
+    monkeypatch.setattr(index_module, "zstd", SimpleNamespace(**{**vars(zstd), "ZstdDecompressor": Careful}))
+    monkeypatch.setattr(index_module, "_PIECE_BYTES", 256)
+    with repository.index(digest) as index:
+        assert len(list(index.used_slots())) == 300
+    assert set(given) == {True, False}
+
+
+def test_an_index_that_cannot_be_decrypted_does_not_stay_open() -> None:
+    class Opened(MemoryStore):
+        def open(self, name: str) -> BinaryIO:
+            sources.append(super().open(name))
+            return sources[-1]
+
+    sources: list[BinaryIO] = []
+    repository = locked(Opened())
+    digest = store_disk(repository, disk_of(b"a"))
+    name = repository.objects.protection.index_name(bytes.fromhex(digest))
+    repository.store.put_many([(name, b"cut short")])
+    with pytest.raises(IndexDamaged, match=f"Index {digest} cannot be read"):
+        repository.index(digest)
+    assert [source.closed for source in sources] == [True]

@@ -13,6 +13,7 @@ from freezeframe.repository import DiskWriter, IndexReceipt, Repository, inherit
 from freezeframe.repository.errors import ChunkDamaged
 from freezeframe.repository.inherited import missing_chunks
 from freezeframe.repository.layout import FAN_OUT, locate
+from freezeframe.repository.objects import Objects
 from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.writer import ChunkOutcome
 
@@ -207,6 +208,43 @@ def test_a_large_disk_is_looked_for_in_turns(monkeypatch: pytest.MonkeyPatch) ->
     assert all(0 < len(one) <= 100 for one in found)
     assert frozenset().union(*found) == set(first)
     assert len(store.listed) < 256 * 80  # a sixth of the folders each, and some
+
+
+def test_the_search_begins_with_the_folder_that_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    repository, store, index = counted(600)
+    monkeypatch.setattr(inherited, "CHUNKS_MOST", 20)
+    with repository.index(index) as parent:
+        used = sorted({digest[0] for _, digest in parent.used_slots()})
+        for first in used[::40]:
+            store.listed.clear()
+            missing_chunks(repository.objects, parent, first)
+            assert store.listed[0] == f"chunks/{first:02x}"
+
+
+@pytest.mark.parametrize(
+    ("counts", "first", "chosen"),
+    [
+        ([4, 6, 1, 0], 0, [0, 1]),
+        ([4, 5, 1, 0], 0, [0, 1, 2, 3]),
+        ([4, 5, 2, 0], 0, [0, 1]),
+        ([4, 5, 0, 6], 3, [3, 0]),
+        ([0, 0, 11, 0], 0, [0, 1, 2]),
+        ([0, 0, 11, 1], 0, [0, 1, 2]),
+    ],
+)
+def test_folders_are_chosen_up_to_the_bound_and_one_at_least(
+    counts: list[int], first: int, chosen: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inherited, "CHUNKS_MOST", 10)
+    assert inherited._choose(counts, first) == chosen
+
+
+def test_of_one_folder_that_has_more_than_the_bound_no_more_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a disk that somebody has filled with chunks of one folder: memory is bounded whatever is in it."""
+    monkeypatch.setattr(inherited, "CHUNKS_MOST", 10)
+    digests = [bytes([7]) + number.to_bytes(31, "big") for number in range(25)]
+    found = inherited._chunks_in(Objects(MemoryStore()), lambda: iter(enumerate(digests)), [6, 7])
+    assert found == {6: {}, 7: {locate(digest): digest for digest in digests[:10]}}
 
 
 def test_of_a_very_large_disk_some_slots_are_looked_at_and_others_the_next_time(

@@ -14,6 +14,7 @@ from freezeframe.repository.errors import RepositoryNotWritable
 from freezeframe.repository.layout import DAMAGED, damaged_name, locate
 from freezeframe.repository.verify import Progress, verify_share
 from freezeframe.repository.verify.record import Verified, read_records, write_folder
+from freezeframe.repository.verify.run import Run
 
 from .samples import CHUNK, disk_of, random_disk, seal
 from .test_aside import Flaky, flaky, spoil
@@ -134,3 +135,52 @@ def test_damage_of_a_capture_that_is_forgotten_meanwhile_is_nobodys(repository: 
             repository.forget(capture)
 
     assert verify(repository, [manifest], on_progress=meanwhile).sound
+
+
+def test_a_report_has_the_damage_of_its_captures_that_was_set_aside_and_no_others(
+    repository: Repository, held: tuple[Manifest, list[bytes]]
+) -> None:
+    """Looked at again or not: another host may have found it, in a folder that is not this run's turn."""
+    first, chunks = held
+    second = seal(repository, 2, disk_of(b"d"))
+    third = seal(repository, 3, disk_of(b"d"))
+    (shared,) = chunks_of(repository, second)
+    spoil(repository, locate(shared))
+    assert set_aside(repository.objects, Kind.CHUNK, shared, "it is damaged")
+    run = Run(repository, Tier.REHASHED, None, aside=False)
+    for asked, digest in (([second], shared), ([third], shared), ([second, third], shared)):
+        (damage,) = run.report(asked).chunks
+        assert (damage.digest, damage.set_aside) == (digest.hex(), True)
+    assert {one.digest for one in run.report([first]).chunks} == {one.hex() for one in chunks[:2]}
+
+
+def test_what_was_repaired_before_a_review_could_change_no_more_is_told_as_that_and_not_as_damage(
+    repository: Repository, held: tuple[Manifest, list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, _ = held
+    seal(repository, 2, disk_of(b"a", b"b", b"c"))  # which repairs all of them
+    first, *others = sorted(name.rpartition("/")[2] for name in repository.store.names(DAMAGED) if "." not in name)
+    deleted: list[str] = []
+    delete = ReadOnly.delete
+
+    def until_then(store: ReadOnly, name: str) -> None:
+        store.read_only = len(deleted) == 2  # an object and its document
+        delete(store, name)
+        deleted.append(name)
+
+    monkeypatch.setattr(ReadOnly, "delete", until_then)
+    report = verify(repository, [manifest], set_aside=True)
+    assert report.repaired == (first,)
+    assert {one.digest for one in report.chunks} == set(others)
+
+
+def test_an_index_that_is_set_aside_is_damage_until_it_is_written_anew(repository: Repository) -> None:
+    manifest = seal(repository, 1, disk_of(b"a"))
+    index = manifest.guests[0].disks[0].index
+    spoil(repository, repository.objects.protection.index_name(bytes.fromhex(index)))
+    for _ in range(2):
+        (damage,) = verify(repository, [manifest], set_aside=True).indexes
+        assert (damage.digest, damage.set_aside) == (index, True)
+    seal(repository, 2, disk_of(b"a"))
+    report = verify(repository, [manifest], set_aside=True)
+    assert (report.sound, report.repaired) == (True, (index,))

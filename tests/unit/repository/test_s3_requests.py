@@ -7,7 +7,7 @@ from io import BytesIO
 
 import pytest
 
-from freezeframe.repository.errors import RepositoryError, RepositoryNotWritable
+from freezeframe.repository.errors import ObjectDamaged, RepositoryError, RepositoryNotWritable
 from freezeframe.repository.layout import CONFIG, index_name, locate
 from freezeframe.repository.store import s3
 from freezeframe.repository.store.address import open_store
@@ -91,3 +91,9 @@ def test_each_refusal_says_what_to_look_at(
     with pytest.raises(RepositoryError) as caught:
         store.put(NAME, BytesIO(b"x"))
     assert hint in caught.value.hint
+
+
+def test_an_object_that_is_longer_than_any_of_its_kind_is_not_read(store: S3Store, answering_server: Answering) -> None:
+    answering_server.answer = lambda _: Reply(200, "{", length=(1 << 20) + 1)
+    with pytest.raises(ObjectDamaged, match="has 1048577 bytes, and none like it may have so many"):
+        store.get(CONFIG)

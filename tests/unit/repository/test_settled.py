@@ -9,7 +9,7 @@ from freezeframe.repository import Repository, verify
 from freezeframe.repository.chunk import digest_of_chunk
 from freezeframe.repository.garbage import collect
 from freezeframe.repository.garbage.record import Records, RunRecord
-from freezeframe.repository.layout import condemned_name, folder_of, locate
+from freezeframe.repository.layout import condemned_name, folder_of, locate, run_name
 from freezeframe.repository.store import DirectoryStore
 
 from .power import Watched
@@ -84,3 +84,20 @@ def test_a_folder_that_a_move_makes_is_itself_durable(memory_path: Path) -> None
     moved = len(steps) - 1 - [call for call, _ in steps][::-1].index("rename")
     for number, path in made:
         assert ("fsync_folder", str(Path(path).parent)) in steps[number:moved]
+
+
+def test_what_a_run_gives_back_is_durable_before_the_record_of_who_condemned_it_goes(memory_path: Path) -> None:
+    """Without the record nobody looks for it where it was condemned."""
+    root, time = memory_path / "repository", Time()
+    time.pass_(days=4000)
+    repository = Repository.init(root, chunk_bytes=CHUNK)
+    seal(repository, 1, DISK)
+    run = RunRecord(run_id=capture_id(8), begun_at=time(), finished_at=time())
+    Records(repository.objects).put(run)
+    repository.store.move(CHUNK_NAME, condemned_name(run.run_id, CHUNK_NAME))
+    mine, filesystem = watched(root)
+    collect(mine, grace=timedelta(0), clock=time, threads=0)
+    steps = steps_of(filesystem, root)
+    restored = steps.index(("rename", CHUNK_NAME))
+    forgotten = steps.index(("unlink", run_name(run.run_id)))
+    assert ("fsync_folder", folder_of(CHUNK_NAME)) in steps[restored:forgotten]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from freezeframe.repository import Repository, Suspect
 from freezeframe.repository.crypto import Secret
+from freezeframe.repository.store import MemoryStore
+from freezeframe.repository.verify import verify_share
 
 from .samples import NOW, capture_id, disk_capture, disk_of, manifest_of, store_disk
 
@@ -92,3 +95,22 @@ def test_the_mark_goes_with_its_capture_and_no_other(repository: Repository, *, 
     else:
         repository.forget(capture_id(1))
     assert [one.capture_id for one in repository.suspects.all()] == [capture_id(2)]
+
+
+def test_the_records_of_verification_are_not_read_for_marks() -> None:
+    """There are 256 of them, and in object storage each is a request."""
+    read: list[str] = []
+
+    class Read(MemoryStore):
+        def get(self, name: str) -> bytes:
+            read.append(name)
+            return super().get(name)
+
+    repository = Repository.init_in(Read(), chunk_bytes=4096)
+    index = store_disk(repository, disk_of(b"a"))
+    repository.write_manifest(manifest_of(1, disk_capture(index, 4096)))
+    verify_share(repository, Fraction(1, 16))
+    repository.suspects.mark(suspect(1, index))
+    read.clear()
+    assert len(repository.suspects.pending()) == 1
+    assert [name.startswith("verified/suspect") for name in read] == [True]

@@ -52,6 +52,13 @@ def test_the_first_and_the_last_slot_are_inside(table: SlotTable) -> None:
     assert table.get(0) == table.get(SLOTS - 1) == ZERO_DIGEST
 
 
+def test_no_slots_are_cleared_without_an_error(table: SlotTable) -> None:
+    table.set(5, digest(5))
+    for slot in (0, 5, SLOTS):
+        table.clear(slot, 0)
+    assert list(table.used()) == [(5, digest(5))]
+
+
 @pytest.mark.parametrize("length", [0, DIGEST_BYTES - 1, DIGEST_BYTES + 1])
 def test_what_is_no_digest_is_refused(table: SlotTable, length: int) -> None:
     """A longer one would be written over the next slot."""

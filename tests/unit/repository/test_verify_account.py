@@ -232,7 +232,7 @@ def test_what_was_restored_is_counted_and_remembered(repository: Repository) -> 
     manifests.append(seal(repository, 3, disk_of(b"c")))
     rehearsal, told = Rehearses(Rehearsed(chunks=2, bytes_read=2 * CHUNK)), list[Progress]()
     report = verify_restored(repository, manifests, rehearsal, told.append)
-    assert report.sound
+    assert (report.sound, report.notes) == (True, ())
     assert (report.chunks_checked, report.bytes_read) == (4, 4 * CHUNK)
     assert rehearsal.restored == [f"disk vda of guest db1 in capture {capture_id(number)}" for number in (1, 3)]
     assert rehearsal.room_for == {index_of(one) for one in manifests}
@@ -245,3 +245,15 @@ def test_slots_that_read_back_wrongly_are_told_with_the_first(repository: Reposi
     report = verify_restored(repository, [manifest], Rehearses(Rehearsed(2, 2 * CHUNK, wrong_slots=(1, 3))))
     (damage,) = report.restores
     assert "reads back wrongly at slot 1, and 2 slots in all" in damage.reason
+
+
+def test_a_disk_of_a_capture_that_is_forgotten_while_it_is_restored_is_nobodys(repository: Repository) -> None:
+    manifest = seal(repository, 1, DISK)
+
+    def forget(_: Progress) -> None:
+        if repository.is_sealed(capture_id(1)):
+            repository.forget(capture_id(1))
+
+    report = verify_restored(repository, [manifest], Rehearses(MetDamageError("the restore ended")), forget)
+    assert report.sound
+    assert report.restores == ()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import BinaryIO
@@ -12,7 +14,7 @@ import pytest
 from freezeframe.errors import EXIT_DAMAGED, FreezeframeError
 from freezeframe.repository import Repository, Tier, verify
 from freezeframe.repository.chunk import HEADER_BYTES
-from freezeframe.repository.errors import RepositoryFull, RepositoryNotWritable
+from freezeframe.repository.errors import RepositoryFull, RepositoryNotReadable, RepositoryNotWritable
 from freezeframe.repository.layout import FAN_OUT, MANIFESTS, VERIFIED, locate
 from freezeframe.repository.verify import CapturedDisk, Rehearsed, looking, verify_restored
 from freezeframe.repository.verify.looking import look_at_all, look_at_index
@@ -151,4 +153,30 @@ def test_who_may_not_write_restores_for_a_test_all_the_same(repository: Reposito
     manifest = seal(repository, 1, disk_of(b"a"))
     assert isinstance(repository.store, Held)
     repository.store.refuses = error
-    assert verify_restored(repository, [manifest], OneWrong()).sound
+    report = verify_restored(repository, [manifest], OneWrong())
+    assert report.sound
+    assert report.notes == (f"What was verified could not be recorded: {error}",)  # it is the next one's turn again
+
+
+def test_nothing_more_is_asked_of_a_store_that_is_away(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the chunks ahead would wait for its own answer."""
+    cancelled = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            cancelled.set()
+            super().shutdown(wait=wait)
+
+    def away(name: str) -> bytes:
+        asked.append(name)
+        assert len(asked) == 1 or cancelled.wait(60)  # the second is under way when the first is known to have failed
+        raise RepositoryNotReadable("no answer", transient=True)
+
+    asked: list[str] = []
+    monkeypatch.setattr(looking, "_THREADS", 1)
+    monkeypatch.setattr(looking, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(repository.store, "get", away)
+    with pytest.raises(RepositoryNotReadable):
+        list(look_at_all(repository.objects, Tier.REHASHED, [bytes([n]) * 32 for n in range(20)]))
+    assert 1 <= len(asked) <= 2

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from typing_extensions import Buffer
 
-from freezeframe.repository import ChunkOutcome, DiskWriter, Repository
+from freezeframe.repository import ChunkOutcome, DiskWriter, Repository, commit
 from freezeframe.repository.errors import RepositoryNotWritable
 from freezeframe.repository.store import MemoryStore
 
@@ -41,11 +41,23 @@ def test_nothing_is_open_or_at_work_when_a_writer_has_ended(held: Repository, en
         if end == "finish":
             digest = writer.finish().digest
             assert read_disk(held, digest) == disk_of(b"new") + DISK[CHUNK:]
+            assert not is_open(writer)
         if end == "abort":
             writer.abort()
             assert not is_open(writer)
     writer.abort()
     assert not is_open(writer)
+    assert writers_threads() == []
+
+
+def test_no_thread_is_left_of_a_writer_that_was_left_while_it_stored(
+    held: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "BATCH_OBJECTS", 1)
+    with held.disk_writer(8 * CHUNK) as writer:
+        for slot in range(8):
+            writer.write_chunk(slot, random_disk(1))
+        assert writers_threads()
     assert writers_threads() == []
 
 
@@ -132,6 +144,11 @@ def test_data_that_does_not_fit_its_slot_changes_nothing(held: Repository, slot:
         with pytest.raises(ValueError, match=f"{length} bytes for slot {slot} of 3"):
             writer.write_chunk(slot, b"x" * length)
         assert write(writer, DISK).bytes_read == len(DISK)
+
+
+def test_there_is_no_slot_behind_the_last_not_even_for_nothing(held: Repository) -> None:
+    with held.disk_writer(2 * CHUNK) as writer, pytest.raises(ValueError, match="0 bytes for slot 2 of 2"):
+        writer.write_chunk(2, b"")
 
 
 def test_the_pressure_is_told_of_each_chunk_and_of_what_the_store_made_it_wait(
