@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
+
+import structlog
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
@@ -25,6 +28,8 @@ from workers.steps.prepared import Prepared, read_prepared
 from workers.steps.rehearsal import rehearse
 from workers.steps.still_fit import check_still_fit
 
+log = structlog.get_logger("hold")
+
 #: QEMU's monitor, in the directory that libvirt keeps for the guest. [libvirt src/qemu: qemuProcessPrepareMonitorChr]
 MONITOR = "monitor.sock"
 #: Seconds for libvirt's answers about one guest; each takes a millisecond.
@@ -43,25 +48,34 @@ class NotPreparedError(refusal.RefusedError):
 def ready(host: Host, order: HoldOrder, journal: CaptureJournal, unfit: list[HeldGuestFault]) -> list[HeldGuest]:
     """Build the XML, ask libvirt for each guest twice, and put the changes into the journal: all that can be done ahead.
 
-    A guest that cannot be held ends the hold under policy `all`; else it is added to `unfit`, and the others go on. Raises
-    FreezeframeError, also if no guest is left; then no guest has a HoldChange without a LetGoChange.
+    A guest that cannot be held ends the hold under policy `all`; else it is added to `unfit`, and the others go on, also those
+    of other hosts if no guest of this one is left. Raises FreezeframeError; then no guest has a HoldChange without a
+    LetGoChange.
     """
     prepared = read_prepared(journal)
     started: list[tuple[PreparedGuest, Future[_Ready]]] = []
     for to_hold in order.guests:
         uuid = to_hold.guest_uuid
-        guest = prepared.guests.get(uuid)
-        if guest is None or host.claims.holder(uuid) != order.capture_id:
-            _leave_out(host, order, unfit, uuid, uuid, _not_prepared(order, uuid, prepared))
-            continue
-        host.claims.fence(uuid, order.epoch)
-        started.append((guest, _start(host, order, journal, guest, to_hold.hold)))
+        try:
+            guest = _claimed(host, order, prepared, uuid)
+        except (FreezeframeError, OSError) as error:
+            _leave_out(host, order, unfit, uuid, uuid, error)
+        else:
+            started.append((guest, _start(host, order, journal, guest, to_hold.hold)))
     made = [made for guest, future in started if (made := _made(host, order, guest, future, unfit)) is not None]
-    _record(journal, made)
-    return [guest for guest, _ in made]
+    return _recorded(host, order, journal, made, unfit)
 
 
 _Ready = tuple[HeldGuest, BackupChange]
+
+
+def _claimed(host: Host, order: HoldOrder, prepared: Prepared, guest_uuid: str) -> PreparedGuest:
+    """Return a guest that this capture has prepared and still has in hand. Raises FreezeframeError, OSError."""
+    guest = prepared.guests.get(guest_uuid)
+    if guest is None or host.claims.holder(guest_uuid) != order.capture_id:
+        raise _not_prepared(order, guest_uuid, prepared)
+    host.claims.fence(guest_uuid, order.epoch)
+    return guest
 
 
 def _start(
@@ -84,10 +98,8 @@ def _made(
         return future.result(patience_s)
     except NoAnswer:
         host.calls.give_up(f"{guest.guest_uuid} ready", future)
-        error: FreezeframeError = GuestHangsError(
-            f"libvirt has not answered for guest {guest.name} within {patience_s:g} s."
-        )
-    except FreezeframeError as refused:
+        error: Exception = GuestHangsError(f"libvirt has not answered for guest {guest.name} within {patience_s:g} s.")
+    except Exception as refused:  # noqa: BLE001  whatever it is, it is this guest's trouble
         error = refused
     _leave_out(host, order, unfit, guest.guest_uuid, guest.name, error)
     return None
@@ -103,27 +115,46 @@ def _not_prepared(order: HoldOrder, guest_uuid: str, prepared: Prepared) -> NotP
 
 
 def _leave_out(
-    host: Host, order: HoldOrder, unfit: list[HeldGuestFault], guest_uuid: str, name: str, error: FreezeframeError
+    host: Host, order: HoldOrder, unfit: list[HeldGuestFault], guest_uuid: str, name: str, error: Exception
 ) -> None:
-    """Go on without a guest. Raises `error` where the hold cannot: under policy `all`, and with no guest left."""
-    if order.all_or_nothing or len(unfit) + 1 == len(order.guests):
-        error.message = " ".join([*(one.fault.message for one in unfit), error.message])
-        error.guest = None if unfit else name
+    """Go on without a guest. Raises FreezeframeError under policy `all`, which does not."""
+    if not isinstance(error, FreezeframeError):
+        error = _trouble(host, name, error)
+    if order.all_or_nothing:
+        error.guest = name
         raise error
     unfit.append(HeldGuestFault(guest_uuid=guest_uuid, fault=Fault.of(error, guest=name, host=host.host_id)))
 
 
-def _record(journal: CaptureJournal, made: Sequence[_Ready]) -> None:
-    """Have the changes on disk before they are made; none of a hold that does not come about."""
+def _trouble(host: Host, name: str, error: Exception) -> FreezeframeError:
+    log.error("a guest could not be made ready for its hold", guest=name, exc_info=error)
+    return refusal.GuestTroubleError(
+        f"Guest {name} was not made ready for its hold on host {host.host_id}: {type(error).__name__}: {error}.",
+        advice="Look at this host's worker log and at the file systems of FREEZEFRAME_STATE_DIR and FREEZEFRAME_SCRATCH_DIR, "
+        "then capture again.",
+    )
+
+
+def _recorded(
+    host: Host, order: HoldOrder, journal: CaptureJournal, made: Sequence[_Ready], unfit: list[HeldGuestFault]
+) -> list[HeldGuest]:
+    """Have the changes on disk before they are made, and none of a hold that does not come about; return the guests to hold."""
     recorded: list[HeldGuest] = []
     try:
         for guest, change in made:
-            journal.record(change)
-            recorded.append(guest)
-            journal.record(HoldChange(guest_uuid=guest.uuid, hold=guest.hold.kind))
+            try:
+                journal.record(change)
+                journal.record(HoldChange(guest_uuid=guest.uuid, hold=guest.hold.kind))
+            except OSError as error:
+                with contextlib.suppress(OSError):  # without it the guard's leases tell that it was never held
+                    record_let_go(journal, [guest])
+                _leave_out(host, order, unfit, guest.uuid, guest.domain.name, error)
+            else:
+                recorded.append(guest)
     except BaseException:
         record_let_go(journal, recorded)
         raise
+    return recorded
 
 
 def record_let_go(journal: CaptureJournal, guests: Sequence[HeldGuest]) -> None:

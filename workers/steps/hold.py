@@ -7,6 +7,7 @@
 - Guests that are quick to hold start later, by what is remembered of each, so that all are held together (`workers.pace`).
 - The journal has every hold and backup before the muster, so no fsync lies within the window.
 - Redis's clock is read before the muster and after the window, for showing all hosts' steps on one line; never within.
+- Under policy `degrade` a host whose guests are all unfit, or fail, meets the others all the same: they lose nothing by it.
 - The guard is asked before the muster, and a host that cannot take part breaks up muster and barrier: nobody waits for it.
 - The lease's deadline is later than the hold's own by the guard's grace: the host lets its guests go by itself first.
 - A guest that the guard still lets go of, so that it could undo the hold, is not leased (`leasing`); all others are, at once.
@@ -54,7 +55,7 @@ from workers.steps.held_guest import ready, record_let_go
 from workers.steps.leasing import arm
 from workers.steps.premises import look_again
 from workers.steps.prepared import told_uses
-from workers.steps.window import Window, break_up, hold_window
+from workers.steps.window import Disarm, Window, break_up, hold_window
 
 log = structlog.get_logger("hold")
 
@@ -79,19 +80,19 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
         unfit: list[HeldGuestFault] = []
         try:
             guests += ready(host, order, journal, unfit)
-            line = stack.enter_context(GuardLine(host.settings.guard_socket))
-            line.ping()
+            line = _line(host, stack) if guests else None  # a host whose guests are all unfit leases nothing
             deadline = time.monotonic() + order.muster_timeout_s
             clock = _clock_before(client, order, deadline)
             _muster(muster, order, deadline)
-            guests = _leased(host, order, journal, guests, line, unfit)
+            if line is not None:
+                guests = _leased(host, order, journal, guests, line, unfit)
         except BaseException:  # whatever it is, the other hosts must not wait for this one, and none was held
             for gate in (muster, barrier):
                 break_up(gate, host.host_id)
             record_let_go(journal, guests)
             raise
         began = time.monotonic()
-        window = hold_window(host.calls, order, guests, barrier, line, host.settings.agent_timeout_s)
+        window = hold_window(host.calls, order, guests, barrier, _disarming(line, order), host.settings.agent_timeout_s)
         try:
             record_let_go(journal, [guest for guest in guests if guest.is_settled()])
             _remember_paces(host, guests)
@@ -101,7 +102,8 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
             log.warning("what follows the hold is not written down", why=str(error))
         reply = _look(barrier)
         clocks = {"clock_before": clock, "clock_after": _clock_after(client) if reply else None}
-        warnings, writers = look_again(host, guests, began, order.hold_timeout_s)
+        released = window.woken_ns is not None
+        warnings, writers = look_again(host, guests, began, order.hold_timeout_s, released=released)
         proof = _proof(host, guests, window).model_copy(update=clocks)
         result = _result(host, order, guests, unfit, proof, window, reply)
         told = told_uses(journal)
@@ -139,6 +141,13 @@ def _clock_after(client: redis.Redis) -> ClockReading | None:
         return None
 
 
+def _line(host: Host, stack: ExitStack) -> GuardLine:
+    """Return a connection to the guard, which stays open until the hold is over. Raises GuardError."""
+    line = stack.enter_context(GuardLine(host.settings.guard_socket))
+    line.ping()
+    return line
+
+
 def _muster(gate: Gate, order: HoldOrder, deadline: float) -> None:
     """Meet the other hosts while no guest is held."""
     try:
@@ -168,6 +177,11 @@ def _leased(
     leased = arm(host, order, guests, line, unfit)
     record_let_go(journal, [guest for guest in guests if guest not in leased])
     return leased
+
+
+def _disarming(line: GuardLine | None, order: HoldOrder) -> Disarm:
+    """Return the end of leases. Without a line no guest has one."""
+    return lambda guests: line is not None and line.disarm(order.capture_id, guests)
 
 
 def _remember_paces(host: Host, guests: Sequence[HeldGuest]) -> None:

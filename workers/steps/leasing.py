@@ -70,7 +70,7 @@ def _refuse(
         for guest in guests
         if guest.uuid in refused
     ]
-    if order.all_or_nothing or len(errors) == len(guests):
+    if order.all_or_nothing:
         if len(errors) < len(guests):
             line.disarm(order.capture_id)  # nothing was done to the others; the guard need not look at them
         guest, error = errors[0]

@@ -69,15 +69,16 @@ class Writers:
 
 
 def look_again(
-    host: Host, guests: Sequence[HeldGuest], hold_began_s: float, hold_timeout_s: float
+    host: Host, guests: Sequence[HeldGuest], hold_began_s: float, hold_timeout_s: float, *, released: bool
 ) -> tuple[tuple[HeldGuestWarning, ...], Writers]:
     """Drop the guests that are not as they were prepared, and let no label claim more than is so now; return warnings.
 
-    `hold_began_s` is of `time.monotonic()`. Guests that were never touched are not looked at.
+    `hold_began_s` is of `time.monotonic()`. Guests that were never touched are not looked at. If the barrier was `released`,
+    the capture goes on with guests of other hosts, to whose disks guests of this one may write.
     """
     until = min(time.monotonic() + LOOK_S, hold_began_s + hold_timeout_s + LATEST_S)
     touched = [guest for guest in guests if guest.hold_start_ns is not None and guest.phase is not Phase.LEFT_ALONE]
-    uses = _start_uses(host, touched)
+    uses = _start_uses(host, wanted=released or any(guest.begun_ns is not None for guest in touched))
     looks = [(guest, seen, _start(host, guest, seen)) for guest in touched for seen in (_Seen(),)]
     found = [(guest, text) for guest, seen, future in looks for text in _judge(host, guest, seen, future, until)]
     writers = _answer(host, uses, until)
@@ -88,11 +89,10 @@ def look_again(
     return tuple(warnings), writers
 
 
-def _start_uses(host: Host, guests: Sequence[HeldGuest]) -> Future[list[fitness.DiskUse]]:
-    """Ask for the storage of all running guests of the host, if any guest has a backup."""
-    begun = any(guest.begun_ns is not None for guest in guests)
+def _start_uses(host: Host, *, wanted: bool) -> Future[list[fitness.DiskUse]]:
+    """Ask for the storage of all running guests of the host, if any guest of the capture has a backup."""
     try:
-        return host.calls.start(_USES, lambda: disk_uses(host.hypervisor) if begun else [])
+        return host.calls.start(_USES, lambda: disk_uses(host.hypervisor) if wanted else [])
     except GuestHangsError as error:
         return _failed(error)
 

@@ -26,10 +26,12 @@ from freezeframe.barrier import Gate, GateBrokenError, GateUnreachableError
 from freezeframe.contract.order import HoldOrder
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
 from workers.bounded import GuestCalls, GuestHangsError
-from workers.guard.client import GuardLine
 from workers.steps.guest_in_hold import HeldGuest, Phase
 
 log = structlog.get_logger("hold")
+
+#: End the lease of guests; return False if the guard has let go of them before, or may have.
+Disarm = Callable[[Sequence[str]], bool]
 
 #: Of the hold's time, how much a guest has until it is held and its backup begun, where the others may go on without it.
 TAKE_SHARE: Final = 0.75
@@ -74,7 +76,7 @@ def hold_window(
     order: HoldOrder,
     guests: Sequence[HeldGuest],
     barrier: Gate,
-    line: GuardLine,
+    disarm: Disarm,
     agent_timeout_s: int,
 ) -> Window:
     """Hold all guests, meet the other hosts, let all guests go. Whatever happens, every guest is told to go."""
@@ -82,7 +84,7 @@ def hold_window(
     deadline = time.monotonic() + order.hold_timeout_s
     takes: dict[str, Future[None]] = {}
     try:
-        if _all_taken(calls, order, guests, takes, deadline, line):
+        if _all_taken(calls, order, guests, takes, deadline, disarm):
             window.report_ns = time.monotonic_ns()
             barrier.meet(deadline)
             window.woken_ns = time.monotonic_ns()
@@ -95,7 +97,7 @@ def hold_window(
         releases = {guest.uuid: _started(calls, _let_go_key(guest.uuid), guest, guest.release) for guest in guests}
         if window.woken_ns is None:
             break_up(barrier, order.host_id)
-    _end(calls, order, guests, (takes, releases), line, window, agent_timeout_s)
+    _end(calls, guests, (takes, releases), disarm, window, agent_timeout_s)
     for guest in guests:
         guest.tell_late()
     return window
@@ -107,14 +109,14 @@ def _all_taken(
     guests: Sequence[HeldGuest],
     takes: dict[str, Future[None]],
     deadline: float,
-    line: GuardLine,
+    disarm: Disarm,
 ) -> bool:
     """Hold all guests side by side; return True if this host may report."""
     ended: SimpleQueue[HeldGuest] = SimpleQueue()
     share = 1.0 if order.all_or_nothing else TAKE_SHARE
     take_deadline = deadline - (1 - share) * order.hold_timeout_s
     for guest in guests:
-        take = _taking(order, guest, take_deadline, ended, line)
+        take = _taking(guest, take_deadline, ended, disarm)
         takes[guest.uuid] = _started(calls, _hold_key(guest.uuid), guest, take)
         if guest.phase is Phase.WAITING and guest.faults:  # not started: the others need not wait for it
             ended.put(guest)
@@ -136,16 +138,14 @@ def _all_taken(
     return not lost or (not order.all_or_nothing and any(guest.begun_ns is not None for guest in guests))
 
 
-def _taking(
-    order: HoldOrder, guest: HeldGuest, deadline: float, ended: SimpleQueue[HeldGuest], line: GuardLine
-) -> Callable[[], None]:
+def _taking(guest: HeldGuest, deadline: float, ended: SimpleQueue[HeldGuest], disarm: Disarm) -> Callable[[], None]:
     def take() -> None:
         try:
             guest.take(deadline)
         finally:
             ended.put(guest)
         if guest.phase is Phase.LEFT_ALONE:
-            line.disarm(order.capture_id, [guest.uuid])  # at once: the guard must leave it alone too
+            disarm([guest.uuid])  # at once: the guard must leave it alone too
 
     return take
 
@@ -171,10 +171,9 @@ def _release_lost(calls: GuestCalls, guests: Sequence[HeldGuest]) -> None:
 
 def _end(
     calls: GuestCalls,
-    order: HoldOrder,
     guests: Sequence[HeldGuest],
     started: tuple[dict[str, Future[None]], dict[str, Future[None]]],
-    line: GuardLine,
+    disarm: Disarm,
     window: Window,
     agent_timeout_s: int,
 ) -> None:
@@ -183,14 +182,14 @@ def _end(
     until = time.monotonic() + min(2 * agent_timeout_s + GIVE_UP_S, LONGEST_GIVE_UP_S)
     wait(releases.values(), until - time.monotonic())
     settled = [guest for guest in guests if guest.is_settled()]
-    if settled and line.disarm(order.capture_id, [guest.uuid for guest in settled]):
+    if settled and disarm([guest.uuid for guest in settled]):
         window.stood = frozenset(guest.uuid for guest in settled)
     if len(settled) == len(guests):
         return
     wait(takes.values(), max(0.0, until - time.monotonic()))
     late = [guest for guest in guests if guest not in settled and guest.is_settled()]
     if late:
-        line.disarm(order.capture_id, [guest.uuid for guest in late])
+        disarm([guest.uuid for guest in late])
     for guest in guests:
         for key, future in (
             (_hold_key(guest.uuid), takes.get(guest.uuid)),

@@ -118,6 +118,14 @@ def test_a_guest_that_was_not_still_is_crash_consistent_and_so_is_the_whole(lost
     assert guest_consistency(whole, guest(ALPHA)) is Consistency.GUEST
 
 
+def test_a_host_without_guests_is_a_link_of_the_chain_like_any_other() -> None:
+    """Under `degrade` it has met the others although none of its guests took part."""
+    assert consistency(proof(host("a", guest(ALPHA)), host("b"))) is Consistency.GROUP
+    untold = proof(host("a", guest(ALPHA)), host("b", woken_ns=None))
+    assert consistency(untold) is Consistency.GUEST
+    assert failures(untold) == shortcomings(untold)
+
+
 def test_the_hold_window_lasts_until_the_guest_has_confirmed() -> None:
     assert guest(ALPHA).hold_ms == pytest.approx(6.0)
     assert guest(ALPHA, thawed_ns=None).hold_ms is None

@@ -10,11 +10,11 @@ import pytest
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.plan import GuestPlan, HostPlan, Plan
-from freezeframe.contract.proof import Arrival, GuestProof, HostProof
+from freezeframe.contract.proof import Arrival, GuestProof, HostProof, consistency
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.result import HeldGuestFault, HoldResult, PreparedGuest, PrepareResult, ReleaseResult
 from freezeframe.contract.result import TransferResult as Transferred
-from freezeframe.contract.words import HoldKind, Method, Policy, RunState
+from freezeframe.contract.words import Consistency, HoldKind, Method, Policy, RunState
 from freezeframe.settings import OrchestratorSettings
 from orchestrator import decision
 from orchestrator.run import Run
@@ -255,6 +255,23 @@ def test_of_all_the_guests_that_another_s_failure_has_let_go_have_no_fault_of_th
     following = decision.after_hold(run(RunState.HOLDING), results, NOW, SETTINGS)
     assert following is not None
     assert following.faults == (TROUBLE,)
+
+
+@pytest.mark.case("G4")
+@pytest.mark.parametrize("unfit", [True, False])
+def test_a_host_that_met_the_others_without_a_guest_costs_their_guests_nothing(*, unfit: bool) -> None:
+    """Its guests were unfit before the muster, so it has nothing to tell of them; or each has failed in the hold."""
+    without = held("host-b", begun=False, fault=TROUBLE)
+    assert without.proof is not None
+    if unfit:
+        without = without.model_copy(update={"proof": without.proof.model_copy(update={"guests": ()})})
+    state, results = run(RunState.HOLDING, Policy.DEGRADE), [held("host-a"), without]
+    following = decision.after_hold(state, results, NOW, SETTINGS)
+    assert following is not None
+    assert (following.state, following.kept, following.faults) == (RunState.TRANSFERRING, (ALPHA,), (TROUBLE,))
+    proof = decision.proof_of(state, results)
+    assert [(host.host_id, len(host.guests)) for host in proof.hosts] == [("host-a", 1), ("host-b", 0)]
+    assert consistency(proof) is Consistency.GROUP
 
 
 @pytest.mark.case("G4")

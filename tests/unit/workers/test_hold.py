@@ -204,15 +204,6 @@ def test_a_result_that_cannot_be_read_holds_nobody_under_all_and_is_named(site: 
     assert path.exists()
 
 
-def test_a_hold_with_no_guest_left_is_refused_under_degrade_too(site: Site) -> None:
-    for fake in site.guests["host-a"]:
-        site.hosts["host-a"].claims.drop(fake.uuid, CAPTURE)
-    answers = site.hold(all_or_nothing=False)
-    assert not isinstance(answers["host-a"], HoldResult)
-    for fake in site.guests["host-a"]:
-        assert fake.uuid in str(answers["host-a"])
-
-
 def test_an_order_from_the_past_holds_nobody(site: Site) -> None:
     """A hold that is older than another capture's prepare of the same guest."""
     site.hosts["host-a"].claims.fence(site.guests["host-a"][1].uuid, 2)

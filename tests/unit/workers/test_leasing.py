@@ -12,8 +12,9 @@ import pytest
 
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.plan import GuestPlan
-from freezeframe.contract.words import HoldKind
-from tests.unit.workers.hold_site import FREEZE, HOSTS, PAUSE, Site, results
+from freezeframe.contract.proof import consistency
+from freezeframe.contract.words import Consistency, HoldKind
+from tests.unit.workers.hold_site import FREEZE, HOSTS, PAUSE, Site, proof_of, results
 from tests.unit.workers.test_guard import CAPTURE, NOBODY, OTHER, GuardInThread, guard, until
 from workers.bounded import GuestCalls
 from workers.guard import letting_go
@@ -328,8 +329,10 @@ def test_under_all_nothing_is_held_and_the_guest_is_named(site: Site, refused: i
         assert sorted(held) == sorted(let_go)
 
 
-def test_under_degrade_a_host_whose_every_guest_is_refused_gives_up(site: Site) -> None:
+def test_under_degrade_a_host_whose_every_guest_is_refused_costs_the_other_hosts_nothing(site: Site) -> None:
     site.guards["host-a"].lets_go = {one.uuid: CAPTURE for one in site.guests["host-a"]}
-    answers = site.hold(all_or_nothing=False)
-    assert isinstance(answers["host-a"], StillLetGoError)
+    held = results(site.hold(all_or_nothing=False))
+    assert [one.fault.code for one in held[0].guest_faults] == ["still-let-go"] * 2
+    assert consistency(proof_of(held)) is Consistency.GROUP
+    assert [one.log for one in site.guests["host-a"]] == [[], []]
     assert site.held_ones() == []
