@@ -18,7 +18,7 @@ from freezeframe import bus
 from freezeframe.contract import names
 from freezeframe.contract.words import Step
 from freezeframe.settings import BusSettings, HostSettings, load
-from workers import instance, inventory, recovery
+from workers import instance, inventory, recovery, writers
 from workers.host import Host, this_host
 from workers.scratch import watcher
 from workers.steps import table
@@ -73,6 +73,7 @@ def _begin(sender: Any, **_: object) -> None:
         "inventory": lambda: inventory.publish_forever(host, _stop, looks),
         "recovery": lambda: _recover_forever(host, looks),
         "scratch": lambda: watcher.watch_forever(host, _stop),
+        "writers": lambda: writers.watch_forever(host, _stop),
     }.items():
         threading.Thread(target=work, name=name, daemon=True).start()
 

@@ -24,9 +24,13 @@ def give_up(host: Host, one: OpenBackup) -> None:
         f"{host.host_id} is nearly full; its backup was ended, so that no write of a guest fails."
     )
     log.warning("giving up a backup", capture=one.capture_id, guest=one.guest, why=error.message)
-    fault = Fault.of(error, guest=one.guest, host=host.host_id)
-    host.journal.of(one.capture_id).record(GivenUpChange(guest_uuid=one.guest_uuid, fault=fault))
+    note(host, one, Fault.of(error, guest=one.guest, host=host.host_id))
     end(host, one)
+
+
+def note(host: Host, one: OpenBackup, fault: Fault) -> None:
+    """Write down why a backup is given up: from then on its transfers fail, also one that has read all. Raises OSError."""
+    host.journal.of(one.capture_id).record(GivenUpChange(guest_uuid=one.guest_uuid, fault=fault))
 
 
 def end(host: Host, one: OpenBackup) -> None:

@@ -8,6 +8,7 @@ export came there is read as if it had been there at the instant (invariant 2).
 | seen when the disk is read                               | then                                                          |
 |----------------------------------------------------------|---------------------------------------------------------------|
 | another guest of the host may write to it                | the disk has failed, and its guest with it                    |
+| one did so, and is gone: its backup was given up         | the same (`workers/writers.py`)                               |
 | libvirt or the storage does not tell                     | the disk counts as moving: its guest's label is `crash`       |
 
 The look may blame a writer that came when the disk had just been read, and misses none that stayed. What other hosts may have

@@ -1,0 +1,264 @@
+"""A second writer that is gone again when a disk has been read is found all the same: its backup is given up (P2)."""
+
+from __future__ import annotations
+
+import threading
+from typing import Self
+
+import libvirt as libvirt_library
+import pytest
+
+from freezeframe.contract.words import Step
+from tests.unit.workers import watched_host
+from tests.unit.workers.watched_host import ALPHA, BETA, CAPTURE, GAMMA, Libvirt, begin, held, transferred
+from workers import writers
+from workers.fitness import DiskUse
+from workers.host import Host
+from workers.hypervisor.connection import Hypervisor
+from workers.hypervisor.errors import GuestGoneError, HypervisorUnreachableError
+from workers.hypervisor.guest_events import GuestEvent, GuestEvents
+from workers.scratch.open_backups import given_up
+from workers.writers import WriterWatch
+
+pytestmark = pytest.mark.case("P2")
+
+
+class Machine:
+    """The storage of the guests that run on the host."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, list[DiskUse]] = {}
+
+    def has(self, uuid: str, target: str, storage: str, *, reads_only: bool = False) -> None:
+        keys = frozenset({storage})
+        use = DiskUse(uuid, watched_host.NAMES[uuid], target, keys, frozenset() if reads_only else keys)
+        self.running.setdefault(uuid, []).append(use)
+
+    def all(self, _: Hypervisor) -> list[DiskUse]:
+        return [use for uses in self.running.values() for use in uses]
+
+    def one(self, _: Hypervisor, uuid: str) -> list[DiskUse]:
+        if uuid not in self.running:
+            raise GuestGoneError("It is not here.")
+        return list(self.running[uuid])
+
+
+@pytest.fixture
+def machine(host: Host, libvirt: Libvirt, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Alpha's two disks are being read."""
+    made = Machine()
+    made.has(ALPHA, "vda", "lun")
+    made.has(ALPHA, "vdb", "own")
+    monkeypatch.setattr(writers, "uses_of_guest", made.one)
+    monkeypatch.setattr(writers, "disk_uses", made.all)
+    begin(host, libvirt, ALPHA)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def this_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`watched_host.held` says that the hold began at 2 ns of the boot `b`."""
+    monkeypatch.setattr(writers, "boot_id", lambda: "b")
+
+
+def reason(host: Host, uuid: str = ALPHA) -> str:
+    for thread in threading.enumerate():
+        if thread.name.startswith("end-"):
+            thread.join()
+    fault = given_up(host.journal.of(CAPTURE), uuid)
+    return fault.message if fault else ""
+
+
+def came(uuid: str = BETA, at_ns: int = 10) -> GuestEvent:
+    return GuestEvent(uuid, at_ns)
+
+
+def went(uuid: str = BETA, at_ns: int = 20) -> GuestEvent:
+    return GuestEvent(uuid, at_ns, stopped=True)
+
+
+def test_a_guest_that_came_upon_a_disk_that_is_read_ends_its_backup(
+    host: Host, libvirt: Libvirt, machine: Machine
+) -> None:
+    held(host, ALPHA)
+    machine.has(BETA, "vdz", "lun")
+    WriterWatch(host).take([came()])
+    assert "Disk vda of guest alpha" in reason(host)
+    assert "disk vdz of the running guest beta writes to the same storage" in reason(host)
+    assert libvirt.ended == ["alpha"]
+
+
+def test_also_if_it_stopped_before_the_hold_s_own_look_and_that_one_is_over_only_then(
+    host: Host, libvirt: Libvirt, machine: Machine
+) -> None:
+    """Nothing ends a backup while its hold is under way."""
+    watch = WriterWatch(host)
+    machine.has(BETA, "vdz", "lun")
+    watch.take([came(at_ns=1)])
+    del machine.running[BETA]
+    watch.take([went(at_ns=3)])  # the backup began at 2
+    assert (reason(host), libvirt.ended) == ("", [])
+    held(host, ALPHA)
+    watch.take([])
+    assert "guest beta" in reason(host)
+
+
+def test_one_that_stopped_before_the_backup_began_is_in_nobody_s_way(host: Host, machine: Machine) -> None:
+    watch = WriterWatch(host)
+    machine.has(BETA, "vdz", "lun")
+    watch.take([came(at_ns=0)])
+    del machine.running[BETA]
+    watch.take([went(at_ns=1)])
+    held(host, ALPHA)
+    watch.take([])
+    assert reason(host) == ""
+
+
+def test_a_disk_that_a_running_guest_is_given_and_that_is_taken_away_again_is_found(
+    host: Host, machine: Machine
+) -> None:
+    watch = WriterWatch(host)
+    machine.has(BETA, "vda", "other")
+    watch.take([came(at_ns=0)])
+    machine.has(BETA, "vdz", "lun")
+    watch.take([came(at_ns=1)])
+    machine.running[BETA].pop()
+    watch.take([came(at_ns=3)])
+    held(host, ALPHA)
+    watch.take([])
+    assert "disk vdz of the running guest beta" in reason(host)
+
+
+def test_one_that_was_taken_away_before_the_backup_began_is_not(host: Host, machine: Machine) -> None:
+    watch = WriterWatch(host)
+    machine.has(BETA, "vdz", "lun")
+    watch.take([came(at_ns=0)])
+    machine.running[BETA] = []
+    machine.has(BETA, "vda", "other")
+    watch.take([came(at_ns=1)])
+    held(host, ALPHA)
+    watch.take([])
+    assert reason(host) == ""
+
+
+@pytest.mark.parametrize(
+    "why", ["reads only", "other storage", "disk was read", "not begun", "another boot", "unreadable"]
+)
+def test_who_is_in_nobody_s_way_ends_nothing(
+    why: str, host: Host, libvirt: Libvirt, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(host, *(() if why == "not begun" else (ALPHA,)), late=(ALPHA,) if why == "not begun" else ())
+    machine.has(BETA, "vdz", "elsewhere" if why == "other storage" else "lun", reads_only=why == "reads only")
+    if why == "disk was read":
+        transferred(host, ALPHA, "vda")
+    if why == "another boot":
+        monkeypatch.setattr(writers, "boot_id", lambda: "later")
+    if why == "unreadable":
+        host.journal.of(CAPTURE).store_result(Step.HOLD, "", "{}")
+    WriterWatch(host).take([came()])
+    assert (reason(host), libvirt.ended) == ("", [])
+
+
+def test_the_other_disks_of_the_guest_are_watched_on(host: Host, machine: Machine) -> None:
+    held(host, ALPHA)
+    transferred(host, ALPHA, "vda")
+    machine.has(BETA, "vdz", "own")
+    WriterWatch(host).take([came()])
+    assert "Disk vdb of guest alpha" in reason(host)
+
+
+def test_a_backup_is_given_up_once_and_a_reason_before_stands(host: Host, libvirt: Libvirt, machine: Machine) -> None:
+    held(host, ALPHA)
+    watch = WriterWatch(host)
+    machine.has(BETA, "vdz", "lun")
+    watch.take([came()])
+    first = reason(host)
+    machine.has(GAMMA, "vdy", "lun")
+    watch.take([came(GAMMA)])
+    assert reason(host) == first
+
+
+def test_only_the_guest_whose_disk_it_is_is_given_up(host: Host, libvirt: Libvirt, machine: Machine) -> None:
+    begin(host, libvirt, GAMMA)
+    machine.has(GAMMA, "vda", "third")
+    held(host, ALPHA, GAMMA)
+    machine.has(BETA, "vdz", "lun")
+    WriterWatch(host).take([came()])
+    assert reason(host, GAMMA) == ""
+    assert reason(host) != ""
+    assert libvirt.ended == ["alpha"]
+
+
+def test_after_a_gap_all_guests_that_run_are_new_and_those_that_went_are_gone(host: Host, machine: Machine) -> None:
+    held(host, ALPHA)
+    machine.has(BETA, "vdz", "lun")
+    WriterWatch(host).begin()
+    assert "guest beta" in reason(host)
+
+
+def test_without_an_open_backup_nobody_is_asked_after_a_gap(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writers, "disk_uses", lambda _: pytest.fail("it was asked"))
+    WriterWatch(host).begin()
+
+
+def test_a_guest_that_is_gone_before_it_could_be_looked_at_breaks_nothing(host: Host, machine: Machine) -> None:
+    held(host, ALPHA)
+    WriterWatch(host).take([came(GAMMA)])
+    assert reason(host) == ""
+
+
+BOOT = "<domain type='test'><name>new</name><memory>1</memory><os><type>hvm</type></os></domain>"
+
+
+@pytest.fixture
+def connection() -> libvirt_library.virConnect:
+    found = Hypervisor("test:///default")
+    loan = found.lend()  # keeps the driver's guests for as long as it is there
+    return loan.connection
+
+
+def test_libvirt_tells_of_guests_that_start_and_stop(connection: libvirt_library.virConnect) -> None:
+    with GuestEvents(Hypervisor("test:///default")) as events:
+        assert events.alive()
+        guest = connection.createXML(BOOT)
+        uuid = guest.UUIDString()
+        (started,) = events.wait(10)
+        guest.destroy()
+        (stopped,) = events.wait(10)
+    assert (started.guest_uuid, started.stopped) == (uuid, False)
+    assert (stopped.guest_uuid, stopped.stopped) == (uuid, True)
+    assert 0 < started.at_ns <= stopped.at_ns
+    connection.createXML(BOOT).destroy()
+    assert events.wait(0.2) == []  # its connection is another caller's now
+
+
+def test_the_watch_goes_on_with_a_new_connection(host: Host, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, made = threading.Event(), list[int]()
+
+    class Events:
+        def __init__(self, _: Hypervisor) -> None:
+            made.append(len(made))
+            if len(made) == 1:
+                raise HypervisorUnreachableError("libvirtd is away.")
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def alive(self) -> bool:
+            return len(made) != 2  # lost at once
+
+        def wait(self, _: float) -> list[GuestEvent]:
+            stop.set()
+            return [came()]
+
+    held(host, ALPHA)
+    machine.has(BETA, "vdz", "lun", reads_only=True)
+    monkeypatch.setattr(writers, "GuestEvents", Events)
+    monkeypatch.setattr(writers, "AGAIN_S", 0.0)
+    taken: list[GuestEvent] = []
+    monkeypatch.setattr(WriterWatch, "take", lambda _, events: taken.extend(events))
+    writers.watch_forever(host, stop)
+    assert (len(made), taken) == (3, [came()])
