@@ -88,3 +88,35 @@ def test_a_guest_that_was_started_anew_before_the_hold_is_not_held(
     assert (outcome.error["code"], outcome.error["guest"]) == ("guest-restarted", changing.name)
     changing.wait_ready()
     published(system, changing.name, "running")
+
+
+@pytest.fixture
+def lonely(lab: Lab, system: System) -> Iterator[Guest]:
+    """A guest of host-b that nobody else needs, and the only one there that is captured."""
+    with one_more_guest(system, lab, "host-b", "lonely", blank(1, 64)) as guest:
+        yield guest
+
+
+@pytest.mark.case("G4")
+@pytest.mark.parametrize("when", ["before the hold", "in the muster"])
+def test_under_degrade_a_guest_alone_on_its_host_that_is_started_anew_costs_only_itself(
+    system: System, command: Command, lonely: Guest, when: str
+) -> None:
+    """Its host meets the others without a guest: it broke the barrier, and nothing of any guest was captured."""
+
+    def begin() -> subprocess.Popen[str]:
+        return command.begin("capture", "alpha", "beta", lonely.name, "--policy", "degrade")
+
+    keeping = prepared(system, begin) if when == "before the hold" else mustering(system, begin, waits="host-b")
+    with keeping as capturing:
+        lonely.domain.destroy()
+        lonely.domain.create()
+    outcome = command.finish(capturing)
+    assert outcome.code == PARTIAL, outcome.stderr
+    (fault,) = outcome.answer["faults"]
+    assert (fault["code"], fault["guest"]) == ("guest-restarted", lonely.name)
+    labels = {one["guest"]: one["consistency"] for one in outcome.answer["guests"]}
+    assert labels == {"alpha": "group", "beta": "group"}
+    assert backup.current_socket(Domain(lonely.domain)) is None
+    lonely.wait_ready()
+    published(system, lonely.name, "running")

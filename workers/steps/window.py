@@ -5,8 +5,8 @@
                                  └────────────── hold_timeout_s ───┘     └──────────────── GIVE_UP_S at most ────────────────┘
 
 The window always ends. A guest whose call hangs is given up: it costs its threads, and the guard keeps its lease. A guest that
-failed ends the wait at once under policy `all`; else the others report without it, after TAKE_SHARE of the hold's time if it
-hangs.
+failed ends the wait at once under policy `all`; else the host reports without it, after TAKE_SHARE of the hold's time if it
+hangs. So it does without any guest: the guests of other hosts wait for its report.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _all_taken(
             return False  # the others need not be held until the slowest has ended
     if lost:
         _release_lost(calls, guests)
-    return not lost or (not order.all_or_nothing and any(guest.begun_ns is not None for guest in guests))
+    return not (lost and order.all_or_nothing)
 
 
 def _taking(guest: HeldGuest, deadline: float, ended: SimpleQueue[HeldGuest], disarm: Disarm) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""Under `degrade` a host none of whose guests can be held, or is held, costs the guests of other hosts nothing."""
+"""Under `degrade` a host none of whose guests is fit before the muster costs the guests of other hosts nothing."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import redis
 
 from freezeframe import redis_fault
 from freezeframe.barrier import Gate, GateUnreachableError
-from tests.unit.workers.hold_site import CAPTURE, HOSTS, FakeLine, Site, results
+from tests.unit.workers.hold_site import FakeLine, Site, results
 from workers.bounded import GuestCalls
 from workers.steps import window
 from workers.steps.guest_in_hold import HeldGuest
@@ -66,17 +66,6 @@ def test_a_host_with_a_guest_that_hangs_does_not_report_under_all(site: Site) ->
         assert answer.release_us is None
     assert a.proof is not None
     assert a.proof.report_ns is None
-
-
-def test_a_host_that_has_held_nobody_does_not_report_under_degrade_and_breaks_up_the_barrier(site: Site) -> None:
-    """Its guests are lost, and the other host's would be held until it arrives, for a group that is none."""
-    for fake in site.guests["host-a"]:
-        fake.refuses_begin = True
-    a, b = results(site.hold(all_or_nothing=False, hold_timeout_s=29.0))
-    assert a.proof is not None
-    assert b.proof is not None
-    assert (a.proof.report_ns, b.proof.woken_ns) == (None, None)
-    assert Gate(site.hosts["host-a"].redis, CAPTURE, 1, HELD, "host-a", HOSTS).look().state == "broken"
 
 
 @pytest.mark.case("P4")
