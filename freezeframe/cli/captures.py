@@ -12,18 +12,20 @@ from freezeframe.cli.address import bus_settings
 from freezeframe.cli.completion import capture_ids
 from freezeframe.cli.detail import capture_document, show_capture
 from freezeframe.cli.following import consistency_text
-from freezeframe.cli.output import AsJson, bytes_text, err, ms_text, out, print_json, table, when_text
+from freezeframe.cli.output import AsJson, bytes_text, ms_text, out, print_json, table, when_text
 from freezeframe.cli.proof import show_proof
 from freezeframe.cli.proof_document import proof_document
 from freezeframe.cli.secret import open_repository
 from freezeframe.cli.selection import GroupFilter, GuestFilter, TagFilter, selection_of
 from freezeframe.cli.suspects import show_suspects
 from freezeframe.cli.verbs import VerbGroup
+from freezeframe.cli.verified import show_unreadable
 from freezeframe.client import ActiveRun, Client, UnreachableError
 from freezeframe.contract.retention import Selection
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import Manifest
 from freezeframe.repository.candidate import Candidate
+from freezeframe.repository.errors import ManifestUnreadable, NewerFormat
 
 #: Seconds for Redis to answer: it only adds what is on its way, the captures are in the repository.
 PATIENCE_S = 0.5
@@ -59,9 +61,9 @@ def list_captures(
     if ctx.invoked_subcommand is not None:
         return
     selection = selection_of(guest, group, tag)
-    damaged: list[str] = []
+    unreadable: list[ManifestUnreadable] = []
     repository = open_repository()
-    found = repository.manifests(on_damaged=lambda error: damaged.append(error.message))
+    found = repository.manifests(on_damaged=unreadable.append)
     sealed = [one for one in found if Candidate.of(one).selected_by(selection)]
     known = {one.capture_id for one in found}
     suspects = repository.suspects.all()
@@ -69,10 +71,13 @@ def list_captures(
     if as_json:
         documents = [one.model_dump(mode="json", exclude={"format"}) for one in suspects]
         active_documents = [_active_document(run) for run in active]
-        print_json({"active": active_documents, "captures": sealed, "damaged": damaged, "suspects": documents})
+        damaged = [one.message for one in unreadable if not isinstance(one, NewerFormat)]
+        newer = [one.message for one in unreadable if isinstance(one, NewerFormat)]
+        document = {"active": active_documents, "captures": sealed, "damaged": damaged, "newer": newer}
+        print_json({**document, "suspects": documents})
         return
-    for message in damaged:
-        err().print(Text.assemble(("damaged: ", "bold red"), message), soft_wrap=True)
+    for error in unreadable:
+        show_unreadable(error)
     if not active and not sealed:
         out().print("No captures.")
         return

@@ -10,11 +10,12 @@ from rich.text import Text
 from freezeframe.cli.output import AsJson, err, out, print_json
 from freezeframe.cli.progress import showing
 from freezeframe.cli.secret import open_repository
-from freezeframe.cli.verified import places_text
-from freezeframe.errors import EXIT_DAMAGED
+from freezeframe.cli.verified import NEWER, places_text
+from freezeframe.errors import EXIT_DAMAGED, EXIT_REPOSITORY
 from freezeframe.repository import Repository
 from freezeframe.repository.check import CheckReport, Garbage
 from freezeframe.repository.check import check as check_structure
+from freezeframe.repository.errors import NewerFormat
 
 #: Names of each sort that are shown to people; JSON has all.
 _SHOWN = 3
@@ -27,16 +28,17 @@ def check(*, as_json: AsJson = False) -> None:
     What nothing refers to is garbage: left by a capture that died, or of one that is under way. It is told, and is no damage.
     Whether chunks are what was captured, `freezeframe verify` finds out.
 
-    Exit code: 0 sound; 7 damaged, with every capture that is affected named.
+    Exit code: 0 sound; 7 damaged, with every capture that is affected named; 5 something was written by a newer version, which
+    this one does not understand.
     """
     report = _check(open_repository())
     if as_json:
-        extra = {"sound": report.sound, "damaged_captures": report.damaged_captures}
+        extra = {"sound": report.sound and not report.newer, "damaged_captures": report.damaged_captures}
         print_json({**extra, **dataclasses.asdict(report)})
     else:
         _show(report)
-    if not report.sound:
-        raise typer.Exit(EXIT_DAMAGED)
+    if not report.sound or report.newer:
+        raise typer.Exit(EXIT_REPOSITORY if report.sound else EXIT_DAMAGED)
 
 
 def _check(repository: Repository) -> CheckReport:
@@ -46,7 +48,11 @@ def _check(repository: Repository) -> CheckReport:
 
 def _show(report: CheckReport) -> None:
     _show_garbage(report.garbage)
-    if report.sound:
+    for message in report.newer:
+        err().print(Text.assemble(NEWER, message), soft_wrap=True)
+    if report.newer:
+        err().print(f"  → {NewerFormat.advice}", soft_wrap=True)
+    if report.sound and not report.newer:
         looked = f"captures: {len(report.captures)}, indexes: {report.indexes_read}, chunks: {report.chunks_found}, all there"
         out().print(Text.assemble(("sound", "bold green"), f": {looked}"))
         return
@@ -76,4 +82,4 @@ def _show_garbage(garbage: Garbage) -> None:
             some = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
             out().print(f"garbage: {len(names)} {what}: {some}", soft_wrap=True)
     if garbage.count and not garbage.certain:
-        out().print("garbage: perhaps; what is damaged may refer to it.")
+        out().print("garbage: perhaps; what cannot be read may refer to it.")

@@ -14,7 +14,7 @@ from freezeframe.cli.verdicts import candidate_document, plan_document, show_nam
 from freezeframe.contract.retention import Retention, Selection
 from freezeframe.repository import Repository
 from freezeframe.repository.candidate import Candidate
-from freezeframe.repository.errors import AmbiguousGuest, ManifestDamaged, WouldForgetAll
+from freezeframe.repository.errors import AmbiguousGuest, ManifestNewer, ManifestUnreadable, NewerFormat, WouldForgetAll
 from freezeframe.repository.retention import Rule
 from freezeframe.repository.series import Plan, guests_without, plan
 
@@ -27,18 +27,15 @@ class Decided:
     def __init__(self, repository: Repository, retention: Retention, selection: Selection) -> None:
         """Raises AmbiguousGuest for a name that more than one guest has."""
         self._repository, self._retention = repository, retention
-        self._damaged: list[str] = []
+        self._unreadable: list[ManifestUnreadable] = []
         stored_at = repository.stored_at()
         known, hosts = [], {}
-        for one in repository.each_manifest(self._note):
+        for one in repository.each_manifest(self._unreadable.append):
             known.append(Candidate.of(one, stored_at.get(one.capture_id)))
             hosts.update({guest.guest_uuid: guest.host_id for guest in one.guests if guest.guest_uuid not in hosts})
         check_one_meant(selection, known, hosts)
         self._plan = plan([one for one in known if one.selected_by(selection)], retention, datetime.now(UTC))
         self._warnings = _warnings(self._plan, known)
-
-    def _note(self, error: ManifestDamaged) -> None:
-        self._damaged.append(error.message)
 
     def carry_out(self, *, allow_none_left: bool, dry_run: bool, as_json: bool) -> None:
         """Raises WouldForgetAll, before anything is deleted."""
@@ -58,8 +55,9 @@ class Decided:
         show_plan(self._plan, utc=self._retention.utc)
         if not self._plan.series:
             out().print("No captures to decide about.")
-        for message in self._damaged:
-            err().print(Text.assemble(("damaged, left alone: ", "bold red"), message), soft_wrap=True)
+        for error in self._unreadable:
+            word, style = ("newer", "bold yellow") if isinstance(error, NewerFormat) else ("damaged", "bold red")
+            err().print(Text.assemble((f"{word}, left alone: ", style), error.message), soft_wrap=True)
         show_warnings(self._warnings)
 
     def _document(self, *, dry_run: bool) -> dict[str, object]:
@@ -69,7 +67,8 @@ class Decided:
             "series": plan_document(self._plan),
             "forgotten": self._plan.forgotten,
             "kept": self._plan.kept,
-            "damaged": self._damaged,
+            "damaged": [one.message for one in self._unreadable if not isinstance(one, NewerFormat)],
+            "newer": [one.message for one in self._unreadable if isinstance(one, NewerFormat)],
             "warnings": self._warnings,
         }
 
@@ -115,13 +114,18 @@ def _warnings(made: Plan, known: list[Candidate]) -> list[str]:
 
 
 def forget_named(repository: Repository, wanted: list[str], *, dry_run: bool, as_json: bool) -> None:
-    """Delete captures by ids, beginnings of ids or `latest`. Raises CaptureNotFound, before anything is deleted."""
+    """Delete captures by ids, beginnings of ids or `latest`.
+
+    Raises CaptureNotFound, and ManifestNewer for one that a newer version has written, before anything is deleted.
+    """
     ids = list(dict.fromkeys(map(repository.capture_id, wanted)))
     found, damaged = [], []
     for capture_id in ids:
         try:
             found.append(Candidate.of(repository.manifest(capture_id)))
-        except ManifestDamaged:
+        except ManifestNewer as error:
+            raise ManifestNewer(f"{error.message} Nothing is forgotten.") from error
+        except ManifestUnreadable:
             damaged.append(capture_id)
     if not as_json:
         show_named(found, damaged)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from freezeframe.cli.output import AsJson, err, out, print_json, table, when_text
 from freezeframe.cli.secret import new_secret, open_repository
+from freezeframe.cli.verified import NEWER
 from freezeframe.repository.crypto import SlotInfo
 
 key = typer.Typer(
@@ -33,10 +34,13 @@ def list_slots(*, as_json: AsJson = False) -> None:
     """List the key slots, oldest first. Labels are encrypted too, so this needs a passphrase or key file itself."""
     slots, keys = open_repository().encryption
     infos, damaged = slots.list(keys)
+    newer = slots.newer()
     if as_json:
-        print_json({"slots": [slot_document(info) for info in infos], "damaged": damaged})
+        print_json({"slots": [slot_document(info) for info in infos], "damaged": damaged, "newer": newer})
         return
     show_damaged(damaged)
+    for message in newer:
+        err().print(Text.assemble(NEWER, message), soft_wrap=True)
     rows = [(info.slot_id, info.label, info.sort.replace("-", " "), when_text(info.created_at)) for info in infos]
     out().print(table(["id", "label", "opens with", "created (UTC)"], rows, whole=["id"]))
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from rich.text import Text
 
 from freezeframe.cli.output import bytes_text, err, out
 from freezeframe.contract.doubts import doubts
 from freezeframe.repository import Manifest, VerifyReport
+from freezeframe.repository.errors import ManifestUnreadable, NewerFormat
 from freezeframe.repository.label import mislabels
 from freezeframe.repository.verify import Damage
+
+#: Before what a newer version has written, which is not damaged.
+NEWER: Final = ("newer: ", "bold yellow")
 
 
 class Labels:
@@ -24,14 +29,16 @@ class Labels:
         return {"mislabelled": list(self.wrong), "mislabels": self.wrong, "doubts": self.doubtful}
 
 
-def show_report(report: VerifyReport, labels: Labels, unreadable: Sequence[str], *, sound: bool) -> None:
+def show_report(report: VerifyReport, labels: Labels, unreadable: Sequence[ManifestUnreadable], *, sound: bool) -> None:
     _show_each("doubt", "bold yellow", labels.doubtful)
     _show_done(report)
     if sound:
         out().print(Text.assemble(("sound", "bold green"), f": {_looked(report)}"))
         return
-    for message in unreadable:
-        err().print(Text.assemble(("damaged manifest: ", "bold red"), message), soft_wrap=True)
+    for error in unreadable:
+        show_unreadable(error, "damaged manifest")
+    for one in report.newer:
+        err().print(Text.assemble(NEWER, one.reason, places_text(one)), soft_wrap=True)
     for damage in report.damage:
         aside = " (set aside)" if damage.set_aside else ""
         err().print(Text.assemble(("damaged: ", "bold red"), damage.reason, aside, places_text(damage)), soft_wrap=True)
@@ -41,6 +48,14 @@ def show_report(report: VerifyReport, labels: Labels, unreadable: Sequence[str],
     if labels.wrong:
         err().print("  → Believe the proof, not the label: `freezeframe captures show ID --proof` explains it.")
     _show_advice(report)
+    if report.newer or any(isinstance(error, NewerFormat) for error in unreadable):
+        err().print(f"  → {NewerFormat.advice}", soft_wrap=True)
+
+
+def show_unreadable(error: ManifestUnreadable, damaged: str = "damaged") -> None:
+    """Tell of a manifest that cannot be read: as damaged, or as newer."""
+    word = NEWER if isinstance(error, NewerFormat) else (f"{damaged}: ", "bold red")
+    err().print(Text.assemble(word, error.message), soft_wrap=True)
 
 
 def _looked(report: VerifyReport) -> str:

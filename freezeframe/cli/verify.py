@@ -20,9 +20,16 @@ from freezeframe.cli.secret import open_repository
 from freezeframe.cli.suspects import show_suspects
 from freezeframe.cli.verified import Labels, show_report
 from freezeframe.cli.verify_status import show_status
-from freezeframe.errors import EXIT_DAMAGED
+from freezeframe.errors import EXIT_DAMAGED, EXIT_REPOSITORY
 from freezeframe.repository import Manifest, Repository, Tier, VerifyReport
-from freezeframe.repository.errors import IndexDamaged, RepositoryFull, RepositoryNotReadable, RepositoryNotWritable
+from freezeframe.repository.errors import (
+    IndexDamaged,
+    ManifestUnreadable,
+    NewerFormat,
+    RepositoryFull,
+    RepositoryNotReadable,
+    RepositoryNotWritable,
+)
 from freezeframe.repository.verify import Progress, parse_share, verify_restored, verify_share
 from freezeframe.repository.verify import verify as verify_captures
 from freezeframe.repository.verify.folders import folders_in
@@ -99,16 +106,17 @@ def verify(
     A label that does not follow from its proof is damage. Clocks that do not fit together are a doubt: a warning that leaves
     the label as it is, because nothing that is proven rests on clocks.
 
-    Exit code: 0 sound; 7 damaged, with every capture that is affected named.
+    Exit code: 0 sound; 7 damaged, with every capture that is affected named; 5 something was written by a newer version, and
+    could not be verified by this one.
     """
     _check_usage(capture, share, tier, scratch, every_capture=every_capture, status=status)
     repository = open_repository()
     if status:
         show_status(repository, as_json=as_json)
         return
-    unreadable: list[str] = []
+    unreadable: list[ManifestUnreadable] = []
     if every_capture or share is not None:
-        wanted = repository.manifests(on_damaged=lambda error: unreadable.append(error.message))
+        wanted = repository.manifests(on_damaged=unreadable.append)
     else:
         wanted = _named(repository, capture)
     labels = Labels(wanted)
@@ -119,15 +127,17 @@ def verify(
     else:
         report = _captures(repository, wanted, tier, set_aside=set_aside)
     suspects = _settle_suspects(repository, wanted, report, whole=share is None)
-    sound = report.sound and not labels.wrong and not unreadable
+    sound = report.sound and not report.newer and not labels.wrong and not unreadable
     if as_json:
         document = {**dataclasses.asdict(report), "damaged_captures": report.damaged_captures}
-        print_json({"sound": sound, **document, **labels.document(), "unreadable_manifests": unreadable, **suspects})
+        manifests = {"unreadable_manifests": [one.message for one in unreadable]}
+        print_json({"sound": sound, **document, **labels.document(), **manifests, **suspects})
     else:
         show_report(report, labels, unreadable, sound=sound)
         show_suspects(repository.suspects.all())
     if not sound:
-        raise typer.Exit(EXIT_DAMAGED)
+        is_newer_only = report.sound and not labels.wrong and all(isinstance(one, NewerFormat) for one in unreadable)
+        raise typer.Exit(EXIT_REPOSITORY if is_newer_only else EXIT_DAMAGED)
 
 
 def _named(repository: Repository, capture: str | None) -> list[Manifest]:
@@ -144,7 +154,7 @@ def _settle_suspects(
 ) -> dict[str, object]:
     """Note marked captures that were looked at closely and are as they were written; all marks, for JSON."""
     if whole and report.tier in {Tier.REHASHED, Tier.RESTORED}:
-        sound = {one.capture_id for one in wanted} - set(report.damaged_captures)
+        sound = {one.capture_id for one in wanted} - set(report.damaged_captures) - report.newer_captures
         with suppress(RepositoryNotWritable, RepositoryFull):  # who may only read can verify all the same
             repository.suspects.note_verified(sound, datetime.now(UTC))
     return {"suspects": [one.model_dump(mode="json", exclude={"format"}) for one in repository.suspects.all()]}
@@ -210,6 +220,6 @@ def _count_chunks(repository: Repository, captures: Sequence[Manifest]) -> int:
         try:
             with repository.index(digest) as index:
                 seen.update(chunk for _, chunk in index.used_slots())
-        except (IndexDamaged, RepositoryNotReadable):
+        except (IndexDamaged, NewerFormat, RepositoryNotReadable):
             continue  # verification itself reports it
     return len(seen)

@@ -24,6 +24,7 @@ from freezeframe.repository.errors import (
     AlreadyExists,
     ChunkDamaged,
     IndexDamaged,
+    NewerFormat,
     ObjectDamaged,
     ObjectNotFound,
     RepositoryNotReadable,
@@ -120,7 +121,10 @@ def _claim(objects: Objects, name: str, document: AsideDocument) -> bool:
 
 
 def sound_aside(objects: Objects, kind: Kind, digest: bytes) -> bool:
-    """Whether what is set aside under that name is what was written. Raises RepositoryNotReadable if the store is away."""
+    """Whether what is set aside under that name is what was written, as far as this version can tell: what is newer is.
+
+    Raises RepositoryNotReadable if the store is away.
+    """
     name = first_name(objects, kind, digest)
     place = damaged_name(name)
     objects.store.drop_cached(place)
@@ -130,6 +134,8 @@ def sound_aside(objects: Objects, kind: Kind, digest: bytes) -> bool:
         else:
             with objects.store.open(place) as source, objects.protection.reveal_stream(name, source) as plain:
                 read_index(plain, digest).close()
+    except NewerFormat:
+        return True
     except (ObjectNotFound, ObjectDamaged, ChunkDamaged, IndexDamaged):
         return False
     except RepositoryNotReadable as error:
@@ -166,7 +172,7 @@ def read_document(objects: Objects, place: str) -> AsideDocument | None:
     try:
         content = read_content(objects.protection.reveal(place, objects.store.get(place)))
         return None if content is None else AsideDocument.model_validate_json(content)
-    except (ObjectNotFound, ObjectDamaged, ValidationError):
+    except (ObjectNotFound, ObjectDamaged, NewerFormat, ValidationError):
         return None
 
 

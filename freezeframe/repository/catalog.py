@@ -10,7 +10,7 @@ from freezeframe.repository.errors import (
     AlreadyExists,
     CaptureNotFound,
     IndexDamaged,
-    ManifestDamaged,
+    ManifestUnreadable,
     ObjectDamaged,
     ObjectNotFound,
     RepositoryNotWritable,
@@ -49,7 +49,7 @@ class Catalog:
         return found
 
     def load(self, capture_id: str) -> Manifest:
-        """Raises CaptureNotFound and ManifestDamaged."""
+        """Raises CaptureNotFound and ManifestUnreadable."""
         try:
             data = self._objects.manifest(capture_id)
         except ObjectNotFound as error:
@@ -57,7 +57,7 @@ class Catalog:
         place = f"{self._store.address}/{self._objects.protection.manifest_name(capture_id)}"
         return parse_manifest(data, capture_id, place)
 
-    def each(self, on_damaged: Callable[[ManifestDamaged], None] | None = None) -> Iterator[Manifest]:
+    def each(self, on_damaged: Callable[[ManifestUnreadable], None] | None = None) -> Iterator[Manifest]:
         """Every capture, newest first, one in memory at a time: a manifest carries its guests' XML and its proof.
 
         One that cannot be read is given to `on_damaged`, or raised without it. One that is deleted while this reads is
@@ -68,7 +68,7 @@ class Catalog:
                 manifest = self.load(capture_id)
             except CaptureNotFound:
                 continue
-            except ManifestDamaged as error:
+            except ManifestUnreadable as error:
                 if on_damaged is None:
                     raise
                 on_damaged(error)

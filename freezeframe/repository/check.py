@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from freezeframe.repository.aside import list_aside
-from freezeframe.repository.errors import ObjectNotFound
+from freezeframe.repository.errors import ManifestUnreadable, NewerFormat, ObjectNotFound
 from freezeframe.repository.layout import CHUNKS, FAN_OUT, INDEXES, KEYS, MANIFESTS, TMP, digest_of, key_slot_id_of
 from freezeframe.repository.referenced import chunks_by_folder
 from freezeframe.repository.verify.looking import Fault, look_at_index
@@ -57,6 +57,7 @@ class CheckReport:
     indexes: tuple[Damage, ...]
     chunks: tuple[Damage, ...]
     garbage: Garbage
+    newer: tuple[str, ...] = ()  # no damage: what a newer version has written, and this one does not understand
 
     @property
     def sound(self) -> bool:
@@ -84,17 +85,20 @@ class _Check:
         self._garbage = Garbage()
         self._indexes: dict[str, str] = {}  # reasons by digest
         self._missing: set[bytes] = set()
+        self._newer: list[str] = []
         self._found = 0
 
     def check(self) -> CheckReport:
         key_slots = self._check_key_slots()
-        damaged: list[str] = []
-        captures = self._repository.manifests(on_damaged=lambda error: damaged.append(error.message))
+        unreadable: list[ManifestUnreadable] = []
+        captures = self._repository.manifests(on_damaged=unreadable.append)
+        damaged = [one.message for one in unreadable if not isinstance(one, NewerFormat)]
+        self._newer += [one.message for one in unreadable if isinstance(one, NewerFormat)]
         digests = list(dict.fromkeys(disk.index for manifest in captures for _, disk in manifest.disks()))
         self._check_chunks(digests)
         self._check_names(digests)
         indexes, chunks = self._damage()
-        self._garbage.certain = not damaged and not indexes
+        self._garbage.certain = not damaged and not indexes and not self._newer
         return CheckReport(
             captures=tuple(one.capture_id for one in captures),
             indexes_read=len(digests),
@@ -104,6 +108,7 @@ class _Check:
             indexes=indexes,
             chunks=chunks,
             garbage=self._garbage,
+            newer=tuple(dict.fromkeys(self._newer)),
         )
 
     def _check_key_slots(self) -> list[str]:
@@ -111,6 +116,7 @@ class _Check:
             return []
         slots, keys = self._repository.encryption
         self._garbage.strange += [name for name in self._objects.store.names(KEYS) if key_slot_id_of(name) is None]
+        self._newer += slots.newer()
         return slots.list(keys)[1]
 
     def _used_chunks(self, digests: list[str]) -> Iterator[bytes]:
@@ -118,6 +124,9 @@ class _Check:
             if digest in self._indexes:
                 continue
             index = look_at_index(self._objects, digest_of(digest))
+            if isinstance(index, Fault) and index.newer:
+                self._newer.append(index.reason)
+                continue
             if isinstance(index, Fault):
                 self._indexes[digest] = index.reason
                 continue

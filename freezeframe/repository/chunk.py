@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from freezeframe.direct import BLOCK_BYTES, DIRECT_FROM_BYTES
 from freezeframe.repository import zstd
-from freezeframe.repository.errors import ChunkDamaged
+from freezeframe.repository.errors import ChunkDamaged, NewerFormat
 from freezeframe.repository.layout import CHUNK_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -64,12 +64,18 @@ def raw_header(plain_bytes: int) -> bytes:
 
 
 def unpack(envelope: bytes, name: str) -> bytes:
-    """The chunk in an envelope, its lengths verified but not its digest. Raises ChunkDamaged, whatever is in there."""
+    """The chunk in an envelope, its lengths verified but not its digest.
+
+    Raises NewerFormat for a header of a later version, and ChunkDamaged, whatever else is in there.
+    """
     if len(envelope) < HEADER_BYTES:
         raise ChunkDamaged(f"Chunk {name} is cut short: {len(envelope)} bytes.")
     magic, version, compression, zero, plain_bytes, data_bytes = _HEADER.unpack_from(envelope)
-    if (magic, version, zero) != (_MAGIC, _VERSION, 0) or compression > _ZSTD:
+    if magic != _MAGIC or version < _VERSION:
         raise ChunkDamaged(f"Chunk {name} has no header that this program knows.")
+    if version > _VERSION or compression > _ZSTD or zero:
+        form = f"envelope version {version}, compression {compression}, flags {zero}"
+        raise NewerFormat(f"Chunk {name} was written by a newer version of freezeframe ({form}).")
     if not 0 < plain_bytes <= CHUNK_BYTES_MAX:
         raise ChunkDamaged(f"Chunk {name} claims a length of {plain_bytes} bytes.")
     end = HEADER_BYTES + data_bytes
@@ -86,7 +92,7 @@ def unpack(envelope: bytes, name: str) -> bytes:
 
 
 def unseal(envelope: bytes, digest: bytes) -> bytes:
-    """The chunk in an envelope, verified against its digest. Raises ChunkDamaged, whatever is in there."""
+    """The chunk in an envelope, verified against its digest. Raises NewerFormat, and ChunkDamaged, whatever is in there."""
     data = unpack(envelope, digest.hex())
     if digest_of_chunk(data) != digest:
         raise ChunkDamaged(f"Chunk {digest.hex()} has other bytes than were written.")

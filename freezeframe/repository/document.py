@@ -6,13 +6,20 @@ checksum of what it says.
 The checksum tells damage from what a writer meant, where nothing else would: a flipped bit in a number is a number. It is of
 what was stored and not of what a program made of it, so a program that knows more keys reads what one wrote that knew
 fewer. It keeps nobody out; what shows that somebody has *changed* an object is encryption.
+
+A document whose checksum is right was written so. If this version does not know its format, a key or a word of it, a newer one
+has written it, and it is *newer*, not damaged. A format that is not known is looked at before the checksum, which a newer one
+may not have.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 CHECKSUM: Final = "checksum"
 
@@ -53,3 +60,19 @@ def read_content(data: bytes) -> bytes | None:
     except (ValueError, RecursionError):
         return None
     return content_of(raw) if isinstance(raw, dict) else None
+
+
+#: What pydantic says of a key, or a word, that this version does not know.
+_UNKNOWN: Final = frozenset({"extra_forbidden", "literal_error", "enum", "union_tag_invalid"})
+
+
+def is_newer_format(raw: object, known: int) -> bool:
+    """Return True for a document of a later format than the one that this version knows."""
+    found = raw.get("format") if isinstance(raw, dict) else None
+    return isinstance(found, int) and not isinstance(found, bool) and found > known
+
+
+def is_unknown_only(error: ValidationError) -> bool:
+    """Return True if this version finds nothing wrong with a document but keys and words that it does not know."""
+    found = error.errors(include_input=False, include_url=False)
+    return all(one["type"] in _UNKNOWN and one["loc"] != ("format",) for one in found)

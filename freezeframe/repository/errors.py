@@ -42,6 +42,14 @@ class RepositoryUnsupported(RepositoryError):
     advice = "Use a newer freezeframe, or the one that made this repository."
 
 
+class NewerFormat(RepositoryError):
+    """An object has a form that this version does not know: a newer one has written it, and nothing is wrong with it."""
+
+    code = "newer-format"
+    exit_code = EXIT_REPOSITORY
+    advice = "Update freezeframe on this machine. Nothing is wrong with what a newer version has written: leave it where it is."
+
+
 class RepositoryFull(RepositoryError):
     """No space, no inodes or no quota is left."""
 
@@ -240,11 +248,23 @@ class CollectionStopped(RepositoryDamaged):
     )
 
 
-class ManifestDamaged(RepositoryDamaged):
-    """A manifest cannot be read."""
+class ManifestUnreadable(RepositoryError):
+    """A manifest cannot be read: it is damaged, or newer. That stops no other capture."""
+
+    code = "manifest-unreadable"
+
+
+class ManifestDamaged(RepositoryDamaged, ManifestUnreadable):
+    """A manifest is not what was written."""
 
     code = "manifest-damaged"
     advice = "Restore the file from a copy of the repository; other captures are not affected."
+
+
+class ManifestNewer(NewerFormat, ManifestUnreadable):
+    """A newer version has written a manifest."""
+
+    code = "manifest-newer"
 
 
 class IndexDamaged(RepositoryDamaged):

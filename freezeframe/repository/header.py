@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
-from freezeframe.repository.errors import IndexDamaged
+from freezeframe.repository.errors import IndexDamaged, NewerFormat
 from freezeframe.repository.layout import ZERO_DIGEST, is_chunk_size
 
 _FIXED: Final = struct.Struct("<4sBBBBQIHH32s32s")
 _MAGIC: Final = b"FFix"
-_KNOWN: Final = (_MAGIC, 1, 1, 1, 0)  # magic, version, SHA-256, one zstd frame, zero
+_VERSION: Final = 1
+_KNOWN: Final = (_MAGIC, _VERSION, 1, 1, 0)  # magic, version, SHA-256, one zstd frame, zero
 
 CHECKPOINT_BYTES_MAX: Final = 255
 SLOTS_MAX: Final = 1 << 32
@@ -50,12 +51,16 @@ class IndexHeader:
 
 
 def read_header(source: BinaryIO, name: str) -> IndexHeader:
-    """The header at the start of `source`, which is left behind it. Raises IndexDamaged, whatever is in there."""
+    """The header at the start of `source`, which is left behind it.
+
+    Raises NewerFormat for one of a later version, and IndexDamaged, whatever else is in there.
+    """
     fixed = source.read(_FIXED.size)
     if len(fixed) < _FIXED.size:
         raise IndexDamaged(f"Index {name} is cut short.")
     *known, size_bytes, chunk_bytes, name_bytes, zero, parent, content = _FIXED.unpack(fixed)
-    if tuple(known) != _KNOWN or zero != 0 or name_bytes > CHECKPOINT_BYTES_MAX:
+    _check_known(known, zero, name)
+    if name_bytes > CHECKPOINT_BYTES_MAX:
         raise IndexDamaged(f"Index {name} has no header that this program knows.")
     text = source.read(name_bytes)
     if len(text) < name_bytes:
@@ -66,3 +71,13 @@ def read_header(source: BinaryIO, name: str) -> IndexHeader:
         )
     except ValueError as error:
         raise IndexDamaged(f"Index {name} has a header that makes no sense: {error}.") from error
+
+
+def _check_known(known: list[Any], zero: int, name: str) -> None:
+    """Raises NewerFormat and IndexDamaged."""
+    magic, version, digest, encoding, flags = known
+    if magic != _MAGIC or not (version and digest and encoding):
+        raise IndexDamaged(f"Index {name} has no header that this program knows.")
+    if tuple(known) != _KNOWN or zero:
+        form = f"index version {version}, digest {digest}, encoding {encoding}, flags {flags} and {zero}"
+        raise NewerFormat(f"Index {name} was written by a newer version of freezeframe ({form}).")

@@ -5,7 +5,7 @@ repository.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, StringConstraints, ValidationError
 
@@ -14,10 +14,13 @@ from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUui
 from freezeframe.contract.proof import Proof
 from freezeframe.contract.result import SkippedDisk
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy
-from freezeframe.repository.document import checked, content_of
-from freezeframe.repository.errors import ManifestDamaged
+from freezeframe.repository.document import checked, content_of, is_newer_format, is_unknown_only
+from freezeframe.repository.errors import ManifestDamaged, ManifestNewer
 
 __all__ = ["DiskCapture", "GuestCapture", "Imported", "Instant", "Manifest", "SkippedDisk", "parse_manifest"]
+
+#: The format of manifests that this version writes and reads.
+FORMAT: Final = 1
 
 #: A guest's name, only a label: libvirt refuses `/` and newlines in it, and so do we.
 GuestName = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^/\n]+$")]
@@ -103,13 +106,20 @@ class Manifest(Shape):
 
 
 def parse_manifest(data: bytes, capture_id: str, place: str) -> Manifest:
-    """The manifest of `capture_id` in `data`, which was found at `place`. Raises ManifestDamaged, naming the place."""
+    """The manifest of `capture_id` in `data`, which was found at `place`.
+
+    Raises ManifestDamaged, and ManifestNewer for one that a newer version has written; both name the place.
+    """
     content = _content(data, place)
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "its beginning"
+        if is_unknown_only(error):
+            raise ManifestNewer(
+                f"Manifest {place} was written by a newer version of freezeframe: this one does not know its {where}."
+            ) from error
         raise ManifestDamaged(f"Manifest {place} cannot be read at {where}: {first['msg']}.") from error
     if manifest.capture_id != capture_id:
         raise ManifestDamaged(f"Manifest {place} is of another capture, {manifest.capture_id}.")
@@ -117,11 +127,13 @@ def parse_manifest(data: bytes, capture_id: str, place: str) -> Manifest:
 
 
 def _content(data: bytes, place: str) -> bytes:
-    """What the manifest says, once it is known to be what was written. Raises ManifestDamaged."""
+    """What the manifest says, once it is known to be what was written. Raises ManifestDamaged and ManifestNewer."""
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ManifestDamaged(f"Manifest {place} is not JSON.") from error
+    if is_newer_format(raw, FORMAT):
+        raise ManifestNewer(f"Manifest {place} was written by a newer version of freezeframe (format {raw['format']}).")
     content = content_of(raw) if isinstance(raw, dict) else None
     if content is None:
         raise ManifestDamaged(f"Manifest {place} has other bytes than were written.")

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 from freezeframe.repository.condemned import Condemned
-from freezeframe.repository.errors import ChunkDamaged, IndexDamaged, ManifestDamaged, ObjectDamaged, ObjectNotFound
+from freezeframe.repository.errors import (
+    ChunkDamaged,
+    IndexDamaged,
+    ManifestDamaged,
+    ManifestNewer,
+    NewerFormat,
+    ObjectDamaged,
+    ObjectNotFound,
+)
 from freezeframe.repository.protection import PLAIN, Protection
 
 if TYPE_CHECKING:
@@ -57,12 +65,17 @@ class Objects:
         except ObjectDamaged as error:
             source.close()
             raise unreadable_index(digest.hex(), error) from error
+        except NewerFormat:
+            source.close()
+            raise
 
     def manifest(self, capture_id: str) -> bytes:
-        """A manifest's bytes. Raises ObjectNotFound and ManifestDamaged."""
+        """A manifest's bytes. Raises ObjectNotFound, ManifestDamaged and ManifestNewer."""
         name = self.protection.manifest_name(capture_id)
         try:
             return self.protection.reveal(name, self.store.get(name))
+        except NewerFormat as error:
+            raise ManifestNewer(f"The manifest of {capture_id} cannot be read. {error.message}") from error
         except ObjectDamaged as error:
             raise ManifestDamaged(f"The manifest of {capture_id} cannot be read. {error.message}") from error
 

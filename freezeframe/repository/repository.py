@@ -18,7 +18,7 @@ from freezeframe.repository.errors import (
     CaptureNotFound,
     ConfigChanged,
     KeyNotConfigured,
-    ManifestDamaged,
+    ManifestUnreadable,
     NotEncrypted,
     ObjectNotFound,
     RepositoryExists,
@@ -177,11 +177,11 @@ class Repository:
         """A reader for the disk with that index. Raises IndexDamaged."""
         return DiskReader(self.objects, digest_of(index_digest))
 
-    def manifests(self, on_damaged: Callable[[ManifestDamaged], None] | None = None) -> list[Manifest]:
-        """Every capture, newest first. Raises ManifestDamaged at the first, or gives each of them to `on_damaged`."""
+    def manifests(self, on_damaged: Callable[[ManifestUnreadable], None] | None = None) -> list[Manifest]:
+        """Every capture, newest first. Raises ManifestUnreadable at the first, or gives each of them to `on_damaged`."""
         return list(self._catalog.each(on_damaged))
 
-    def each_manifest(self, on_damaged: Callable[[ManifestDamaged], None] | None = None) -> Iterator[Manifest]:
+    def each_manifest(self, on_damaged: Callable[[ManifestUnreadable], None] | None = None) -> Iterator[Manifest]:
         """As `manifests`, with one in memory at a time."""
         return self._catalog.each(on_damaged)
 
@@ -198,7 +198,7 @@ class Repository:
         return self._catalog.resolve(wanted)
 
     def manifest(self, wanted: str) -> Manifest:
-        """The capture with that id, the only one that begins so, or `latest`. Raises CaptureNotFound, ManifestDamaged."""
+        """The capture with that id, the only one that begins so, or `latest`. Raises CaptureNotFound, ManifestUnreadable."""
         return self._catalog.load(self._catalog.resolve(wanted))
 
     @contextmanager

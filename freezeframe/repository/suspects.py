@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from freezeframe.contract.message import CaptureId, Digest, DiskTarget
 from freezeframe.repository.document import checked, read_content
-from freezeframe.repository.errors import ObjectDamaged, ObjectNotFound
+from freezeframe.repository.errors import NewerFormat, ObjectDamaged, ObjectNotFound
 from freezeframe.repository.layout import VERIFIED, verified_name
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Suspects:
         try:
             content = read_content(self._objects.protection.reveal(name, self._objects.store.get(name)))
             return None if content is None else Suspect.model_validate_json(content)
-        except (ObjectNotFound, ObjectDamaged, ValidationError):
+        except (ObjectNotFound, ObjectDamaged, NewerFormat, ValidationError):
             return None
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from freezeframe.repository.errors import IndexDamaged, RepositoryNotReadable
+from freezeframe.repository.errors import IndexDamaged, NewerFormat, RepositoryNotReadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +55,6 @@ def _used_of(
     try:
         with repository.index(index_digest) as index:
             return {chunk for _, chunk in index.used_slots() if chunk in chunks}
-    except (IndexDamaged, RepositoryNotReadable) as error:
+    except (IndexDamaged, NewerFormat, RepositoryNotReadable) as error:
         on_unreadable(error)
         return set()

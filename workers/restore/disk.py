@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freezeframe.repository import Repository
-from freezeframe.repository.errors import ChunkDamaged, IndexDamaged
+from freezeframe.repository.errors import ChunkDamaged, IndexDamaged, NewerFormat
 from workers.restore.errors import DiskDamagedError
 from workers.restore.image import ImageFormat
 from workers.restore.opening import opened
@@ -105,9 +105,11 @@ def restore_disk(
 
 @contextmanager
 def telling_damage(part: DiskPart) -> Iterator[None]:
-    """Say of damage in the repository which disk it is in, and what can be done."""
+    """Say of damage in the repository, and of what is newer, which disk it is in, and what can be done."""
     try:
         yield
+    except NewerFormat as error:
+        raise NewerFormat(f"Restoring {part} failed: {error.message}") from error
     except (ChunkDamaged, IndexDamaged) as error:
         raise DiskDamagedError(
             f"Restoring {part} failed: {error.message}",

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import BinaryIO, Final
 
 from freezeframe.repository import Index, Repository
-from freezeframe.repository.errors import IndexDamaged
+from freezeframe.repository.errors import IndexDamaged, NewerFormat
 from freezeframe.repository.verify import CapturedDisk, Rehearsed
 from workers.restore.disk import DiskPart, restore_disk
 from workers.restore.errors import NoRoomError, TargetUnfitError
@@ -102,5 +102,5 @@ def _data_bytes(repository: Repository, index: str) -> int:
     try:
         with repository.index(index) as opened:
             return sum(opened.header.slot_bytes(slot) for slot, _ in opened.used_slots())
-    except IndexDamaged:
+    except (IndexDamaged, NewerFormat):
         return 0

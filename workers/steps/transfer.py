@@ -29,7 +29,7 @@ from freezeframe.contract.result import TransferResult
 from freezeframe.contract.words import CaptureKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import DiskWriter, Effort, IndexReceipt, Repository, Suspect
-from freezeframe.repository.errors import IndexDamaged, ParentUnfit
+from freezeframe.repository.errors import IndexDamaged, NewerFormat, ParentUnfit
 from workers.host import Host
 from workers.steps.audit import InheritedDiffersError
 from workers.steps.reading import Progress, Reading
@@ -144,7 +144,7 @@ def _open_writer(host: Host, repository: Repository, order: TransferOrder) -> tu
                 checkpoint=checkpoint,
                 effort=effort,
             )
-        except (IndexDamaged, ParentUnfit) as error:
+        except (IndexDamaged, NewerFormat, ParentUnfit) as error:
             log.warning("reading in full", why=error.message)
             return _full_writer(host, repository, order), error.message
         return writer, None

@@ -19,13 +19,16 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from freezeframe.repository.crypto.kdf import hkdf
-from freezeframe.repository.errors import ObjectDamaged
+from freezeframe.repository.errors import NewerFormat, ObjectDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FIXED: Final = struct.Struct("<4sBBH")
-_KNOWN: Final = _FIXED.pack(b"FFen", 1, 1, 0)  # magic, version, AES-256-GCM
+_MAGIC: Final = b"FFen"
+_VERSION: Final = 1
+_AES_256_GCM: Final = 1
+_KNOWN: Final = _FIXED.pack(_MAGIC, _VERSION, _AES_256_GCM, 0)
 _SALT_BYTES: Final = 32
 _TAG_BYTES: Final = 16
 
@@ -73,7 +76,16 @@ class ObjectCipher:
         return self._segments(name, _KNOWN + secrets.token_bytes(_SALT_BYTES))
 
     def begun(self, name: str, header: bytes) -> Segments:
-        """An object that was stored with that header. Raises ObjectDamaged for one that is no sealed object's."""
+        """An object that was stored with that header.
+
+        Raises NewerFormat for one of a later version, and ObjectDamaged for one that is no sealed object's.
+        """
+        if len(header) == HEADER_BYTES:
+            magic, version, algorithm, zero = _FIXED.unpack_from(header)
+            is_later = version > _VERSION or algorithm > _AES_256_GCM or zero
+            if magic == _MAGIC and version and algorithm and is_later:
+                form = f"version {version}, algorithm {algorithm}, flags {zero}"
+                raise NewerFormat(f"Object {name} was encrypted by a newer version of freezeframe ({form}).")
         if len(header) != HEADER_BYTES or not header.startswith(_KNOWN):
             raise ObjectDamaged(f"Object {name} is not encrypted as this repository's objects are, or is cut short.")
         return self._segments(name, header)
@@ -94,7 +106,7 @@ class ObjectCipher:
         return sealed
 
     def unseal(self, name: str, stored: bytes) -> bytes:
-        """The bytes in a sealed object. Raises ObjectDamaged, whatever is in there."""
+        """The bytes in a sealed object. Raises NewerFormat, and ObjectDamaged, whatever is in there."""
         segments = self.begun(name, stored[:HEADER_BYTES])
         body = memoryview(stored)[HEADER_BYTES:]
         parts = [

@@ -20,8 +20,8 @@ from freezeframe.repository.crypto.cipher import ObjectCipher
 from freezeframe.repository.crypto.kdf import Kdf, KeyFileKdf, ScryptKdf, sort_for, wrapping_key
 from freezeframe.repository.crypto.keys import Keys
 from freezeframe.repository.crypto.secret import Secret
-from freezeframe.repository.document import canonical, checksum_of, is_whole
-from freezeframe.repository.errors import KeySlotDamaged
+from freezeframe.repository.document import canonical, checksum_of, is_newer_format, is_unknown_only, is_whole
+from freezeframe.repository.errors import KeySlotDamaged, NewerFormat
 
 SALT_BYTES = 32
 
@@ -97,18 +97,26 @@ def make_slot(
 
 
 def parse_slot(data: bytes, name: str) -> KeySlot:
-    """Raises KeySlotDamaged, whatever is in there."""
+    """Raises NewerFormat for a slot that a newer version has written, and KeySlotDamaged, whatever else is in there."""
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise KeySlotDamaged(f"Key slot {name} is not JSON.") from error
+    if is_newer_format(raw, 1):
+        raise _newer(name)
     if not isinstance(raw, dict) or not is_whole({**raw, "name": name}):
         raise KeySlotDamaged(f"Key slot {name} has other bytes than were written.")
     try:
         return KeySlot.model_validate_json(data)
     except ValidationError as error:
+        if is_unknown_only(error):
+            raise _newer(name) from error
         first = error.errors(include_input=False, include_url=False)[0]
         raise KeySlotDamaged(f"Key slot {name} cannot be read: {first['msg']}.") from error
+
+
+def _newer(name: str) -> NewerFormat:
+    return NewerFormat(f"Key slot {name} was written by a newer version of freezeframe.")
 
 
 def _bound(repository: UUID, kdf: Kdf, salt: str, name: str) -> bytes:

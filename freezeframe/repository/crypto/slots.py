@@ -18,6 +18,7 @@ from freezeframe.repository.errors import (
     KeySlotDamaged,
     KeySlotNotFound,
     LastKeySlot,
+    NewerFormat,
     ObjectDamaged,
     ObjectNotFound,
     WrongKey,
@@ -49,6 +50,7 @@ class _Found:
 
     slots: dict[str, KeySlot] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
+    newer: dict[str, str] = field(default_factory=dict)  # which this version cannot open
 
 
 class KeySlots:
@@ -59,16 +61,26 @@ class KeySlots:
         self._repository = repository
 
     def exist(self) -> bool:
-        """Whether there is a slot of this repository."""
-        return bool(self._read().slots)
+        """Whether there is a slot of this repository, or one of which only a newer version knows."""
+        found = self._read()
+        return bool(found.slots or found.newer)
+
+    def newer(self) -> list[str]:
+        """A sentence for each slot that a newer version has written."""
+        return list(self._read().newer.values())
 
     def open(self, secret: Secret) -> Keys:
-        """The repository's keys. Raises WrongKey, and KeySlotDamaged if a damaged slot may be the reason."""
+        """The repository's keys. Raises WrongKey; and NewerFormat or KeySlotDamaged if such a slot may be the reason."""
         found = self._read()
         for slot_id, slot in sorted(found.slots.items()):
             master = slot.open(key_slot_name(slot_id), secret)
             if master is not None:
                 return Keys.of(master)
+        if found.newer:
+            raise NewerFormat(
+                f"No key slot of {self._store.address} that this version knows opens with this {_word(secret.sort)}. "
+                + " ".join(found.newer.values())
+            )
         if found.damaged:
             raise KeySlotDamaged(
                 f"No sound key slot of {self._store.address} opens with this {_word(secret.sort)}. "
@@ -146,6 +158,9 @@ class KeySlots:
                 continue  # removed since it was listed
             except (KeySlotDamaged, ObjectDamaged) as error:
                 found.damaged[slot_id] = error.message
+                continue
+            except NewerFormat as error:
+                found.newer[slot_id] = error.message
                 continue
             if slot.repository == self._repository:
                 found.slots[slot_id] = slot

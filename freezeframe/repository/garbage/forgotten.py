@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from freezeframe.repository.errors import ManifestDamaged, ObjectDamaged, ObjectNotFound
+from freezeframe.repository.errors import ManifestDamaged, NewerFormat, ObjectDamaged, ObjectNotFound
 from freezeframe.repository.layout import FORGOTTEN, MANIFESTS, condemned_name
 from freezeframe.repository.manifest import parse_manifest
 
@@ -67,7 +67,7 @@ def _look(repository: Repository, records: Records) -> Forgotten:
 
 
 def _read(repository: Repository, entry: Entry) -> list[Manifest]:
-    """The manifest; none if it cannot be read."""
+    """The manifest; none if it cannot be read. Raises NewerFormat for one that a newer version has written."""
     protection = repository.objects.protection
     name = f"{MANIFESTS}/{entry.name.rpartition('/')[2]}"
     capture_id = protection.capture_id_of(name)
@@ -76,6 +76,8 @@ def _read(repository: Repository, entry: Entry) -> list[Manifest]:
     stored = repository.store.get(entry.name)
     try:
         return [parse_manifest(protection.reveal(name, stored), capture_id, entry.name)]
+    except NewerFormat as error:
+        raise NewerFormat(f"{error.message} Nothing was collected.") from error
     except _UNREADABLE as error:
         log.warning("a forgotten manifest cannot be read, and keeps nothing", why=error.message)
         return []

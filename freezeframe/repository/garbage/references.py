@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, Self
 
-from freezeframe.repository.errors import CollectionStopped, IndexDamaged, ManifestDamaged, ObjectNotFound
+from freezeframe.repository.errors import (
+    CollectionStopped,
+    IndexDamaged,
+    ManifestUnreadable,
+    NewerFormat,
+    ObjectNotFound,
+)
 from freezeframe.repository.garbage.marks import Marks
 from freezeframe.repository.layout import CHUNKS, INDEXES, digest_of
 
@@ -52,7 +58,7 @@ class References:
 def read_references(repository: Repository, on_index: Callable[[int, int], None]) -> References:
     """All that the manifests refer to which are visible now. `on_index` is told how many indexes are read, of how many.
 
-    Raises CollectionStopped if a manifest or an index is damaged, RepositoryNotReadable.
+    Raises CollectionStopped if a manifest or an index is damaged, NewerFormat if one is newer, RepositoryNotReadable.
     """
     return references_of(repository, _manifests(repository), on_index)
 
@@ -60,7 +66,10 @@ def read_references(repository: Repository, on_index: Callable[[int, int], None]
 def references_of(
     repository: Repository, manifests: list[Manifest], on_index: Callable[[int, int], None] = lambda *_: None
 ) -> References:
-    """What some manifests refer to. Indexes that cannot be read are passed over if all their captures are forgotten."""
+    """What some manifests refer to. Indexes that are damaged are passed over if all their captures are forgotten.
+
+    One that a newer version has written never is: raises NewerFormat.
+    """
     captures_of, lines = _by_disk(manifests)
     protection = repository.objects.protection
     found = References(
@@ -86,8 +95,11 @@ def references_of(
 
 def _manifests(repository: Repository) -> list[Manifest]:
     """Oldest first."""
-    damaged: list[ManifestDamaged] = []
+    damaged: list[ManifestUnreadable] = []
     manifests = repository.manifests(on_damaged=damaged.append)
+    for error in damaged:
+        if isinstance(error, NewerFormat):  # which is no reason to forget anything
+            raise NewerFormat(f"{error.message} Nothing was collected.") from error
     if damaged:
         more = f" {len(damaged) - 1} others cannot be read either." if len(damaged) > 1 else ""
         raise CollectionStopped(f"{damaged[0].message}{more} Nothing was collected.") from damaged[0]
@@ -130,6 +142,8 @@ def _load(repository: Repository, digest: str, captures: list[str]) -> Index | N
     """None if its captures are all forgotten."""
     try:
         return repository.index(digest)
+    except NewerFormat as error:
+        raise NewerFormat(f"{error.message} It belongs to {', '.join(captures)}. Nothing was collected.") from error
     except IndexDamaged as error:
         there = [one for one in captures if _is_there(repository, one)]
         if not there:
@@ -144,7 +158,7 @@ def _is_there(repository: Repository, capture_id: str) -> bool:
         repository.objects.manifest(capture_id)
     except ObjectNotFound:
         return False
-    except ManifestDamaged:
+    except ManifestUnreadable:
         return True
     return True
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from freezeframe.repository.errors import ManifestDamaged, RepositoryFull, RepositoryNotWritable
+from freezeframe.repository.errors import ManifestUnreadable, RepositoryFull, RepositoryNotWritable
 from freezeframe.repository.layout import FAN_OUT
 from freezeframe.repository.referenced import chunks_by_folder
 from freezeframe.repository.verify.record import (
@@ -68,7 +68,7 @@ def verify_share(
     on_progress: OnProgress | None = None,
     *,
     set_aside: bool = False,
-    on_damaged: Callable[[ManifestDamaged], None] = lambda _: None,
+    on_damaged: Callable[[ManifestUnreadable], None] = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> VerifyReport:
     """Look at every chunk that any capture refers to in the share of folders that has waited longest, and record it.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from freezeframe.repository.chunk import HEADER_BYTES, unpack, unseal
-from freezeframe.repository.errors import ChunkDamaged, IndexDamaged, ObjectNotFound, RepositoryNotReadable
+from freezeframe.repository.errors import ChunkDamaged, IndexDamaged, NewerFormat, ObjectNotFound, RepositoryNotReadable
 from freezeframe.repository.index import load_index
 from freezeframe.repository.verify.report import Tier
 
@@ -37,12 +37,14 @@ _MEDIUM: Final = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EREMO
 @dataclass(frozen=True)
 class Fault:
     """What is wrong with an object. `in_bytes`: it is there and its bytes are wrong, so it may be set aside; `missing`: it is
-    not there; neither: nobody can say, because it cannot be read.
+    not there; `newer`: a newer version has written it, and nothing is wrong with it; none of them: nobody can say, because it
+    cannot be read.
     """
 
     reason: str
     in_bytes: bool = False
     missing: bool = False
+    newer: bool = False
 
     @property
     def certain(self) -> bool:
@@ -133,6 +135,8 @@ def _fault_of(read: Callable[[], None]) -> Fault | None:
     except (ChunkDamaged, IndexDamaged) as error:
         missing = isinstance(error.__cause__, ObjectNotFound)
         return Fault(error.message, in_bytes=not missing, missing=missing)
+    except NewerFormat as error:
+        return Fault(error.message, newer=True)
     except RepositoryNotReadable as error:
         if error.transient:
             raise

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, NonNegativeInt, Valid
 
 from freezeframe.contract.message import CaptureId
 from freezeframe.repository.document import checked, read_content
-from freezeframe.repository.errors import ObjectDamaged, ObjectNotFound
+from freezeframe.repository.errors import NewerFormat, ObjectDamaged, ObjectNotFound
 from freezeframe.repository.layout import FAN_OUT, VERIFIED, verified_name
 from freezeframe.repository.verify.report import Tier
 
@@ -145,7 +145,7 @@ def _read(objects: Objects, what: str, model: type[RecordT]) -> RecordT | None:
     try:
         content = read_content(objects.protection.reveal(name, objects.store.get(name)))
         return None if content is None else model.model_validate_json(content)
-    except (ObjectNotFound, ObjectDamaged, ValidationError):
+    except (ObjectNotFound, ObjectDamaged, NewerFormat, ValidationError):
         return None
 
 

@@ -63,6 +63,7 @@ class VerifyReport:
     ] = ()  # captures of the repaired ones of which no damage is known any more, newest first
     bad_reads: int = 0  # objects that were wrong at the first look, and right at the second
     notes: tuple[str, ...] = ()  # what could not be done besides
+    newer: tuple[Damage, ...] = ()  # no damage: what a newer version has written, and this one could not look at
 
     @property
     def damage(self) -> tuple[Damage, ...]:
@@ -76,6 +77,11 @@ class VerifyReport:
     def damaged_captures(self) -> list[str]:
         """Newest first."""
         return sorted({place.capture_id for one in self.damage for place in one.places}, reverse=True)
+
+    @property
+    def newer_captures(self) -> set[str]:
+        """The captures that have something which this version could not look at."""
+        return {place.capture_id for one in self.newer for place in one.places}
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,8 @@ class Findings:
 
     indexes: dict[str, str] = field(default_factory=dict)
     chunks: dict[bytes, str] = field(default_factory=dict)
+    newer_indexes: dict[str, str] = field(default_factory=dict)
+    newer_chunks: dict[bytes, str] = field(default_factory=dict)
     aside: set[str] = field(default_factory=set)  # digests in hex
     chunks_checked: int = 0
     bytes_read: int = 0

@@ -36,9 +36,12 @@ class Run:
     def used_chunks(self, index_digests: Iterable[str]) -> Iterator[bytes]:
         """Every chunk that these indexes refer to, as often as they do. What cannot be read of them is found damaged, once."""
         for digest in dict.fromkeys(index_digests):
-            if digest in self.found.indexes:
+            if digest in self.found.indexes or digest in self.found.newer_indexes:
                 continue
             index = look_at_index(self.objects, digest_of(digest))
+            if isinstance(index, Fault) and index.newer:
+                self.found.newer_indexes[digest] = index.reason
+                continue
             if isinstance(index, Fault):
                 self.found.indexes[digest] = self.review.reason(digest, index.reason)
                 self._set_aside(Kind.INDEX, digest_of(digest), index)
@@ -54,7 +57,10 @@ class Run:
             self.found.chunks_checked += 1
             self.found.bytes_read += look.stored_bytes
             self.found.bad_reads += look.bad_read
-            if look.fault is not None:
+            if look.fault is not None and look.fault.newer:
+                self.found.newer_chunks[look.digest] = look.fault.reason
+                readable = False
+            elif look.fault is not None:
                 self.found.chunks[look.digest] = self.review.reason(look.digest.hex(), look.fault.reason)
                 self._set_aside(Kind.CHUNK, look.digest, look.fault)
                 readable = readable and look.fault.certain
@@ -85,9 +91,10 @@ class Run:
                 into = chunks if document.kind is Kind.CHUNK else indexes
                 into.setdefault(digest, self.review.reason(digest, ""))
         aside = self.found.aside | self.review.still.keys()
-        places = (
-            places_of(self.repository, set(indexes), {digest_of(one) for one in chunks}) if indexes or chunks else {}
-        )
+        newer = {**self.found.newer_indexes, **{one.hex(): why for one, why in self.found.newer_chunks.items()}}
+        all_indexes = set(indexes) | set(self.found.newer_indexes)
+        all_chunks = {digest_of(one) for one in chunks} | set(self.found.newer_chunks)
+        places = places_of(self.repository, all_indexes, all_chunks) if all_indexes or all_chunks else {}
 
         def damages(reasons: dict[str, str]) -> tuple[Damage, ...]:
             return tuple(
@@ -110,5 +117,6 @@ class Run:
             put_back=tuple(self.review.put_back),
             whole_again=self.review.whole_again(place.capture_id for one in damaged for place in one.places),
             bad_reads=self.found.bad_reads,
+            newer=damages(newer),
             notes=(*self.review.notes, *self.found.notes),
         )

@@ -13,7 +13,7 @@ from freezeframe.repository.crypto import KeyFileKdf, Keys, ObjectCipher, Scrypt
 from freezeframe.repository.crypto.kdf import kdf_for, sort_for, wrapping_key
 from freezeframe.repository.crypto.secret import KEY_FILE_BYTES_MAX, KEY_FILE_BYTES_MIN
 from freezeframe.repository.crypto.slot import make_slot
-from freezeframe.repository.errors import KeySlotDamaged, ObjectDamaged, SecretUnusable
+from freezeframe.repository.errors import KeySlotDamaged, NewerFormat, ObjectDamaged, SecretUnusable
 from freezeframe.repository.layout import key_slot_name
 
 from .locked import CHEAP, KEY_FILE, SECRET
@@ -103,5 +103,10 @@ def test_an_object_of_a_later_version_is_not_told_as_damaged_bytes() -> None:
     for at in (4, 5, 6):
         changed = bytearray(sealed)
         changed[at] += 1
+        with pytest.raises(NewerFormat, match="chunks/ab/abcd was encrypted by a newer version of freezeframe"):
+            ObjectCipher(bytes(32)).unseal("chunks/ab/abcd", bytes(changed))
+    for at in (0, 4, 5):
+        changed = bytearray(sealed)
+        changed[at] = 0
         with pytest.raises(ObjectDamaged, match="is not encrypted as"):
             ObjectCipher(bytes(32)).unseal("chunks/ab/abcd", bytes(changed))

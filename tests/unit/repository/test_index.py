@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from freezeframe.repository import zstd
 from freezeframe.repository.builder import IndexBuilder
-from freezeframe.repository.errors import IndexDamaged, ParentUnfit
+from freezeframe.repository.errors import IndexDamaged, NewerFormat, ParentUnfit
 from freezeframe.repository.header import IndexHeader
 from freezeframe.repository.index import load_index
 from freezeframe.repository.layout import index_name
@@ -142,6 +142,8 @@ def test_a_changed_byte_under_its_right_name_is_damage_or_harmless(at: int, flip
         load_index(Objects(store), store_bytes(store, bytes(data))).close()
     except IndexDamaged:
         pass
+    except NewerFormat:
+        assert at % len(data) in {4, 5, 6, 7, 22, 23}  # what says which form it has
 
 
 def test_an_index_with_other_bytes_than_its_name_says_is_damage() -> None:

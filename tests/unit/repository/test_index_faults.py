@@ -103,15 +103,26 @@ def test_a_header_is_read_as_it_was_packed() -> None:
         lambda data: data[:50],
         lambda data: b"",
         lambda data: b"FFiy" + data[4:],
-        lambda data: data[:4] + b"\x02" + data[5:],
-        lambda data: data[:7] + b"\x01" + data[8:],
-        lambda data: data[:22] + b"\x01" + data[23:],
+        lambda data: data[:4] + b"\x00" + data[5:],
+        lambda data: data[:5] + b"\x00" + data[6:],
+        lambda data: data[:6] + b"\x00" + data[7:],
         lambda data: data[:20] + b"\x00\x01" + data[22:] + bytes(300),
         lambda data: data[:8] + bytes(8) + data[16:],
         lambda data: data[:16] + bytes(4) + data[20:],
         lambda data: data[:-1] + b"\xff",
     ],
-    ids=["cut", "empty", "magic", "version", "zero", "zero", "name too long", "no bytes", "no chunks", "no UTF-8"],
+    ids=[
+        "cut",
+        "empty",
+        "magic",
+        "no version",
+        "no digest",
+        "no encoding",
+        "name too long",
+        "no bytes",
+        "no chunks",
+        "no UTF-8",
+    ],
 )
 def test_a_header_that_makes_no_sense_is_damage(change: Callable[[bytes], bytes]) -> None:
     packed = IndexHeader(CHUNK + 1, CHUNK, checkpoint="cp").pack()
@@ -222,7 +233,7 @@ def test_a_manifest_speaks_of_an_import_only_if_it_was_imported() -> None:
     assert parse_manifest(imported.to_json(), capture_id(1), "x").imported == imported.imported
 
 
-@pytest.mark.parametrize(("field", "where"), [("kind", "kind"), ("capture_id", "capture_id")])
+@pytest.mark.parametrize(("field", "where"), [("created_at", "created_at"), ("capture_id", "capture_id")])
 def test_a_manifest_that_this_program_cannot_read_is_told_with_the_place_in_it(field: str, where: str) -> None:
     """Its checksum is right: another program has written it."""
     document = json.loads(manifest_of(1, disk_capture("ab" * 32, CHUNK)).to_json())

@@ -14,7 +14,7 @@ from freezeframe.contract.proof import Arrival, GuestProof, HostProof, Proof
 from freezeframe.contract.words import HoldKind
 from freezeframe.repository import Manifest, Repository
 from freezeframe.repository.document import checked
-from freezeframe.repository.errors import CaptureNotFound, IndexDamaged, ManifestDamaged
+from freezeframe.repository.errors import CaptureNotFound, IndexDamaged, ManifestUnreadable
 from freezeframe.repository.manifest import parse_manifest
 
 from .samples import CHUNK, GUEST, capture_id, disk_capture, disk_of, manifest_of, seal, store_disk
@@ -57,14 +57,14 @@ def test_a_manifest_has_one_form() -> None:
 
 @given(st.binary(max_size=300))
 def test_garbage_is_damage(garbage: bytes) -> None:
-    with pytest.raises(ManifestDamaged, match="there"):
+    with pytest.raises(ManifestUnreadable, match="there"):
         parsed(garbage)
 
 
 @given(st.integers(0, 2000), st.binary(max_size=3))
 def test_a_changed_manifest_is_damage_or_says_the_same(at: int, other: bytes) -> None:
     data = a_manifest().to_json()
-    with suppress(ManifestDamaged):
+    with suppress(ManifestUnreadable):
         assert parsed(data[: at % len(data)] + other + data[at % len(data) + 1 :]) == a_manifest()
 
 
@@ -84,7 +84,7 @@ def test_what_is_not_a_manifest_of_this_format_is_damage(change: dict[str, objec
     content.update(change)
     if "created_at" in change:
         del content["created_at"]
-    with pytest.raises(ManifestDamaged, match="there"):
+    with pytest.raises(ManifestUnreadable, match="there"):
         parsed(checked(content))
 
 
@@ -125,9 +125,9 @@ def test_one_damaged_manifest_does_not_hide_the_others(repository: Repository, r
     sound = seal(repository, 1, disk_of(b"a"))
     (root / "manifests" / f"{capture_id(2)}.json").write_text("{")
     (root / "manifests" / ".swp").write_text("not ours")
-    with pytest.raises(ManifestDamaged, match=capture_id(2)):
+    with pytest.raises(ManifestUnreadable, match=capture_id(2)):
         repository.manifests()
-    damaged: list[ManifestDamaged] = []
+    damaged: list[ManifestUnreadable] = []
     assert repository.manifests(damaged.append) == [sound]
     assert capture_id(2) in damaged[0].message
 

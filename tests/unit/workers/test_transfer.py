@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 from collections.abc import Callable
@@ -211,12 +212,23 @@ def of_another_checkpoint(guest: Guest, full: TransferResult) -> dict[str, Any]:
     return {"parent_checkpoint": "freezeframe.test.0"}
 
 
+def newer(guest: Guest, full: TransferResult) -> dict[str, Any]:
+    data = bytearray((guest.root / index_name(bytes.fromhex(full.index or ""))).read_bytes())
+    data[4] = 2
+    digest = hashlib.sha256(data).digest()
+    place = guest.root / index_name(digest)
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(data)
+    return {"parent_index": digest.hex()}
+
+
 @pytest.mark.parametrize(
     ("lose", "reason"),
     [
         (missing, "is missing"),
         (damaged, "has other bytes than were written"),
         (other, "is missing"),
+        (newer, "was written by a newer version of freezeframe"),
         (resized, f"has {CHUNK} bytes in chunks of {CHUNK}"),
         (cut_otherwise, f"in chunks of {2 * CHUNK}"),
         (of_another_checkpoint, f"began checkpoint {FIRST}, and changes are known since freezeframe.test.0"),
