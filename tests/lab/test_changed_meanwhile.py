@@ -10,6 +10,7 @@ import pytest
 
 from ops.lab import Lab, blank
 from ops.lab.guest import Guest
+from ops.lab.waiting import wait_for
 from ops.system import System
 from workers.hypervisor import backup
 from workers.hypervisor.domain import Domain
@@ -17,6 +18,7 @@ from workers.hypervisor.domain import Domain
 from .command import Command
 from .inventory import one_more_guest, published
 from .muster import mustering, prepared
+from .traces import traces
 
 pytestmark = pytest.mark.case("P5")
 
@@ -119,4 +121,5 @@ def test_under_degrade_a_guest_alone_on_its_host_that_is_started_anew_costs_only
     assert labels == {"alpha": "group", "beta": "group"}
     assert backup.current_socket(Domain(lonely.domain)) is None
     lonely.wait_ready()
+    wait_for("the thaw that no agent answered", lambda: not traces(system), 60.0)
     published(system, lonely.name, "running")

@@ -1,8 +1,8 @@
 """The hold window of one host: all its guests held side by side, the barrier, and every guest told to go.
 
     a thread for each guest      take ──────┐                      ┌─ release (a second thread for each guest)
-    this thread                  ◀── ends ──┴─ report, wait ───────┴─ … ─ disarm what is settled ─ wait for late calls ─ disarm
-                                 └────────────── hold_timeout_s ───┘     └──────────────── GIVE_UP_S at most ────────────────┘
+    this thread                  ◀── ends ──┴─ report, wait ───────┴─ disarm what is settled ─ wait for one more ─ disarm it ─ …
+                                 └────────────── hold_timeout_s ───┘└─────────────────── GIVE_UP_S at most ───────────────────┘
 
 The window always ends. A guest whose call hangs is given up: it costs its threads, and the guard keeps its lease. A guest that
 failed ends the wait at once under policy `all`; else the host reports without it, after TAKE_SHARE of the hold's time if it
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -39,6 +39,9 @@ TAKE_SHARE: Final = 0.75
 GIVE_UP_S: Final = 5.0
 #: The longest of it; the orchestrator counts a host as silent 30 s after its hold (`orchestrator.decision.HOLD_SLACK_S`).
 LONGEST_GIVE_UP_S: Final = 25.0
+#: Of it, the first seconds, in which guests that run again are disarmed together: the guard writes once, not once for each. A
+#: lease is longer than the hold by more than that, by default (`guard_grace_s`).
+TOGETHER_S: Final = 0.1
 
 
 class BarrierError(FreezeframeError):
@@ -177,26 +180,38 @@ def _end(
     window: Window,
     agent_timeout_s: int,
 ) -> None:
-    """Disarm what runs, wait for late calls within bounds, and give up the rest, which the guard then looks after."""
+    """Disarm each guest as soon as it is settled, wait for the others within bounds, and give up what has not ended then.
+
+    A guest that is given up keeps its lease, and the guard looks after it. The others must not wait for it with theirs: a lease
+    that runs out meanwhile proves nothing.
+    """
     takes, releases = started
     until = time.monotonic() + min(2 * agent_timeout_s + GIVE_UP_S, LONGEST_GIVE_UP_S)
-    wait(releases.values(), until - time.monotonic())
-    settled = [guest for guest in guests if guest.is_settled()]
-    if settled and disarm([guest.uuid for guest in settled]):
-        window.stood = frozenset(guest.uuid for guest in settled)
-    if len(settled) == len(guests):
-        return
-    wait(takes.values(), max(0.0, until - time.monotonic()))
-    late = [guest for guest in guests if guest not in settled and guest.is_settled()]
-    if late:
-        disarm([guest.uuid for guest in late])
+    wait(releases.values(), max(0.0, min(TOGETHER_S, until - time.monotonic())))
+    disarmed: set[str] = set()
+    while True:
+        # listed before the guests are looked at: what ends after that is waited for, and does not escape the look
+        pending = [future for future in (*takes.values(), *releases.values()) if not future.done()]
+        settled = [guest.uuid for guest in guests if guest.uuid not in disarmed and guest.is_settled()]
+        if settled and disarm(settled):
+            window.stood |= frozenset(settled)
+        disarmed.update(settled)
+        left_s = until - time.monotonic()
+        if not pending or left_s <= 0:
+            break
+        wait(pending, left_s, return_when=FIRST_COMPLETED)
     for guest in guests:
-        for key, future in (
-            (_hold_key(guest.uuid), takes.get(guest.uuid)),
-            (_let_go_key(guest.uuid), releases[guest.uuid]),
-        ):
-            if future is not None and not future.done():
-                calls.give_up(key, future)
+        _give_up(calls, guest, takes.get(guest.uuid), releases[guest.uuid], is_settled=guest.uuid in disarmed)
+
+
+def _give_up(
+    calls: GuestCalls, guest: HeldGuest, take: Future[None] | None, release: Future[None], *, is_settled: bool
+) -> None:
+    """Wait no longer for a guest's calls. It is the guest's fault, unless it runs and the call can only let it go."""
+    for key, future in ((_hold_key(guest.uuid), take), (_let_go_key(guest.uuid), release)):
+        if future is not None and not future.done():
+            calls.give_up(key, future)
+            if not is_settled:
                 guest.faults.append(
                     GuestHangsError(f"A call that holds guest {guest.domain.name} or lets it go has not ended.")
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection
-from concurrent.futures import Future, wait
+from concurrent.futures import ALL_COMPLETED, Future, wait
 from concurrent.futures._base import DoneAndNotDoneFutures
 from types import SimpleNamespace
 
@@ -145,11 +145,23 @@ def test_a_window_waits_for_its_last_calls_as_long_as_two_answers_of_an_agent_an
 ) -> None:
     """The orchestrator counts a host as silent 30 s after its hold."""
     waited: list[float] = []
+    waited_for = threading.Event()
+    release = HeldGuest.release
 
-    def noted(futures: Collection[Future[None]], timeout: float) -> DoneAndNotDoneFutures[None]:
+    def noted(
+        futures: Collection[Future[None]], timeout: float, return_when: str = ALL_COMPLETED
+    ) -> DoneAndNotDoneFutures[None]:
+        if return_when == ALL_COMPLETED:
+            return wait(futures, 0)
         waited.append(timeout)
-        return wait(futures)
+        waited_for.set()
+        return wait(futures, None, return_when)
 
+    def released(guest: HeldGuest) -> None:
+        assert waited_for.wait(20)
+        release(guest)
+
+    monkeypatch.setattr(HeldGuest, "release", released)
     monkeypatch.setattr(window, "wait", noted)
     monkeypatch.setattr(window, "time", SimpleNamespace(monotonic=lambda: 1000.0, monotonic_ns=time.monotonic_ns))
     meet = Gate.meet
