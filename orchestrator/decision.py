@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.proof import GuestProof, HostProof, Proof, failures
-from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, Result, TransferResult
+from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, Result, SeenUses, TransferResult
 from freezeframe.contract.words import Policy, RunState, Step
 from freezeframe.presence import KnownHost
 from freezeframe.settings import OrchestratorSettings
@@ -215,13 +215,14 @@ def after_transfer(
     settings: OrchestratorSettings,
     stalled: Sequence[Fault] = (),
     prepared: Sequence[PrepareResult] = (),
+    seen: Sequence[SeenUses] = (),
 ) -> Run | None:
     """Go on to seal the guests whose disks are all stored, or release. `expected` are (guest, target) pairs.
 
     A guest with a disk to which a guest of another host has begun to write is as good as not stored. With policy `all` the
     first fault is enough: the guests need not wait for transfers that will not be kept.
     """
-    shared = sharing.faults_since(prepared, run.kept, results)
+    shared = sharing.faults_since(prepared, run.kept, [*results, *seen])
     faults = [*stalled, *(result.fault for result in results if result.fault), *unexplained.not_stored(results)]
     faults += shared.values()
     if faults and run.request.policy is Policy.ALL:

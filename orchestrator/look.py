@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import Order
-from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, Result, TransferResult
+from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, Result, SeenUses, TransferResult
 from freezeframe.contract.words import RunState, Step
 from freezeframe.presence import known_hosts
 from freezeframe.repository import Manifest, Repository
@@ -48,6 +48,7 @@ class Answers:
     held: tuple[HoldResult, ...]
     transferred: tuple[TransferResult, ...]
     released: tuple[ReleaseResult, ...]
+    seen: tuple[SeenUses, ...] = ()
 
     @classmethod
     def read(cls, raw: dict[str, str]) -> Answers:
@@ -56,10 +57,11 @@ class Answers:
             held=_of(raw, Step.HOLD, HoldResult),
             transferred=_of(raw, Step.TRANSFER, TransferResult),
             released=_of(raw, Step.RELEASE, ReleaseResult),
+            seen=_of(raw, names.SEEN_USES, SeenUses),
         )
 
 
-def _of(raw: dict[str, str], step: Step, kind: type[ResultT]) -> tuple[ResultT, ...]:
+def _of(raw: dict[str, str], step: Step | str, kind: type[ResultT]) -> tuple[ResultT, ...]:
     """Results in a fixed order. One that cannot be read counts as not come: its host will be called silent."""
     found = []
     for field, text in sorted(raw.items()):
@@ -172,7 +174,7 @@ class Orchestrator:
             case RunState.TRANSFERRING:
                 expected = _expected(run, answers.prepared)
                 following = decision.after_transfer(
-                    run, answers.transferred, expected, now, self.settings, stalled, answers.prepared
+                    run, answers.transferred, expected, now, self.settings, stalled, answers.prepared, answers.seen
                 )
             case RunState.SEALING:
                 following = self._seal(run, answers, now)

@@ -13,9 +13,9 @@ is not the same disk, so storage is compared only by what names it everywhere:
 
 Names that nothing ties together are two: two names of one server in the DNS, an NFS server's own path to what it exports.
 
-Hosts are compared after prepare, and again with what each has told since: when its guests ran again after the hold, and each
-time when it had read a disk. A writer of which a host tells late may have come when the disk had been read already; that is
-nobody's to tell by clocks, so it counts as one all the same.
+Hosts are compared after prepare, and again with what each has told since: when its guests ran again after the hold, each time
+when it had read a disk, and when it saw a writer come while disks were read. A writer of which a host tells late may have come
+when the disk had been read already; that is nobody's to tell by clocks, so it counts as one all the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.identity import Layer
-from freezeframe.contract.result import HoldResult, PreparedDisk, PrepareResult, StorageUse, TransferResult
+from freezeframe.contract.result import HoldResult, PreparedDisk, PrepareResult, SeenUses, StorageUse, TransferResult
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.naming import NamedGuest
 from freezeframe.network_key import network_keys
@@ -61,7 +61,7 @@ def shared_faults(results: Sequence[PrepareResult]) -> dict[str, Fault]:
 
 
 def faults_since(
-    prepared: Sequence[PrepareResult], kept: Collection[str], later: Sequence[HoldResult | TransferResult]
+    prepared: Sequence[PrepareResult], kept: Collection[str], later: Sequence[HoldResult | TransferResult | SeenUses]
 ) -> dict[str, Fault]:
     """Return a fault for each kept guest with a disk that a guest on another host has begun to write to, by UUID.
 

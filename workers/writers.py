@@ -1,7 +1,8 @@
 """Watch for second writers: guests that start, stop or get disks while backups are open, in one thread of the control worker.
 
     an event of libvirt ─▶ the guest's storage now ─▶ is it a captured disk's that is not read yet? ─▶ its backup is given up
-                                                    └▶ the hold is not over: asked again each second
+                                                    ├▶ the hold is not over: asked again each second
+                                                    └▶ other hosts may have it too: the orchestrator is told
 
 The looks behind the hold and behind each disk (`steps/premises.py`, `steps/sole_writer.py`) find a writer that stays. This
 finds one that is gone by then, and ends the backup at once instead of after hours. A writer counts for a backup if it ran at
@@ -11,17 +12,20 @@ worker is down, only the looks see who comes; when it is back, all guests that r
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import redis
 import structlog
 
+from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.proof import GuestProof
-from freezeframe.contract.result import HoldResult
+from freezeframe.contract.result import HoldResult, SeenUses
 from freezeframe.contract.words import Step
 from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
@@ -33,6 +37,8 @@ from workers.identity.uses import disk_uses, uses_of_guest
 from workers.journal import CaptureJournal
 from workers.scratch import ending
 from workers.scratch.open_backups import OpenBackup, given_up, open_backups
+from workers.steps.frame import RESULTS_KEEP_S
+from workers.steps.prepared import told_uses
 from workers.steps.refusal import SecondWriterError
 
 log = structlog.get_logger("writers")
@@ -59,6 +65,7 @@ class WriterWatch:
     host: Host
     _seen: list[_Seen] = field(default_factory=list)
     _pending: bool = False
+    _told: set[tuple[str, str]] = field(default_factory=set)  # captures, and what their orchestrator was told
 
     def begin(self) -> None:
         """Take all guests that run now for new, if any backup is open: they may have come unseen."""
@@ -105,6 +112,7 @@ class WriterWatch:
         self._pending = False
         if not backups:  # what is over concerns no later one
             self._seen = [one for one in self._seen if one.until_ns is None]
+        self._tell()
         for one in backups:
             journal = self.host.journal.of(one.capture_id)
             text = journal.result(Step.HOLD, "")
@@ -115,6 +123,29 @@ class WriterWatch:
             others = [] if begun_ns is None else self._used_since(begun_ns)
             if others and given_up(journal, one.guest_uuid) is None:
                 self._check(journal, one, others)
+
+    def _tell(self) -> None:
+        """Tell the orchestrator of each capture that is under way who has come since its guests were held."""
+        under_way = {journal.capture_id: journal for journal in self.host.journal.unended()} if self._seen else {}
+        self._told = {one for one in self._told if one[0] in under_way}
+        for capture_id, journal in under_way.items():
+            text = journal.result(Step.HOLD, "")
+            begun = [guest.begun_ns for guest in _held_guests(text or "") if guest.begun_ns is not None]
+            used = self._used_since(min(begun)) if begun else []
+            for use in fitness.later_uses(used, told_uses(journal) if used else ()):
+                result = SeenUses(capture_id=capture_id, host_id=self.host.host_id, uses=(use,)).model_dump_json()
+                if (capture_id, result) not in self._told:
+                    self._publish(capture_id, result)
+
+    def _publish(self, capture_id: str, result: str) -> None:
+        key, part = names.results_key(capture_id), hashlib.sha256(result.encode()).hexdigest()
+        try:
+            self.host.redis.hsetnx(key, names.result_field(names.SEEN_USES, self.host.host_id, part), result)
+            self.host.redis.expire(key, RESULTS_KEEP_S)
+            self._told.add((capture_id, result))
+        except redis.RedisError as error:
+            log.warning("a writer is not told of yet", capture=capture_id, why=str(error))
+            self._pending = True
 
     def _used_since(self, begun_ns: int) -> list[fitness.DiskUse]:
         return [use for one in self._seen if one.until_ns is None or one.until_ns >= begun_ns for use in one.uses]
@@ -138,12 +169,16 @@ class WriterWatch:
 
 def _begun_ns(text: str, guest_uuid: str) -> int | None:
     """Return when the hold began the guest's backup; None if it did not, or in another boot of the host."""
+    return next((guest.begun_ns for guest in _held_guests(text) if guest.guest_uuid == guest_uuid), None)
+
+
+def _held_guests(text: str) -> tuple[GuestProof, ...]:
+    """Return the guests of a hold's result, if it is of this boot of the host; none if it cannot be read."""
     try:
         proof = HoldResult.model_validate_json(text).proof
     except ValueError:
-        return None
-    guests: tuple[GuestProof, ...] = proof.guests if proof and proof.boot_id == boot_id() else ()
-    return next((guest.begun_ns for guest in guests if guest.guest_uuid == guest_uuid), None)
+        return ()
+    return proof.guests if proof and proof.boot_id == boot_id() else ()
 
 
 def _end(host: Host, one: OpenBackup) -> None:

@@ -67,6 +67,10 @@ def results_key(capture_id: str) -> str:
     return f"{PREFIX}:run:{capture_id}:results"
 
 
+#: In place of a step, for what a host has seen of storage while a capture is under way (`SeenUses`).
+SEEN_USES = "uses"
+
+
 def result_field(step: Step | str, host_id: str, part: str = "") -> str:
     return f"{step}/{host_id}/{part}"
 

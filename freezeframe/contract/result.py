@@ -131,6 +131,12 @@ class HoldResult(Result):
     writers_unseen: Annotated[str, UNLESS_EMPTY] = ""  # why that could not be seen
 
 
+class SeenUses(Result):
+    """No step's: writers that a host has seen since its guests were held, told at once, also if they are gone by now."""
+
+    uses: tuple[StorageUse, ...]
+
+
 class TransferResult(Result):
     guest_uuid: GuestUuid
     target: DiskTarget

@@ -6,16 +6,18 @@ from typing import Any, cast
 
 import pytest
 
+from freezeframe.contract import names
 from freezeframe.contract.identity import DiskIdentity, Layer
 from freezeframe.contract.result import (
     HoldResult,
     PreparedDisk,
     PreparedGuest,
     PrepareResult,
+    SeenUses,
     StorageUse,
     TransferResult,
 )
-from freezeframe.contract.words import CaptureKind, Consistency, Policy, RunState
+from freezeframe.contract.words import CaptureKind, Consistency, Policy, RunState, Step
 from orchestrator import decision, unseen
 from orchestrator.decision import proof_of
 from orchestrator.look import Answers, Orchestrator
@@ -48,12 +50,16 @@ PREPARED = (prepared("host-a", ALPHA, LUN), prepared("host-b", BETA, IMAGE))
 
 
 def next_of(
-    state: Run, *, held: tuple[HoldResult, ...] = (), transferred: tuple[TransferResult, ...] = ()
+    state: Run,
+    *,
+    held: tuple[HoldResult, ...] = (),
+    transferred: tuple[TransferResult, ...] = (),
+    seen: tuple[SeenUses, ...] = (),
 ) -> Run | None:
     """Return what the orchestrator makes of the results of a run."""
     nothing = cast("Any", None)
     one = Orchestrator(app=nothing, redis=nothing, runs=nothing, settings=SETTINGS, repository=nothing)
-    return one._next(state, Answers(PREPARED, held, transferred, ()), ())
+    return one._next(state, Answers(PREPARED, held, transferred, (), seen), ())
 
 
 @pytest.mark.parametrize("policy", list(Policy))
@@ -131,3 +137,24 @@ def test_disks_that_were_all_stored_are_sealed() -> None:
     following = decision.after_transfer(run(RunState.TRANSFERRING), results, EXPECTED, NOW, SETTINGS)
     assert following is not None
     assert following.state is RunState.SEALING
+
+
+SEEN = SeenUses(capture_id=CAPTURE, host_id="host-b", uses=(WRITER,))
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_writer_that_a_host_has_seen_when_it_had_read_all_its_disks_is_found_too(policy: Policy) -> None:
+    results = (transferred("host-a"), transferred("host-b"))
+    following = next_of(run(RunState.TRANSFERRING, policy), transferred=results, seen=(SEEN,))
+    assert following is not None
+    assert [(fault.code, fault.guest) for fault in following.faults] == [("disk-shared", "guest a")]
+    assert following.kept == (() if policy is Policy.ALL else (BETA,))
+
+
+def test_what_hosts_have_seen_is_read_beside_the_results_of_steps() -> None:
+    raw = {
+        names.result_field(names.SEEN_USES, "host-b", "1"): SEEN.model_dump_json(),
+        names.result_field(names.SEEN_USES, "host-b", "2"): "{",
+        names.result_field(Step.TRANSFER, "host-a", f"{ALPHA}.vda"): transferred("host-a").model_dump_json(),
+    }
+    assert Answers.read(raw) == Answers((), (), (transferred("host-a"),), (), (SEEN,))

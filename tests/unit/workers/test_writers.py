@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import Self
+from typing import Self, cast
 
 import libvirt as libvirt_library
 import pytest
+import redis
 
+from freezeframe.contract import names
+from freezeframe.contract.result import PrepareResult, SeenUses, StorageUse
 from freezeframe.contract.words import Step
 from tests.unit.workers import watched_host
 from tests.unit.workers.watched_host import ALPHA, BETA, CAPTURE, GAMMA, Libvirt, begin, held, transferred
@@ -262,3 +265,75 @@ def test_the_watch_goes_on_with_a_new_connection(host: Host, machine: Machine, m
     monkeypatch.setattr(WriterWatch, "take", lambda _, events: taken.extend(events))
     writers.watch_forever(host, stop)
     assert (len(made), taken) == (3, [came()])
+
+
+LUN = "wwid naa.1 "
+
+
+def told(host: Host) -> list[SeenUses]:
+    """Return what the orchestrator finds in the run's results."""
+    found = cast("dict[str, str]", host.redis.hgetall(names.results_key(CAPTURE)))
+    assert all(field.startswith("uses/host-a/") for field in found)
+    return [SeenUses.model_validate_json(text) for text in found.values()]
+
+
+def test_other_hosts_are_told_of_a_writer_that_comes_to_storage_which_they_may_have(
+    host: Host, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when this host has read all its disks, and although the writer is gone again."""
+    watch = WriterWatch(host)
+    machine.has(BETA, "vdz", LUN)
+    watch.take([came(at_ns=1)])
+    del machine.running[BETA]
+    watch.take([went(at_ns=3)])
+    assert told(host) == []
+    held(host, ALPHA)
+    transferred(host, ALPHA, "vda", "vdb")
+    watch.take([])
+    (found,) = told(host)
+    (use,) = found.uses
+    assert (found.host_id, use.guest_uuid, use.target, use.writes) == ("host-a", BETA, "vdz", (LUN,))
+    assert host.redis.ttl(names.results_key(CAPTURE)) > 0
+    monkeypatch.setattr(host.redis, "hsetnx", lambda *_: pytest.fail("it was told twice"))
+    watch.take([came(GAMMA)])
+
+
+@pytest.mark.parametrize("why", ["reads only", "local", "gone before", "told before", "not begun"])
+def test_other_hosts_are_not_told_of_who_is_in_nobody_s_way(why: str, host: Host, machine: Machine) -> None:
+    machine.has(BETA, "vdz", "path /x" if why == "local" else LUN, reads_only=why == "reads only")
+    if why == "told before":
+        use = StorageUse(guest_uuid=BETA, guest="beta", target="vdz", writes=(LUN,))
+        result = PrepareResult(capture_id=CAPTURE, host_id="host-a", uses=(use,))
+        host.journal.of(CAPTURE).store_result(Step.PREPARE, "", result.model_dump_json())
+    watch = WriterWatch(host)
+    watch.take([came(at_ns=0)])
+    if why == "gone before":
+        del machine.running[BETA]
+        watch.take([went(at_ns=1)])
+    held(host, *(() if why == "not begun" else (ALPHA,)), late=(ALPHA,) if why == "not begun" else ())
+    watch.take([])
+    assert told(host) == []
+
+
+def test_what_redis_does_not_take_is_told_again(host: Host, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    held(host, ALPHA)
+    machine.has(BETA, "vdz", LUN)
+    watch = WriterWatch(host)
+
+    def away(*_: object) -> int:
+        raise redis.ConnectionError("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(host.redis, "hsetnx", away)
+        watch.take([came()])
+    assert told(host) == []
+    watch.take([])
+    assert len(told(host)) == 1
+
+
+def test_nobody_is_told_of_a_capture_that_has_ended(host: Host, machine: Machine) -> None:
+    held(host, ALPHA)
+    host.journal.of(CAPTURE).end()
+    machine.has(BETA, "vdz", LUN)
+    WriterWatch(host).take([came()])
+    assert told(host) == []
