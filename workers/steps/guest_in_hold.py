@@ -8,7 +8,7 @@
 Two threads work on a guest: `take` holds it and begins its backup, over one connection; `release` lets it go, over another,
 and does not wait for `take`. A call of `take` may be *pending*: sent, and not answered. It may take effect after `release` has
 seen the guest run. So a guest counts as settled only when it was seen running and `take` has ended; until then the guard keeps
-its lease.
+its lease. If `take` fails it lets the guest go itself, after it has said so: nobody waits for that.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class HeldGuest:
     faults: list[FreezeframeError] = field(default_factory=list)
     phase: Phase = Phase.WAITING
     _pending: bool = False  # `take` has begun and has not ended
+    _lets_go: bool = False  # `take` has failed, and lets the guest go itself
     _over: threading.Event = field(default_factory=threading.Event)  # nobody is held any more, or shall be
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -96,16 +97,28 @@ class HeldGuest:
         with self._lock:
             return self.phase in {Phase.GONE, Phase.LEFT_ALONE} and not self._pending
 
-    def take(self, deadline: float) -> None:
+    def take(self, deadline: float, ended: Callable[[], None] = lambda: None) -> None:
         """Hold the guest and begin its backup. A guest that fails is let go at once: it must not wait for the others.
 
-        `deadline` is of `time.monotonic()`: a freeze gets what is left of it.
+        `deadline` is of `time.monotonic()`: a freeze gets what is left of it. `ended` is called as soon as the backup has begun
+        or will not: the others wait for that, and letting go of a guest whose agent hangs takes many seconds.
         """
         self._over.wait(self.delay_s)
         with self._lock:
-            if self.phase is not Phase.WAITING:
-                return
-            self.phase, self._pending = Phase.HOLDING, True
+            starts = self.phase is Phase.WAITING
+            if starts:
+                self.phase, self._pending = Phase.HOLDING, True
+        try:
+            if starts:
+                self._try_to_take(deadline)
+        finally:
+            try:
+                ended()
+            finally:
+                if starts:
+                    self._end_take()
+
+    def _try_to_take(self, deadline: float) -> None:
         try:
             self._take(deadline)
         except refusal.HeldByOthersError as error:
@@ -115,11 +128,20 @@ class HeldGuest:
         except Exception as error:  # noqa: BLE001  whatever it is, the guest takes no part, and must be told of
             self._note(error)
         finally:
-            if self.phase is not Phase.LEFT_ALONE and (self.begun_ns is None or self._over.is_set()):
-                # failed; or told to go while a call was pending, which may have undone that: a second time
-                self._go(self.domain)
             with self._lock:
-                self._pending = False
+                self._lets_go = self._must_go()
+
+    def _must_go(self) -> bool:
+        """Return True for a guest that failed; or was told to go while a call was pending, which may have undone that."""
+        return self.phase is not Phase.LEFT_ALONE and (self.begun_ns is None or self._over.is_set())
+
+    def _end_take(self) -> None:
+        with self._lock:
+            self._lets_go = must_go = self._must_go()
+        if must_go:
+            self._go(self.domain)
+        with self._lock:
+            self._lets_go = self._pending = False
 
     def _take(self, deadline: float) -> None:
         _check_untouched(self.domain, self.hold)
@@ -166,12 +188,15 @@ class HeldGuest:
             return True
 
     def release(self) -> None:
-        """Let the guest go, and ask it whether it runs. May be repeated."""
+        """Let the guest go, and ask it whether it runs. May be repeated.
+
+        Nothing is done to a guest that `take` lets go: two threads would only wait for each other at an agent that hangs.
+        """
         with self._lock:
             self._over.set()
             if self.phase is Phase.WAITING:
                 self.phase = Phase.GONE
-            if self.phase in {Phase.GONE, Phase.LEFT_ALONE}:
+            if self._lets_go or self.phase in {Phase.GONE, Phase.LEFT_ALONE}:
                 return
         self._go(self.apart)
 

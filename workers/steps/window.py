@@ -143,10 +143,7 @@ def _all_taken(
 
 def _taking(guest: HeldGuest, deadline: float, ended: SimpleQueue[HeldGuest], disarm: Disarm) -> Callable[[], None]:
     def take() -> None:
-        try:
-            guest.take(deadline)
-        finally:
-            ended.put(guest)
+        guest.take(deadline, lambda: ended.put(guest))
         if guest.phase is Phase.LEFT_ALONE:
             disarm([guest.uuid])  # at once: the guard must leave it alone too
 

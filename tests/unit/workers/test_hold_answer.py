@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -189,9 +189,9 @@ def test_guests_are_held_to_the_end_of_the_hold_s_time_only_where_no_other_goes_
     given: list[float] = []
     take = HeldGuest.take
 
-    def noted(guest: HeldGuest, deadline: float) -> None:
+    def noted(guest: HeldGuest, deadline: float, ended: Callable[[], None]) -> None:
         given.append(deadline)
-        take(guest, deadline)
+        take(guest, deadline, ended)
 
     monkeypatch.setattr(HeldGuest, "take", noted)
     clock = SimpleNamespace(monotonic=lambda: 1000.0, monotonic_ns=time.monotonic_ns)
