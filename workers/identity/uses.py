@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from freezeframe.errors import FreezeframeError
 from freezeframe.network_key import iscsi_key, network_keys
 from freezeframe.storage_key import everywhere_key
-from workers.bounded import answered
 from workers.fitness.sharing import DiskUse
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.disk import disks_of
@@ -29,55 +27,73 @@ from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import GuestGoneError
 from workers.hypervisor.passed_through import PassedDevice, passed_devices
 from workers.identity import rbd, stack
+from workers.identity.asking import Question, ask_all
 from workers.identity.data_file import data_file_of
 from workers.identity.network_file import keys_of_file, keys_on_device
 from workers.identity.sources import Source, sources_of
 from workers.identity.storage import SYS, facts_at
 
-#: Seconds for the storage in one directory to say what it is.
-PATIENCE_S = 10.0
-
-FindVolume = Callable[[str, str], str | None]
+#: Seconds for all storage together to say what it is; less than those who ask have for one guest (`steps/sole_writer.ONE_S`).
+PATIENCE_S = 8.0
 
 
 def disk_uses(hypervisor: Hypervisor) -> list[DiskUse]:
-    """Return the storage of every disk and passed-through device of the running guests of this host. Raises HypervisorError."""
-    found: list[DiskUse] = []
+    """Return the storage of every disk and passed-through device of the running guests of this host. Raises HypervisorError.
+
+    All storage is asked side by side: what hangs is not known, and keeps nothing else waiting.
+    """
+    found: list[_Disk] = []
     for domain in hypervisor.domains():
         try:
             if domain.active():
-                found += _uses_of(hypervisor, domain)
+                found += _disks_in_use(hypervisor, domain)
         except GuestGoneError:  # it was undefined, or its transient guest ended, since it was listed
             continue
-    return found
+    return _uses(found)
 
 
 def uses_of_guest(hypervisor: Hypervisor, guest_uuid: str) -> list[DiskUse]:
     """Return the storage of every disk and device of one guest; nothing if it does not run. Raises HypervisorError."""
     domain = hypervisor.domain(guest_uuid)
-    return list(_uses_of(hypervisor, domain)) if domain.active() else []
+    return _uses(list(_disks_in_use(hypervisor, domain))) if domain.active() else []
 
 
-def _uses_of(hypervisor: Hypervisor, domain: Domain) -> Iterator[DiskUse]:
+@dataclass(frozen=True)
+class _Disk:
+    """A disk or device of a running guest, and the questions about its storage."""
+
+    domain: Domain
+    target: str
+    own: tuple[Question[Places], ...]
+    below: tuple[Question[Places], ...] = ()
+    readonly: bool = False
+    if_known: bool = False  # it counts only where this host has its storage as a device or file
+
+
+def _uses(disks: Sequence[_Disk]) -> list[DiskUse]:
+    """Ask for the storage of all disks side by side."""
+    answers = iter(ask_all([one for disk in disks for one in (*disk.own, *disk.below)], PATIENCE_S))
+    uses = []
+    for disk in disks:
+        own = _joined(next(answers) for _ in disk.own)
+        shown = _joined([own, *(next(answers) for _ in disk.below)])
+        if shown.keys or not disk.if_known:
+            uses.append(_use(disk.domain, disk.target, shown, Places() if disk.readonly else own))
+    return uses
+
+
+def _disks_in_use(hypervisor: Hypervisor, domain: Domain) -> Iterator[_Disk]:
     xml = domain.live_xml()
     sources = sources_of(xml)
     for disk in disks_of(xml):
         if (behind := sources.get(disk.target)) is None:
             continue
-        volume_path = _volume_finder(hypervisor, domain.uuid)
+        ask = partial(_question, hypervisor, domain.uuid)
         data_files = () if behind.data_file is None else (behind.data_file,)
-        own = _joined(_places(volume_path, source) for source in (behind.active, *data_files))
-        below = _joined(_places(volume_path, source) for source in behind.backing)
-        yield _use(domain, disk.target, _joined([own, below]), Places() if disk.readonly else own)
-    yield from _passed_uses(domain, xml)
-
-
-def _passed_uses(domain: Domain, xml: str) -> Iterator[DiskUse]:
-    """Yield the storage that a guest has past QEMU's block layer, where this host has it as a device or file too."""
+        own = tuple(ask(source) for source in (behind.active, *data_files))
+        yield _Disk(domain, disk.target, own, tuple(map(ask, behind.backing)), disk.readonly)
     for device in passed_devices(xml):
-        found = passed_places(device)
-        if found.keys:
-            yield _use(domain, device.name, found, Places() if device.readonly else found)
+        yield _Disk(domain, device.name, tuple(_passed_questions(device, SYS)), readonly=device.readonly, if_known=True)
 
 
 def _use(domain: Domain, target: str, shown: Places, written: Places) -> DiskUse:
@@ -86,23 +102,30 @@ def _use(domain: Domain, target: str, shown: Places, written: Places) -> DiskUse
 
 def passed_places(device: PassedDevice, sys: Path = SYS) -> Places:
     """Return where a SCSI device, vhost-scsi target or persistent memory of a guest is; nowhere if the host gave it away."""
+    return _joined(ask_all(list(_passed_questions(device, sys)), PATIENCE_S))
+
+
+def _passed_questions(device: PassedDevice, sys: Path) -> Iterator[Question[Places]]:
     if device.iscsi:
-        return Places(frozenset({iscsi_key(device.iscsi)}))
-    if device.kind == "scsi" and device.address:
+        yield _known(Places(frozenset({iscsi_key(device.iscsi)})))
+    elif device.kind == "scsi" and device.address:
         blocks = stack.entries(sys / "bus/scsi/devices" / device.address / "block")
-        return _joined(_of_device(block.resolve(), sys) for block in blocks)
-    if device.kind == "memory" and device.address:
-        return _answered_places(device.address, sys)
-    if device.kind == "scsi_host" and device.address:
-        return _joined(_answered_places(path, sys) for path in _exported(device.address, sys))
-    return Places()
+        yield _known(_joined(_of_device(block.resolve(), sys) for block in blocks))
+    elif device.kind == "memory" and device.address:
+        yield _at(device.address, sys)
+    elif device.kind == "scsi_host" and device.address:
+        yield from (_at(path, sys) for path in _exported(device.address, sys))
 
 
-def _answered_places(path: str, sys: Path) -> Places:
-    directory = os.path.dirname(path)  # noqa: PTH120
-    with suppress(OSError, FreezeframeError):
-        return answered(f"The storage in {directory}", PATIENCE_S, lambda: places_of(path, sys=sys))
-    return Places(frozenset({f"path {path}"}))
+def _known(places: Places) -> Question[Places]:
+    return Question(None, lambda: places, places)
+
+
+def _at(path: str, sys: Path, *, is_qcow2: bool = False) -> Question[Places]:
+    """Ask for the storage at a path. One that does not answer is known by its name alone."""
+    directory = os.path.dirname(path)  # noqa: PTH120  a pathlib.Path would not keep a path as it is written
+    by_name = Places(frozenset({f"path {path}"}))
+    return Question(f"The storage in {directory}", lambda: places_of(path, is_qcow2=is_qcow2, sys=sys), by_name)
 
 
 def _exported(wwpn: str, sys: Path) -> Iterator[str]:
@@ -116,20 +139,6 @@ def _exported(wwpn: str, sys: Path) -> Iterator[str]:
             with suppress(OSError):
                 if path := (link / "udev_path").read_text(encoding="utf-8", errors="surrogateescape").strip():
                     yield path
-
-
-def _volume_finder(hypervisor: Hypervisor, guest_uuid: str) -> FindVolume:
-    """Ask libvirt over a connection of its own: a pool whose storage is away may keep it waiting."""
-
-    def find(pool: str, volume: str) -> str | None:
-        call = partial(_volume_path, hypervisor, guest_uuid, pool, volume)
-        return answered(f"Storage pool {pool}", PATIENCE_S, call)
-
-    return find
-
-
-def _volume_path(hypervisor: Hypervisor, guest_uuid: str, pool: str, volume: str) -> str | None:
-    return hypervisor.domain(guest_uuid).volume_path(pool, volume)
 
 
 @dataclass(frozen=True)
@@ -147,18 +156,27 @@ def _joined(found: Iterable[Places]) -> Places:
     )
 
 
-def _places(volume_path: FindVolume, source: Source) -> Places:
-    try:
-        path = volume_path(*source.volume) if source.volume else source.path
-    except FreezeframeError:  # a pool that is not there any more, while its guest runs on
-        path = None
-    if path is None or not path.startswith("/"):
+def _question(hypervisor: Hypervisor, guest_uuid: str, source: Source) -> Question[Places]:
+    """Ask for the storage behind a source; libvirt first, over a connection of its own, where it is a pool's volume."""
+    if source.volume:
+        pool, volume = source.volume
+        return Question(
+            f"Storage pool {pool}",
+            lambda: _in_pool(hypervisor.domain(guest_uuid).volume_path(pool, volume), source),
+            Places(_named_keys(source, None)),  # also a pool that is not there any more, while its guest runs on
+        )
+    if source.path is None or not source.path.startswith("/"):
+        return _known(Places(_named_keys(source, source.path)))
+    return _at(source.path, SYS, is_qcow2=source.is_qcow2)
+
+
+def _in_pool(path: str, source: Source) -> Places:
+    if not path.startswith("/"):
         return Places(_named_keys(source, path))
-    directory = os.path.dirname(path)  # noqa: PTH120  a pathlib.Path would not keep a path as it is written
-    try:
-        return answered(f"The storage in {directory}", PATIENCE_S, lambda: places_of(path, is_qcow2=source.is_qcow2))
-    except (OSError, FreezeframeError):  # a storage that does not answer is known by its name alone
-        return Places(frozenset({f"path {path}"}))
+    (found,) = ask_all(
+        [_at(path, SYS, is_qcow2=source.is_qcow2)], PATIENCE_S / 2
+    )  # its path is known, though it may hang
+    return found
 
 
 def _named_keys(source: Source, path: str | None) -> frozenset[str]:
