@@ -294,6 +294,16 @@ def test_a_guest_of_which_the_answer_to_prepare_says_nothing_is_told(policy: Pol
 
 
 @pytest.mark.parametrize("policy", list(Policy))
+def test_a_host_that_could_prepare_nothing_explains_all_its_guests(policy: Policy) -> None:
+    failed = prepared("host-b").model_copy(update={"guests": (), "fault": TROUBLE})
+    following = decision.after_prepare(
+        run(RunState.PREPARING, policy, members=(), kept=()), [prepared("host-a"), failed], NOW, SETTINGS
+    )
+    assert following is not None
+    assert following.faults == (TROUBLE,)
+
+
+@pytest.mark.parametrize("policy", list(Policy))
 def test_a_disk_that_was_neither_stored_nor_explained_is_told(policy: Policy) -> None:
     mute = transferred("host-b", TROUBLE).model_copy(update={"fault": None})
     following = decision.after_transfer(

@@ -196,6 +196,20 @@ def test_a_captured_disk_is_compared_by_what_its_host_found_beyond_its_identity(
     assert set(shared_faults([unknown, beside("host-b", BETA, use(GAMMA))])) == {ALPHA}
 
 
+def test_a_refused_guest_s_disks_are_writers_and_have_no_fault_of_their_own() -> None:
+    """Its refusal stands, and is what its user must read; what its host has told of its disks is no capture."""
+    other = prepared("host-b", BETA, LUN)
+    refused = other.guests[0].model_copy(update={"fault": Fault(code="no-agent", message="It does not answer.")})
+    faults = shared_faults(
+        [
+            prepared("host-a", ALPHA, LUN),
+            other.model_copy(update={"guests": (refused,), "uses": (use(BETA, "vdb"),)}),
+        ]
+    )
+    assert set(faults) == {ALPHA}
+    assert "or detach its vdb, until the capture has ended" in faults[ALPHA].advice
+
+
 def test_an_older_reader_reads_a_result_without_uses() -> None:
     assert "uses" not in beside("host-b", BETA).model_dump(mode="json")
     told = beside("host-b", BETA, use(BETA))

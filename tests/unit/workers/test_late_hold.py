@@ -92,6 +92,8 @@ def test_a_guest_that_is_taken_back_because_another_failed_is_not_called_late(
         (7.6, (0.5, 7.5), "late-hold"),  # the pause that followed took the time
         (7.6, (7.4, 7.5), "slow-freeze"),
         (7.6, (7.6, 7.5), "slow-freeze"),
+        (9.1, (9.0, 10.0), "slow-freeze"),  # nine tenths of its time to the tick
+        (9.1, (8.9, 10.0), "late-hold"),
         (9.7, (9.6, 7.5), "late-freeze"),  # libvirt would have ended it
         (7.6, (0.4, 0.3), "late-hold"),  # what came before the freeze took the time
     ],
@@ -99,6 +101,15 @@ def test_a_guest_that_is_taken_back_because_another_failed_is_not_called_late(
 def test_what_took_the_time_is_named(held_s: float | None, freeze_s: tuple[float, float] | None, code: str) -> None:
     fault = too_late(NamedGuest("guest-1", "00000000-0000-4000-8000-00000000000a"), held_s, freeze_s)
     assert (fault.code, "guest-1" in fault.message) == (code, True)
+
+
+@pytest.mark.case("G4")
+@pytest.mark.parametrize(("held_s", "said"), [(None, "its turn had not come"), (7.6, "held only after 7.6 s")])
+def test_a_guest_that_had_its_turn_too_late_is_told_apart_from_one_that_had_none(
+    held_s: float | None, said: str
+) -> None:
+    """The first asks for a longer time-out, the second for fewer guests a host or more threads."""
+    assert said in too_late(NamedGuest("guest-1", "00000000-0000-4000-8000-00000000000a"), held_s, None).message
 
 
 @pytest.mark.parametrize("everyone", [True, False], ids=["all", "degrade"])
