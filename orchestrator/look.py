@@ -10,23 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 import redis
 import structlog
 from celery import Celery
-from pydantic import ValidationError
 
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import Order
-from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, Result, SeenUses, TransferResult
+from freezeframe.contract.result import PrepareResult
 from freezeframe.contract.words import RunState, Step
 from freezeframe.presence import known_hosts
 from freezeframe.repository import Manifest, Repository
 from freezeframe.repository.errors import CaptureNotFound, RepositoryDamaged, RepositoryUnsupported
 from freezeframe.settings import OrchestratorSettings
 from orchestrator import again, decision, metrics, sessions
+from orchestrator.answers import Answers
 from orchestrator.defect import fault_of
 from orchestrator.inherited import warnings_of
 from orchestrator.path import STEP_OF, orders_of, send
@@ -35,42 +34,7 @@ from orchestrator.run import Run, Runs
 from orchestrator.seal import manifest_of
 from orchestrator.search import lost_guests
 
-ResultT = TypeVar("ResultT", bound=Result)
-
 log = structlog.get_logger("look")
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The results that have come for a run, by step."""
-
-    prepared: tuple[PrepareResult, ...]
-    held: tuple[HoldResult, ...]
-    transferred: tuple[TransferResult, ...]
-    released: tuple[ReleaseResult, ...]
-    seen: tuple[SeenUses, ...] = ()
-
-    @classmethod
-    def read(cls, raw: dict[str, str]) -> Answers:
-        return cls(
-            prepared=_of(raw, Step.PREPARE, PrepareResult),
-            held=_of(raw, Step.HOLD, HoldResult),
-            transferred=_of(raw, Step.TRANSFER, TransferResult),
-            released=_of(raw, Step.RELEASE, ReleaseResult),
-            seen=_of(raw, names.SEEN_USES, SeenUses),
-        )
-
-
-def _of(raw: dict[str, str], step: Step | str, kind: type[ResultT]) -> tuple[ResultT, ...]:
-    """Results in a fixed order. One that cannot be read counts as not come: its host will be called silent."""
-    found = []
-    for field, text in sorted(raw.items()):
-        if field.startswith(f"{step}/"):
-            try:
-                found.append(kind.model_validate_json(text))
-            except ValidationError as error:
-                log.warning("a result cannot be read", field=field, faults=error.error_count())
-    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -87,7 +51,7 @@ class Orchestrator:
         """Bring a run as far as it can go now; the run as it then is, None if there is none."""
         while (loaded := self.runs.load(capture_id)) is not None:
             run, version = loaded
-            answers = Answers.read(self.runs.results(capture_id))
+            answers = Answers.read(capture_id, self.runs.results(capture_id))
             following = self._next(run, answers, stalled)
             if following is None:
                 return run
@@ -119,11 +83,11 @@ class Orchestrator:
             sessions.end(self.repository, following)
             following = following.model_copy(update={"receipt": receipt_of(following, now, None, ())})
         if self.runs.change(following, version):
-            self._follow(following, Answers.read({}))
+            self._follow(following, Answers())
 
     def dispatch(self, run: Run, answers: Answers | None = None) -> None:
         """Send the orders of the state that the run is in, and note that they were sent."""
-        answers = answers or Answers.read(self.runs.results(run.capture_id))
+        answers = answers or Answers.read(run.capture_id, self.runs.results(run.capture_id))
         orders = self._orders(run, answers)
         if not orders:
             return
@@ -135,7 +99,7 @@ class Orchestrator:
     def send_again(self, run: Run) -> None:
         """Send those orders again that a worker was killed with before it had begun them."""
         raw = self.runs.results(run.capture_id)
-        orders = self._orders(run, Answers.read(raw))
+        orders = self._orders(run, Answers.read(run.capture_id, raw))
         if not run.dispatched or not orders:
             return
         step = STEP_OF[run.state]
@@ -154,7 +118,7 @@ class Orchestrator:
 
     def expected_transfers(self, run: Run, raw: dict[str, str]) -> list[tuple[str, str]]:
         """The transfers of a run, as pairs of host and the field in which its result is due."""
-        orders = orders_of(run, Answers.read(raw).prepared, run.due_at)
+        orders = orders_of(run, Answers.read(run.capture_id, raw).prepared, run.due_at)
         return [(order.host_id, names.result_field(Step.TRANSFER, order.host_id, order.part)) for order in orders]
 
     def _orders(self, run: Run, answers: Answers) -> list[Order]:

@@ -19,8 +19,9 @@ from freezeframe.contract.result import (
 )
 from freezeframe.contract.words import CaptureKind, Consistency, Policy, RunState, Step
 from orchestrator import decision, unseen
+from orchestrator.answers import Answers
 from orchestrator.decision import proof_of
-from orchestrator.look import Answers, Orchestrator
+from orchestrator.look import Orchestrator
 from orchestrator.run import Run
 from orchestrator.seal import manifest_of
 from tests.unit.orchestrator.test_decision import ALPHA, BETA, CAPTURE, EXPECTED, NOW, SETTINGS, held, run, transferred
@@ -157,4 +158,4 @@ def test_what_hosts_have_seen_is_read_beside_the_results_of_steps() -> None:
         names.result_field(names.SEEN_USES, "host-b", "2"): "{",
         names.result_field(Step.TRANSFER, "host-a", f"{ALPHA}.vda"): transferred("host-a").model_dump_json(),
     }
-    assert Answers.read(raw) == Answers((), (), (transferred("host-a"),), (), (SEEN,))
+    assert Answers.read(CAPTURE, raw) == Answers((), (), (transferred("host-a"),), (), (SEEN,))

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 
 import pytest
 from ulid import ULID
 
-from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import ReleaseOrder
 from freezeframe.contract.request import CaptureRequest
-from freezeframe.contract.result import (
-    HoldResult,
-    PrepareResult,
-    ReleaseResult,
-    Result,
-    TransferResult,
-)
 from freezeframe.contract.words import Consistency, RunState, Step
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository, Sessions
@@ -92,37 +83,6 @@ def test_a_transfer_is_waited_for(orchestrator: Orchestrator, sent: Sent) -> Non
         assert run is not None
         assert run.state is RunState.TRANSFERRING
     assert sent.steps == [Step.PREPARE, Step.HOLD, Step.TRANSFER]
-
-
-def test_a_result_that_cannot_be_read_is_no_answer(orchestrator: Orchestrator, sent: Sent) -> None:
-    """A newer worker's, say: its host counts as silent, and the run ends at its time."""
-    field = names.result_field(Step.PREPARE, "host-a", "")
-    orchestrator.redis.hset(names.results_key(CAPTURE), field, '{"v": 99}')
-    run = orchestrator.look(CAPTURE)
-    assert run is not None
-    assert run.state is RunState.PREPARING
-    assert sent.steps == [Step.PREPARE]
-
-
-@pytest.mark.parametrize("step", list(Step))
-def test_an_answer_to_one_step_is_not_taken_for_another_s(step: Step) -> None:
-    """What all results have in common is enough for some of them: they are told apart by their fields alone."""
-    bare = {"capture_id": CAPTURE, "host_id": "host-a", "guests": [], "guest_uuid": GUEST, "target": "vda"}
-    kinds: dict[Step, type[Result]] = {
-        Step.PREPARE: PrepareResult,
-        Step.HOLD: HoldResult,
-        Step.TRANSFER: TransferResult,
-        Step.RELEASE: ReleaseResult,
-    }
-    known = {name: value for name, value in bare.items() if name in kinds[step].model_fields}
-    answers = look.Answers.read({names.result_field(step, "host-a"): json.dumps(known)})
-    read = {
-        Step.PREPARE: answers.prepared,
-        Step.HOLD: answers.held,
-        Step.TRANSFER: answers.transferred,
-        Step.RELEASE: answers.released,
-    }
-    assert [one for one, results in read.items() if results] == [step]
 
 
 def test_a_guest_that_is_not_kept_any_more_is_not_waited_for(orchestrator: Orchestrator) -> None:
