@@ -35,11 +35,11 @@ from workers.host import Host
 from workers.hypervisor.guest_events import GuestEvent, GuestEvents
 from workers.identity.uses import disk_uses, uses_of_guest
 from workers.journal import CaptureJournal
+from workers.refusal import SecondWriterError
 from workers.scratch import ending
 from workers.scratch.open_backups import OpenBackup, given_up, open_backups
 from workers.steps.frame import RESULTS_KEEP_S
 from workers.steps.prepared import told_uses
-from workers.steps.refusal import SecondWriterError
 
 log = structlog.get_logger("writers")
 

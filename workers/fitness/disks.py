@@ -12,7 +12,7 @@ from workers.fitness.encryption import encryption_refusal
 from workers.fitness.leaving_out import left_out, not_capturable
 from workers.fitness.passed_through import Passed, left_out_devices
 from workers.hypervisor.disk import DomainDisk
-from workers.steps.refusal import DiskNotCapturableError, NoDiskError
+from workers.refusal import DiskNotCapturableError, NoDiskError
 
 _DRIVES: Final = {"cdrom": "CD-ROM", "floppy": "floppy"}
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 
 from freezeframe.naming import NamedGuest
 from workers.hypervisor.disk import DomainDisk
-from workers.steps.refusal import DiskEncryptedError
+from workers.refusal import DiskEncryptedError
 
 
 def encryption_refusal(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.words import HoldKind
 from freezeframe.naming import NamedGuest
-from workers.steps.refusal import (
+from workers.refusal import (
     AgentCommandBlockedError,
     GuestCrashedError,
     GuestEndingError,

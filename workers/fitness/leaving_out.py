@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from freezeframe.contract.result import SkippedDisk
 from freezeframe.naming import NamedGuest
-from workers.steps.refusal import DiskNotCapturableError
+from workers.refusal import DiskNotCapturableError
 
 
 def left_out(target: str) -> SkippedDisk:

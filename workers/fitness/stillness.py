@@ -23,7 +23,7 @@ from workers.fitness.exemption import READ_ONLY_KINDS
 from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.filesystem import Filesystem
 from workers.hypervisor.guest_device import GuestDevice
-from workers.steps.refusal import MountpointError
+from workers.refusal import MountpointError
 
 #: Filesystems that are written to and cannot be frozen: the agent passes over what answers EOPNOTSUPP, and counts it not.
 #: [qga/commands-posix.c; Linux: no freeze_fs in their super_operations] A kind that is on neither list counts as one that can

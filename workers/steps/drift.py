@@ -12,7 +12,7 @@ from workers.hypervisor.disk import disks_of, parse
 from workers.hypervisor.domain import Domain
 from workers.identity.device_class import passed_of
 from workers.identity.read import Unknown, read_identities
-from workers.steps.refusal import DisksChangedError, GuestRestartedError
+from workers.refusal import DisksChangedError, GuestRestartedError
 
 
 def left_out_now(domain: Domain, guest: PreparedGuest) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from freezeframe.errors import EXIT_REFUSED, EXIT_UNREACHABLE, FreezeframeError
 from workers import durable
 from workers.host import Host
 from workers.journal import CaptureJournal
-from workers.steps.refusal import GuestAtWorkError
+from workers.refusal import GuestAtWorkError
 
 OrderT = TypeVar("OrderT", bound=Order)
 ResultT = TypeVar("ResultT", bound=Result)

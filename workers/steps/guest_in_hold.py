@@ -28,12 +28,12 @@ from freezeframe.contract.result import PreparedGuest
 from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
 from workers import hold as holding
+from workers import refusal
 from workers.guard.client import GuardError
 from workers.hypervisor import agent, backup
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.freeze_failure import FreezeFailedError
-from workers.steps import refusal
 from workers.steps.frame import UnexpectedError
 from workers.steps.hold_failure import too_late
 

@@ -15,13 +15,13 @@ from freezeframe.contract.order import HoldOrder
 from freezeframe.contract.result import HeldGuestFault, PreparedGuest
 from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
+from workers import refusal
 from workers.bounded import GuestHangsError
 from workers.host import Host
 from workers.hypervisor import backup, checkpoint
 from workers.journal import BackupChange, CaptureJournal, HoldChange, LetGoChange
 from workers.pace import TOO_SLOW_SHARE, delay_s
 from workers.scratch.files import renew_files
-from workers.steps import refusal
 from workers.steps.drift import left_out_now
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.prepared import Prepared, read_prepared

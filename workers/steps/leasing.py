@@ -19,9 +19,9 @@ from freezeframe.naming import NamedGuest
 from workers.guard.client import GuardLine
 from workers.guard.lease import LeasedGuest
 from workers.host import Host
+from workers.refusal import StillLetGoError
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.let_go_since import check_leased
-from workers.steps.refusal import StillLetGoError
 
 #: Seconds that a guest is waited for in prepare: a look at one that does not answer, a pause, and one more look.
 INQUIRY_S: Final = 20.0

@@ -34,11 +34,11 @@ from workers.host import Host
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
 from workers.identity.uses import disk_uses
+from workers.refusal import DisksChangedError, GuestRestartedError, GuestTroubleError, MountpointError
 from workers.scratch.errors import PassphraseLostError
 from workers.scratch.files import check_passphrases
 from workers.steps.drift import left_out_now
 from workers.steps.guest_in_hold import HeldGuest, Phase
-from workers.steps.refusal import DisksChangedError, GuestRestartedError, GuestTroubleError, MountpointError
 from workers.steps.stillness import stillness_of
 from workers.steps.window import LONGEST_GIVE_UP_S
 

@@ -23,7 +23,7 @@ from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResu
 from freezeframe.contract.words import CaptureKind, HoldKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
-from workers import fitness, host_calls
+from workers import fitness, host_calls, refusal
 from workers.bounded import answered
 from workers.guard.client import GuardLine
 from workers.host import Host
@@ -36,7 +36,6 @@ from workers.identity.device_class import passed_of
 from workers.identity.read import Unknown, read_identities
 from workers.journal import CaptureJournal, ClaimChange
 from workers.scratch.files import make_files, scratch_secret
-from workers.steps import refusal
 from workers.steps.claimed import claim
 from workers.steps.leasing import check_let_go
 from workers.steps.parents import choose_parent, full_reason

@@ -13,8 +13,8 @@ from freezeframe.contract.result import PreparedGuest
 from freezeframe.errors import FreezeframeError
 from workers.host import Host
 from workers.journal import CaptureJournal
+from workers.refusal import GuestAtWorkError, GuestTroubleError
 from workers.steps.each_guest import each_guest
-from workers.steps.refusal import GuestAtWorkError, GuestTroubleError
 from workers.steps.undo import undo_guest
 
 #: Seconds for all guests of an order. Making a guest's scratch files and asking its agent take less than one.

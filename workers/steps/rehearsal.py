@@ -23,7 +23,7 @@ from workers import as_qemu
 from workers.bounded import GuestHangsError
 from workers.host import Host
 from workers.qemu_process import QemuProcess
-from workers.steps.refusal import RefusedError
+from workers.refusal import RefusedError
 
 #: Seconds for the child. It takes 40 ms; on a network file system whose server is away it never ends.
 CHILD_S: Final = 10.0

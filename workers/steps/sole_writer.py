@@ -29,9 +29,9 @@ from freezeframe.naming import NamedGuest
 from workers import fitness, host_calls
 from workers.host import Host
 from workers.identity.uses import disk_uses, uses_of_guest
+from workers.refusal import SecondWriterError
 from workers.steps import source_failure
 from workers.steps.prepared import told_uses
-from workers.steps.refusal import SecondWriterError
 
 log = structlog.get_logger("transfer")
 

@@ -22,9 +22,9 @@ from workers.hypervisor import backup
 from workers.hypervisor.errors import GuestGoneError, HypervisorError
 from workers.journal import BackupChange
 from workers.qemu_process import QemuUnknownError
+from workers.refusal import SecondWriterError
 from workers.scratch.errors import ScratchRunsOutError
 from workers.scratch.open_backups import given_up
-from workers.steps.refusal import SecondWriterError
 from workers.steps.transfer import transfer as read_disk
 
 log = structlog.get_logger("transfer")

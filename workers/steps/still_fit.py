@@ -15,11 +15,11 @@ from collections.abc import Iterable
 
 from freezeframe.contract.hold import GuestHold
 from freezeframe.naming import NamedGuest
+from workers import refusal
 from workers.hypervisor import agent
 from workers.hypervisor.domain import MIGRATIONS, Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.freeze_failure import refused
-from workers.steps import refusal
 
 
 def check_still_fit(domain: Domain, hold: GuestHold, targets: Iterable[str], agent_timeout_s: int) -> None:

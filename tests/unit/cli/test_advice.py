@@ -27,6 +27,7 @@ from freezeframe.naming import NamedGuest, shell_word
 from freezeframe.presence import KnownHost
 from orchestrator.planner import plan_hosts
 from tests.odd_names import ODD_NAMES
+from workers import refusal
 from workers.fitness import blocked_command, state_refusal
 from workers.fitness.encryption import encryption_refusal
 from workers.fitness.leaving_out import not_capturable
@@ -35,7 +36,6 @@ from workers.hypervisor.disk import DomainDisk, disks_of
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.freeze_failure import FreezeExpiredError, SlowFreezeError
 from workers.pace import TooSlow
-from workers.steps import refusal
 
 TOP = Path(__file__).resolve().parents[3]
 UUID = "00000000-0000-4000-8000-00000000000a"

@@ -12,7 +12,7 @@ from workers.fitness import choose_disks, plain_text_warnings
 from workers.hypervisor.backup import BackupDisk, backup_xml
 from workers.hypervisor.checkpoint import checkpoint_name, checkpoint_xml
 from workers.hypervisor.disk import disks_of, parse
-from workers.steps.refusal import DiskEncryptedError, DiskNotCapturableError, NoDiskError
+from workers.refusal import DiskEncryptedError, DiskNotCapturableError, NoDiskError
 
 DB1 = NamedGuest("db1", "00000000-0000-4000-8000-00000000000d")
 OLD_DB = NamedGuest("old db", "00000000-0000-4000-8000-00000000000e")

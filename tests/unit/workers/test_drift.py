@@ -22,10 +22,10 @@ from workers.hypervisor.domain import Domain
 from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml
 from workers.identity.read import Unknown
 from workers.journal import BackupChange, HoldChange
+from workers.refusal import DisksChangedError, GuestRestartedError
 from workers.steps import drift
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.held_guest import ready
-from workers.steps.refusal import DisksChangedError, GuestRestartedError
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 BETA = f"{UUID[:-1]}b"

@@ -25,8 +25,8 @@ from workers.guard.reading import FoundGuest
 from workers.guard.table import Look
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
+from workers.refusal import StillLetGoError
 from workers.steps import leasing
-from workers.steps.refusal import StillLetGoError
 
 __all__ = ["guard"]
 

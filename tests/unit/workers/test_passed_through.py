@@ -13,7 +13,7 @@ from workers.hypervisor.disk import disks_of
 from workers.hypervisor.fake_guest import disk_xml, domain_xml
 from workers.hypervisor.passed_through import passed_devices
 from workers.identity.device_class import holds_data, passed_of
-from workers.steps.refusal import DiskNotCapturableError
+from workers.refusal import DiskNotCapturableError
 
 DB = NamedGuest("db", "00000000-0000-4000-8000-00000000000d")
 

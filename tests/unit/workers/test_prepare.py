@@ -16,12 +16,13 @@ from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.result import NOT_HERE, PreparedGuest, PrepareResult
 from freezeframe.contract.words import HoldKind, Method, Step
 from freezeframe.repository import Repository
+from workers import refusal
 from workers.fitness import DiskUse
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import MIGRATIONS, Domain
 from workers.hypervisor.errors import GuestGoneError
-from workers.steps import prepare, refusal
+from workers.steps import prepare
 from workers.steps.frame import run_step
 from workers.steps.hold import hold
 from workers.steps.prepared import Prepared, read_prepared

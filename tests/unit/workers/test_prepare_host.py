@@ -26,8 +26,8 @@ from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
 from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml
 from workers.journal import ClaimChange
+from workers.refusal import RepositoryMismatchError
 from workers.steps import prepare
-from workers.steps.refusal import RepositoryMismatchError
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 PLAN = GuestPlan(guest_uuid=UUID, name="alpha", hold=GuestHold(kind=HoldKind.PAUSE))

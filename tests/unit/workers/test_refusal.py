@@ -16,8 +16,8 @@ from workers.host import Host
 from workers.hypervisor.errors import HypervisorError
 from workers.journal import ClaimChange
 from workers.pace import TOO_SLOW_KEPT_S, TOO_SLOW_SHARE, TooSlow
+from workers.refusal import SlowGuestError
 from workers.steps import refusing
-from workers.steps.refusal import SlowGuestError
 from workers.steps.refusing import refuse_shared, uses_here
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"

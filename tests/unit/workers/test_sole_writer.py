@@ -17,9 +17,9 @@ from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.errors import HypervisorUnreachableError
 from workers.hypervisor.fake_guest import UUID, disk_xml
 from workers.journal import GivenUpChange
+from workers.refusal import SecondWriterError
 from workers.scratch.errors import ScratchRunsOutError
 from workers.steps import sole_writer
-from workers.steps.refusal import SecondWriterError
 
 pytestmark = pytest.mark.case("P2")
 

@@ -17,7 +17,7 @@ from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.filesystem import Filesystem
 from workers.hypervisor.guest_device import GuestDevice
-from workers.steps.refusal import MountpointError
+from workers.refusal import MountpointError
 
 UUID = "00000000-0000-4000-8000-00000000000a"
 
