@@ -165,6 +165,10 @@ def _named(text: str, image_format: str | None) -> WantedDisk:
     if match is None:
         raise ImageUnfitError(f"{text!r} does not say which disk is in which file.", advice="Write TARGET=FILE.")
     image = inspect(Path(match["file"]), image_format)
+    if not image.size_bytes:
+        raise ImageUnfitError(
+            f"{image.path} is empty: a disk of 0 bytes cannot be stored.", advice="Leave that disk out."
+        )
     return WantedDisk(match["target"], image, image.size_bytes, str(image.path), image.format)
 
 

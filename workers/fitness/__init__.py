@@ -6,6 +6,7 @@ functions decide. A refusal names guest, disk and remedy, before any guest is he
 | question                                          | module         | answer                                             |
 |---------------------------------------------------|----------------|----------------------------------------------------|
 | Can this disk be captured?                        | disks          | taken, skipped with a reason, or refused           |
+| Can a repository hold a disk of this size?        | size           | None, or the reason for a refusal                  |
 | What of devices that no backup can read?          | passed_through | refused, left out by name, or a warning            |
 | May this disk be captured decrypted?              | encryption     | None, or the refusal                               |
 | Can this disk record its changes?                 | tracking       | None, or the reason for a full without checkpoint  |
@@ -25,6 +26,7 @@ from workers.fitness.guest import blocked_command, state_refusal
 from workers.fitness.leaving_out import not_capturable
 from workers.fitness.passed_through import Passed, attached_devices, passed_warnings
 from workers.fitness.sharing import DiskUse, later_uses, shared_reason, uses_everywhere
+from workers.fitness.size import size_hindrance
 from workers.fitness.stillness import MovingDisk, Stillness, all_moving, stillness
 from workers.fitness.tracking import untracked_reason
 
@@ -45,6 +47,7 @@ __all__ = [
     "passed_warnings",
     "plain_text_warnings",
     "shared_reason",
+    "size_hindrance",
     "state_refusal",
     "stillness",
     "untracked_reason",

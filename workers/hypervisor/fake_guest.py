@@ -50,6 +50,7 @@ class FakeGuest:
     label: str = "alpha"
     state_code: int = libvirt.VIR_DOMAIN_RUNNING
     size_bytes: int = 1 << 20
+    sizes: dict[str, int] = field(default_factory=dict)  # of disks with another size
     starts_with_host: bool = False
     status: str = "thawed"
     filesystems: list[list[Any]] = field(default_factory=list)
@@ -79,7 +80,7 @@ class FakeGuest:
 
     def blockInfo(self, target: str) -> list[int]:
         assert f"dev='{target}'" in self.live_xml
-        return [self.size_bytes, 0, 0]
+        return [self.sizes.get(target, self.size_bytes), 0, 0]
 
     def XMLDesc(self, flags: int = 0) -> str:
         assert flags in {0, CONFIG_FLAGS}

@@ -190,6 +190,8 @@ def _prepare_disk(
     identities: Mapping[str, DiskIdentity | Unknown],
 ) -> PreparedDisk:
     size_bytes = domain.disk_bytes(disk.target)
+    if (hindrance := fitness.size_hindrance(size_bytes, order.chunk_bytes)) is not None:
+        raise fitness.not_capturable(NamedGuest(domain.name, domain.uuid), disk.target, hindrance)
     choice = choose_parent(disk.target, identities, plan.parents)
     untracked = fitness.untracked_reason(disk, header_of(disk))
     reason = untracked or full_reason(domain, disk.target, size_bytes, choice, order.chunk_bytes)

@@ -435,3 +435,13 @@ def test_as_commands(root: Path, target: Path) -> None:
         said("import", str(target / "set"), "--guest", "gamma")
     for wrong in (["import"], ["import", str(target / "set"), "--xml", "x"], ["import", "--xml", "x", "--guest", "a"]):
         assert CliRunner().invoke(app, wrong).exit_code == 2
+
+
+@BOTH
+def test_an_image_of_no_bytes_is_refused_by_name(target: Path, image_format: ImageFormat) -> None:
+    target.mkdir(exist_ok=True)
+    xml, image = target / "alpha.xml", target / "empty"
+    xml.write_text(TESTED)
+    run("qemu-img", "create", "-q", "-f", image_format.value, image, "0")
+    with pytest.raises(errors.ImageUnfitError, match=r"empty is empty: a disk of 0 bytes"):
+        from_images(xml, [f"vda={image}"], "host-a.example", image_format=image_format.value)

@@ -205,6 +205,15 @@ def test_a_guest_that_was_started_anew_is_not_held(make_ready: Ready) -> None:
     assert len(make_ready((prepared(before), before), all_or_nothing=True)[0]) == 1
 
 
+@pytest.mark.parametrize("size_bytes", [0, (1 << 20) + 1, 1 << 30])
+def test_a_disk_of_another_size_is_named_whatever_it_has_become(make_ready: Ready, size_bytes: int) -> None:
+    """An image that was truncated to nothing has no index; one with a sector in part has one."""
+    before, now = guest(disk_xml("vda", "/a")), guest(disk_xml("vda", "/a"))
+    now.sizes = {"vda": size_bytes}
+    with pytest.raises(DisksChangedError, match=rf"disk vda was resized from 1048576 to {size_bytes} bytes"):
+        make_ready((prepared(before), now), all_or_nothing=True)
+
+
 def test_a_disk_that_was_resized_is_named_and_not_held(make_ready: Ready) -> None:
     before, now = guest(disk_xml("vda", "/a")), guest(disk_xml("vda", "/a"))
     now.size_bytes = 3 << 20

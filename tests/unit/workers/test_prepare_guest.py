@@ -18,7 +18,9 @@ from freezeframe.contract.order import PrepareOrder
 from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.result import PreparedGuest
 from freezeframe.contract.words import HoldKind, Method
+from freezeframe.repository.header import IndexHeader
 from workers import durable
+from workers.fitness import size_hindrance
 from workers.host import Host
 from workers.hypervisor import checkpoint
 from workers.hypervisor.connection import Hypervisor
@@ -355,3 +357,47 @@ def test_a_guest_with_a_backup_that_libvirt_has_lost_is_told_as_such(
     fault = prepared(two_disks(filesystems=[ROOT])).fault
     assert fault is not None
     assert (fault.code, fault.guest) == ("lost-backup", "alpha")
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "why"),
+    [(0, "it is empty, it has 0 bytes"), ((4096 << 32) + 1, "holds disks of 17592186044416 at most")],
+)
+@pytest.mark.parametrize("hold", [HoldKind.PAUSE, HoldKind.NONE])
+def test_a_disk_for_which_there_is_no_index_is_refused_before_any_guest_is_held(
+    prepared: Prepare, size_bytes: int, why: str, hold: HoldKind
+) -> None:
+    guest = two_disks()
+    guest.sizes = {"vdb": size_bytes}
+    refused = prepared(guest, hold)
+    assert refused.fault is not None
+    assert refused.fault.code == "disk-not-capturable"
+    assert refused.fault.message.startswith("Disk vdb of guest alpha cannot be captured: ")
+    assert why in refused.fault.message
+    assert f"--skip-disk {UUID}:vdb" in refused.fault.advice
+    made = prepared(guest, hold, skip=("vdb",))
+    assert made.fault is None
+    assert [disk.target for disk in made.disks] == ["vda"]
+
+
+@pytest.mark.parametrize("size_bytes", [1, 511, 513, 4097, 4096 << 32])
+def test_a_disk_of_any_other_size_is_taken(size_bytes: int) -> None:
+    assert size_hindrance(size_bytes, 4096) is None
+    assert IndexHeader(size_bytes, 4096).slots >= 1
+
+
+@pytest.mark.parametrize("size_bytes", [0, -1, (4096 << 32) + 1])
+def test_what_is_refused_is_what_no_index_can_be_made_for(size_bytes: int) -> None:
+    assert size_hindrance(size_bytes, 4096)
+    with pytest.raises(ValueError, match="a disk of"):
+        IndexHeader(size_bytes, 4096)
+
+
+def test_a_removable_disk_without_a_medium_is_left_out_by_itself(prepared: Prepare) -> None:
+    """As an administrator leaves it who has ejected it; it has no source then, and is asked for no size."""
+    ejected = "<disk type='file' device='disk'><driver type='raw'/><target dev='sda' bus='usb' removable='on'/></disk>"
+    guest = FakeGuest(domain_xml(disk_xml("vda", "/a"), ejected))
+    guest.sizes = {"sda": 0}
+    made = prepared(guest, HoldKind.PAUSE)
+    assert made.fault is None
+    assert [(one.target, one.reason) for one in made.skipped] == [("sda", "it has no source")]
