@@ -5,6 +5,7 @@
     <dataStore type='file'><source/></…>    its data file
   </source>
   <backingStore type='file'><source/>       the layer below, and so on
+  <mirror type='file'><source/>             the destination of a block job
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class DiskSources:
     active: Source
     data_file: Source | None
     backing: tuple[Source, ...]
+    mirror: Source | None = None  # that a block job writes to: a copy, or the image that a commit goes to
 
 
 def sources_of(domain_xml: str) -> dict[str, DiskSources]:
@@ -54,6 +56,7 @@ def sources_of(domain_xml: str) -> dict[str, DiskSources]:
             active=_source(disk.get("type", "file"), source, _format(disk.find("driver"))),
             data_file=next(_data_files(source), None),
             backing=tuple(_backing(disk)),
+            mirror=_mirror(disk),
         )
     return found
 
@@ -66,6 +69,14 @@ def _backing(element: etree._Element) -> Iterator[Source]:
         return
     yield _source(below.get("type", "file"), source, _format(below.find("format")))
     yield from _backing(below)
+
+
+def _mirror(disk: etree._Element) -> Source | None:
+    mirror = disk.find("mirror")
+    source = None if mirror is None else mirror.find("source")
+    if mirror is None or source is None:
+        return None
+    return _source(mirror.get("type", "file"), source, _format(mirror.find("format")))
 
 
 def _data_files(source: etree._Element) -> Iterator[Source]:

@@ -89,8 +89,8 @@ def _disks_in_use(hypervisor: Hypervisor, domain: Domain) -> Iterator[_Disk]:
         if (behind := sources.get(disk.target)) is None:
             continue
         ask = partial(_question, hypervisor, domain.uuid)
-        data_files = () if behind.data_file is None else (behind.data_file,)
-        own = tuple(ask(source) for source in (behind.active, *data_files))
+        written = (source for source in (behind.active, behind.data_file, behind.mirror) if source is not None)
+        own = tuple(map(ask, written))
         yield _Disk(domain, disk.target, own, tuple(map(ask, behind.backing)), disk.readonly)
     for device in passed_devices(xml):
         yield _Disk(domain, device.name, tuple(_passed_questions(device, SYS)), readonly=device.readonly, if_known=True)

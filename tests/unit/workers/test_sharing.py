@@ -187,6 +187,20 @@ def test_the_images_below_an_overlay_are_read_and_not_written(tmp_path: Path, mo
     assert shared_reason(OTHER, "vda", uses) is None
 
 
+@pytest.mark.parametrize("job", ["copy", "active-commit"])
+def test_the_destination_of_another_guest_s_block_job_is_written_to(
+    job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, own = tmp_path / "image", tmp_path / "own"
+    for path in (image, own):
+        path.write_bytes(b"x")
+    mirror = f"<mirror type='file' job='{job}'><format type='raw'/><source file='{image}'/></mirror>"
+    uses = running(monkeypatch, guest(UUID, image), guest(OTHER, own, mirror))
+    assert shared_reason(UUID, "vda", uses) == "disk vda of the running guest b writes to the same storage"
+    uses = running(monkeypatch, guest(UUID, image), guest(OTHER, own, mirror.replace("<source", "<nothing")))
+    assert shared_reason(UUID, "vda", uses) is None
+
+
 def test_persistent_memory_of_another_guest_is_a_use_of_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
