@@ -79,7 +79,7 @@ class HeldGuest:
     thawed_ns: int | None = None
     frozen: int | None = None
     freeze_s: tuple[float, float] | None = None  # how long its freeze took, and how long there was for it
-    late: bool = False  # the others no longer wait for it
+    left_in: Phase | None = None  # its phase when the others went on without it
     found: holding.LetGo | None = None
     faults: list[FreezeframeError] = field(default_factory=list)
     phase: Phase = Phase.WAITING
@@ -105,7 +105,7 @@ class HeldGuest:
         """
         self._over.wait(self.delay_s)
         with self._lock:
-            starts = self.phase is Phase.WAITING
+            starts = self.phase is Phase.WAITING and self.left_in is None
             if starts:
                 self.phase, self._pending = Phase.HOLDING, True
         try:
@@ -159,17 +159,23 @@ class HeldGuest:
         if not self.stands():
             raise GuardError("The thaw guard ended while guests were held.")
         backup.begin(self.domain, self.backup_xml, self.checkpoint_xml)
-        self.begun_ns = time.monotonic_ns()
-        self._advance(Phase.HELD, Phase.BEGUN)
+        self._advance(Phase.HELD, Phase.BEGUN, begun_ns=time.monotonic_ns())
+
+    def leave_behind(self) -> None:
+        """Have the others go on without the guest, unless its backup has begun: one that begins later is of another instant."""
+        with self._lock:
+            if self.phase in {Phase.WAITING, Phase.HOLDING, Phase.HELD}:
+                self.left_in = self.phase
 
     def tell_late(self) -> None:
         """Have a fault if the others have gone on without the guest and no call has failed: it must not vanish unsaid."""
-        if not self.late or self.begun_ns is not None or self.faults:
+        if self.left_in is None or self.faults:
             return
         held_s = None
         if self.hold_start_ns is not None and self.held_ns is not None:
             held_s = (self.held_ns - self.hold_start_ns) / 1e9
-        self.faults.append(too_late(NamedGuest(self.domain.name, self.domain.uuid), held_s, self.freeze_s))
+        guest, begins = NamedGuest(self.domain.name, self.domain.uuid), self.left_in is Phase.HELD
+        self.faults.append(too_late(guest, held_s, self.freeze_s, begins=begins))
 
     def _note(self, error: Exception) -> None:
         if not isinstance(error, FreezeframeError):
@@ -179,12 +185,15 @@ class HeldGuest:
             )
         self.faults.append(error)
 
-    def _advance(self, here: Phase, there: Phase) -> bool:
-        """Come to a later phase; return False if the guest was told to go meanwhile."""
+    def _advance(self, here: Phase, there: Phase, *, begun_ns: int | None = None) -> bool:
+        """Come to a later phase; return False if the guest was told to go meanwhile, or left behind.
+
+        A backup counts as begun only then: one that begins after its guest was let go, or the others went on, is worth nothing.
+        """
         with self._lock:
-            if self.phase is not here:
+            if self.phase is not here or self.left_in is not None:
                 return False
-            self.phase = there
+            self.phase, self.begun_ns = there, begun_ns
             return True
 
     def release(self) -> None:

@@ -8,16 +8,19 @@ from workers.hypervisor.freeze_failure import SLOW_SHARE, LateFreezeError, SlowF
 
 
 class LateHoldError(FreezeframeError):
-    """The guest was held when the others no longer waited for it, and was let go at once."""
+    """The guest was held, or its backup began, when the others no longer waited for it; it was let go at once."""
 
     code = "late-hold"
     advice = "Look at the load of that host and at libvirtd's log, or give the guests longer with --hold-timeout."
 
 
-def too_late(guest: NamedGuest, held_s: float | None, freeze_s: tuple[float, float] | None) -> FreezeframeError:
+def too_late(
+    guest: NamedGuest, held_s: float | None, freeze_s: tuple[float, float] | None, *, begins: bool = False
+) -> FreezeframeError:
     """Return why a guest took no part that was not held in time, although no call failed. Pure.
 
-    `held_s`: after how long it was held, if it was; `freeze_s`: how long its freeze took, and how long there was for it.
+    `held_s`: after how long it was held, if it was; `freeze_s`: how long its freeze took, and how long there was for it;
+    `begins`: it was held in time, and waited for its backup to begin.
     """
     if freeze_s is not None:
         took_s, left_s = freeze_s[0], max(1.0, freeze_s[1])
@@ -27,6 +30,11 @@ def too_late(guest: NamedGuest, held_s: float | None, freeze_s: tuple[float, flo
             return SlowFreezeError(guest, took_s)
     if held_s is None:
         return LateHoldError(f"Guest {guest} was not held in time: its turn had not come.")
+    if begins:
+        return LateHoldError(
+            f"Guest {guest} was held after {held_s:.1f} s, and its backup had not begun when the others no longer waited for "
+            "it. It was let go at once."
+        )
     return LateHoldError(
         f"Guest {guest} was held only after {held_s:.1f} s, when the others no longer waited for it. It was let go at once."
     )

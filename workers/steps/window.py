@@ -131,7 +131,7 @@ def _all_taken(
             log.warning("guests were not held in time")
             lost = True
             for one in guests:
-                one.late = one.begun_ns is None
+                one.leave_behind()
             break
         lost = lost or guest.begun_ns is None
         if lost and order.all_or_nothing:

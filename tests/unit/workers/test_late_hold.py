@@ -85,22 +85,28 @@ def test_a_guest_that_is_taken_back_because_another_failed_is_not_called_late(
 
 @pytest.mark.case("G4")
 @pytest.mark.parametrize(
-    ("held_s", "freeze_s", "code"),
+    ("held_s", "freeze_s", "begins", "code"),
     [
-        (None, None, "late-hold"),  # its thread did not get its turn
-        (7.6, None, "late-hold"),
-        (7.6, (0.5, 7.5), "late-hold"),  # the pause that followed took the time
-        (7.6, (7.4, 7.5), "slow-freeze"),
-        (7.6, (7.6, 7.5), "slow-freeze"),
-        (9.1, (9.0, 10.0), "slow-freeze"),  # nine tenths of its time to the tick
-        (9.1, (8.9, 10.0), "late-hold"),
-        (9.7, (9.6, 7.5), "late-freeze"),  # libvirt would have ended it
-        (7.6, (0.4, 0.3), "late-hold"),  # what came before the freeze took the time
+        (None, None, False, "late-hold"),  # its thread did not get its turn
+        (7.6, None, False, "late-hold"),
+        (7.6, (0.5, 7.5), False, "late-hold"),  # the pause that followed took the time
+        (7.6, (7.4, 7.5), False, "slow-freeze"),
+        (7.6, (7.6, 7.5), False, "slow-freeze"),
+        (9.1, (9.0, 10.0), False, "slow-freeze"),  # nine tenths of its time to the tick
+        (9.1, (8.9, 10.0), False, "late-hold"),
+        (9.7, (9.6, 7.5), False, "late-freeze"),  # libvirt would have ended it
+        (7.6, (0.4, 0.3), False, "late-hold"),  # what came before the freeze took the time
+        (0.1, None, True, "late-hold"),
+        (0.6, (0.5, 7.5), True, "late-hold"),
+        (7.1, (7.0, 7.5), True, "slow-freeze"),  # which left no time for the begin
     ],
 )
-def test_what_took_the_time_is_named(held_s: float | None, freeze_s: tuple[float, float] | None, code: str) -> None:
-    fault = too_late(NamedGuest("guest-1", "00000000-0000-4000-8000-00000000000a"), held_s, freeze_s)
+def test_what_took_the_time_is_named(
+    held_s: float | None, freeze_s: tuple[float, float] | None, code: str, *, begins: bool
+) -> None:
+    fault = too_late(NamedGuest("guest-1", "00000000-0000-4000-8000-00000000000a"), held_s, freeze_s, begins=begins)
     assert (fault.code, "guest-1" in fault.message) == (code, True)
+    assert ("its backup had not begun" in fault.message) == (begins and code == "late-hold")
 
 
 @pytest.mark.case("G4")
