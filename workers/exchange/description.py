@@ -1,18 +1,27 @@
-"""The description of an image set: export.json, for programs. Its version is its own, not the repository's."""
+"""The description of an image set: export.json, for programs. Its version is its own, not the repository's.
+
+A later version may add keys that an earlier one need not know; they are left out where they say nothing, and a set without them
+is read. A reader that meets a key or a format that it does not know says that a newer version has written the set.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, PositiveInt, StringConstraints, ValidationError
+from pydantic import AwareDatetime, Field, PositiveInt, StringConstraints, ValidationError
 
-from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Label, Shape
+from freezeframe.contract.message import UNLESS_EMPTY, CaptureId, Digest, DiskTarget, GuestUuid, HostId, Label, Shape
 from freezeframe.contract.words import Consistency, HoldKind, Policy
 from freezeframe.repository import SkippedDisk
+from freezeframe.repository.document import is_newer_format, is_unknown_only
 from freezeframe.repository.manifest import GuestName
-from workers.exchange.errors import ImageSetNotFoundError, ImageSetUnfitError
+from workers.exchange.errors import ImageSetNewerError, ImageSetNotFoundError, ImageSetUnfitError
 from workers.restore.image import ImageFormat
+
+#: The format of descriptions that this version writes and reads.
+FORMAT: Final = 1
 
 FILE: Final = "export.json"
 SUMS: Final = "SHA256SUMS"
@@ -47,6 +56,8 @@ class ExportedGuest(Shape):
     disks: tuple[ExportedDisk, ...]
     skipped: tuple[SkippedDisk, ...] = ()
     warnings: tuple[str, ...] = ()
+    live_xml: Annotated[str, UNLESS_EMPTY] = ""  # as it ran: with disks that were attached to that run only
+    autostart: Annotated[bool | None, Field(exclude_if=lambda value: value is None)] = None  # None: not known
 
 
 class Description(Shape):
@@ -65,13 +76,32 @@ class Description(Shape):
 
 
 def read(directory: Path) -> Description:
-    """Raises ImageSetNotFoundError and ImageSetUnfitError, whatever is in there."""
+    """Read the description of an image set.
+
+    Raises ImageSetNotFoundError, ImageSetNewerError and ImageSetUnfitError, whatever is in there.
+    """
+    place = directory / FILE
     try:
-        with (directory / FILE).open("rb") as file:
-            return Description.model_validate_json(file.read(_MOST_BYTES))
+        with place.open("rb") as file:
+            data = file.read(_MOST_BYTES)
     except OSError as error:
         raise ImageSetNotFoundError(f"{directory} is no image set: {FILE} cannot be read: {error.strerror}.") from error
+    if is_newer_format(raw := _raw(data), FORMAT):
+        raise ImageSetNewerError(f"{place} was written by a newer version of freezeframe (format {raw['format']}).")
+    try:
+        return Description.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "its beginning"
-        raise ImageSetUnfitError(f"{directory / FILE} cannot be used at {where}: {first['msg']}.") from error
+        if is_unknown_only(error):
+            raise ImageSetNewerError(
+                f"{place} was written by a newer version of freezeframe: this one does not know its {where}."
+            ) from error
+        raise ImageSetUnfitError(f"{place} cannot be used at {where}: {first['msg']}.") from error
+
+
+def _raw(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None

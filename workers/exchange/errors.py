@@ -35,6 +35,13 @@ class ImageSetUnfitError(ExchangeError):
     advice = "Import its images with --xml and --disk instead."
 
 
+class ImageSetNewerError(ImageSetUnfitError):
+    """A newer version has made the image set."""
+
+    code = "image-set-newer"
+    advice = "Import it with that version, or its images alone with --xml and --disk."
+
+
 class ImageSetDamagedError(ExchangeError):
     """A file of an image set is not what was exported."""
 

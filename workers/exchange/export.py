@@ -126,7 +126,9 @@ def _guest(part: GuestPart, directory: Path, filling: Path) -> ExportedGuest:
 
 
 def _captured(guest: GuestCapture) -> dict[str, object]:
-    return guest.model_dump(include={"guest_uuid", "name", "host_id", "consistency", "hold_ms"})
+    return guest.model_dump(
+        include={"guest_uuid", "name", "host_id", "consistency", "hold_ms", "live_xml", "autostart"}
+    )
 
 
 def _define(part: GuestPart, directory: Path, filling: Path) -> tuple[str | None, tuple[str, ...]]:

@@ -83,6 +83,8 @@ def _guest(repository: Repository, guest: WantedGuest, on_progress: OnImportProg
         name=guest.name,
         host_id=guest.host_id,
         domain_xml=guest.domain_xml,
+        live_xml=guest.live_xml,
+        autostart=guest.autostart,
         consistency=Consistency.CRASH,
         hold_ms=None,
         disks=tuple(_disk(repository, guest, disk, on_progress) for disk in guest.disks),

@@ -79,5 +79,7 @@ def _guest(guest: ExportedGuest) -> str:
         lines.append(
             f"    virsh define {shlex.quote(guest.define)} && virsh start {virsh_word(guest.name, guest.guest_uuid)}"
         )
+    if guest.define and guest.autostart:
+        lines.append(f"    virsh autostart {virsh_word(guest.name, guest.guest_uuid)}    # it started with its host")
     lines += [f"    note: {warning}" for warning in guest.warnings]
     return "\n".join(lines) + "\n"

@@ -55,6 +55,8 @@ class WantedGuest:
     disks: tuple[WantedDisk, ...]
     skipped: tuple[SkippedDisk, ...] = ()
     warnings: tuple[str, ...] = ()
+    live_xml: str = ""
+    autostart: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ def _exported(directory: Path, guest: ExportedGuest) -> WantedGuest:
         disks=tuple(_exported_disk(directory, disk) for disk in guest.disks),
         skipped=guest.skipped,
         warnings=guest.warnings,
+        live_xml=guest.live_xml,
+        autostart=guest.autostart,
     )
 
 
