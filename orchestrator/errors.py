@@ -32,11 +32,10 @@ class SplitGuestError(FreezeframeError):
 
 
 class HeldTwiceError(FreezeframeError):
-    """A request says in two ways how one guest is to be held."""
+    """A request says in two ways that exclude each other how one guest is to be held."""
 
     code = "held-twice"
     exit_code = EXIT_REFUSED
-    advice = "Name the guest once, with all its mount points."
 
 
 class NoGuestsError(FreezeframeError):

@@ -17,6 +17,7 @@ from freezeframe.contract.words import RunState, WantedKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.presence import known_hosts, unread_hosts
 from orchestrator import clocks, decision, metrics, sessions, unread
+from orchestrator.choices import without_strays
 from orchestrator.defect import fault_of
 from orchestrator.errors import NoGuestsError, SplitGuestError, UnknownGuestError
 from orchestrator.look import Orchestrator
@@ -115,6 +116,9 @@ def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> tuple[Plan, tu
     missing = unread_hosts(orchestrator.redis)
     without = unread.faults(request, missing)
     known = known_hosts(orchestrator.redis)
+    if without:  # a guest that is not known may be on a host that is done without
+        request, strays = without_strays(request, known)
+        without += tuple(Fault.of(unread.explained(stray, missing)) for stray in strays)
     try:
         hosts = plan_hosts(request, known, parents_of)
     except (UnknownGuestError, NoGuestsError) as error:

@@ -19,7 +19,7 @@ from freezeframe.contract.fault import Fault
 from freezeframe.contract.plan import GuestPlan, HostPlan, Plan
 from freezeframe.contract.result import NOT_HERE, PrepareResult
 from freezeframe.presence import ALIVE_S, KnownHost, Place, places
-from orchestrator.planner import RUNNING
+from orchestrator.guests import RUNNING
 from orchestrator.run import Run, Search
 
 #: Rounds of prepare after the first. A guest that moves more often while one capture prepares is not to be waited for.

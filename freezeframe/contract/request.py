@@ -50,7 +50,9 @@ class CaptureRequest(Message):
     group: Label | None = None
     tags: tuple[Label, ...] = ()
     hold: HoldKind = HoldKind.FREEZE
-    guest_holds: tuple[HoldChoice, ...] = ()  # at most one a guest
+    guest_holds: tuple[
+        HoldChoice, ...
+    ] = ()  # of one guest more than one only if they go together: a kind, mount points
     method: Method = Method.BACKUP_PULL
     policy: Policy = Policy.ALL
     kind: WantedKind = WantedKind.AUTO
@@ -70,8 +72,11 @@ class CaptureRequest(Message):
 
     @model_validator(mode="after")
     def _mountpoints_are_frozen(self) -> Self:
+        freezes = any(choice.kind is not None and choice.kind.freezes for choice in self.guest_holds)
         for choice in self.guest_holds:
-            if choice.mountpoints and not (choice.kind or self.hold).freezes:
+            # without a kind of its own it may be one of two choices for one guest, which only the planner can tell
+            may_freeze = choice.kind.freezes if choice.kind is not None else self.hold.freezes or freezes
+            if choice.mountpoints and not may_freeze:
                 raise ValueError(f"mount points of {choice.guest} are named, and its hold freezes none")
         return self
 

@@ -29,6 +29,7 @@ from orchestrator.run import Run
 from tests.unit.repository.samples import CHUNK, GUEST, disk_of, store_disk
 
 CAPTURE = str(ULID())
+OTHER = str(ULID())
 VALID_S = 4000.0
 DISK = disk_of(b"a", b"", b"b")
 

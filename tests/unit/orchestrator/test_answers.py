@@ -6,7 +6,6 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from ulid import ULID
 
 from freezeframe import presence
 from freezeframe.contract import names
@@ -28,11 +27,10 @@ from orchestrator.answers import Answers
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.run import Run
-from tests.unit.orchestrator.one_run import CAPTURE, DISK, Sent, hold, prepare, told, transfer
+from tests.unit.orchestrator.one_run import CAPTURE, DISK, OTHER, Sent, hold, prepare, told, transfer
 from tests.unit.repository.samples import GUEST, OTHER_GUEST
 
 TARGET = f"{GUEST}.vda"
-OTHER = str(ULID())
 KINDS: dict[Step, type[Result]] = {
     Step.PREPARE: PrepareResult,
     Step.HOLD: HoldResult,
