@@ -72,15 +72,25 @@ def restart(guest: Guest, xml: str) -> None:
     guest.domain.create()
 
 
-@pytest.mark.parametrize(("policy", "stays"), [("all", False), ("degrade", True)])
-def test_a_guest_that_starts_upon_a_disk_that_is_read_costs_that_disk_s_guest(
+def give(guest: Guest, device: Path) -> None:
+    guest.domain.attachDeviceFlags(disk(device, "vdz"), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def backup_ends(guest: Guest) -> None:
+    wait_for("its backup to end", lambda: backup.current_socket(Domain(guest.domain)) is None, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "way"), [("all", "starts and stops"), ("degrade", "starts"), ("all", "is given it and loses it")]
+)
+def test_a_guest_that_comes_upon_a_disk_that_is_read_costs_that_disk_s_guest(
     system: System,
     command: Command,
     shown: Guest,
     guests: tuple[Guest, Guest],
     device: Path,
     policy: str,
-    stays: bool,  # noqa: FBT001
+    way: str,
 ) -> None:
     words = ("capture", shown.name, "gamma", "--guest-hold", f"{shown.name}:pause", "--policy", policy)
     writer = guests[1]
@@ -89,9 +99,15 @@ def test_a_guest_that_starts_upon_a_disk_that_is_read_costs_that_disk_s_guest(
     with transfers_paused(system):
         capturing = command.begin(*words)
         wait_until_transferring(system.redis, capturing)
-        restart(writer, before.replace("</disk>", f"</disk>{disk(device, 'vdz')}", 1))
-        if not stays:
-            wait_for("its backup to end", lambda: backup.current_socket(Domain(shown.domain)) is None, 30.0)
+        if way == "is given it and loses it":
+            give(writer, device)
+            backup_ends(shown)
+            writer.domain.detachDeviceFlags(disk(device, "vdz"), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            wait_for("the disk to be gone", lambda: "'vdz'" not in writer.domain.XMLDesc(), 30.0)
+        else:
+            restart(writer, before.replace("</disk>", f"</disk>{disk(device, 'vdz')}", 1))
+        if way == "starts and stops":
+            backup_ends(shown)
             writer.domain.destroy()
     outcome = command.finish(capturing)
     restart(writer, before)

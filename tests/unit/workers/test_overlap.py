@@ -17,10 +17,11 @@ from freezeframe.contract.identity import DiskIdentity
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.contract.words import CaptureKind
 from freezeframe.network_key import network_keys
+from freezeframe.storage_key import is_everywhere
 from orchestrator.sharing import shared_faults
 from workers.fitness import DiskUse, shared_reason
 from workers.hypervisor.passed_through import PassedDevice
-from workers.identity import stack
+from workers.identity import network_file, stack
 from workers.identity.storage import layer_of
 from workers.identity.uses import Places, passed_places, places_of
 
@@ -287,6 +288,19 @@ def test_an_rbd_image_that_the_kernel_has_is_shared_with_qemu_s_own_access_to_it
         (facts / fact).write_text(f"{text}\n", encoding="utf-8")
     other = by_qemu(network_keys({"protocol": "rbd", "name": name}))
     assert (shared_reason(A, "vda", [use(kernel, A, f"/dev/{device}"), other]) is not None) == shared
+
+
+@pytest.mark.parametrize("clustered", [True, False])
+def test_an_image_on_a_file_system_that_several_hosts_mount_at_once_has_a_name_on_each(
+    clustered: bool,  # noqa: FBT001
+    tmp_path: Path,
+    kernel: Kernel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(network_file, "file_system_type", lambda _: 0x01161970 if clustered else 0xEF53)
+    path = image(tmp_path, kernel, "sdd1")
+    found = {key for key in places_of(str(path), sys=kernel.sys).keys if is_everywhere(key)}
+    assert found == ({f"network inode {path.stat().st_ino} of wwid naa.other 1"} if clustered else set())
 
 
 def test_two_partitions_of_an_rbd_image_share_nothing(kernel: Kernel) -> None:

@@ -282,9 +282,15 @@ def told(*writes: str, within: tuple[str, ...] = (), readonly: bool = False) -> 
 def test_other_hosts_are_told_later_only_of_writers_that_are_new(
     before: tuple[StorageUse, ...], later: tuple[tuple[str, ...], tuple[str, ...]] | None
 ) -> None:
-    reader = DiskUse(UUID, "alpha", "vda", frozenset({LUN}), frozenset())
+    reader = DiskUse(UUID, "alpha", "vda", frozenset({LUN}), frozenset(), within=frozenset({VOLUME}))
     local = use(UUID, "vdb", "path /x", "file 1:2")
     found = later_uses([reader, local, use(OTHER, "vda", LUN, "device sdb")], before)
     assert [(one.guest_uuid, one.shows, one.writes, one.within) for one in found] == (
         [] if later is None else [(OTHER, (), *later)]
     )
+
+
+def test_other_hosts_are_told_later_of_who_writes_to_a_part_of_what_they_may_have() -> None:
+    part = DiskUse(OTHER, "b", "vda", frozenset({"path /i"}), frozenset({"path /i"}), within=frozenset({LUN}))
+    assert [(one.writes, one.within) for one in later_uses([part], [told(VOLUME)])] == [((), (LUN,))]
+    assert later_uses([part], [told(within=(LUN,))]) == ()
