@@ -7,12 +7,19 @@ A guest that nobody has held yet starts at once: better that it waits held than 
 freeze did not end in time only a lower bound is known; that is remembered too, until a freeze succeeds or TOO_SLOW_KEPT_S
 have passed.
 
+A guest is not tried again in a hold that may give it no more time than it has needed in vain (`least_freeze_s`):
+
+    hold's time       ├──────────────────────────────────────────────────────┤
+    policy all        ├─ delay, a quarter ─┬─ least time for a freeze ───────┤
+    policy degrade    ├─ delay ─┬─ least time for a freeze ────┤ the others go on
+
     <state_dir>/paces/<guest uuid>   {"v1": [ms, …], "too_slow": {"ms": …, "at": …}}; a later version has a key of its own
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -27,8 +34,9 @@ REMEMBERED = 5
 #: Seconds for which a freeze that did not end in time is remembered. Longer than the usual distance between two captures, so
 #: that the other guests are not held for a whole time-out each night; not for ever: a guest that was mended is tried again.
 TOO_SLOW_KEPT_S: Final = 7 * 86400.0
-#: Of a hold's time, how much a guest may have needed in vain for it to be tried again. A guest that was fast starts up to
-#: a quarter of the time later (`delay_s`).
+#: Of the hold's time, how much a guest has until it is held and its backup begun, where the others may go on without it.
+TAKE_SHARE: Final = 0.75
+#: Of that time, how much is left at least for a guest that starts later because it was fast (`delay_s`).
 TOO_SLOW_SHARE: Final = 0.75
 
 
@@ -94,11 +102,39 @@ def _times(known: dict[str, Any]) -> list[float]:
         return []
 
 
-def delay_s(expected_ms: float | None, slowest_ms: float | None, hold_timeout_s: float) -> float:
+def take_s(hold_timeout_s: float, *, all_or_nothing: bool) -> float:
+    """Return for how long a hold waits for each guest. Pure."""
+    return hold_timeout_s if all_or_nothing else TAKE_SHARE * hold_timeout_s
+
+
+def delay_s(expected_ms: float | None, slowest_ms: float | None, take_s: float) -> float:
     """How long a guest shall wait before it is held, so that it is held when the slowest is. Pure.
 
-    Never more than a quarter of the time-out, so that a wrong memory cannot eat the hold.
+    Never more than a quarter of the time, so that a wrong memory cannot eat the hold.
     """
     if expected_ms is None or slowest_ms is None:
         return 0.0
-    return min(max(slowest_ms - expected_ms, 0.0) / 1000, hold_timeout_s / 4)
+    return min(max(slowest_ms - expected_ms, 0.0) / 1000, (1 - TOO_SLOW_SHARE) * take_s)
+
+
+def freeze_timeout_s(left_s: float) -> int:
+    """Return the time-out of a freeze. libvirt counts an agent's time in whole seconds. Pure."""
+    return max(1, round(left_s))
+
+
+def least_freeze_s(hold_timeout_s: float, *, all_or_nothing: bool) -> float:
+    """Return the shortest time-out that a hold gives a freeze: that of a guest which starts last, in whole seconds. Pure."""
+    return max(1.0, math.floor(TOO_SLOW_SHARE * take_s(hold_timeout_s, all_or_nothing=all_or_nothing)))
+
+
+def is_in_vain(slow: TooSlow, hold_timeout_s: float, *, all_or_nothing: bool) -> bool:
+    """Return True if a hold may give the guest no more time than it has needed in vain. Pure."""
+    return slow.ms >= 1000 * least_freeze_s(hold_timeout_s, all_or_nothing=all_or_nothing)
+
+
+def longer_s(slow: TooSlow, *, all_or_nothing: bool) -> int:
+    """Return the shortest hold, in whole seconds, in which the guest is tried again. Pure."""
+    needed_s = math.floor(slow.ms / 1000) + 1
+    if needed_s <= least_freeze_s(1.0, all_or_nothing=all_or_nothing):
+        return 1
+    return math.ceil(needed_s / take_s(TOO_SLOW_SHARE, all_or_nothing=all_or_nothing))

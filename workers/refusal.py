@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from freezeframe.contract.words import HoldKind
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.naming import NamedGuest
-from workers.pace import TOO_SLOW_KEPT_S, TOO_SLOW_SHARE, TooSlow
+from workers.pace import TOO_SLOW_KEPT_S, TooSlow, longer_s
 
 
 class RefusedError(FreezeframeError):
@@ -64,23 +64,18 @@ class SlowGuestError(RefusedError):
 
     code = "slow-freeze"
 
-    def __init__(self, guest: NamedGuest, slow: TooSlow) -> None:
+    def __init__(self, guest: NamedGuest, slow: TooSlow, *, all_or_nothing: bool = True) -> None:
         retried = datetime.fromtimestamp(slow.at + TOO_SLOW_KEPT_S, UTC)
-        pause = guest.option("pause")
+        pause, longer = guest.option("pause"), longer_s(slow, all_or_nothing=all_or_nothing)
         super().__init__(
             f"The last freeze of guest {guest} had not ended after {slow.ms / 1000:.1f} s, at {_when(slow.at)}.",
-            advice=f"Give it at least --hold-timeout {_longer_s(slow)}, or capture it with --guest-hold {pause}, which needs "
-            f"no freeze. With a shorter time-out it is tried again from {retried:%Y-%m-%d} on.",
+            advice=f"Give it at least --hold-timeout {longer}, or capture it with --guest-hold {pause}, which needs no "
+            f"freeze. With a shorter time-out it is tried again from {retried:%Y-%m-%d} on.",
         )
 
 
 def _when(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _longer_s(slow: TooSlow) -> int:
-    """The shortest hold, in whole seconds, in which the guest is tried again."""
-    return int(slow.ms / 1000 / TOO_SLOW_SHARE) + 1
 
 
 class GuestBusyError(RefusedError):

@@ -34,6 +34,7 @@ from workers.hypervisor import agent, backup
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.freeze_failure import FreezeFailedError
+from workers.pace import freeze_timeout_s
 from workers.steps.frame import UnexpectedError
 from workers.steps.hold_failure import too_late
 
@@ -148,7 +149,7 @@ class HeldGuest:
         self.hold_start_ns = time.monotonic_ns()
         if self.hold.kind.freezes:
             began = time.monotonic()
-            timeout_s = max(1, round(deadline - began))
+            timeout_s = freeze_timeout_s(deadline - began)
             self.frozen = _freeze(self.domain, self.hold, timeout_s, self.agent_timeout_s)
             self.freeze_s = (time.monotonic() - began, deadline - began)
         if self.hold.kind.pauses and not self._over.is_set():

@@ -20,7 +20,7 @@ from workers.bounded import GuestHangsError
 from workers.host import Host
 from workers.hypervisor import backup, checkpoint
 from workers.journal import BackupChange, CaptureJournal, HoldChange, LetGoChange
-from workers.pace import TOO_SLOW_SHARE, delay_s
+from workers.pace import delay_s, is_in_vain, take_s
 from workers.scratch.files import renew_files
 from workers.steps.drift import left_out_now
 from workers.steps.guest_in_hold import HeldGuest
@@ -166,8 +166,9 @@ def record_let_go(journal: CaptureJournal, guests: Sequence[HeldGuest]) -> None:
 def _check_pace(host: Host, order: HoldOrder, guest: PreparedGuest, hold: GuestHold) -> None:
     """Raise SlowGuestError for a guest whose last freeze took longer than this hold lasts: others would wait for it, held."""
     slow = host.paces.too_slow(guest.guest_uuid) if hold.kind.freezes else None
-    if slow is not None and slow.ms >= TOO_SLOW_SHARE * order.hold_timeout_s * 1000:
-        raise refusal.SlowGuestError(NamedGuest(guest.name, guest.guest_uuid), slow)
+    everyone = order.all_or_nothing
+    if slow is not None and is_in_vain(slow, order.hold_timeout_s, all_or_nothing=everyone):
+        raise refusal.SlowGuestError(NamedGuest(guest.name, guest.guest_uuid), slow, all_or_nothing=everyone)
 
 
 def _ready_guest(
@@ -206,7 +207,11 @@ def _ready_guest(
         agent_timeout_s=host.settings.agent_timeout_s,
         agent_socket=domain.agent_socket(),
         monitor_socket=qemu.directory / MONITOR,
-        delay_s=delay_s(guest.expected_hold_ms, order.slowest_hold_ms, order.hold_timeout_s),
+        delay_s=delay_s(
+            guest.expected_hold_ms,
+            order.slowest_hold_ms,
+            take_s(order.hold_timeout_s, all_or_nothing=order.all_or_nothing),
+        ),
     )
     return held, BackupChange(
         guest_uuid=guest.guest_uuid, socket=socket, checkpoint=name, repository_id=order.repository_id

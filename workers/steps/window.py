@@ -5,8 +5,8 @@
                                  └────────────── hold_timeout_s ───┘└─────────────────── GIVE_UP_S at most ───────────────────┘
 
 The window always ends. A guest whose call hangs is given up: it costs its threads, and the guard keeps its lease. A guest that
-failed ends the wait at once under policy `all`; else the host reports without it, after TAKE_SHARE of the hold's time if it
-hangs. So it does without any guest: the guests of other hosts wait for its report.
+failed ends the wait at once under policy `all`; else the host reports without it, after a share of the hold's time if it hangs
+(`pace.TAKE_SHARE`). So it does without any guest: the guests of other hosts wait for its report.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from freezeframe.barrier import Gate, GateBrokenError, GateUnreachableError
 from freezeframe.contract.order import HoldOrder
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
 from workers.bounded import GuestCalls, GuestHangsError
+from workers.pace import take_s
 from workers.steps.guest_in_hold import HeldGuest, Phase
 
 log = structlog.get_logger("hold")
@@ -33,8 +34,6 @@ log = structlog.get_logger("hold")
 #: End the lease of guests; return False if the guard has let go of them before, or may have.
 Disarm = Callable[[Sequence[str]], bool]
 
-#: Of the hold's time, how much a guest has until it is held and its backup begun, where the others may go on without it.
-TAKE_SHARE: Final = 0.75
 #: Seconds in which guests are to be let go and calls to return, on top of an agent's answers: one to thaw, one to the question.
 GIVE_UP_S: Final = 5.0
 #: The longest of it; the orchestrator counts a host as silent 30 s after its hold (`orchestrator.decision.HOLD_SLACK_S`).
@@ -116,8 +115,7 @@ def _all_taken(
 ) -> bool:
     """Hold all guests side by side; return True if this host may report."""
     ended: SimpleQueue[HeldGuest] = SimpleQueue()
-    share = 1.0 if order.all_or_nothing else TAKE_SHARE
-    take_deadline = deadline - (1 - share) * order.hold_timeout_s
+    take_deadline = deadline - order.hold_timeout_s + take_s(order.hold_timeout_s, all_or_nothing=order.all_or_nothing)
     for guest in guests:
         take = _taking(guest, take_deadline, ended, disarm)
         takes[guest.uuid] = _started(calls, _hold_key(guest.uuid), guest, take)

@@ -17,7 +17,7 @@ from freezeframe.barrier import Gate
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.result import HeldGuestFault, PrepareResult
 from freezeframe.contract.words import Step
-from tests.unit.workers.hold_site import CAPTURE, FREEZE, HOLD_S, HOSTS, PAUSE, REPOSITORY, FakeLine, Site, results
+from tests.unit.workers.hold_site import CAPTURE, FREEZE, HOSTS, PAUSE, REPOSITORY, FakeLine, Site, results
 from workers.bounded import GuestHangsError
 from workers.guard.client import GuardError
 from workers.guard.lease import LeasedGuest
@@ -265,19 +265,6 @@ def test_a_guard_that_ends_after_it_was_armed_keeps_its_host_from_beginning_back
     assert {one.fault.code for one in a.guest_faults} == {"guard"}
     assert not any(fake.has_backup for fake in site.guests["host-a"])
     assert site.held_ones() == []
-
-
-@pytest.mark.case("G3")
-@pytest.mark.parametrize(("ms", "refused"), [(HOLD_S * 750.0, True), (HOLD_S * 750.0 - 1.0, False)])
-def test_a_guest_that_took_all_but_a_quarter_of_the_hold_s_time_in_vain_is_not_tried_again(
-    site: Site, ms: float, *, refused: bool
-) -> None:
-    """That quarter is for guests that start later; the advice counts with the same share."""
-    host, slow = site.hosts["host-a"], site.guests["host-a"][0]
-    host.paces.remember_too_slow(slow.uuid, ms)
-    unfit: list[HeldGuestFault] = []
-    ready(host, site.order("host-a", FREEZE, all_or_nothing=False), host.journal.of(CAPTURE), unfit)
-    assert [one.guest_uuid for one in unfit] == ([slow.uuid] if refused else [])
 
 
 def test_a_socket_of_an_earlier_try_is_removed_before_the_hold(site: Site) -> None:

@@ -6,8 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from workers.pace import REMEMBERED, TOO_SLOW_KEPT_S, Paces, delay_s
+from workers.pace import (
+    REMEMBERED,
+    TOO_SLOW_KEPT_S,
+    Paces,
+    TooSlow,
+    delay_s,
+    freeze_timeout_s,
+    is_in_vain,
+    take_s,
+)
 
 GUEST = "00000000-0000-4000-8000-00000000000a"
 
@@ -43,6 +54,44 @@ def test_a_faster_guest_starts_later_within_bounds(
     expected_ms: float | None, slowest_ms: float | None, delay: float
 ) -> None:
     assert delay_s(expected_ms, slowest_ms, 10.0) == delay
+
+
+@pytest.mark.case("G3")
+@given(
+    hold_s=st.floats(0.1, 600.0), everyone=st.booleans(), delayed=st.floats(0.0, 1.0), begun_late_s=st.floats(0.0, 0.4)
+)
+@example(hold_s=10.0, everyone=False, delayed=0.0, begun_late_s=0.01)  # 7 s, of the 7.5 s until the others go on
+@example(hold_s=10.0, everyone=True, delayed=1.0, begun_late_s=0.01)  # 7 s too
+@example(hold_s=10.0, everyone=False, delayed=1.0, begun_late_s=0.01)
+def test_no_freeze_that_ran_out_of_time_is_tried_again_in_a_hold_of_that_length(
+    hold_s: float,
+    everyone: bool,  # noqa: FBT001
+    delayed: float,
+    begun_late_s: float,
+) -> None:
+    """Whenever it began. The others would be held for as long, each time anew."""
+    waited_s = take_s(hold_s, all_or_nothing=everyone)
+    given_s = freeze_timeout_s(waited_s - delayed * delay_s(0.0, 1e9, waited_s) - begun_late_s)
+    assert is_in_vain(TooSlow(1000.0 * given_s, 0.0), hold_s, all_or_nothing=everyone)
+
+
+@pytest.mark.case("G3")
+@pytest.mark.parametrize(
+    ("hold_s", "everyone", "ms", "in_vain"),
+    [
+        (10.0, True, 7000.0, True),
+        (10.0, True, 6999.0, False),
+        (10.0, False, 5000.0, True),
+        (10.0, False, 4999.0, False),
+        (20.0, False, 7000.0, False),  # a longer hold
+        (0.5, True, 1000.0, True),  # an agent has a second at least
+        (0.5, True, 999.0, False),
+    ],
+)
+def test_a_guest_is_tried_again_in_a_hold_that_gives_it_more_time_than_it_needed_in_vain(
+    hold_s: float, ms: float, *, everyone: bool, in_vain: bool
+) -> None:
+    assert is_in_vain(TooSlow(ms, 0.0), hold_s, all_or_nothing=everyone) is in_vain
 
 
 class Clock:

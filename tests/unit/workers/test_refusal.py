@@ -15,7 +15,7 @@ from workers.fitness import DiskUse
 from workers.host import Host
 from workers.hypervisor.errors import HypervisorError
 from workers.journal import ClaimChange
-from workers.pace import TOO_SLOW_KEPT_S, TOO_SLOW_SHARE, TooSlow
+from workers.pace import TOO_SLOW_KEPT_S, TooSlow, is_in_vain
 from workers.refusal import SlowGuestError
 from workers.steps import refusing
 from workers.steps.refusing import refuse_shared, uses_here
@@ -26,14 +26,20 @@ REFUSED = Fault(code="guest-busy", message="It is busy.")
 
 
 @pytest.mark.case("G3")
-@pytest.mark.parametrize("ms", [1.0, 4500.0, 6000.0, 6001.0, 120_000.0])
-def test_a_guest_that_was_too_slow_is_tried_again_with_the_time_out_that_is_advised(ms: float) -> None:
+@pytest.mark.parametrize("everyone", [True, False], ids=["all", "degrade"])
+@pytest.mark.parametrize("ms", [1.0, 999.9, 1000.0, 4500.0, 5999.9, 6000.0, 6001.0, 7003.2, 120_000.0])
+def test_a_guest_that_was_too_slow_is_tried_again_with_the_time_out_that_is_advised(
+    ms: float, *, everyone: bool
+) -> None:
     at = datetime(2026, 3, 1, 23, 30, tzinfo=UTC).timestamp()
-    error = SlowGuestError(NamedGuest("web 1", "00000000-0000-4000-8000-00000000000a"), TooSlow(ms, at))
+    slow = TooSlow(ms, at)
+    guest = NamedGuest("web 1", "00000000-0000-4000-8000-00000000000a")
+    error = SlowGuestError(guest, slow, all_or_nothing=everyone)
     found = re.search(r"--hold-timeout (\d+)", error.hint)
     assert found is not None
-    assert ms < TOO_SLOW_SHARE * int(found[1]) * 1000
-    assert ms >= TOO_SLOW_SHARE * (int(found[1]) - 1) * 1000  # and with no longer one than it needs
+    assert not is_in_vain(slow, int(found[1]), all_or_nothing=everyone)
+    if int(found[1]) > 1:
+        assert is_in_vain(slow, int(found[1]) - 1, all_or_nothing=everyone)  # and with no longer one than it needs
     assert "--guest-hold 00000000-0000-4000-8000-00000000000a:pause" in error.hint
     assert f"{datetime.fromtimestamp(at + TOO_SLOW_KEPT_S, UTC):%Y-%m-%d}" in error.hint
     assert "at 2026-03-01 23:30 UTC" in error.message
