@@ -9,9 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from freezeframe.contract.event import EndEvent, Event, StateEvent
 from freezeframe.contract.message import CaptureId, DiskTarget, GuestUuid, HostId
-from freezeframe.contract.order import TransferOrder
 from freezeframe.contract.request import CaptureRequest, DiskChoice, Receipt
-from freezeframe.contract.words import CaptureKind, RunState
+from freezeframe.contract.words import RunState
+from tests.unit.orders import transfer_order
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 GUEST = "00000000-0000-4000-8000-00000000000a"
@@ -75,18 +75,5 @@ def test_events_are_told_apart_by_their_type() -> None:
 
 
 def test_the_part_of_a_transfer_is_its_guest_and_disk() -> None:
-    order = TransferOrder(
-        capture_id=CAPTURE,
-        epoch=1,
-        host_id="a",
-        not_after=datetime.now(UTC),
-        guest_uuid=GUEST,
-        guest_name="alpha",
-        target="vda",
-        size_bytes=1,
-        chunk_bytes=4096,
-        kind=CaptureKind.FULL,
-        checkpoint=None,
-        parent_index=None,
-    )
+    order = transfer_order(guest_uuid=GUEST)
     assert order.part == f"{GUEST}.vda"

@@ -16,7 +16,7 @@ from freezeframe.contract.inventory import GuestEntry, HostEntry
 from freezeframe.contract.order import Order, TransferOrder
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.result import PreparedGuest, PrepareResult
-from freezeframe.contract.words import CaptureKind, RunState, Step
+from freezeframe.contract.words import RunState, Step
 from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings, OrchestratorSettings
 from orchestrator import again, look, sessions
@@ -24,6 +24,7 @@ from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
 from orchestrator.run import Run, Runs
+from tests.unit.orders import transfer_order
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 ALPHA, BETA = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
@@ -180,20 +181,7 @@ def test_what_is_sent_again_over_a_newer_state_is_not_noted(
 
 
 def transfer(host_id: str) -> TransferOrder:
-    return TransferOrder(
-        capture_id=CAPTURE,
-        epoch=1,
-        host_id=host_id,
-        not_after=LATER,
-        guest_uuid=ALPHA,
-        guest_name="a",
-        target="vda",
-        size_bytes=1,
-        chunk_bytes=4096,
-        kind=CaptureKind.FULL,
-        checkpoint=None,
-        parent_index=None,
-    )
+    return transfer_order(host_id=host_id, not_after=LATER)
 
 
 @pytest.mark.case("S11")

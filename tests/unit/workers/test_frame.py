@@ -14,7 +14,8 @@ from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.order import GuestToHold, HoldOrder, ReleaseOrder, TransferOrder
 from freezeframe.contract.result import HoldResult, ReleaseResult, TransferResult
-from freezeframe.contract.words import CaptureKind, HoldKind, Step
+from freezeframe.contract.words import HoldKind, Step
+from tests.unit.orders import transfer_order
 from workers.host import Host
 from workers.steps.frame import StepCode, run_step, settle_interrupted
 
@@ -293,20 +294,7 @@ def test_a_hold_has_its_guests_to_itself(
 @pytest.mark.case("S11")
 def test_a_transfer_that_is_sent_again_while_it_is_at_work_keeps_no_second_process(host: Host) -> None:
     """And one that is done is answered from the journal."""
-    order = TransferOrder(
-        capture_id=CAPTURE,
-        epoch=1,
-        host_id="host-a",
-        not_after=datetime.now(UTC) + timedelta(minutes=1),
-        guest_uuid="00000000-0000-4000-8000-00000000000a",
-        guest_name="a",
-        target="vda",
-        size_bytes=1,
-        chunk_bytes=4096,
-        kind=CaptureKind.FULL,
-        checkpoint=None,
-        parent_index=None,
-    )
+    order = transfer_order()
     done: list[str] = []
 
     def failed(order: TransferOrder, fault: Fault) -> TransferResult:

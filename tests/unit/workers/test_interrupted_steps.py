@@ -13,7 +13,8 @@ from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import ReleaseOrder, TransferOrder
 from freezeframe.contract.result import ReleaseResult, TransferResult
-from freezeframe.contract.words import CaptureKind, Step
+from freezeframe.contract.words import Step
+from tests.unit.orders import transfer_order
 from workers.host import Host
 from workers.journal import CaptureJournal
 from workers.steps import frame
@@ -99,20 +100,7 @@ class Transfers:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.code = StepCode(Step.TRANSFER, TransferOrder, self._do, self._failed)
-        self.order = TransferOrder(
-            capture_id=CAPTURE,
-            epoch=1,
-            host_id="host-a",
-            not_after=datetime.now(UTC) + timedelta(minutes=1),
-            guest_uuid="00000000-0000-4000-8000-00000000000a",
-            guest_name="alpha",
-            target="vda",
-            size_bytes=1,
-            chunk_bytes=4096,
-            kind=CaptureKind.FULL,
-            checkpoint=None,
-            parent_index=None,
-        )
+        self.order = transfer_order()
 
     def _do(self, host: Host, order: TransferOrder) -> TransferResult:
         self.done.append(order.part)
