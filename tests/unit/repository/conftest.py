@@ -11,8 +11,10 @@ import pytest
 from freezeframe.repository import Repository
 from ops.object_storage import BUCKET, ObjectStorage
 
+from .meanwhile import Meanwhile
 from .s3 import Answering, answering, settings
 from .samples import CHUNK
+from .times import Time
 
 
 @pytest.fixture
@@ -34,6 +36,24 @@ def root(memory_path: Path) -> Path:
 @pytest.fixture
 def repository(root: Path) -> Repository:
     return Repository.init(root, chunk_bytes=CHUNK)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def store(time: Time) -> Meanwhile:
+    """In memory, stamped by the test's clock."""
+    return Meanwhile(time)
+
+
+@pytest.fixture
+def collected(store: Meanwhile, time: Time) -> Repository:
+    """A repository in that store, to run garbage collection over."""
+    made = Repository.init_in(store, chunk_bytes=CHUNK)
+    return Repository(made.store, made.config, clock=time)
 
 
 @pytest.fixture(scope="session")

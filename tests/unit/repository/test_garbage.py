@@ -41,11 +41,6 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-@pytest.fixture
 def repository(time: Time) -> Repository:
     made = Repository.init_in(MemoryStore(time), chunk_bytes=CHUNK)
     return Repository(made.store, made.config, clock=time)
