@@ -129,7 +129,7 @@ def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> tuple[Plan, tu
         hosts = plan_hosts(request, known, parents_of)
     plan = Plan(
         capture_id=request.capture_id,
-        epoch=orchestrator.runs.next_epoch(),
+        epoch=orchestrator.runs.next_epoch(max((host.entry.highest_epoch for host in known), default=0)),
         method=request.method,
         chunk_bytes=repository.config.chunk_bytes,
         repository_id=str(repository.config.id),

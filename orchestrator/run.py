@@ -40,12 +40,13 @@ return 1
 """
 
 _NEXT_EPOCH = """
--- KEYS[1] the last epoch. Returns the next one: higher than any before, also after Redis came back empty, since it is at
--- least the time in µs, and runs are not made that fast.
+-- KEYS[1] the last epoch, ARGV[1] the highest that hosts have seen. Returns the next one: higher than any before, also after
+-- Redis came back empty, since it is at least the time in µs, and runs are not made that fast. The clock may have been ahead
+-- before that: hosts tell.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local last = tonumber(redis.call('GET', KEYS[1]) or '0')
-local epoch = math.max(now, last + 1)
+local epoch = math.max(now, last + 1, tonumber(ARGV[1]) + 1)
 redis.call('SET', KEYS[1], string.format('%.0f', epoch))
 return epoch
 """
@@ -97,8 +98,9 @@ class Runs:
         self._swap = client.register_script(_SWAP)
         self._next_epoch = client.register_script(_NEXT_EPOCH)
 
-    def next_epoch(self) -> int:
-        return int(cast("int", self._next_epoch(keys=[names.EPOCH_KEY])))
+    def next_epoch(self, seen: int = 0) -> int:
+        """Return an epoch above all that were given out, and above `seen`, the highest that hosts have seen."""
+        return int(cast("int", self._next_epoch(keys=[names.EPOCH_KEY], args=[seen])))
 
     def create(self, run: Run) -> bool:
         """Whether this made the run; False if there is one of that id already."""

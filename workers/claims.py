@@ -14,10 +14,16 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import time
 from pathlib import Path
 
+from freezeframe.contract.epoch import MOST_SEEN
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from workers import durable
+
+#: Seconds that an epoch is ahead of this host's clock if it was not the clock that gave it: more than clocks may differ by.
+AHEAD_S = 60.0
 
 _CAPTURE = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
@@ -39,7 +45,9 @@ class StaleOrderError(FreezeframeError):
 
     code = "stale-order"
     exit_code = EXIT_REFUSED
-    advice = "A newer capture has had this guest since; nothing was done."
+    advice = (
+        "A newer capture has had this guest since; nothing was done. If no other capture of it runs, capture again."
+    )
 
 
 class ClaimUnreadableError(FreezeframeError):
@@ -123,9 +131,42 @@ class Claims:
         text = _read(path)
         seen = 0 if text is None else _epoch_of(path, text)
         if epoch < seen:
-            raise StaleOrderError(f"The order is of epoch {epoch}, and epoch {seen} has had the guest.")
+            raise _stale(epoch, seen, path)
         if epoch > seen:
             durable.replace(path, json.dumps({"v": 1, "epoch": epoch}))
+
+    def highest_epoch(self) -> int:
+        """Return the highest epoch that any guest has seen; 0 if none has. Raises OSError.
+
+        One that cannot be read, or that no capture can have, does not count: its own guest is refused.
+        """
+        highest = 0
+        for path in self._epochs.iterdir():
+            try:
+                seen = 0 if path.name.startswith(".") else _epoch_of(path, _read(path) or "0")
+            except ClaimUnreadableError:
+                continue
+            highest = max(highest, seen if seen <= MOST_SEEN else 0)
+        return highest
+
+
+def _stale(epoch: int, seen: int, path: Path) -> StaleOrderError:
+    """Return the refusal of an order below the epoch that the guest has seen, with the way out."""
+    message = f"The order is of epoch {epoch}, and epoch {seen} has had the guest."
+    if seen > MOST_SEEN:
+        return StaleOrderError(
+            f"{message} No capture can have that one.",
+            advice="See that no capture of the guest runs (`freezeframe captures`), then move the file away that has it: "
+            f"{shlex.quote(str(path))}",
+        )
+    ahead_s = seen / 1e6 - time.time()
+    if ahead_s > AHEAD_S:
+        return StaleOrderError(
+            f"{message} That is {ahead_s:.0f} s ahead of the clock: Redis's clock was ahead when it was given out.",
+            advice="If no other capture of the guest runs, capture again once `freezeframe hosts` shows this host as up: hosts "
+            "tell the orchestrator the highest epoch that they have seen, and it goes on above that.",
+        )
+    return StaleOrderError(message)
 
 
 def _read(path: Path) -> str | None:

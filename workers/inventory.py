@@ -45,6 +45,7 @@ def entry_of(host: Host, looks: Looks | None = None, versions: Versions | None =
         open_captures=_open_captures(host),
         control_instance=instance.current(host.settings.state_dir, instance.CONTROL),
         data_instance=instance.current(host.settings.state_dir, instance.DATA),
+        highest_epoch=_highest_epoch(host),
         stuck=tuple(StuckCapture(capture_id=one.capture_id, problems=one.problems) for one in looks.stuck)
         if looks
         else (),
@@ -70,6 +71,14 @@ def _open_captures(host: Host) -> tuple[str, ...]:
     except OSError as error:
         log.warning("the journals cannot be listed", why=str(error))
         return ()
+
+
+def _highest_epoch(host: Host) -> int:
+    try:
+        return host.claims.highest_epoch()
+    except OSError as error:
+        log.warning("the epochs cannot be listed", why=str(error))
+        return 0
 
 
 def publish_forever(host: Host, stop: threading.Event, looks: Looks | None = None) -> None:

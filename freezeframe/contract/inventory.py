@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from freezeframe.contract.message import GuestUuid, HostId, Message, Shape
+from freezeframe.contract.epoch import SeenEpoch
+from freezeframe.contract.message import UNLESS_EMPTY, GuestUuid, HostId, Message, Shape
 
 
 class GuestEntry(Shape):
@@ -36,3 +38,6 @@ class HostEntry(Message):
         ""  # which worker process takes the orders of each queue; another one than before is a new one
     )
     data_instance: str = ""
+    highest_epoch: Annotated[SeenEpoch, UNLESS_EMPTY] = (
+        0  # that any guest of this host has seen: the next is to be above it
+    )

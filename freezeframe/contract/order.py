@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import model_validator
 
+from freezeframe.contract.epoch import Epoch
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Message, Shape
 from freezeframe.contract.plan import GuestPlan
@@ -19,7 +20,7 @@ class Order(Message):
     """
 
     capture_id: CaptureId
-    epoch: int
+    epoch: Epoch
     host_id: HostId
     not_after: datetime
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from freezeframe.contract.epoch import Epoch
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.identity import DiskIdentity
 from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Message, Shape
@@ -58,7 +59,7 @@ class Plan(Message):
     """
 
     capture_id: CaptureId
-    epoch: int
+    epoch: Epoch
     method: Method
     chunk_bytes: int
     repository_id: str

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from freezeframe.contract.epoch import MOST_SEEN
 from workers import durable
-from workers.claims import Claims, ClaimUnreadableError
+from workers.claims import AHEAD_S, Claims, ClaimUnreadableError, StaleOrderError
 
 pytestmark = pytest.mark.case("S5")
 
@@ -113,3 +117,69 @@ def test_a_claim_that_is_dropped_while_they_are_listed_is_nobodys(
 
     monkeypatch.setattr(durable, "read", late)
     assert claims.held() == ({}, {})
+
+
+THIRD = "00000000-0000-4000-8000-00000000000c"
+
+
+def set_epoch(tmp_path: Path, guest_uuid: str, epoch: object) -> Path:
+    path = tmp_path / "epochs" / guest_uuid
+    path.write_text(json.dumps({"v": 1, "epoch": epoch}))
+    return path
+
+
+@pytest.mark.case("S7")
+def test_the_highest_epoch_is_that_of_any_guest(tmp_path: Path) -> None:
+    claims = Claims(tmp_path)
+    assert claims.highest_epoch() == 0
+    claims.fence(GUEST, 9)
+    claims.fence(THIRD, 7)
+    assert claims.highest_epoch() == 9
+    claims.fence(THIRD, 11)
+    assert claims.highest_epoch() == 11
+
+
+@pytest.mark.case("S7")
+@pytest.mark.parametrize("write", [damaged, of_another_kind, no_file, without_an_epoch])
+def test_an_epoch_that_cannot_be_read_hides_no_other(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    claims = Claims(tmp_path)
+    write(tmp_path / "epochs" / GUEST)
+    claims.fence(THIRD, 7)
+    (tmp_path / "epochs" / ".new-left").write_text(json.dumps({"v": 1, "epoch": 99}))  # by a crash
+    assert claims.highest_epoch() == 7
+
+
+@pytest.mark.case("S7")
+def test_an_epoch_that_no_capture_can_have_is_not_gone_above(tmp_path: Path) -> None:
+    """One digit too many would be handed on to every other host. The guest's own orders are refused, with the file."""
+    claims = Claims(tmp_path)
+    claims.fence(THIRD, MOST_SEEN)
+    path = set_epoch(tmp_path, GUEST, MOST_SEEN + 1)
+    assert claims.highest_epoch() == MOST_SEEN
+    with pytest.raises(StaleOrderError, match="No capture can have that one") as caught:
+        claims.fence(GUEST, MOST_SEEN)
+    assert Path(shlex.split(caught.value.hint)[-1]) == path
+    path.rename(tmp_path / "elsewhere")  # as advised
+    claims.fence(GUEST, MOST_SEEN)
+
+
+@pytest.mark.case("S7")
+def test_an_epoch_ahead_of_the_clock_is_no_newer_capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = Claims(tmp_path)
+    monkeypatch.setattr("workers.claims.time", SimpleNamespace(time=lambda: 1000.0))
+    claims.fence(GUEST, 4_600_000_000)
+    with pytest.raises(StaleOrderError, match=r"3600 s ahead of the clock") as caught:
+        claims.fence(GUEST, 1_000_000_000)
+    assert "newer capture" not in caught.value.hint
+    assert "capture again" in caught.value.hint
+
+
+@pytest.mark.case("S7")
+@pytest.mark.parametrize("seen", [999_000_000, int((1000 + AHEAD_S) * 1e6)])
+def test_an_order_from_the_past_is_refused_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: int) -> None:
+    claims = Claims(tmp_path)
+    monkeypatch.setattr("workers.claims.time", SimpleNamespace(time=lambda: 1000.0))
+    claims.fence(GUEST, seen)
+    with pytest.raises(StaleOrderError, match=rf"epoch {seen - 1}, and epoch {seen} has had the guest\.$") as caught:
+        claims.fence(GUEST, seen - 1)
+    assert "A newer capture has had this guest since" in caught.value.hint

@@ -10,6 +10,7 @@ import pytest
 from freezeframe.contract.inventory import StuckCapture
 from freezeframe.repository import Repository
 from workers import instance, inventory, recovery
+from workers.claims import Claims
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.listing import GuestState, guest_states
@@ -103,3 +104,16 @@ def test_the_entry_says_which_worker_takes_orders_of_each_queue(host: Host) -> N
     second = entry_of(host)
     assert first.control_instance not in {"", second.control_instance}
     assert second.data_instance not in {"", second.control_instance}
+
+
+@pytest.mark.case("S7")
+def test_the_entry_tells_the_highest_epoch_that_a_guest_has_seen(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert entry_of(host).highest_epoch == 0
+    host.claims.fence(ODD, 12)  # also of a guest that is gone: it may come back
+    assert entry_of(host).highest_epoch == 12
+
+    def failing(_: Claims) -> int:
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(Claims, "highest_epoch", failing)
+    assert entry_of(host).guests  # the host is in the inventory all the same
