@@ -88,12 +88,13 @@ class InterruptedStepError(FreezeframeError):
 
 @dataclass(frozen=True)
 class StepCode(Generic[OrderT, ResultT]):
-    """What a step is made of. `failed` builds the result of a step that failed as a whole."""
+    """What a step is made of. `failed` builds the result of one that failed as a whole; `give_up` tells who waits for it."""
 
     step: Step
     order_type: type[OrderT]
     do: Callable[[Host, OrderT], ResultT]
     failed: Callable[[OrderT, Fault], ResultT]
+    give_up: Callable[[Host, OrderT], None] | None = None
 
 
 def run_step(host: Host, code: StepCode[OrderT, ResultT], payload: dict[str, Any]) -> dict[str, Any]:
@@ -110,8 +111,11 @@ def run_step(host: Host, code: StepCode[OrderT, ResultT], payload: dict[str, Any
                 text = _stored(host, code, journal, order) or _answer(host, code, journal, order)
         except BlockingIOError:
             return _acknowledgement(host, code.step, order, ok=True)
+        ok = json.loads(text)["fault"] is None
+        if not ok and code.give_up is not None:
+            code.give_up(host, order)
         _publish(host, code.step, order, text)
-    return _acknowledgement(host, code.step, order, ok=json.loads(text)["fault"] is None)
+    return _acknowledgement(host, code.step, order, ok=ok)
 
 
 def _refuse_unreadable(

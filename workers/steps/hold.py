@@ -72,10 +72,7 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
     """Hold all guests of an order. Raises FreezeframeError only while no guest is held."""
     journal = host.journal.of(order.capture_id)
     with gate_client(host.bus) as client, ExitStack() as stack:
-        muster, barrier = (
-            Gate(client, order.capture_id, order.epoch, name, host.host_id, order.members)
-            for name in ("muster", "held")
-        )
+        muster, barrier = _gates(client, order)
         guests: list[HeldGuest] = []
         unfit: list[HeldGuestFault] = []
         try:
@@ -109,6 +106,23 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
         told = told_uses(journal)
         more = {"uses": later_uses(writers.uses, told), "writers_unseen": writers.unseen}
         return result.model_copy(update={"guest_warnings": warnings, **more})
+
+
+def _gates(client: redis.Redis, order: HoldOrder) -> tuple[Gate, Gate]:
+    """Return the two meetings of a hold, the muster and the barrier, as the order's host sees them."""
+    capture = (order.capture_id, order.epoch)
+    return Gate(client, *capture, "muster", order.host_id, order.members), Gate(
+        client, *capture, "held", order.host_id, order.members
+    )
+
+
+def give_up(host: Host, order: HoldOrder) -> None:
+    """Have no other host wait for this one, whose hold was refused before it began, or whose worker died in it."""
+    if order.host_id != host.host_id or order.host_id not in order.members:
+        return  # an order that is not for this host
+    with gate_client(host.bus) as client:
+        for gate in _gates(client, order):
+            break_up(gate, order.host_id)
 
 
 def failed(order: HoldOrder, fault: Fault) -> HoldResult:

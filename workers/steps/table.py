@@ -10,7 +10,7 @@ from workers.steps import hold, prepare, release, sole_writer, transfer
 from workers.steps.frame import StepCode
 
 PREPARE = StepCode(Step.PREPARE, PrepareOrder, prepare.prepare, prepare.failed)
-HOLD = StepCode(Step.HOLD, HoldOrder, hold.hold, hold.failed)
+HOLD = StepCode(Step.HOLD, HoldOrder, hold.hold, hold.failed, hold.give_up)
 TRANSFER = StepCode(Step.TRANSFER, TransferOrder, sole_writer.transfer, transfer.failed)
 RELEASE = StepCode(Step.RELEASE, ReleaseOrder, release.release, release.failed)
 
