@@ -14,15 +14,32 @@ import sys
 import structlog
 from structlog.types import Processor, WrappedLogger
 
+from freezeframe.errors import FreezeframeError
+
 JSON_ENV = "FREEZEFRAME_LOG_JSON"
 LEVEL_ENV = "FREEZEFRAME_LOG_LEVEL"
+
+#: The levels that can be wished for, and how to say yes and no.
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 
 #: `redis://user:password@host`: Celery stars these out itself, an exception's text does not.
 _PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]+@")
 
 
+class LogSettingError(FreezeframeError):
+    """A variable that says how to log cannot be used."""
+
+    code = "settings"
+    advice = "Correct the environment variable, or leave it out."
+
+
 def configure(level: int = logging.INFO) -> None:
-    """Set up logging for this process; again to change the level. FREEZEFRAME_LOG_LEVEL, if set, has the last word."""
+    """Set up logging for this process; again to change the level. FREEZEFRAME_LOG_LEVEL, if set, has the last word.
+
+    Raises LogSettingError.
+    """
+    level, renderer = _wanted_level(level), _renderer()
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -44,12 +61,12 @@ def configure(level: int = logging.INFO) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(), _without_passwords],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer, _without_passwords],
         )
     )
     root = logging.getLogger()
     root.handlers = [*(one for one in root.handlers if not isinstance(one, _ToStderr)), handler]
-    root.setLevel(_wanted_level(level))
+    root.setLevel(level)
 
 
 class _ToStderr(logging.Handler):
@@ -63,12 +80,20 @@ class _ToStderr(logging.Handler):
 
 
 def _wanted_level(usual: int) -> int:
-    wanted = logging.getLevelNamesMapping().get(os.environ.get(LEVEL_ENV, "").upper())
-    return usual if wanted is None else wanted
+    wanted = os.environ.get(LEVEL_ENV, "").strip().upper()
+    if not wanted:
+        return usual
+    if wanted not in _LEVELS:
+        known = ", ".join(_LEVELS)
+        raise LogSettingError(f"The setting {LEVEL_ENV} cannot be used: {wanted!r} is no level; levels are {known}.")
+    return logging.getLevelNamesMapping()[wanted]
 
 
 def _renderer() -> Processor:
-    if os.environ.get(JSON_ENV, "") not in {"", "0"}:
+    wanted = os.environ.get(JSON_ENV, "").strip().lower()
+    if wanted not in _YES | _NO:
+        raise LogSettingError(f"The setting {JSON_ENV} cannot be used: {wanted!r} is neither 1 nor 0.")
+    if wanted in _YES:
         return structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
     return structlog.processors.LogfmtRenderer(key_order=["time", "level", "logger", "event"], drop_missing=True)
 

@@ -34,6 +34,14 @@ GUARD_SOCKET = "guard.sock"
 SOCKET_PATH_BYTES = 107
 
 
+#: The longest of settings that are a time to wait in, and of those that are a time to keep something for. No clock can add a
+#: time without bounds, and a misplaced unit (milliseconds for seconds) is refused by name.
+DAY_S = 86400
+KEPT_S = 366 * DAY_S
+#: The highest rate: 1 TiB a second, more than any host reads. An infinite one is no rate; leave the setting out for none.
+MOST_MIB_S = 1 << 20
+
+
 def _absolute(path: Path) -> Path:
     if wrong := known_settings.no_absolute_path(str(path)):
         raise ValueError(wrong)
@@ -60,7 +68,9 @@ class _SettingsFile(TomlConfigSettingsSource):
 
 
 class _Part(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="FREEZEFRAME_", extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FREEZEFRAME_", extra="ignore", frozen=True, env_ignore_empty=True, allow_inf_nan=False
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -182,15 +192,15 @@ class HostSettings(_Part):
     transfers: Annotated[int, Field(ge=1, le=64)] = 2
     #: Processors that all transfers of the host may use together; the highest-numbered, because what is not pinned tends to
     #: gather on the lowest. None: all. QEMU's part, reading the guest's disk, is not counted.
-    transfer_processors: Annotated[int, Field(ge=1)] | None = None
+    transfer_processors: Annotated[int, Field(ge=1, le=65536)] | None = None
     #: nice(2) of the transfers. 0, because scratch files grow while a transfer starves; more where guests come first.
     transfer_nice: Annotated[int, Field(ge=0, le=19)] = 0
     #: How chunks are compressed: `auto` (as hard as idle processors allow), `off`, or a level of zstd, 1 to 19, come what may.
     compression: Annotated[str, Field(pattern=r"^(auto|off|[1-9]|1[0-9])$")] = "auto"
     #: MiB a second that one transfer, and all of the host together, may read from guests' disks; None: no limit. At least 1,
     #: so that every chunk moves well before a transfer counts as stalled.
-    transfer_limit_mib_s: Annotated[float, Field(ge=1)] | None = None
-    host_limit_mib_s: Annotated[float, Field(ge=1)] | None = None
+    transfer_limit_mib_s: Annotated[float, Field(ge=1, le=MOST_MIB_S)] | None = None
+    host_limit_mib_s: Annotated[float, Field(ge=1, le=MOST_MIB_S)] | None = None
     #: Share of a disk's size that must be free for its scratch file; a guest that rewrites more while it is read ends
     #: the capture, before its own writes would fail.
     scratch_share: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -214,22 +224,22 @@ class OrchestratorSettings(_Part):
     """How patient the orchestrator is."""
 
     #: Seconds for every host to prepare. Scratch files and agents' answers take a few, a queue behind others more.
-    prepare_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    prepare_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 120.0
     #: Seconds without any progress after which a transfer counts as dead.
-    transfer_stall_s: Annotated[float, Field(gt=0)] = 90.0
+    transfer_stall_s: Annotated[float, Field(gt=0, le=DAY_S)] = 90.0
     #: Seconds for all transfers of a capture; an order that still waits in its queue after that is not begun any more.
     #: At most six days: a capture's session in the repository lasts seven (repository/session.py).
-    transfer_timeout_s: Annotated[float, Field(gt=0, le=6 * 86400)] = 24 * 3600.0
+    transfer_timeout_s: Annotated[float, Field(gt=0, le=6 * DAY_S)] = 24 * 3600.0
     #: Seconds for every host to release.
-    release_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    release_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 120.0
     #: Seconds that a release order stays valid: a host that was away for a weekend still cleans up when it returns.
-    release_validity_s: Annotated[float, Field(gt=0)] = 3 * 86400.0
+    release_validity_s: Annotated[float, Field(gt=0, le=KEPT_S)] = 3 * 86400.0
     #: Seconds between two looks of the reconciler.
-    reconcile_interval_s: Annotated[float, Field(gt=0)] = 2.0
+    reconcile_interval_s: Annotated[float, Field(gt=0, le=3600)] = 2.0
     #: Where Prometheus may ask, on loopback; 0 for nowhere.
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     #: Seconds that a run's record stays in Redis after its end.
-    run_retention_s: Annotated[int, Field(gt=0)] = 7 * 86400
+    run_retention_s: Annotated[int, Field(gt=0, le=KEPT_S)] = 7 * 86400
 
 
 def known_names() -> frozenset[str]:

@@ -148,7 +148,7 @@ def _request(**wanted: Any) -> CaptureRequest:
 
 def _rate(text: str) -> int:
     """`50M`, `1.5G`: bytes a second. Raises BadParameter."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])(?:i?B)?(?:/s)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([MG])(?:i?B)?(?:/s)?", text.strip(), re.IGNORECASE | re.ASCII)
     rate = int(float(match[1]) * _RATE_FACTORS[match[2].upper()]) if match else 0
     if rate < _RATE_FACTORS["M"]:
         raise typer.BadParameter("a rate is written as in 50M or 1.5G, bytes a second, and is at least 1M")

@@ -20,7 +20,10 @@ from freezeframe.repository.session import Session
 #: Below that clocks, listings that NFS clients remember and processes that are stopped for a while may well be wrong.
 LEAST_GRACE = timedelta(hours=1)
 
-_GRACE = re.compile(r"(\d+)\s*(s|min|h|d)?")
+#: The longest grace: a century, which no clock reaches the end of.
+MOST_GRACE = timedelta(days=36500)
+
+_GRACE = re.compile(r"(\d{1,12})\s*(s|min|h|d)?", re.ASCII)
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 
 
@@ -29,7 +32,13 @@ def _grace(text: str) -> timedelta:
     match = _GRACE.fullmatch(text.strip())
     if match is None or (match[2] is None and int(match[1])):
         raise typer.BadParameter("a time is a number and a unit, as in 24h, 90min or 2d")
-    return timedelta(**{_UNITS[match[2] or "s"]: int(match[1])})
+    try:
+        grace = timedelta(**{_UNITS[match[2] or "s"]: int(match[1])})
+    except OverflowError:
+        grace = timedelta.max
+    if grace > MOST_GRACE:
+        raise typer.BadParameter(f"a time is at most {MOST_GRACE.days}d")
+    return grace
 
 
 def gc(

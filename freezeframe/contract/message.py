@@ -34,9 +34,9 @@ UNLESS_EMPTY = Field(exclude_if=lambda value: not value)
 
 
 class Shape(BaseModel):
-    """A value inside a message: frozen, nothing unknown in it."""
+    """A value inside a message: frozen, nothing unknown in it, and no number that is none or has no end."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Message(Shape):

@@ -61,8 +61,8 @@ class CaptureRequest(Message):
     #: Seconds that the hosts wait for each other before any guest is held.
     muster_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     #: Bytes a second that each disk is read with at most, within what its host's settings allow. Below 1 MiB a transfer would
-    #: look as if it had stalled.
-    limit_bytes_s: Annotated[int, Field(ge=1 << 20)] | None = None
+    #: look as if it had stalled; above 1 TiB none is limited.
+    limit_bytes_s: Annotated[int, Field(ge=1 << 20, le=1 << 40)] | None = None
 
     @model_validator(mode="after")
     def _names_guests(self) -> Self:
