@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
@@ -62,7 +63,10 @@ def ready(host: Host, order: HoldOrder, journal: CaptureJournal, unfit: list[Hel
             _leave_out(host, order, unfit, uuid, uuid, error)
         else:
             started.append((guest, _start(host, order, journal, guest, to_hold.hold)))
-    made = [made for guest, future in started if (made := _made(host, order, guest, future, unfit)) is not None]
+    began, made = time.monotonic(), []
+    for guest, future in started:
+        if (one := _made(host, order, guest, future, unfit, waited_s=time.monotonic() - began)) is not None:
+            made.append(one)
     return _recorded(host, order, journal, made, unfit)
 
 
@@ -91,11 +95,18 @@ def _start(
 
 
 def _made(
-    host: Host, order: HoldOrder, guest: PreparedGuest, future: Future[_Ready], unfit: list[HeldGuestFault]
+    host: Host,
+    order: HoldOrder,
+    guest: PreparedGuest,
+    future: Future[_Ready],
+    unfit: list[HeldGuestFault],
+    *,
+    waited_s: float = 0.0,
 ) -> _Ready | None:
+    """Wait for a guest, `waited_s` after it was begun with: those that hang are waited for together, not one after another."""
     patience_s = READY_S + RENEW_S * any(disk.scratch_secret for disk in guest.disks)
     try:
-        return future.result(patience_s)
+        return future.result(max(0.0, patience_s - waited_s))
     except NoAnswer:
         host.calls.give_up(f"{guest.guest_uuid} ready", future)
         error: Exception = GuestHangsError(f"libvirt has not answered for guest {guest.name} within {patience_s:g} s.")

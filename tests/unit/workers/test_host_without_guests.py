@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from freezeframe.contract.proof import consistency
-from freezeframe.contract.result import StorageUse
+from freezeframe.contract.result import HeldGuestFault, StorageUse
 from freezeframe.contract.words import Consistency, Policy, RunState
 from orchestrator import decision
 from tests.unit.orchestrator.test_decision import NOW, SETTINGS, run
 from tests.unit.workers.hold_site import CAPTURE, FREEZE, HOLD_S, HOSTS, Site, proof_of, results
+from workers.bounded import GuestCalls
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
@@ -160,6 +163,28 @@ def test_guests_that_hang_while_they_are_made_ready_are_told_and_the_other_host_
     back.set()
     assert [one.fault.code for one in held[0].guest_faults] == ["guest-hangs"] * 2
     assert consistency(proof_of(held)) is Consistency.GROUP
+
+
+@pytest.mark.case("G4")
+def test_guests_that_hang_while_they_are_made_ready_are_waited_for_together(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six of them, one after another, would take all of the muster's time."""
+    clock, waited = SimpleNamespace(now_s=1000.0), list[float]()
+
+    class Hanging(Future[Any]):
+        def result(self, timeout: float | None = None) -> Any:
+            assert timeout is not None
+            waited.append(timeout)
+            clock.now_s += timeout
+            raise TimeoutError
+
+    monkeypatch.setattr(GuestCalls, "start", lambda *_: Hanging())
+    monkeypatch.setattr(held_guest, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    host, unfit = site.hosts[HERE], list[HeldGuestFault]()
+    assert held_guest.ready(host, site.order(HERE, all_or_nothing=False), host.journal.of(CAPTURE), unfit) == []
+    assert waited == [10.0, 0.0]
+    assert {one.fault.code for one in unfit} == {"guest-hangs"}
 
 
 @pytest.mark.case("S5")
