@@ -7,7 +7,8 @@
 - Guests that are quick to hold start later, by what is remembered of each, so that all are held together (`workers.pace`).
 - The journal has every hold and backup before the muster, so no fsync lies within the window.
 - Redis's clock is read before the muster and after the window, for showing all hosts' steps on one line; never within.
-- Under policy `degrade` a host whose guests are all unfit, or fail, meets the others all the same: they lose nothing by it.
+- Under policy `degrade` a host whose guests are all unfit, or fail, or whose guard is gone, meets the others all the same:
+  they lose nothing by it.
 - The guard is asked before the muster, and a host that cannot take part breaks up muster and barrier: nobody waits for it.
 - The lease's deadline is later than the hold's own by the guard's grace: the host lets its guests go by itself first.
 - A guest that the guard still lets go of, so that it could undo the hold, is not leased (`leasing`); all others are, at once.
@@ -46,7 +47,7 @@ from freezeframe.contract.result import HeldGuestFault, HoldResult
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
 from workers.boot import boot_id
 from workers.fitness import later_uses
-from workers.guard.client import GuardLine
+from workers.guard.client import GuardError, GuardLine
 from workers.host import Host
 from workers.hypervisor.freeze_failure import SlowFreezeError
 from workers.journal import CaptureJournal
@@ -77,7 +78,7 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
         unfit: list[HeldGuestFault] = []
         try:
             guests += ready(host, order, journal, unfit)
-            line = _line(host, stack) if guests else None  # a host whose guests are all unfit leases nothing
+            line = _line(host, order, journal, guests, stack, unfit)
             deadline = time.monotonic() + order.muster_timeout_s
             clock = _clock_before(client, order, deadline)
             _muster(muster, order, deadline)
@@ -155,11 +156,46 @@ def _clock_after(client: redis.Redis) -> ClockReading | None:
         return None
 
 
-def _line(host: Host, stack: ExitStack) -> GuardLine:
-    """Return a connection to the guard, which stays open until the hold is over. Raises GuardError."""
-    line = stack.enter_context(GuardLine(host.settings.guard_socket))
-    line.ping()
+def _line(
+    host: Host,
+    order: HoldOrder,
+    journal: CaptureJournal,
+    guests: list[HeldGuest],
+    stack: ExitStack,
+    unfit: list[HeldGuestFault],
+) -> GuardLine | None:
+    """Return a connection to the guard, which stays open until the hold is over; None if there is no guest to lease.
+
+    Raises GuardError under policy `all`.
+    """
+    if not guests:
+        return None
+    try:
+        line = stack.enter_context(GuardLine(host.settings.guard_socket))
+        line.ping()
+    except GuardError as error:
+        guests[:] = _without_guard(host, order, journal, guests, error, unfit)
+        return None
     return line
+
+
+def _without_guard(
+    host: Host,
+    order: HoldOrder,
+    journal: CaptureJournal,
+    guests: Sequence[HeldGuest],
+    error: GuardError,
+    unfit: list[HeldGuestFault],
+) -> list[HeldGuest]:
+    """Return the guests that may be held without a guard: none. Raises `error` under policy `all`."""
+    if order.all_or_nothing:
+        raise error
+    record_let_go(journal, guests)
+    unfit += [
+        HeldGuestFault(guest_uuid=guest.uuid, fault=Fault.of(error, guest=guest.domain.name, host=host.host_id))
+        for guest in guests
+    ]
+    return []
 
 
 def _muster(gate: Gate, order: HoldOrder, deadline: float) -> None:
@@ -188,7 +224,10 @@ def _leased(
     line: GuardLine,
     unfit: list[HeldGuestFault],
 ) -> list[HeldGuest]:
-    leased = arm(host, order, guests, line, unfit)
+    try:
+        leased = arm(host, order, guests, line, unfit)
+    except GuardError as error:
+        return _without_guard(host, order, journal, guests, error, unfit)
     record_let_go(journal, [guest for guest in guests if guest not in leased])
     return leased
 

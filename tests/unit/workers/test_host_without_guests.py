@@ -15,8 +15,9 @@ from freezeframe.contract.result import HeldGuestFault, StorageUse
 from freezeframe.contract.words import Consistency, Policy, RunState
 from orchestrator import decision
 from tests.unit.orchestrator.test_decision import NOW, SETTINGS, run
-from tests.unit.workers.hold_site import CAPTURE, FREEZE, HOLD_S, HOSTS, Site, proof_of, results
+from tests.unit.workers.hold_site import CAPTURE, FREEZE, HOLD_S, HOSTS, FakeLine, Site, proof_of, results
 from workers.bounded import GuestCalls
+from workers.guard.client import GuardError
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
@@ -98,6 +99,24 @@ def from_the_past(site: Site, _: pytest.MonkeyPatch) -> None:
         site.hosts[HERE].claims.fence(fake.uuid, 2)
 
 
+def guard_gone(site: Site, _: pytest.MonkeyPatch) -> None:
+    site.guards[HERE].is_there = False
+
+
+def guard_fails(call: str) -> Trouble:
+    def set_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = getattr(FakeLine, call)
+
+        def fails(line: FakeLine, *arguments: Any) -> Any:
+            if line._guard is site.guards[HERE]:
+                raise GuardError("The thaw guard did not answer.")
+            return real(line, *arguments)
+
+        monkeypatch.setattr(FakeLine, call, fails)
+
+    return set_up
+
+
 UNFIT = [
     (too_slow, "slow-freeze"),
     (restarted, "guest-restarted"),
@@ -110,11 +129,13 @@ UNFIT = [
     (unclaimed, "not-prepared"),
     (claims_unreadable, "claim-unreadable"),
     (from_the_past, "stale-order"),
+    (guard_gone, "guard"),
+    (guard_fails("ping"), "guard"),
 ]
 
 
-@pytest.mark.case("G3", "G4", "P5")
-@pytest.mark.parametrize(("trouble", "code"), UNFIT)
+@pytest.mark.case("G3", "G4", "P5", "S9")
+@pytest.mark.parametrize(("trouble", "code"), [*UNFIT, (guard_fails("arm"), "guard")])
 def test_a_host_whose_guests_are_all_unfit_holds_nobody_and_costs_the_others_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch, trouble: Trouble, code: str
 ) -> None:
