@@ -1,7 +1,7 @@
 """Logs: one line an event on stderr, `key=value` for people and journald, or JSON with FREEZEFRAME_LOG_JSON=1.
 
 Our own lines come through structlog, Celery's and other libraries' through `logging`; both leave by the same handler and
-look the same. Passwords in addresses are starred out on the way, whoever wrote the line.
+look the same. Passwords in addresses are starred out on the way, whoever wrote the line, and control characters replaced.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import structlog
 from structlog.types import Processor, WrappedLogger
 
 from freezeframe.errors import FreezeframeError
+from freezeframe.printable import printable
 
 JSON_ENV = "FREEZEFRAME_LOG_JSON"
 LEVEL_ENV = "FREEZEFRAME_LOG_LEVEL"
@@ -99,4 +100,4 @@ def _renderer() -> Processor:
 
 
 def _without_passwords(_logger: WrappedLogger, _method: str, line: object) -> str:
-    return _PASSWORD.sub(r"\1:***@", str(line))
+    return printable(_PASSWORD.sub(r"\1:***@", str(line)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from freezeframe.printable import one_line
+
 if TYPE_CHECKING:
     from freezeframe.client import Client
 
@@ -13,7 +15,7 @@ PATIENCE_S = 0.5
 
 
 def guest_names(incomplete: str) -> list[str]:
-    """Names of running guests."""
+    """Names of running guests, but for those that would steer the terminal or that nobody can type."""
     return _quietly(_running_guests, incomplete)
 
 
@@ -58,6 +60,6 @@ def _captures() -> Iterator[str]:
 
 def _quietly(source: Callable[[], Iterator[str]], incomplete: str) -> list[str]:
     try:
-        return [one for one in source() if one.startswith(incomplete)]
+        return [one for one in source() if one.startswith(incomplete) and one_line(one) == one]
     except Exception:  # noqa: BLE001  whatever it is, the command line that is being typed is no place to tell it
         return []

@@ -9,6 +9,7 @@ from freezeframe.cli.following import consistency_text
 from freezeframe.cli.output import bytes_text, fields, ms_text, out, table, when_text
 from freezeframe.contract.doubts import doubts
 from freezeframe.contract.proof import shortcomings
+from freezeframe.printable import one_line
 from freezeframe.repository import DiskCapture, GuestCapture, Manifest
 
 
@@ -66,9 +67,11 @@ def _show_guest(console: Console, guest: GuestCapture) -> None:
     columns = ["disk", "size", "kind", "read", "stored", "source"]
     console.print(table(columns, [_disk_row(disk) for disk in guest.disks], right=["size", "read", "stored"]))
     for disk in guest.skipped:
-        console.print(Text.assemble(("skipped ", "bold yellow"), f"{disk.target}: {disk.reason}"), soft_wrap=True)
+        console.print(
+            Text.assemble(("skipped ", "bold yellow"), one_line(f"{disk.target}: {disk.reason}")), soft_wrap=True
+        )
     for warning in guest.warnings:
-        console.print(Text.assemble(("warning ", "bold yellow"), warning), soft_wrap=True)
+        console.print(Text.assemble(("warning ", "bold yellow"), one_line(warning)), soft_wrap=True)
 
 
 def _disk_row(disk: DiskCapture) -> list[str]:

@@ -6,7 +6,6 @@ error with a file's name (no permission, no space) is neither: it is told as it 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -14,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
+from freezeframe.cli.terminal import Terminal
 from freezeframe.contract.fault import Fault
 from freezeframe.errors import EXIT_FAILED, FreezeframeError
 from freezeframe.missing import package_missing
+from freezeframe.printable import json_text, one_line, printable
 
 DEBUG_ENV = "FREEZEFRAME_DEBUG"
 
@@ -53,10 +53,10 @@ def shown(*, as_json: bool) -> Iterator[None]:
 
 def show_fault(fault: Fault) -> None:
     """A fault for people, on stderr: whom it concerns, what happened, what to do."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), whom(fault), fault.message))
+    console = Terminal(stderr=True, soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), one_line(f"{whom(fault)}{fault.message}")))
     if fault.advice:
-        console.print(Text.assemble(("  → ", "bold"), fault.advice))
+        console.print(Text.assemble(("  → ", "bold"), one_line(fault.advice)))
 
 
 def whom(fault: Fault) -> str:
@@ -68,10 +68,10 @@ def whom(fault: Fault) -> str:
 
 def _show(fault: Fault, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps({"error": fault.model_dump(mode="json")}, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text({"error": fault.model_dump(mode="json")}) + "\n")
     show_fault(fault)
     if os.environ.get(DEBUG_ENV, "") not in {"", "0"}:
-        traceback.print_exc()
+        sys.stderr.write(printable(traceback.format_exc()))
 
 
 def _system(error: OSError) -> Fault:

@@ -15,6 +15,7 @@ from freezeframe.contract.event import EndEvent, ProgressEvent, StateEvent
 from freezeframe.contract.request import Receipt
 from freezeframe.contract.words import Consistency, RunState
 from freezeframe.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTIAL, FreezeframeError
+from freezeframe.printable import one_line
 
 #: What each state means, to somebody who has not read the design.
 _SAID: Final = {
@@ -78,12 +79,12 @@ def show_receipt(receipt: Receipt) -> None:
     console.print(fields(_summary(receipt)))
     for one in receipt.left_out:
         said = f"guest {one.guest} on host {one.host}: {one.reason}"
-        err().print(Text.assemble(("left out: ", "bold yellow"), said), soft_wrap=True)
+        err().print(Text.assemble(("left out: ", "bold yellow"), one_line(said)), soft_wrap=True)
     for disk in receipt.skipped_disks:
         said = f"{disk.guest}, disk {disk.target}: {disk.reason}"
-        err().print(Text.assemble(("skipped: ", "bold yellow"), said), soft_wrap=True)
+        err().print(Text.assemble(("skipped: ", "bold yellow"), one_line(said)), soft_wrap=True)
     for warning in receipt.warnings:
-        err().print(Text.assemble(("warning: ", "bold yellow"), warning), soft_wrap=True)
+        err().print(Text.assemble(("warning: ", "bold yellow"), one_line(warning)), soft_wrap=True)
     for fault in receipt.faults:
         show_fault(fault)
 

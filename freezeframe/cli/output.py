@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -15,6 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from freezeframe.cli.terminal import Terminal
+from freezeframe.printable import json_text
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 #: Columns where nobody set a width: a table in a pipe or a file is not folded to 80.
@@ -25,19 +27,17 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 def out() -> Console:
     """Standard output, for people."""
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
+    return Terminal(width=None if sys.stdout.isatty() else _WIDE)
 
 
 def err() -> Console:
     """Standard error, for people."""
-    return Console(
-        stderr=True, highlight=False, markup=False, emoji=False, width=None if sys.stderr.isatty() else _WIDE
-    )
+    return Terminal(stderr=True, width=None if sys.stderr.isatty() else _WIDE)
 
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout. Pydantic models may be anywhere in lists, tuples and dicts."""
-    sys.stdout.write(json.dumps(document, default=_plain, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json_text(document, _plain, indent=2) + "\n")
 
 
 def _plain(value: Any) -> Any:

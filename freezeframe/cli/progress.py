@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
 
 from freezeframe.cli.output import bytes_text, duration_text
+from freezeframe.cli.terminal import Terminal
+from freezeframe.printable import one_line
 
 #: Seconds between two lines where there is no terminal.
 LINE_S = 5.0
@@ -106,7 +107,7 @@ def _bars(amount: Amount) -> Iterator[Bars]:
         _Amount(amount),
         _Speed(amount),
     )
-    console = Console(stderr=True, highlight=False)
+    console = Terminal(stderr=True)
     with Progress(*columns, console=console, expand=True) as progress:
         yield Bars(progress)
 
@@ -122,7 +123,7 @@ class Lines(Shown):
     _last: tuple[float, float] | None = None
 
     def say(self, line: str) -> None:
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{one_line(line)}\n")
         sys.stderr.flush()
 
     def move(self, label: str, done: float, total: float | None) -> None:

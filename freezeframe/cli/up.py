@@ -13,12 +13,12 @@ from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from freezeframe.access import ConfiguredKey, make_default_parent
 from freezeframe.cli import parts
 from freezeframe.cli.private_redis import PrivateRedis, free_port, private_redis
+from freezeframe.cli.terminal import Terminal
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.missing import remedy
 from freezeframe.repository import Repository
@@ -194,7 +194,7 @@ class _Lines:
 
     def __init__(self, names: list[str]) -> None:
         self._width = max(len(name) for name in [*names, "repository"])
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Terminal(soft_wrap=True)
         self._lock = threading.Lock()
 
     def tell(self, name: str, line: str) -> None:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from freezeframe.cli.output import bytes_text, err, out
 from freezeframe.contract.doubts import doubts
+from freezeframe.printable import one_line
 from freezeframe.repository import Manifest, VerifyReport
 from freezeframe.repository.errors import ManifestUnreadable, NewerFormat
 from freezeframe.repository.label import mislabels
@@ -55,7 +56,7 @@ def show_report(report: VerifyReport, labels: Labels, unreadable: Sequence[Manif
 def show_unreadable(error: ManifestUnreadable, damaged: str = "damaged") -> None:
     """Tell of a manifest that cannot be read: as damaged, or as newer."""
     word = NEWER if isinstance(error, NewerFormat) else (f"{damaged}: ", "bold red")
-    err().print(Text.assemble(word, error.message), soft_wrap=True)
+    err().print(Text.assemble(word, one_line(error.message)), soft_wrap=True)
 
 
 def _looked(report: VerifyReport) -> str:
@@ -68,7 +69,7 @@ def _looked(report: VerifyReport) -> str:
 def _show_done(report: VerifyReport) -> None:
     """What was found out besides, and done."""
     for note in report.notes:
-        err().print(Text.assemble(("note: ", "bold yellow"), note), soft_wrap=True)
+        err().print(Text.assemble(("note: ", "bold yellow"), one_line(note)), soft_wrap=True)
     if report.bad_reads:
         text = f"{report.bad_reads} objects were wrong at the first look and right at the second: look at this machine."
         err().print(Text.assemble(("note: ", "bold yellow"), text), soft_wrap=True)
@@ -95,7 +96,7 @@ def _show_advice(report: VerifyReport) -> None:
 def _show_each(word: str, style: str, reasons: Mapping[str, Sequence[str]]) -> None:
     for capture_id, found in reasons.items():
         for reason in found:
-            err().print(Text.assemble((f"{word}: ", style), f"{capture_id}: {reason}"), soft_wrap=True)
+            err().print(Text.assemble((f"{word}: ", style), one_line(f"{capture_id}: {reason}")), soft_wrap=True)
 
 
 def places_text(damage: Damage) -> str:

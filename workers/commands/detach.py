@@ -11,6 +11,7 @@ import typer
 
 from freezeframe.cli.output import AsJson, err, out, print_json, table
 from freezeframe.errors import EXIT_PARTIAL
+from freezeframe.printable import one_line
 from workers import detach as detaching
 from workers.commands.named import named
 from workers.detach import Traces
@@ -67,7 +68,9 @@ def _confirm(found: Sequence[Traces], *, yes: bool) -> None:
         return
     names = ", ".join(one.guest for one in found)
     if not sys.stdin.isatty():
-        raise typer.BadParameter(f"this takes the next capture of {names} back to a full one; --yes agrees to that")
+        raise typer.BadParameter(
+            f"this takes the next capture of {one_line(names)} back to a full one; --yes agrees to that"
+        )
     err().print(f"All checkpoints and bitmaps of captures go from {names}; the next capture reads their disks in full.")
     typer.confirm("Detach?", abort=True, err=True)
 

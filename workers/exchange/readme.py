@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from freezeframe.naming import virsh_word
+from freezeframe.printable import one_line
 from workers.exchange.description import DEFINE, FILE, SUMS, Description, ExportedGuest
 
 _WORTH = {
@@ -74,12 +75,12 @@ def _guest(guest: ExportedGuest) -> str:
     lines += [
         f"    {disk.target:<6} {disk.file}  ({disk.size_bytes} bytes, {disk.format.value})" for disk in guest.disks
     ]
-    lines += [f"    {one.target:<6} not captured: {one.reason}" for one in guest.skipped]
+    lines += [f"    {one.target:<6} not captured: {one_line(one.reason)}" for one in guest.skipped]
     if guest.define:
         lines.append(
             f"    virsh define {shlex.quote(guest.define)} && virsh start {virsh_word(guest.name, guest.guest_uuid)}"
         )
     if guest.define and guest.autostart:
         lines.append(f"    virsh autostart {virsh_word(guest.name, guest.guest_uuid)}    # it started with its host")
-    lines += [f"    note: {warning}" for warning in guest.warnings]
+    lines += [f"    note: {one_line(warning)}" for warning in guest.warnings]
     return "\n".join(lines) + "\n"

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from freezeframe.cli.output import bytes_text, duration_text, err, out
+from freezeframe.printable import one_line
 from workers.restore.capture import OnDiskProgress
 from workers.restore.disk import DiskPart
 from workers.restore.report import RestorePlan, RestoreReport
@@ -90,5 +91,5 @@ def summarize(report: RestoreReport) -> None:
             words = f"  {state} as {guest.defined.name} ({guest.defined.uuid}){starts}"
             console.print(words, soft_wrap=True, markup=False)
         for warning in guest.warnings:
-            warnings.print(f"warning: guest {guest.name}: {warning}", soft_wrap=True, markup=False)
+            warnings.print(one_line(f"warning: guest {guest.name}: {warning}"), soft_wrap=True, markup=False)
     console.print(f"Capture {report.capture_id} restored in {duration_text(report.seconds)}.", soft_wrap=True)
