@@ -89,7 +89,8 @@ def test_a_result_that_cannot_be_read_is_a_failed_step_of_that_host(step: Step, 
     assert result.fault is not None
     assert (result.fault.code, result.fault.host) == ("unreadable-answer", "host-a")
     assert result.fault.message.startswith("Another version of Freezeframe is on host host-a: ")
-    assert ("of version 2" in result.fault.message) == (text is None)
+    why = "is of version 2 of the format, and this orchestrator reads version 1" if text is None else "cannot be read ("
+    assert f"its answer to the order to {step} {why}" in result.fault.message
     assert "`freezeframe version`" in result.fault.advice
     assert [one for one in Step if of_step(answers, one)] == [step]
 

@@ -125,12 +125,15 @@ def test_an_option_for_a_guest_of_a_host_that_cannot_be_read_is_told_under_degra
         policy=Policy.DEGRADE,
         guest_holds=(HoldChoice(guest="legacy", kind=HoldKind.PAUSE), HoldChoice(guest="web", kind=HoldKind.PAUSE)),
         skip_disks=(DiskChoice(guest="legacy", target="vdb"),),
+        decrypt_disks=(DiskChoice(guest="older", target="vdb"),),
     )
     take_in(orchestrator, request)
     run, _ = orchestrator.runs.load(OTHER) or pytest.fail("no run")
     assert run.state is RunState.PREPARING
-    assert [(fault.code, fault.host) for fault in run.faults] == [("unread-host", "host-b"), ("unknown-guest", None)]
+    unknown = ("unknown-guest", None)
+    assert [(fault.code, fault.host) for fault in run.faults] == [("unread-host", "host-b"), unknown, unknown]
     assert "no guest legacy" in run.faults[1].message
+    assert "no guest older" in run.faults[2].message
     assert "host-b" in run.faults[1].message
     assert run.plan is not None
     assert [str(guest.hold) for one in run.plan.hosts for guest in one.guests] == ["pause"]

@@ -207,6 +207,31 @@ def test_no_other_run_is_tried_while_redis_is_away(
     assert looked == [CAPTURE]
 
 
+@pytest.mark.parametrize("error", [redis.ConnectionError("refused"), redis.TimeoutError("no answer")])
+def test_no_other_run_is_tried_if_redis_goes_away_while_one_is_given_up(
+    orchestrator: Orchestrator,
+    monkeypatch: pytest.MonkeyPatch,
+    error: redis.RedisError,
+) -> None:
+    other_run(orchestrator)
+    break_looks(monkeypatch, "after_prepare")
+    monkeypatch.setattr(Orchestrator, "give_up", raising(error))
+    with pytest.raises(type(error)):
+        Reconciler(orchestrator).reconcile()
+    assert run_of(orchestrator, OTHER).state is RunState.PREPARING
+
+
+def test_a_run_that_cannot_even_be_given_up_keeps_no_other_waiting(
+    orchestrator: Orchestrator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other_run(orchestrator)
+    break_looks(monkeypatch, "after_prepare")
+    monkeypatch.setattr(Orchestrator, "give_up", raising(redis.ResponseError("OOM command not allowed")))
+    Reconciler(orchestrator).reconcile()
+    assert run_of(orchestrator, OTHER).state is RunState.HOLDING
+
+
 def test_a_transfer_whose_pulses_cannot_be_read_hides_no_stalled_one(
     orchestrator: Orchestrator,
     monkeypatch: pytest.MonkeyPatch,
