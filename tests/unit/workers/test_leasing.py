@@ -76,8 +76,27 @@ def test_a_guest_under_a_look_is_refused_by_itself_and_only_where_the_look_could
     with guard.line() as line:
         assert line.arm(OTHER, [leased(DEAF, later), leased(NOBODY, later)], 60) == refused
         assert stored(guard)[OTHER] == ([NOBODY] if refused else [DEAF, NOBODY])
+        assert guard.guard.ledger.kept[OTHER].life.guests == stored(guard)[OTHER]
         assert line.disarm(OTHER)
     assert stored(guard) == {CAPTURE: [DEAF]}  # it is still to be let go
+
+
+def test_a_holder_that_dies_after_a_refusal_leaves_its_own_guests_to_the_guard_only(
+    guard: GuardInThread, looks: Looks
+) -> None:
+    guard.store([leased(DEAF, HoldKind.FREEZE)])
+    guard.start()
+    looks.begun.acquire()
+    with guard.line() as line:
+        line.arm(OTHER, [leased(DEAF, HoldKind.FREEZE), leased(NOBODY, HoldKind.FREEZE)], 60)
+
+    def is_retired() -> bool:
+        guard.forward(5.0)
+        return OTHER not in stored(guard)
+
+    until(is_retired)  # its own guest was let go
+    assert stored(guard) == {CAPTURE: [DEAF]}
+    assert guard.guard.at_work()
 
 
 @pytest.mark.parametrize(
