@@ -118,7 +118,7 @@ def parse_manifest(data: bytes, capture_id: str, place: str) -> Manifest:
         where = ".".join(str(part) for part in first["loc"]) or "its beginning"
         if is_unknown_only(error):
             raise ManifestNewer(
-                f"Manifest {place} was written by a newer version of freezeframe: this one does not know its {where}."
+                f"Manifest {place} was written by a newer version of freezeframe: this one does not know {where}."
             ) from error
         raise ManifestDamaged(f"Manifest {place} cannot be read at {where}: {first['msg']}.") from error
     if manifest.capture_id != capture_id:

@@ -28,6 +28,8 @@ from freezeframe.repository.errors import (
     IndexDamaged,
     KeySlotDamaged,
     ManifestDamaged,
+    ManifestNewer,
+    NewerFormat,
     ObjectDamaged,
     RepositoryDamaged,
     RepositoryUnsupported,
@@ -65,7 +67,7 @@ class Target:
     def mended(self, data: bytes, mutate: Mutate, chance: Random) -> bytes:
         """What `mend` makes of the input or, if nothing can be made of that any more, of a seed; else a mutation as it is."""
         for one in (data, chance.choice(self.seeds())):
-            with suppress(ValueError, TypeError, RecursionError, RepositoryDamaged, zstd.ZstdError):
+            with suppress(ValueError, TypeError, RecursionError, RepositoryDamaged, NewerFormat, zstd.ZstdError):
                 return self.mend(one, mutate, chance)
         return mutate(data)
 
@@ -81,7 +83,7 @@ def _chunk_seeds() -> list[bytes]:
 def _check_chunk(data: bytes) -> None:
     try:
         plain = unpack(data, "x")
-    except ChunkDamaged:
+    except (ChunkDamaged, NewerFormat):
         return
     assert 0 < len(plain) <= CHUNK_BYTES_MAX
     assert unseal(data, hashlib.sha256(plain).digest()) == plain
@@ -115,7 +117,7 @@ def _check_index(data: bytes) -> None:
     store.put(PLAIN.index_name(digest), io.BytesIO(data))
     try:
         index = load_index(Objects(store), digest)
-    except IndexDamaged:
+    except (IndexDamaged, NewerFormat):
         return
     with index:
         used = list(index.used_slots())
@@ -167,7 +169,7 @@ def _manifest_seeds() -> list[bytes]:
 def _check_manifest(data: bytes) -> None:
     try:
         manifest = parse_manifest(data, capture_id(1), "there")
-    except ManifestDamaged as error:
+    except (ManifestDamaged, ManifestNewer) as error:
         _check_told(error, "there")
         return
     assert parse_manifest(manifest.to_json(), capture_id(1), "there").to_json() == manifest.to_json()
@@ -200,7 +202,7 @@ def _slot_seeds() -> list[bytes]:
 def _check_slot(data: bytes) -> None:
     try:
         slot = parse_slot(data, SLOT)
-    except KeySlotDamaged as error:
+    except (KeySlotDamaged, NewerFormat) as error:
         _check_told(error, SLOT)
         return
     if isinstance(slot.kdf, ScryptKdf) and slot.kdf.n * slot.kdf.r * slot.kdf.p > 1 << 12:
@@ -212,7 +214,7 @@ def _check_slot(data: bytes) -> None:
             assert slot.open(SLOT, secret) in {None, MASTER}
     try:
         slot.read_about(SLOT, Keys.of(MASTER))
-    except (KeySlotDamaged, ObjectDamaged):
+    except (KeySlotDamaged, ObjectDamaged, NewerFormat):
         return
 
 
@@ -237,7 +239,7 @@ def _check_sealed(data: bytes) -> None:
     for read in reads:
         try:
             found.append(read())
-        except ObjectDamaged:
+        except (ObjectDamaged, NewerFormat):
             found.append(None)
     assert found[0] == found[1]
 

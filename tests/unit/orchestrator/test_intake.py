@@ -38,7 +38,7 @@ def host(*guests: tuple[str, str]) -> KnownHost:
 def orchestrator() -> Any:
     suspects = SimpleNamespace(marked=lambda: SimpleNamespace(has=lambda *_: False))
     repository = SimpleNamespace(config=SimpleNamespace(chunk_bytes=4096, id="r"), suspects=suspects)
-    return SimpleNamespace(repository=repository, redis=None, runs=SimpleNamespace(next_epoch=lambda: 1))
+    return SimpleNamespace(repository=repository, redis=None, runs=SimpleNamespace(next_epoch=lambda _: 1))
 
 
 @pytest.mark.case("P6")

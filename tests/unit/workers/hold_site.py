@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -51,6 +52,7 @@ class FakeGuard:
         self.is_there = True
         self.stood = True
         self.lines_closed = 0
+        self.writing = threading.Lock()  # guests that are left alone are told of by threads of their own
 
     def line(self, path: Path) -> FakeLine:
         assert path.name == "guard.sock"
@@ -99,8 +101,10 @@ class FakeLine:
         guests = self._guard.armed if guests is None else guests
         assert guests
         assert set(guests) <= set(self._guard.armed)
-        self._guard.disarmed += guests
-        retire(self._files, *guests)
+        with self._guard.writing:
+            self._guard.disarmed += guests
+            if self._files.all():  # the lease goes with its last guest
+                retire(self._files, *guests)
         return self._guard.stood and self._guard.is_there
 
 
