@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from freezeframe.contract import names
-from workers import app, instance, inventory, recovery
+from workers import app, instance, inventory, recovery, writers
 from workers.host import Host
 from workers.journal import ClaimChange
 from workers.recovery import Looks
@@ -22,7 +22,7 @@ CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 @pytest.fixture
 def begun(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, threading.Event]]:
     """Begin a worker on a queue; the work that it does beside its orders, as each begins."""
-    beside = {name: threading.Event() for name in ("inventory", "recovery", "scratch")}
+    beside = {name: threading.Event() for name in ("inventory", "recovery", "scratch", "writers")}
 
     def publish(_host: Host, _stop: threading.Event, looks: Looks) -> None:
         assert looks.stuck == ()
@@ -36,6 +36,7 @@ def begun(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[s
     monkeypatch.setattr(inventory, "publish_forever", publish)
     monkeypatch.setattr(recovery, "recover_forever", recover)
     monkeypatch.setattr(watcher, "watch_forever", lambda *_: beside["scratch"].set())
+    monkeypatch.setattr(writers, "watch_forever", lambda *_: beside["writers"].set())
 
     def begin(queue: str) -> dict[str, threading.Event]:
         app._begin(
@@ -69,6 +70,7 @@ def test_the_inventory_does_not_wait_for_what_an_earlier_worker_left(
     beside = begun(names.control_queue(app._host_id))
     assert beside["inventory"].wait(30.0)
     assert beside["scratch"].wait(30.0)
+    assert beside["writers"].wait(30.0)
     assert not beside["recovery"].is_set()
     goes_on.set()
     assert beside["recovery"].wait(30.0)
