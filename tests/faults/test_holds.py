@@ -69,6 +69,7 @@ def test_worker_killed_while_its_freeze_is_under_way(bench: Bench) -> None:
 
 
 @pytest.mark.case("G4")
+@pytest.mark.long  # a minute and a half, most of it waiting for bounds; the unit tests of the hold have it too
 @pytest.mark.timeout(600)
 def test_qemu_suspended_before_a_pause(bench: Bench) -> None:
     """Alpha's suspend hangs in QEMU's monitor: the others are let go within their bound, and alpha once its QEMU goes on."""
