@@ -211,6 +211,22 @@ def test_a_source_under_two_running_guests_is_refused_in_prepare_and_undone(
     assert refuse_shared(host, host.journal.of(CAPTURE), [left_out], uses_here(host, [left_out])) == [left_out]
 
 
+def test_a_guest_is_in_hand_of_its_capture_when_it_is_prepared(prepared: Prepare, host: Host) -> None:
+    assert prepared(two_disks(filesystems=[ROOT])).fault is None
+    assert host.claims.holder(UUID) == CAPTURE
+
+
+def test_a_guest_that_another_capture_has_is_refused_and_stays_with_that_one(prepared: Prepare, host: Host) -> None:
+    """It may be held or read at this moment; undoing what was prepared here must not touch that."""
+    other = f"{CAPTURE[:-1]}B"
+    host.claims.take(UUID, other)
+    guest = two_disks(filesystems=[ROOT])
+    fault = prepared(guest).fault
+    assert fault is not None
+    assert (fault.code, fault.guest) == ("guest-claimed", "alpha")
+    assert host.claims.holder(UUID) == other
+
+
 @pytest.mark.parametrize(
     "trouble",
     [OSError(28, "No space left on device"), subprocess.TimeoutExpired("qemu-img", 60), FileNotFoundError("qemu-img")],

@@ -89,6 +89,17 @@ def test_a_writer_to_one_disk_does_not_concern_the_guest_s_others(host: Host, ma
     assert stored(host, "vdb").index is not None
 
 
+def test_the_disk_that_was_read_is_looked_at_also_if_it_is_not_the_guest_s_first(
+    host: Host, machine: Machine, device: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "first").write_bytes(b"x")
+    both = disk_xml("vda", str(tmp_path / "first")), disk_xml("vdb", str(device))
+    machine.running[0].live_xml = guest(UUID, *both).live_xml
+    machine.meanwhile = starts(machine, disk_xml("vdc", str(device)))
+    with pytest.raises(SecondWriterError, match="disk vdc of the running guest beta"):
+        stored(host, "vdb")
+
+
 @pytest.mark.parametrize("at_begin", [True, False])
 def test_a_libvirt_that_is_away_when_the_disk_is_read_takes_the_label_and_not_the_disk(
     host: Host,
