@@ -117,7 +117,7 @@ def _not_prepared(capture_id: str, host_id: str, part: str, fault: Fault) -> Pre
 
 
 def _not_held(capture_id: str, host_id: str, _: str, fault: Fault) -> HoldResult:
-    """What the host saw of its other guests' writes is in the answer too, so it is not known (`unseen`)."""
+    """Count the writes of the host's other guests as unknown (`unseen`): they are in the same unreadable answer."""
     return HoldResult(
         capture_id=capture_id, host_id=host_id, fault=fault, writers_unseen="another version of Freezeframe is there"
     )

@@ -1,4 +1,4 @@
-"""What a request says of single guests: how one is held, which of its disks are left out or captured decrypted. Pure.
+"""The choices of a request for single guests: how one is held, which of its disks are left out or captured decrypted. Pure.
 
 | an option names a guest that      | by its name, UUID or name@host  | then                                              |
 |-----------------------------------|---------------------------------|---------------------------------------------------|

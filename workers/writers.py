@@ -60,7 +60,7 @@ class _Seen:
 
 @dataclass
 class WriterWatch:
-    """What guests have used since they were seen, as far as an open backup may be concerned."""
+    """The storage that guests have used since they were seen, as far as an open backup may be concerned."""
 
     host: Host
     _seen: list[_Seen] = field(default_factory=list)

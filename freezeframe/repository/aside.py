@@ -121,7 +121,7 @@ def _claim(objects: Objects, name: str, document: AsideDocument) -> bool:
 
 
 def sound_aside(objects: Objects, kind: Kind, digest: bytes) -> bool:
-    """Whether what is set aside under that name is what was written, as far as this version can tell: what is newer is.
+    """Return True if the object set aside under that name is sound, as far as this version can tell; a newer one is.
 
     Raises RepositoryNotReadable if the store is away.
     """

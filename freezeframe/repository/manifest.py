@@ -127,7 +127,7 @@ def parse_manifest(data: bytes, capture_id: str, place: str) -> Manifest:
 
 
 def _content(data: bytes, place: str) -> bytes:
-    """What the manifest says, once it is known to be what was written. Raises ManifestDamaged and ManifestNewer."""
+    """Return the manifest's content after its checksum was verified. Raises ManifestDamaged and ManifestNewer."""
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:

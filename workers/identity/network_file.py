@@ -1,4 +1,4 @@
-"""What names a file on a file system that other hosts may have mounted too: its server and its path there.
+"""The name of a file on a file system that other hosts may have mounted too: its server and its path there.
 
 /proc/self/mountinfo   …  0:45  ROOT  /mnt/vm  …  -  nfs4  store:/export  rw,addr=192.0.2.1,…
                           │     │     │              │     │

@@ -1,4 +1,4 @@
-"""What names an RBD image on every host: its cluster's id and its monitors, with pool, namespace and image.
+"""The name of an RBD image on every host: its cluster's id and its monitors, with pool, namespace and image.
 
 QEMU's own access    the monitors of the source; without any, those of the host's ceph.conf, which may tell the cluster's id too
 mapped by the kernel /sys/bus/rbd/devices/N: cluster_fsid; config_info begins with the monitors [linux drivers/block/rbd.c]

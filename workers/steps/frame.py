@@ -88,7 +88,7 @@ class InterruptedStepError(FreezeframeError):
 
 @dataclass(frozen=True)
 class StepCode(Generic[OrderT, ResultT]):
-    """What a step is made of. `failed` builds the result of one that failed as a whole; `give_up` tells who waits for it."""
+    """The parts of a step. `failed` builds the result of one that failed as a whole; `give_up` tells who waits for it."""
 
     step: Step
     order_type: type[OrderT]

@@ -62,7 +62,7 @@ class _Seen:
 
 @dataclass(frozen=True)
 class Writers:
-    """What all running guests of the host use, or why that could not be seen."""
+    """The storage that all running guests of the host use, or the reason why that could not be seen."""
 
     uses: tuple[fitness.DiskUse, ...] = ()
     unseen: str = ""

@@ -61,7 +61,7 @@ class KeySlots:
         self._repository = repository
 
     def exist(self) -> bool:
-        """Whether there is a slot of this repository, or one of which only a newer version knows."""
+        """Return True if there is a slot of this repository, or one of which only a newer version knows."""
         found = self._read()
         return bool(found.slots or found.newer)
 

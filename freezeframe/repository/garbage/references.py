@@ -66,7 +66,7 @@ def read_references(repository: Repository, on_index: Callable[[int, int], None]
 def references_of(
     repository: Repository, manifests: list[Manifest], on_index: Callable[[int, int], None] = lambda *_: None
 ) -> References:
-    """What some manifests refer to. Indexes that are damaged are passed over if all their captures are forgotten.
+    """Return the objects of some manifests. Indexes that are damaged are passed over if all their captures are forgotten.
 
     One that a newer version has written never is: raises NewerFormat.
     """
