@@ -23,12 +23,13 @@ def no_answer() -> libvirt.libvirtError:
 
 @dataclass
 class HeldFake(FakeGuest):
-    """`suspending` and `beginning` are waited for within the call, as for QEMU's monitor; then it takes effect."""
+    """`freezing`, `suspending` and `beginning` are waited for within the call, as for QEMU; then it takes effect."""
 
     frozen: bool = False
     has_backup: bool = False
     log: list[str] = field(default_factory=list)  # what was done to it, in order
     freeze_timeouts: list[int] = field(default_factory=list)
+    freezing: threading.Event = field(default_factory=threading.Event)
     suspending: threading.Event = field(default_factory=threading.Event)
     beginning: threading.Event = field(default_factory=threading.Event)
     suspend_called: threading.Event = field(default_factory=threading.Event)
@@ -38,6 +39,7 @@ class HeldFake(FakeGuest):
     expires: bool = False  # the freeze ends by itself, and the thaw is answered as by the agent in Windows
 
     def __post_init__(self) -> None:
+        self.freezing.set()
         self.suspending.set()
         self.beginning.set()
 
@@ -96,6 +98,7 @@ class HeldFake(FakeGuest):
                 return super().agent_command(command, timeout_s)
 
     def _freeze(self) -> str:
+        assert self.freezing.wait(30)
         if self.frozen:
             raise agent_error(
                 "guest-fsfreeze-freeze", "Command guest-fsfreeze-freeze has been disabled: the command is not allowed"

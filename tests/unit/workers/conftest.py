@@ -15,8 +15,9 @@ from freezeframe.settings import BusSettings, HostSettings
 from tests.unit.workers import read_site
 from tests.unit.workers.hold_site import Site
 from tests.unit.workers.watched_host import Libvirt as WatchedLibvirt
-from workers import durable
+from workers import durable, inventory
 from workers.claims import Claims
+from workers.guard import letting_go
 from workers.guard.lease import LONGEST_INQUIRY_S, LeasedGuest
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
@@ -25,6 +26,13 @@ from workers.journal import BackupChange, ClaimChange, Journal
 from workers.pace import Paces
 from workers.qemu_process import QemuProcess
 from workers.steps import leasing, source_failure
+
+
+@pytest.fixture(autouse=True)
+def no_other_qemus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have none of this machine's processes be a guest's QEMU: other tests start some at the same moment."""
+    for module in (inventory, letting_go):
+        monkeypatch.setattr(module, "running_qemus", dict)
 
 
 @pytest.fixture

@@ -25,10 +25,12 @@ class Hanging:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.called = threading.Event()
         self.server_is_back = threading.Event()
 
     def __call__(self, *_: object) -> str:
         self.calls += 1
+        self.called.set()
         self.server_is_back.wait()
         return "answer"
 
@@ -71,6 +73,7 @@ def test_while_it_hangs_nobody_waits_again_and_afterwards_all_is_well(hanging: H
     for _ in range(20):
         with pytest.raises(RepositoryNotReadable, match="an earlier capture"):
             answered("/mnt/store", LONG_S, hanging)
+    assert hanging.called.wait(LONG_S)
     assert hanging.calls == 1
     assert answered("/mnt/other", LONG_S, lambda: "another store") == "another store"
     hanging.end()

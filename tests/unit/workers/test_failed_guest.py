@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import libvirt
 import libvirt_qemu
@@ -161,6 +162,21 @@ def test_a_take_that_ends_in_an_exception_of_no_guest_tells_its_end_and_lets_go(
     assert guest.is_settled()
 
 
+def fails_when_the_others_are_held(site: Site, monkeypatch: pytest.MonkeyPatch, failed: HeldFake) -> None:
+    """Have a guest fail as the last: one that is told to go before it was held needs no letting go."""
+    left, begin, lock = {fake.uuid for fake in site.fakes.values()} - {failed.uuid}, backup.begin, threading.Lock()
+    failed.freezing.clear()
+
+    def noted(domain: Domain, *xml: Any) -> None:
+        begin(domain, *xml)
+        with lock:
+            left.discard(domain.uuid)
+        if not left:
+            failed.freezing.set()
+
+    monkeypatch.setattr(backup, "begin", noted)
+
+
 def lets_go_when_the_others_run(site: Site, monkeypatch: pytest.MonkeyPatch, failed: HeldFake) -> SimpleNamespace:
     """Have a guest's letting go wait until all other guests of both hosts have been let go; note whether they were."""
     seen, let_go = SimpleNamespace(others_ran=None), holding.let_go
@@ -192,6 +208,7 @@ def test_the_others_are_not_held_until_a_guest_that_failed_is_let_go(
         failed.freeze_fails = no_answer()
     else:
         failed.refuses_begin = True
+    fails_when_the_others_are_held(site, monkeypatch, failed)
     seen = lets_go_when_the_others_run(site, monkeypatch, failed)
     held = results(site.hold(hold=FREEZE, all_or_nothing=everyone, hold_timeout_s=60.0))
     assert seen.others_ran is True
