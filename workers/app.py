@@ -22,7 +22,8 @@ from workers import instance, inventory, recovery, writers
 from workers.host import Host, this_host
 from workers.scratch import watcher
 from workers.steps import table
-from workers.steps.frame import StepCode, run_step, settle_interrupted
+from workers.steps.frame import StepCode, run_step
+from workers.steps.interruption import settle_interrupted
 
 log = structlog.get_logger("worker")
 

@@ -25,7 +25,7 @@ from workers.bounded import answered
 from workers.host import Host
 from workers.journal import CaptureJournal
 from workers.runs import RunUnreadableError, run_state
-from workers.steps.frame import publish_again
+from workers.steps.publication import publish_again
 from workers.steps.undo import undo_capture, undo_guests
 
 log = structlog.get_logger("recovery")

@@ -38,8 +38,8 @@ from workers.journal import CaptureJournal
 from workers.refusal import SecondWriterError
 from workers.scratch import ending
 from workers.scratch.open_backups import OpenBackup, given_up, open_backups
-from workers.steps.frame import RESULTS_KEEP_S
 from workers.steps.prepared import told_uses
+from workers.steps.publication import RESULTS_KEEP_S
 
 log = structlog.get_logger("writers")
 

@@ -35,8 +35,8 @@ from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.freeze_failure import FreezeFailedError
 from workers.pace import freeze_timeout_s
-from workers.steps.frame import UnexpectedError
 from workers.steps.hold_failure import too_late
+from workers.steps.order_failure import UnexpectedError
 
 log = structlog.get_logger("hold")
 

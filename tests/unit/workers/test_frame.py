@@ -17,7 +17,8 @@ from freezeframe.contract.result import HoldResult, ReleaseResult, TransferResul
 from freezeframe.contract.words import HoldKind, Step
 from tests.unit.orders import transfer_order
 from workers.host import Host
-from workers.steps.frame import StepCode, run_step, settle_interrupted
+from workers.steps.frame import StepCode, run_step
+from workers.steps.interruption import settle_interrupted
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 
@@ -202,7 +203,7 @@ def test_an_order_that_cannot_be_read_is_an_answer_and_no_crash(
 def test_without_redis_the_result_stays_in_the_journal(
     host: Host, hold_code: StepCode[HoldOrder, HoldResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.steps.frame.PUBLISH_PAUSE_S", 0)
+    monkeypatch.setattr("workers.steps.publication.PUBLISH_PAUSE_S", 0)
 
     def away(*_: object) -> None:
         raise redis.ConnectionError("away")

@@ -18,7 +18,8 @@ from freezeframe.contract.words import Step
 from tests.unit.workers.hold_site import CAPTURE, HOSTS, Site
 from workers.journal import CaptureJournal
 from workers.steps import hold as step
-from workers.steps.frame import run_step, settle_interrupted
+from workers.steps.frame import run_step
+from workers.steps.interruption import settle_interrupted
 from workers.steps.table import HOLD
 
 pytestmark = pytest.mark.case("S9")

@@ -17,8 +17,10 @@ from freezeframe.contract.words import Step
 from tests.unit.orders import transfer_order
 from workers.host import Host
 from workers.journal import CaptureJournal
-from workers.steps import frame
-from workers.steps.frame import StepCode, publish_again, run_step, settle_interrupted
+from workers.steps import publication
+from workers.steps.frame import StepCode, run_step
+from workers.steps.interruption import settle_interrupted
+from workers.steps.publication import publish_again
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 OLDER = "01J" + CAPTURE[3:]
@@ -70,10 +72,10 @@ def kept_s(host: Host) -> object:
 
 def test_results_do_not_stay_in_redis_for_ever(host: Host, releases: Releases) -> None:
     run_step(host, releases.code, order().model_dump(mode="json"))
-    assert kept_s(host) == frame.RESULTS_KEEP_S
+    assert kept_s(host) == publication.RESULTS_KEEP_S
     host.redis.flushall()
     publish_again(host, host.journal.of(CAPTURE))
-    assert kept_s(host) == frame.RESULTS_KEEP_S
+    assert kept_s(host) == publication.RESULTS_KEEP_S
 
 
 def test_a_result_is_told_again_until_redis_takes_it_with_a_pause_between(
@@ -83,7 +85,7 @@ def test_a_result_is_told_again_until_redis_takes_it_with_a_pause_between(
     tell = host.redis.hsetnx
 
     def away_at_first(*words: str) -> object:
-        if len(paused) < frame.PUBLISH_TRIES - 1:
+        if len(paused) < publication.PUBLISH_TRIES - 1:
             raise redis.ConnectionError("away")
         return tell(*words)
 
@@ -91,7 +93,7 @@ def test_a_result_is_told_again_until_redis_takes_it_with_a_pause_between(
     monkeypatch.setattr(host.redis, "hsetnx", away_at_first)
     run_step(host, releases.code, order().model_dump(mode="json"))
     assert host.redis.hexists(names.results_key(CAPTURE), names.result_field(Step.RELEASE, "host-a"))
-    assert paused == [frame.PUBLISH_PAUSE_S] * (frame.PUBLISH_TRIES - 1)
+    assert paused == [publication.PUBLISH_PAUSE_S] * (publication.PUBLISH_TRIES - 1)
 
 
 class Transfers:

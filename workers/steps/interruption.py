@@ -1,0 +1,66 @@
+"""Steps whose process died in the middle: they are answered when a worker is back, so that no run waits for its deadline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from freezeframe.contract.words import Step
+from workers import durable
+from workers.host import Host
+from workers.journal import CaptureJournal
+from workers.steps.frame import StepCode, interrupted, refuse_unreadable, run_step
+
+log = structlog.get_logger("step")
+
+
+def settle_interrupted(host: Host, codes: Iterable[StepCode[Any, Any]]) -> None:
+    """Answer every order that was begun by a process that died: do a release again, and tell that the others have failed.
+
+    Each order is its own: one that cannot be read, or fails in a new way, keeps no other from being answered.
+    """
+    codes = list(codes)
+    for journal in host.journal.unended():
+        for code in codes:
+            try:
+                unanswered = journal.unanswered(code.step)
+            except OSError as error:
+                log.warning("orders cannot be listed", capture=journal.capture_id, why=str(error))
+                continue
+            for path in unanswered:
+                try:
+                    _settle(host, code, journal, path)
+                except Exception:  # a defect, or a document that is odd in a new way
+                    log.exception("an interrupted step was not answered", capture=journal.capture_id, order=str(path))
+
+
+def _settle(host: Host, code: StepCode[Any, Any], journal: CaptureJournal, path: Path) -> None:
+    text = durable.read(path) or ""
+    try:
+        order = code.order_type.model_validate_json(text)
+    except ValidationError as error:
+        # recovery undoes what the step did, which is in the journal whatever the order said
+        refuse_unreadable(host, code, _fields(text), error)
+        return
+    try:
+        with journal.lock(code.step, order.part, wait=False):
+            if code.step is not Step.RELEASE and journal.result(code.step, order.part) is None:
+                result = code.failed(order, interrupted(host))
+                journal.store_result(code.step, order.part, result.model_dump_json())
+                log.warning("interrupted step", capture=order.capture_id, step=str(code.step))
+    except BlockingIOError:
+        return  # another process is at work on it
+    run_step(host, code, order.model_dump(mode="json"))
+
+
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
