@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -18,11 +18,14 @@ from freezeframe.contract.message import UNLESS_EMPTY, DiskTarget, GuestUuid, Sh
 from freezeframe.contract.words import HoldKind
 from workers import durable
 
+#: The version of a line's format. 2: a guest that was let go may be settled.
+VERSION: Final = 2
+
 
 class _GuestChange(Shape):
     """`v` is the version of the line's format. A line without it is older; this version reads all older ones."""
 
-    v: Literal[1] = 1
+    v: Literal[1, 2] = VERSION
     guest_uuid: GuestUuid
 
 
@@ -80,9 +83,13 @@ class HoldChange(_GuestChange):
 
 
 class LetGoChange(_GuestChange):
-    """The guest was let go and has confirmed it: the hold before this line needs no undoing any more."""
+    """The guest was let go and has confirmed it: the hold before this line needs no undoing any more.
+
+    It is *settled* if the process that held it says so: no call is pending that could hold it again.
+    """
 
     change: Literal["let-go"] = "let-go"
+    settled: Annotated[bool, UNLESS_EMPTY] = False
 
 
 class ThawPendingChange(_GuestChange):
@@ -135,6 +142,6 @@ def _reason(line: str, error: ValidationError) -> str:
         return "it is damaged"
     fields = json.loads(line)
     version = fields.get("v", 1) if isinstance(fields, dict) else 1
-    if isinstance(version, int) and version > 1:
+    if isinstance(version, int) and version > VERSION:
         return f"a newer version of freezeframe wrote it (format {version})"
     return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:2])

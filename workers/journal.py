@@ -253,6 +253,11 @@ class Journal:
     def of(self, capture_id: CaptureId) -> CaptureJournal:
         return CaptureJournal(self._captures / capture_id)
 
+    def is_settled(self, capture_id: CaptureId, guest_uuid: str) -> bool:
+        """Return True if the capture's hold has let the guest go and no call is pending; False also if that cannot be read."""
+        record = self.of(capture_id).guest(guest_uuid).read()
+        return not record.trouble and any(isinstance(one, LetGoChange) and one.settled for one in record.changes)
+
     def all(self) -> list[CaptureJournal]:
         """Return the journals of all captures, oldest first."""
         names = sorted(path.name for path in self._captures.iterdir() if _CAPTURE.fullmatch(path.name))

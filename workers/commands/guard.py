@@ -14,6 +14,7 @@ from workers import descriptors, durable
 from workers.guard.lease import LeaseFiles
 from workers.guard.server import Guard
 from workers.hypervisor.connection import Hypervisor
+from workers.journal import Journal
 
 _log = structlog.get_logger("guard")
 
@@ -42,7 +43,8 @@ def guard() -> None:
     descriptors.raise_limit()
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # for all threads, which inherit it: only `_told_to_end` takes them
     durable.make_directory(settings.state_dir)
-    server = Guard(LeaseFiles(settings.state_dir), Hypervisor(settings.libvirt_uri))
+    settled = Journal(settings.state_dir).is_settled
+    server = Guard(LeaseFiles(settings.state_dir), Hypervisor(settings.libvirt_uri), settled)
     serving = threading.Thread(target=server.run, args=(settings.guard_socket,), name="guard", daemon=True)
     serving.start()
     heartbeat.beat_while(server.at_work)

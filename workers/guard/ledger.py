@@ -36,6 +36,9 @@ from workers.guard.table import LeaseLife, Look, Stage
 
 log = structlog.get_logger("guard")
 
+#: Whether a capture's hold, the first, has let a guest go, the second, with no call pending that could hold it again.
+Settled = Callable[[str, str], bool]
+
 #: Seconds that an `arm` waits for the looks at guests that ran when they were last looked at; such a look takes 10 ms.
 CALM_LOOK_S = 0.25
 
@@ -67,13 +70,14 @@ def undoes(look: HoldKind, hold: HoldKind) -> bool:
 class Ledger:
     """The leases of one guard. Its methods may be called from any thread."""
 
-    def __init__(self, files: LeaseFiles, clock: Callable[[], float]) -> None:
+    def __init__(self, files: LeaseFiles, settled: Settled, clock: Callable[[], float]) -> None:
         self.changed: Final = threading.Condition(threading.Lock())
         self.kept: dict[str, Kept] = {}
         self.unread: dict[str, str] = {}  # leases on disk that name no guest: capture, why
         self.looking: dict[tuple[str, str], HoldKind] = {}  # capture and guest of each look under way: its lease's hold
         self.clock = clock
         self._files = files
+        self._settled = settled
         self._boot_id = boot_id()
         self._writing = threading.Lock()  # around all that changes a lease's file, before the other lock
 
@@ -218,9 +222,20 @@ class Ledger:
         deadline_s = found.deadline_s if found.deadline_s is not None and same_boot else now
         guests = {guest.guest_uuid: guest for guest in found.guests}
         life = LeaseLife.found(guests, deadline_s, now, same_boot=same_boot)
+        life.disarm(self._let_go_unheard(found))
+        kept = Kept(life, guests, deadline_s, is_damaged=bool(found.damage))
         with self.changed:
-            self.kept[found.capture_id] = Kept(life, guests, deadline_s, is_damaged=bool(found.damage))
-            self.changed.notify_all()
+            self.kept[found.capture_id] = kept
+        self.settle(found.capture_id, kept)
+
+    def _let_go_unheard(self, found: FoundLease) -> list[str]:
+        """Return the guests of a lease that their holder has let go while no guard was there to be told.
+
+        Somebody else may hold them now, and rightly.
+        """
+        if found.damage:
+            return []  # what is damaged is not relied upon
+        return [one.guest_uuid for one in found.guests if self._settled(found.capture_id, one.guest_uuid)]
 
     # Looks.
 

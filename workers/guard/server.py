@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from workers import durable
 from workers.boot import now_s
 from workers.guard.lease import Answer, Arm, Call, Disarm, Inquire, LeaseFiles, Refusal
-from workers.guard.ledger import Ledger
+from workers.guard.ledger import Ledger, Settled
 from workers.guard.watch import Watch
 from workers.hypervisor.connection import Hypervisor
 
@@ -37,8 +37,10 @@ ACCEPT_PAUSE_S = 0.2
 class Guard:
     """Keeps leases and lets go of guests that outlive theirs."""
 
-    def __init__(self, files: LeaseFiles, hypervisor: Hypervisor, clock: Callable[[], float] = now_s) -> None:
-        self.ledger = Ledger(files, clock)
+    def __init__(
+        self, files: LeaseFiles, hypervisor: Hypervisor, settled: Settled, clock: Callable[[], float] = now_s
+    ) -> None:
+        self.ledger = Ledger(files, settled, clock)
         self.watch = Watch(self.ledger, hypervisor)
         self._changed = self.ledger.changed
         self._connections = 0

@@ -7,7 +7,7 @@ job, and libvirtd carries out a call although the client that sent it is gone.
     stage         event                                                 next stage
     armed         the holder disarms the last guest                     retired
     armed         deadline, hang-up                                     letting go
-    (on disk)     the guard starts and finds the lease                  letting go
+    (on disk)     the guard starts and finds the lease                  letting go; guests that are settled are retired
     letting go    a look: the guest is held, or there is no answer      letting go; its quiet time begins anew
     letting go    each guest was quiet for SETTLE_S; no holder          retired
     letting go    each guest was quiet for SETTLE_S; holder connected   waiting

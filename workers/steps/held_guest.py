@@ -169,9 +169,9 @@ def _recorded(
 
 
 def record_let_go(journal: CaptureJournal, guests: Sequence[HeldGuest]) -> None:
-    """Write down that these guests are not held: the hold before this line needs no undoing."""
+    """Write down that these guests are not held, nor will be: the hold before this line needs no undoing."""
     for guest in guests:
-        journal.record(LetGoChange(guest_uuid=guest.uuid))
+        journal.record(LetGoChange(guest_uuid=guest.uuid, settled=True))
 
 
 def _check_pace(host: Host, order: HoldOrder, guest: PreparedGuest, hold: GuestHold) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from freezeframe import bus
 from freezeframe.settings import BusSettings, HostSettings
 from tests.unit.workers import read_site
+from tests.unit.workers.guard_site import GuardInThread, until
 from tests.unit.workers.hold_site import Site
 from tests.unit.workers.watched_host import Libvirt as WatchedLibvirt
 from workers import durable, inventory
@@ -88,6 +90,17 @@ class GuardWithoutLeases:
         assert guests
         assert 0 <= seconds <= LONGEST_INQUIRY_S
         return {}
+
+
+@pytest.fixture
+def guard(tmp_path: Path) -> Iterator[GuardInThread]:
+    gc.collect()  # a hold that failed is in a ring with its traceback, and libvirt's test driver lives as long
+    one = GuardInThread(tmp_path)
+    yield one
+    with one.guard._changed:
+        one.guard.ledger.kept.clear()  # it would look at its guests for ever
+    until(lambda: not one.guard.ledger.looking)
+    one.hypervisor.close()  # the guard serves for ever, and with it libvirt's test driver would remember its guests
 
 
 @pytest.fixture

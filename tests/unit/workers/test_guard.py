@@ -7,13 +7,12 @@ decided by the table (`test_lease_table.py`); here the guard is seen to keep to 
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ import pytest
 import structlog
 
 from freezeframe.contract.words import HoldKind
+from tests.unit.workers.guard_site import CAPTURE, NOBODY, OTHER, GuardInThread, paused, running, until
 from workers import hold as holding
-from workers.boot import boot_id, now_s
+from workers.boot import boot_id
 from workers.bounded import GuestCalls, GuestHangsError
 from workers.guard import client, letting_go, server, watch
 from workers.guard.client import GuardError, GuardLine
@@ -31,108 +31,14 @@ from workers.guard.fake_agent import FakeAgent
 from workers.guard.fake_monitor import FakeMonitor
 from workers.guard.lease import LeasedGuest, LeaseFiles, StoredLease
 from workers.guard.reading import FoundGuest, FoundLease
-from workers.guard.server import Guard
 from workers.guard.table import SETTLE_S, Look
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorUnreachableError
 
-CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
-OTHER = "01KBBBBBBBBBBBBBBBBBBBBBBB"
-NOBODY = "00000000-0000-4000-8000-00000000000a"
-
-
 STORED_WHOLE = StoredLease(
     guests=(LeasedGuest(guest_uuid=NOBODY, hold=HoldKind.NONE),), capture_id=OTHER, deadline_s=0.0, boot_id=NOBODY
 )
-
-
-def paused(*guest_uuids: str) -> tuple[LeasedGuest, ...]:
-    return tuple(LeasedGuest(guest_uuid=uuid, hold=HoldKind.PAUSE) for uuid in guest_uuids)
-
-
-class Clock:
-    """The guard's clock, which can be put ahead."""
-
-    ahead_s = 0.0
-
-    def __call__(self) -> float:
-        return now_s() + self.ahead_s
-
-
-class GuardInThread:
-    """A guard on a socket of its own, with its files, and a clock that can be put ahead."""
-
-    def __init__(self, directory: Path) -> None:
-        self.files = LeaseFiles(directory)
-        self.leases = directory / "leases"
-        self.hypervisor = Hypervisor("test:///default")
-        self.domain: Domain = self.hypervisor.domains()[0]
-        self.socket = directory / "guard.sock"
-        self.now = Clock()
-        self.guard = Guard(self.files, self.hypervisor, self.now)
-
-    def forward(self, seconds: float) -> None:
-        self.now.ahead_s += seconds
-        self.guard.wake()
-
-    def start(self) -> None:
-        threading.Thread(target=self.guard.run, args=(self.socket,), daemon=True).start()
-        until(self._answers)
-
-    def _answers(self) -> bool:
-        try:
-            with self.line() as line:
-                line.ping()
-        except GuardError:
-            return False
-        return True
-
-    def line(self) -> GuardLine:
-        return GuardLine(self.socket)
-
-    def drain(self) -> threading.Thread:
-        """Told to end; the thread ends when the guard would. Returns once it takes no new leases."""
-        thread = threading.Thread(target=self.guard.drain, daemon=True)
-        thread.start()
-        until(lambda: not self._answers())
-        return thread
-
-    def arm(self, line: GuardLine, seconds: float) -> None:
-        line.arm(CAPTURE, paused(self.domain.uuid), seconds)
-
-    def store(self, guests: Sequence[LeasedGuest], *, deadline_s: float = 60.0, boot: str | None = None) -> None:
-        """Leave a lease as an earlier guard does."""
-        deadline = self.now() + deadline_s
-        self.files.add(
-            StoredLease(guests=tuple(guests), capture_id=CAPTURE, deadline_s=deadline, boot_id=boot or boot_id())
-        )
-
-    def retired(self) -> bool:
-        """Whether no lease is left; each look puts the clock ahead, until calls that could be pending have ended."""
-        self.forward(1.0)
-        return not any(self.leases.glob("*.json"))
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for something that must come; pytest's own time-out is the bound."""
-    while not true():
-        time.sleep(0.005)
-
-
-@pytest.fixture
-def guard(tmp_path: Path) -> Iterator[GuardInThread]:
-    gc.collect()  # a hold that failed is in a ring with its traceback, and libvirt's test driver lives as long
-    one = GuardInThread(tmp_path)
-    yield one
-    with one.guard._changed:
-        one.guard.ledger.kept.clear()  # it would look at its guests for ever
-    until(lambda: not one.guard.ledger.looking)
-    one.hypervisor.close()  # the guard serves for ever, and with it libvirt's test driver would remember its guests
-
-
-def running(guard: GuardInThread) -> bool:
-    return guard.domain.state() == "running"
 
 
 def test_a_lease_is_on_disk_when_it_is_acknowledged_and_gone_when_disarmed(guard: GuardInThread) -> None:
@@ -747,7 +653,7 @@ def test_the_guard_makes_its_socket_for_its_own_user_whatever_was_there(guard: G
         guard.start()
         assert guard.socket.stat().st_mode & 0o777 == 0o600
         assert os.umask(0o022) == 0o022  # files that the guard makes later have their modes
-        guard.guard = Guard(guard.files, guard.hypervisor, guard.now)  # it was killed: its socket is still there
+        guard.guard = guard.another()  # it was killed: its socket is still there
         guard.start()
     finally:
         os.umask(mask)
@@ -847,7 +753,7 @@ class Refusing:
 def small_guard(guard: GuardInThread, monkeypatch: pytest.MonkeyPatch) -> GuardInThread:
     """A guard with two places for workers."""
     monkeypatch.setattr(server, "CONNECTIONS", 2)
-    guard.guard = Guard(guard.files, guard.hypervisor, guard.now)
+    guard.guard = guard.another()
     return guard
 
 

@@ -14,8 +14,8 @@ from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.proof import consistency
 from freezeframe.contract.words import Consistency, HoldKind
+from tests.unit.workers.guard_site import CAPTURE, NOBODY, OTHER, GuardInThread, until
 from tests.unit.workers.hold_site import FREEZE, HOSTS, PAUSE, Site, proof_of, results
-from tests.unit.workers.test_guard import CAPTURE, NOBODY, OTHER, GuardInThread, guard, until
 from workers.bounded import GuestCalls
 from workers.guard import letting_go
 from workers.guard.client import GuardError, GuardLine, GuardRefusedError
@@ -27,8 +27,6 @@ from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.refusal import StillLetGoError
 from workers.steps import leasing
-
-__all__ = ["guard"]
 
 DEAF = "00000000-0000-4000-8000-00000000dead"
 HOLDS = [HoldKind.FREEZE, HoldKind.PAUSE, HoldKind.FREEZE_PAUSE]
