@@ -120,6 +120,12 @@ def thaw_is_pending(changes: Sequence[AnyChange]) -> bool:
     return ThawPendingChange in kinds and LetGoChange not in kinds
 
 
+def is_freed(changes: Sequence[AnyChange]) -> bool:
+    """Return True if a guest's scratch files are gone, and it was not claimed anew since. Pure."""
+    last = next((one for one in reversed(changes) if isinstance(one, FreedChange | ClaimChange)), None)
+    return isinstance(last, FreedChange)
+
+
 def read_lines(text: str) -> tuple[list[AnyChange], str | None]:
     """Return the changes that are understood, oldest first, and which line is not, and why. Pure.
 

@@ -12,8 +12,7 @@ a release is.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -24,13 +23,12 @@ from pydantic import ValidationError
 
 from freezeframe import presence
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.order import HoldOrder, Order
+from freezeframe.contract.order import Order
 from freezeframe.contract.result import Acknowledgement, Result
 from freezeframe.contract.words import Step
 from freezeframe.errors import FreezeframeError
 from workers.host import Host
 from workers.journal import CaptureJournal
-from workers.refusal import GuestAtWorkError
 from workers.steps.order_failure import (
     ForeignOrderError,
     InterruptedStepError,
@@ -143,29 +141,13 @@ def _attempt(host: Host, code: StepCode[OrderT, ResultT], journal: CaptureJourna
     try:
         journal.record_begun(code.step, order.part, order.model_dump_json())
         _check_order(host, code.step, order)
-        with _guests_locked(journal, order):
-            return code.do(host, order)
+        return code.do(host, order)
     except FreezeframeError as error:
         log.warning("step failed", code=error.code, why=str(error))
         return code.failed(order, Fault.of(error, host=host.host_id))
     except Exception as error:
         log.exception("step failed unexpectedly")
         return code.failed(order, Fault.of(UnexpectedError(f"{type(error).__name__}: {error}"), host=host.host_id))
-
-
-@contextmanager
-def _guests_locked(journal: CaptureJournal, order: Order) -> Iterator[None]:
-    """Keep a release and recovery from the guests of a hold while it works on them. A prepare locks its guests itself."""
-    guests = [guest.guest_uuid for guest in order.guests] if isinstance(order, HoldOrder) else []
-    with ExitStack() as locks:
-        for guest in guests:
-            try:
-                locks.enter_context(journal.guest(guest).lock())
-            except BlockingIOError as error:
-                raise GuestAtWorkError(
-                    f"An undo of capture {journal.capture_id} is at work on guest {guest}."
-                ) from error
-        yield
 
 
 def _check_order(host: Host, step: Step, order: Order) -> None:

@@ -18,6 +18,7 @@ from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
 from workers import refusal
 from workers.bounded import GuestHangsError
+from workers.changes import is_freed
 from workers.host import Host
 from workers.hypervisor import backup, checkpoint
 from workers.journal import BackupChange, CaptureJournal, HoldChange, LetGoChange
@@ -58,9 +59,9 @@ def ready(host: Host, order: HoldOrder, journal: CaptureJournal, unfit: list[Hel
     for to_hold in order.guests:
         uuid = to_hold.guest_uuid
         try:
-            guest = _claimed(host, order, prepared, uuid)
+            guest = _claimed(host, order, journal, prepared, uuid)
         except (FreezeframeError, OSError) as error:
-            _leave_out(host, order, unfit, uuid, uuid, error)
+            leave_out(host, order, unfit, uuid, prepared.name_of(uuid), error)
         else:
             started.append((guest, _start(host, order, journal, guest, to_hold.hold)))
     began, made = time.monotonic(), []
@@ -73,11 +74,18 @@ def ready(host: Host, order: HoldOrder, journal: CaptureJournal, unfit: list[Hel
 _Ready = tuple[HeldGuest, BackupChange]
 
 
-def _claimed(host: Host, order: HoldOrder, prepared: Prepared, guest_uuid: str) -> PreparedGuest:
+def _claimed(
+    host: Host, order: HoldOrder, journal: CaptureJournal, prepared: Prepared, guest_uuid: str
+) -> PreparedGuest:
     """Return a guest that this capture has prepared and still has in hand. Raises FreezeframeError, OSError."""
     guest = prepared.guests.get(guest_uuid)
     if guest is None or host.claims.holder(guest_uuid) != order.capture_id:
         raise _not_prepared(order, guest_uuid, prepared)
+    if is_freed(journal.guest(guest_uuid).changes()):  # an undo has been here, and could not drop the claim
+        raise NotPreparedError(
+            f"Guest {guest.name} has been undone on this host since it was prepared.",
+            advice="Nothing was done with this guest; capture it again.",
+        )
     host.claims.fence(guest_uuid, order.epoch)
     return guest
 
@@ -112,7 +120,7 @@ def _made(
         error: Exception = GuestHangsError(f"libvirt has not answered for guest {guest.name} within {patience_s:g} s.")
     except Exception as refused:  # noqa: BLE001  whatever it is, it is this guest's trouble
         error = refused
-    _leave_out(host, order, unfit, guest.guest_uuid, guest.name, error)
+    leave_out(host, order, unfit, guest.guest_uuid, guest.name, error)
     return None
 
 
@@ -125,7 +133,7 @@ def _not_prepared(order: HoldOrder, guest_uuid: str, prepared: Prepared) -> NotP
     )
 
 
-def _leave_out(
+def leave_out(
     host: Host, order: HoldOrder, unfit: list[HeldGuestFault], guest_uuid: str, name: str, error: Exception
 ) -> None:
     """Go on without a guest. Raises FreezeframeError under policy `all`, which does not."""
@@ -159,7 +167,7 @@ def _recorded(
             except OSError as error:
                 with contextlib.suppress(OSError):  # without it the guard's leases tell that it was never held
                     record_let_go(journal, [guest])
-                _leave_out(host, order, unfit, guest.uuid, guest.domain.name, error)
+                leave_out(host, order, unfit, guest.uuid, guest.domain.name, error)
             else:
                 recorded.append(guest)
     except BaseException:

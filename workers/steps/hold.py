@@ -52,6 +52,7 @@ from workers.host import Host
 from workers.hypervisor.freeze_failure import SlowFreezeError
 from workers.journal import CaptureJournal
 from workers.steps.guest_in_hold import HeldGuest
+from workers.steps.guest_locks import lock_guests
 from workers.steps.held_guest import ready, record_let_go
 from workers.steps.leasing import arm
 from workers.steps.premises import look_again
@@ -77,7 +78,7 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
         guests: list[HeldGuest] = []
         unfit: list[HeldGuestFault] = []
         try:
-            guests += ready(host, order, journal, unfit)
+            guests += ready(host, lock_guests(host, order, journal, stack, unfit), journal, unfit)
             line = _line(host, order, journal, guests, stack, unfit)
             deadline = time.monotonic() + order.muster_timeout_s
             clock = _clock_before(client, order, deadline)

@@ -24,6 +24,10 @@ class Prepared:
     unread: tuple[str, ...] = ()
     uses: tuple[StorageUse, ...] = ()  # that the other hosts were told of
 
+    def name_of(self, guest_uuid: str) -> str:
+        """Return a guest's name; its UUID if this host has not prepared it."""
+        return self.guests[guest_uuid].name if guest_uuid in self.guests else guest_uuid
+
 
 def read_prepared(journal: CaptureJournal) -> Prepared:
     """Return all guests that were prepared, by whichever order. Raises OSError if the results cannot be listed."""

@@ -11,10 +11,9 @@ import redis
 
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.hold import GuestHold
-from freezeframe.contract.order import GuestToHold, HoldOrder, ReleaseOrder, TransferOrder
+from freezeframe.contract.order import HoldOrder, ReleaseOrder, TransferOrder
 from freezeframe.contract.result import HoldResult, ReleaseResult, TransferResult
-from freezeframe.contract.words import HoldKind, Step
+from freezeframe.contract.words import Step
 from tests.unit.orders import transfer_order
 from workers.host import Host
 from workers.steps.frame import StepCode, run_step
@@ -266,30 +265,6 @@ def test_on_a_full_disk_a_hold_is_not_begun_and_the_answer_is_told(
     assert result.fault is not None
     assert "No space left" in result.fault.message
     assert counted.times == 0
-
-
-def test_a_hold_waits_for_no_undo_of_its_guests(
-    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult]
-) -> None:
-    guest = GuestToHold(guest_uuid="00000000-0000-4000-8000-00000000000a", hold=GuestHold(kind=HoldKind.PAUSE))
-    with host.journal.of(CAPTURE).guest(guest.guest_uuid).lock():
-        assert run_step(host, hold_code, hold_order(guests=(guest,)))["ok"] is False
-    assert counted.times == 0
-
-
-def test_a_hold_has_its_guests_to_itself(
-    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    guest = GuestToHold(guest_uuid="00000000-0000-4000-8000-00000000000a", hold=GuestHold(kind=HoldKind.PAUSE))
-    tried: list[bool] = []
-
-    def do() -> None:
-        with pytest.raises(BlockingIOError), host.journal.of(CAPTURE).guest(guest.guest_uuid).lock():
-            tried.append(True)
-
-    monkeypatch.setattr(counted, "_do", do)
-    assert run_step(host, hold_code, hold_order(guests=(guest,)))["ok"] is True
-    assert tried == []
 
 
 @pytest.mark.case("S11")
