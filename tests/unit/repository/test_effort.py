@@ -63,6 +63,10 @@ def test_the_level_climbs_to_the_highest_while_nothing_is_lost_by_it() -> None:
     assert climbed == list(STEPS)
 
 
+def test_above_the_last_step_there_is_none_whatever_the_effort_allows() -> None:
+    assert follow(Level(STEPS[-1]), FREE, Effort(STEPS[0], STEPS[-1] + 1)) == Level(STEPS[-1])
+
+
 @pytest.mark.parametrize("short", [SHORT_OF_PROCESSORS, SHORT_OF_THREADS])
 def test_a_step_that_was_too_dear_is_not_tried_again_at_once(short: Look) -> None:
     level = follow(Level(6), short, Effort())
