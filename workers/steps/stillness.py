@@ -47,7 +47,7 @@ def stillness_of(
 
 def _loose(found: fitness.Stillness, filesystems: Sequence[Filesystem], devices: Sequence[GuestDevice]) -> list[str]:
     """Return the devices with nothing mounted on the disks that are not still."""
-    mounted = {one.name for one in filesystems if one.name}
+    mounted = {one.name for one in filesystems}  # no device has an empty name
     return unreached_devices([disk.target for disk in found.moving], devices, mounted)
 
 

@@ -283,6 +283,17 @@ def test_a_guest_that_was_not_kept_when_the_hold_began_needs_no_explanation() ->
 
 
 @pytest.mark.parametrize("policy", list(Policy))
+def test_a_host_that_failed_to_prepare_is_told_of_once(policy: Policy) -> None:
+    """Its fault explains each of its guests."""
+    failed = prepared("host-b").model_copy(update={"guests": (), "fault": TROUBLE})
+    following = decision.after_prepare(
+        run(RunState.PREPARING, policy, members=(), kept=()), [prepared("host-a"), failed], NOW, SETTINGS
+    )
+    assert following is not None
+    assert following.faults == (TROUBLE,)
+
+
+@pytest.mark.parametrize("policy", list(Policy))
 def test_a_guest_of_which_the_answer_to_prepare_says_nothing_is_told(policy: Policy) -> None:
     mute = prepared("host-b").model_copy(update={"guests": ()})
     following = decision.after_prepare(

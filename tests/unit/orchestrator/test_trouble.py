@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import pytest
 import redis
+import structlog
 from prometheus_client import REGISTRY
 from ulid import ULID
 
@@ -19,7 +20,8 @@ from freezeframe.contract.words import CaptureKind, RunState, Step
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository, Sessions
 from freezeframe.repository.errors import ManifestDamaged, RepositoryNotReadable, RepositoryUnsupported
-from orchestrator import decision, sessions
+from orchestrator import decision, intake, sessions
+from orchestrator.errors import NoGuestsError
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
@@ -390,3 +392,18 @@ def test_one_session_that_cannot_be_ended_keeps_no_other_open(
     sessions.end_left(orchestrator.repository, orchestrator.runs)
     assert orchestrator.repository.sessions.load(lost[1]).ended_at is not None
     assert orchestrator.repository.sessions.load(lost[0]).ended_at is None
+
+
+@pytest.mark.parametrize(("error", "traceback"), [(ValueError("a defect"), True), (NoGuestsError("none"), False)])
+def test_the_log_has_the_traceback_of_a_defect_in_planning_and_of_no_refusal(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, error: Exception, *, traceback: bool
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(intake, "_plan", fails)
+    capture_id = str(ULID())
+    with structlog.testing.capture_logs() as lines:
+        take_in(orchestrator, CaptureRequest(capture_id=capture_id, guests=("web",)))
+    (line,) = (line for line in lines if line.get("capture") == capture_id)
+    assert bool(line.get("exc_info")) == traceback

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from workers.guard import agent_line
 from workers.guard.agent_line import AgentLine, AgentLineError, is_gone, thaw
 from workers.guard.fake_agent import FakeAgent
 
@@ -194,3 +195,20 @@ def test_a_refusal_in_whatever_form_is_told(tmp_path: Path, why: str) -> None:
         pytest.raises(AgentLineError, match="refused guest-fsfreeze-status: no"),
     ):
         thaw(tmp_path / "agent", 20.0)
+
+
+def test_what_cannot_be_connected_to_is_not_called_gone(tmp_path: Path) -> None:
+    assert not is_gone(tmp_path / ("a" * 120))  # a name that no socket can have
+
+
+def test_a_socket_whose_queue_is_full_is_waited_for_no_longer_than_agreed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux has a client that sets no time-out wait for room in the queue; one may come between look and call."""
+    monkeypatch.setattr(agent_line, "connections", lambda _: 0)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(tmp_path / "agent"))
+        listener.listen(0)
+        first.connect(str(tmp_path / "agent"))
+        with pytest.raises(OSError, match="unavailable"):
+            thaw(tmp_path / "agent", 0.2)

@@ -183,3 +183,13 @@ def test_an_order_from_the_past_is_refused_as_such(tmp_path: Path, monkeypatch: 
     with pytest.raises(StaleOrderError, match=rf"epoch {seen - 1}, and epoch {seen} has had the guest\.$") as caught:
         claims.fence(GUEST, seen - 1)
     assert "A newer capture has had this guest since" in caught.value.hint
+
+
+@pytest.mark.case("S7")
+def test_the_highest_epoch_that_a_capture_can_have_is_told_as_one(tmp_path: Path) -> None:
+    claims = Claims(tmp_path)
+    for seen, is_possible in ((MOST_SEEN, True), (MOST_SEEN + 1, False)):
+        set_epoch(tmp_path, GUEST, seen)
+        with pytest.raises(StaleOrderError) as raised:
+            claims.fence(GUEST, 7)
+        assert ("No capture can have that one" not in raised.value.message) == is_possible

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,12 @@ from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.identity import DiskIdentity, Layer
 from freezeframe.contract.order import HoldOrder
 from freezeframe.contract.proof import GuestProof, consistency
-from freezeframe.contract.result import HoldResult, PreparedGuest, PrepareResult
+from freezeframe.contract.result import HoldResult, PreparedGuest, PrepareResult, SkippedDisk
 from freezeframe.contract.words import Consistency, Step
+from freezeframe.errors import FreezeframeError
 from orchestrator.decision import HOLD_SLACK_S
 from tests.unit.workers.hold_site import CAPTURE, FREEZE, PAUSE, Site, proof_of, results
+from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
@@ -25,6 +28,7 @@ from workers.identity.read import Unknown
 from workers.scratch.open_backups import begun_guests
 from workers.steps import drift, premises
 from workers.steps import hold as step
+from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.window import LONGEST_GIVE_UP_S
 
 Change = Callable[[HeldFake], None]
@@ -149,6 +153,15 @@ def test_a_drive_that_comes_during_the_muster_changes_nothing(
     assert [(one.guest_faults, one.guest_warnings) for one in held] == [((), ()), ((), ())]
 
 
+def prepared_as(site: Site, changed: Callable[[PreparedGuest], dict[str, Any]]) -> None:
+    """Have host-a's guests be prepared with other values than the site's."""
+    journal = site.hosts["host-a"].journal.of(CAPTURE)
+    (path,) = journal.result_paths(Step.PREPARE)
+    result = PrepareResult.model_validate_json(path.read_text())
+    guests = tuple(guest.model_copy(update=changed(guest)) for guest in result.guests)
+    journal.store_result(Step.PREPARE, "", result.model_copy(update={"guests": guests}).model_dump_json())
+
+
 def identity(inode: str) -> DiskIdentity:
     return DiskIdentity(active=Layer(kind="file", place="/a", facts={"path": "/a", "inode": inode}))
 
@@ -170,15 +183,10 @@ def test_another_disk_under_the_same_name_is_found_by_what_it_is(
 ) -> None:
     found: list[DiskIdentity | Unknown] = [identity("1")]
     monkeypatch.setattr(drift, "read_identities", lambda _, targets: dict.fromkeys(targets, found[-1]))
-    journal = site.hosts["host-a"].journal.of(CAPTURE)
-    (path,) = journal.result_paths(Step.PREPARE)
-    result = PrepareResult.model_validate_json(path.read_text())
-    guests = [
-        guest.model_copy(update={"disks": (guest.disks[0].model_copy(update={"identity": identity("1")}),)})
-        for guest in result.guests
-    ]
-    update = {"guests": tuple(guests)}
-    journal.store_result(Step.PREPARE, "", result.model_copy(update=update).model_dump_json())
+    prepared_as(
+        site,
+        lambda guest: {"disks": (guest.disks[0].model_copy(update={"identity": identity("1")}),)},
+    )
     in_muster(lambda _: found.append(now))
     held = results(site.hold())
     assert said in held[0].guest_faults[0].fault.message
@@ -375,3 +383,79 @@ def test_a_result_without_a_warning_does_not_name_the_field(site: Site) -> None:
     for one in results(site.hold()):
         assert "guest_warnings" not in one.model_dump_json()
         assert HoldResult.model_validate_json(one.model_dump_json()) == one
+
+
+@pytest.mark.case("P1")
+def test_a_disk_that_is_left_out_needs_no_freeze_after_the_hold_either(site: Site) -> None:
+    """Its filesystem cannot be frozen; nothing of it is stored."""
+    leaves_out = site.guests["host-a"][0]
+    redefined(own(leaves_out), disk_xml("vdb", "/scratch.img"))(leaves_out)
+    leaves_out.filesystems.append(["/boot/efi", "vdb1", "vfat", ["vdb"]])
+    skipped = SkippedDisk(target="vdb", reason="asked for")
+    prepared_as(
+        site,
+        lambda guest: (
+            {"live_xml": leaves_out.live_xml, "skipped": (skipped,)} if guest.guest_uuid == leaves_out.uuid else {}
+        ),
+    )
+    held = results(site.hold(hold=FREEZE))
+    assert [(one.guest_faults, one.guest_warnings) for one in held] == [((), ())] * 2
+    assert steps_of(held, leaves_out).moving_disks == ()
+    assert consistency(proof_of(held)) is Consistency.GROUP
+
+
+@pytest.mark.case("P5", "G4")
+def test_a_guest_with_a_pending_call_is_looked_at_over_another_connection(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pending call may stand on its own for as long as QEMU is silent."""
+    used: list[bool] = []
+    settled = HeldGuest.is_settled
+    pending = site.guests["host-a"][0]
+    monkeypatch.setattr(HeldGuest, "is_settled", lambda one: one.uuid != pending.uuid and settled(one))
+
+    def look(domain: Domain, guest: PreparedGuest) -> tuple[str, ...]:
+        used.extend(domain is one.domain for one in of_host if one.uuid == guest.guest_uuid)
+        return ()
+
+    of_host: list[HeldGuest] = []
+    again = premises.look_again
+
+    def noted(host: Host, guests: Sequence[HeldGuest], *rest: Any, released: bool) -> Any:
+        of_host.extend(guests)
+        return again(host, guests, *rest, released=released)
+
+    monkeypatch.setattr(step, "look_again", noted)
+    monkeypatch.setattr(premises, "left_out_now", look)
+    results(site.hold())
+    assert sorted(used) == [False, True, True, True]
+
+
+@pytest.mark.case("P5")
+def test_a_guest_that_failed_for_its_own_reason_is_told_of_that_alone(
+    site: Site, in_muster: Callable[[Change], HeldFake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That libvirt does not tell of its disks either is no second reason."""
+
+    def refuses(fake: HeldFake) -> None:
+        fake.refuses_begin, tell = True, fake.XMLDesc
+
+        def desc(flags: int = 0) -> str:
+            if "suspend" in fake.log:
+                raise libvirt_error(IN_USE)
+            return tell(flags)
+
+        fake.XMLDesc = desc  # type: ignore[method-assign]
+
+    changed = in_muster(refuses)
+    seen: list[tuple[str, int]] = []
+    drop = premises._drop
+
+    def noted(guest: HeldGuest, error: FreezeframeError, *, is_cause: bool = False) -> None:
+        drop(guest, error, is_cause=is_cause)
+        seen.append((guest.uuid, len(guest.faults)))
+
+    monkeypatch.setattr(premises, "_drop", noted)
+    held = results(site.hold(all_or_nothing=False))
+    assert seen == [(changed.uuid, 1)]
+    assert len(held[0].guest_faults) == 1

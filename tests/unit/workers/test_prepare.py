@@ -208,3 +208,17 @@ def test_a_guest_with_a_job_is_refused_before_it_is_held(
     except refusal.RefusedError as error:
         found = error.code
     assert found == code
+
+
+def test_a_guest_that_its_migration_has_paused_is_told_as_one_that_migrates(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end comes by itself, and "resume it" would be the wrong advice."""
+    [domain] = host.hypervisor.domains()
+    monkeypatch.setattr(Domain, "job", lambda _: min(MIGRATIONS))
+    monkeypatch.setattr(Domain, "state", lambda _: "paused")
+    with pytest.raises(refusal.GuestMigratingError):
+        prepare._check_state(domain, HoldKind.PAUSE)
+    monkeypatch.setattr(Domain, "job", lambda _: "save")
+    with pytest.raises(refusal.GuestPausedError):
+        prepare._check_state(domain, HoldKind.PAUSE)
