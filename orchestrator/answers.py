@@ -46,6 +46,9 @@ class UnreadableAnswerError(FreezeframeError):
         )
 
 
+_UNREAD_USES = "it has told of one, in words that this orchestrator does not read"
+
+
 @dataclass(frozen=True)
 class Answers:
     """The results that have come for a run, by step, each step's in a fixed order."""
@@ -64,7 +67,7 @@ class Answers:
             held=_of(raw, Step.HOLD, HoldResult, lambda *place: _not_held(capture_id, *place)),
             transferred=_of(raw, Step.TRANSFER, TransferResult, lambda *place: _not_stored(capture_id, *place)),
             released=_of(raw, Step.RELEASE, ReleaseResult, lambda *place: _not_released(capture_id, *place)),
-            seen=_seen(raw),
+            seen=_seen(capture_id, raw),
         )
 
 
@@ -87,8 +90,8 @@ def _of(
     return tuple(found)
 
 
-def _seen(raw: Mapping[str, str]) -> tuple[SeenUses, ...]:
-    """Return what hosts have seen on their own. Nobody waits for it; the answers to orders, unreadable too, say the rest."""
+def _seen(capture_id: str, raw: Mapping[str, str]) -> tuple[SeenUses, ...]:
+    """Return what hosts have seen on their own; of one that cannot be read, that its host's writers are unknown."""
     found = []
     for field, text in sorted(raw.items()):
         if field.startswith(f"{names.SEEN_USES}/"):
@@ -96,6 +99,8 @@ def _seen(raw: Mapping[str, str]) -> tuple[SeenUses, ...]:
                 found.append(SeenUses.model_validate_json(text))
             except ValidationError as error:
                 log.warning("what a host has seen cannot be read", field=field, faults=error.error_count())
+                host_id = field.split("/")[1]
+                found.append(SeenUses(capture_id=capture_id, host_id=host_id, uses=(), writers_unseen=_UNREAD_USES))
     return tuple(found)
 
 

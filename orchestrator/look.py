@@ -159,7 +159,7 @@ class Orchestrator:
         return decision.enter(run, RunState.RELEASING, now, self.settings, sealed=True)
 
     def _manifest(self, run: Run, answers: Answers) -> Manifest:
-        return manifest_of(run, answers.prepared, answers.held, answers.transferred)
+        return manifest_of(run, answers.prepared, answers.held, answers.transferred, answers.seen)
 
     def _ended(self, run: Run, answers: Answers, now: datetime) -> Run:
         sessions.end(self.repository, run)

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from freezeframe.contract.proof import GuestProof, Proof, consistency, guest_consistency
-from freezeframe.contract.result import HoldResult, PreparedDisk, PreparedGuest, PrepareResult, TransferResult
+from freezeframe.contract.result import (
+    HoldResult,
+    PreparedDisk,
+    PreparedGuest,
+    PrepareResult,
+    SeenUses,
+    TransferResult,
+)
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest
 from orchestrator import unseen
@@ -20,11 +27,15 @@ APART = timedelta(seconds=MOST_APART_S)
 
 
 def manifest_of(
-    run: Run, prepared: Sequence[PrepareResult], held: Sequence[HoldResult], transferred: Sequence[TransferResult]
+    run: Run,
+    prepared: Sequence[PrepareResult],
+    held: Sequence[HoldResult],
+    transferred: Sequence[TransferResult],
+    seen: Sequence[SeenUses] = (),
 ) -> Manifest:
     """The manifest of a run. Pure, and the same each time: sealing twice is sealing once."""
     assert run.plan is not None  # noqa: S101  a run is planned before it is sealed
-    not_seen = [*unseen.unseen_elsewhere(run, prepared, held), *unseen.unseen_in(transferred)]
+    not_seen = [*unseen.unseen_elsewhere(run, prepared, [*held, *seen]), *unseen.unseen_in(transferred)]
     proof = unseen.claim_less(proof_of(run, held), not_seen)
     steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
     disks = {(result.guest_uuid, result.target): result for result in transferred}

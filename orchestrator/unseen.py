@@ -5,6 +5,8 @@
 | when a disk had been read, by its host  | that disk                                                                    |
 | after the hold, by one of the hosts     | those of other hosts that have a name on every host; its own guests' disks   |
 |                                         | that host has told as moving itself                                          |
+| what a host has told of writers since   | the same                                                                     |
+| cannot be read here                     |                                                                              |
 
 They count as moving, so the proof claims less and the label is `crash`; a warning says why.
 """
@@ -15,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from freezeframe.contract.proof import GuestProof, HostProof, Proof
-from freezeframe.contract.result import HoldResult, PrepareResult, TransferResult
+from freezeframe.contract.result import HoldResult, PrepareResult, SeenUses, TransferResult
 from orchestrator.run import Run
 from orchestrator.sharing import others_may_have
 
@@ -33,9 +35,11 @@ def unseen_in(transferred: Sequence[TransferResult]) -> list[Unseen]:
     return [Unseen(one.guest_uuid, one.target, one.writers_unseen) for one in transferred if one.writers_unseen]
 
 
-def unseen_elsewhere(run: Run, prepared: Sequence[PrepareResult], held: Sequence[HoldResult]) -> list[Unseen]:
-    """Return the disks of which another host could not see after the hold whether one of its guests writes to them."""
-    blind = {result.host_id: result.writers_unseen for result in held if result.writers_unseen}
+def unseen_elsewhere(
+    run: Run, prepared: Sequence[PrepareResult], since: Sequence[HoldResult | SeenUses]
+) -> list[Unseen]:
+    """Return the disks of which it is not known since the hold whether a guest of another host writes to them."""
+    blind = {result.host_id: result.writers_unseen for result in since if result.writers_unseen}
     if not blind:
         return []
     found = []
@@ -43,7 +47,7 @@ def unseen_elsewhere(run: Run, prepared: Sequence[PrepareResult], held: Sequence
         other = next((name for name in sorted(blind) if name != host_id), None)
         if other is not None:
             warning = (
-                f"After the hold host {other} could not see whether a guest of its own writes to disk {target} of guest "
+                f"Since the hold it is not known whether a guest of host {other} writes to disk {target} of guest "
                 f"{_name(run, guest_uuid)}: {blind[other]}. The guest's label is crash."
             )
             found.append(Unseen(guest_uuid, target, warning))

@@ -135,6 +135,9 @@ class SeenUses(Result):
     """No step's: writers that a host has seen since its guests were held, told at once, also if they are gone by now."""
 
     uses: tuple[StorageUse, ...]
+    writers_unseen: Annotated[str, UNLESS_EMPTY] = (
+        ""  # why they are not known; as an orchestrator has it, no host tells it
+    )
 
 
 class TransferResult(Result):

@@ -113,7 +113,7 @@ def test_a_host_that_could_not_see_its_writers_takes_the_label_of_what_others_ma
     assert alpha.consistency is label
     assert beta.warnings == ()
     warned = (
-        "After the hold host host-b could not see whether a guest of its own writes to disk vda of guest a: "
+        "Since the hold it is not known whether a guest of host host-b writes to disk vda of guest a: "
         "libvirt does not answer. The guest's label is crash."
     )
     assert alpha.warnings == ((warned,) if label is Consistency.CRASH else ())
@@ -158,4 +158,27 @@ def test_what_hosts_have_seen_is_read_beside_the_results_of_steps() -> None:
         names.result_field(names.SEEN_USES, "host-b", "2"): "{",
         names.result_field(Step.TRANSFER, "host-a", f"{ALPHA}.vda"): transferred("host-a").model_dump_json(),
     }
-    assert Answers.read(CAPTURE, raw) == Answers((), (), (transferred("host-a"),), (), (SEEN,))
+    unread = SeenUses(capture_id=CAPTURE, host_id="host-b", uses=(), writers_unseen=UNREAD)
+    assert Answers.read(CAPTURE, raw) == Answers((), (), (transferred("host-a"),), (), (SEEN, unread))
+
+
+UNREAD = "it has told of one, in words that this orchestrator does not read"
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize("text", ["{", "[]", '{"v": 99, "uses": []}'])
+@pytest.mark.parametrize(("teller", "label"), [("host-b", Consistency.CRASH), ("host-a", Consistency.GROUP)])
+def test_a_writer_of_whom_a_host_has_told_in_words_that_are_not_read_is_not_taken_for_none(
+    text: str, teller: str, label: Consistency
+) -> None:
+    """What a host has seen of its own guests' disks it tells in its answers to the transfers."""
+    seen = Answers.read(CAPTURE, {names.result_field(names.SEEN_USES, teller, "1"): text}).seen
+    reads = [transferred("host-a"), transferred("host-b")]
+    alpha, beta = manifest_of(run(RunState.SEALING), PREPARED, (held("host-a"), held("host-b")), reads, seen).guests
+    assert alpha.consistency is label
+    assert beta.warnings == ()
+    warned = (
+        f"Since the hold it is not known whether a guest of host host-b writes to disk vda of guest a: {UNREAD}. "
+        "The guest's label is crash."
+    )
+    assert alpha.warnings == ((warned,) if label is Consistency.CRASH else ())
