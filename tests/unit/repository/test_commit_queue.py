@@ -22,10 +22,12 @@ class Gated(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.let, self.asked = threading.Event(), threading.Event()
+        self.batches = threading.Semaphore(0)  # that were begun
         self.error: Exception | None = None
 
     def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
         self.asked.set()
+        self.batches.release()
         assert self.let.wait(LONG_S)
         if self.error is not None:
             raise self.error
@@ -135,6 +137,7 @@ def test_after_a_flush_all_is_there_and_its_memory_given_back(queue: CommitQueue
 def test_what_is_gathered_when_it_is_abandoned_is_dropped_and_nobody_works_on(queue: CommitQueue, store: Gated) -> None:
     queue.add("batch", b"x", 10)
     queue.add("gathered", b"x", 1)
+    assert store.asked.wait(LONG_S)  # a batch that no thread has begun is cancelled
     store.let.set()
     queue.abandon()
     assert list(store._objects) == ["batch"]
@@ -147,6 +150,8 @@ def test_batches_that_are_cancelled_are_no_error_and_hold_nothing(
     monkeypatch.setattr(commit, "QUEUE_BYTES", 1000)
     for number in range(commit.BATCHES_AT_ONCE + 3):
         queue.add(str(number), b"x", 10)
+    for _ in range(commit.BATCHES_AT_ONCE):
+        assert store.batches.acquire(timeout=LONG_S)
     queue._pool.shutdown(wait=False, cancel_futures=True)
     assert queue._queued_bytes == 10 * commit.BATCHES_AT_ONCE
     store.let.set()
