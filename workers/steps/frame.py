@@ -2,7 +2,7 @@
 
     order ─▶ valid? ─▶ answered before? ─▶ begun ─▶ the step ─▶ result in the journal ─▶ result in the run's record ─▶ ack
                 │              └─────────────────────────────────────────────▲
-                └─▶ a fault, as a result
+                └─▶ a fault, as a result, if it says whose answer is waited for (`unread_order`)
 
 Nothing raises out of here. Tasks are acknowledged before they are done, so a step whose process dies is never delivered again;
 the journal has that it was begun, and `interruption` answers it when a worker is back. A hold is never done a second time;
@@ -12,8 +12,8 @@ a release is.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -37,6 +37,7 @@ from workers.steps.order_failure import (
     UnreadableOrderError,
 )
 from workers.steps.publication import publish
+from workers.steps.unread_order import salvage
 
 OrderT = TypeVar("OrderT", bound=Order)
 ResultT = TypeVar("ResultT", bound=Result)
@@ -44,15 +45,24 @@ ResultT = TypeVar("ResultT", bound=Result)
 log = structlog.get_logger("step")
 
 
+#: What can still be done of an order that can be read in part, and what does it; None if nothing can.
+Rest = tuple[OrderT, Callable[[Host, OrderT], ResultT]] | None
+
+
 @dataclass(frozen=True)
 class StepCode(Generic[OrderT, ResultT]):
-    """The parts of a step. `failed` builds the result of one that failed as a whole; `give_up` tells who waits for it."""
+    """The parts of a step.
+
+    `failed` builds the result of one that failed as a whole. `give_up` tells who waits for it, of an order with the fields that
+    can be read. `rest` takes such an order, the message, and the fault to tell.
+    """
 
     step: Step
     order_type: type[OrderT]
     do: Callable[[Host, OrderT], ResultT]
     failed: Callable[[OrderT, Fault], ResultT]
     give_up: Callable[[Host, OrderT], None] | None = None
+    rest: Callable[[OrderT, Mapping[str, object], Fault], Rest[OrderT, ResultT]] | None = None
 
 
 def run_step(host: Host, code: StepCode[OrderT, ResultT], payload: dict[str, Any]) -> dict[str, Any]:
@@ -60,13 +70,37 @@ def run_step(host: Host, code: StepCode[OrderT, ResultT], payload: dict[str, Any
     try:
         order = code.order_type.model_validate(payload)
     except ValidationError as error:
-        return refuse_unreadable(host, code, payload, error)
+        return _run_unread(host, code, payload, error)
+    return _run(host, code, order, lambda journal: _answer(host, code, journal, order))
+
+
+def _run_unread(
+    host: Host, code: StepCode[OrderT, ResultT], payload: dict[str, Any], why: ValidationError
+) -> dict[str, Any]:
+    """Answer an order that this version does not understand, if it says whose answer is waited for."""
+    log.error("an order is not understood", step=code.step, faults=why.error_count())  # it may hold secrets
+    order = salvage(host, code.order_type, payload)
+    error = UnreadableOrderError(f"Host {host.host_id} does not understand the order to {code.step}.")
+    fault = Fault.of(error, host=host.host_id)
+    try:
+        result = None if order is None else code.failed(order, fault)
+    except (AttributeError, ValidationError):
+        result = None
+    if order is None or result is None:
+        return {"v": 1, "ok": False, "unreadable": str(code.step)}
+    return _run(host, code, order, lambda journal: _answer_unread(host, code, journal, order, payload, result))
+
+
+def _run(
+    host: Host, code: StepCode[OrderT, ResultT], order: OrderT, answer: Callable[[CaptureJournal], str]
+) -> dict[str, Any]:
+    """Publish the stored result of an order, or else its answer. Fields of `order` that cannot be read are missing."""
     with structlog.contextvars.bound_contextvars(capture=order.capture_id, step=str(code.step), part=order.part):
         journal = host.journal.of(order.capture_id)
         try:
             # a transfer that is sent again while it is at work must not keep a second process waiting for it
             with journal.lock(code.step, order.part, wait=code.step is not Step.TRANSFER):
-                text = _stored(host, code, journal, order) or _answer(host, code, journal, order)
+                text = _stored(host, code, journal, order) or answer(journal)
         except BlockingIOError:
             return _acknowledgement(host, code.step, order, ok=True)
         ok = json.loads(text)["fault"] is None
@@ -74,30 +108,6 @@ def run_step(host: Host, code: StepCode[OrderT, ResultT], payload: dict[str, Any
             code.give_up(host, order)
         publish(host, code.step, order, text)
     return _acknowledgement(host, code.step, order, ok=ok)
-
-
-def refuse_unreadable(
-    host: Host, code: StepCode[OrderT, ResultT], payload: dict[str, Any], error: ValidationError
-) -> dict[str, Any]:
-    """Answer an order that this version does not understand, as far as it says whose answer is waited for."""
-    log.error("an order is not understood", step=code.step, faults=error.error_count())  # it may hold secrets
-    found = _salvage(host, code, payload)
-    if found is not None:
-        order, result = found
-        publish(host, code.step, order, result.model_dump_json())
-    return {"v": 1, "ok": False, "unreadable": str(code.step)}
-
-
-def _salvage(host: Host, code: StepCode[Any, ResultT], payload: dict[str, Any]) -> tuple[Order, ResultT] | None:
-    """Return an order that is not understood, with a fault for it, if its capture, host and part can be read."""
-    order = code.order_type.model_construct(**payload)
-    error = UnreadableOrderError(f"Host {host.host_id} does not understand the order to {code.step}.")
-    try:
-        if order.host_id != host.host_id:
-            return None
-        return order, code.failed(order, Fault.of(error, host=host.host_id))  # whose own fields are checked
-    except (AttributeError, ValidationError):
-        return None
 
 
 def _acknowledgement(host: Host, step: Step, order: Order, *, ok: bool) -> dict[str, Any]:
@@ -122,9 +132,28 @@ def _stored(host: Host, code: StepCode[OrderT, ResultT], journal: CaptureJournal
 def _answer(host: Host, code: StepCode[OrderT, ResultT], journal: CaptureJournal, order: OrderT) -> str:
     """Do the step and store its result; a hold that was begun before has had its chance."""
     if code.step is Step.HOLD and journal.begun(code.step, order.part):
-        result = code.failed(order, interrupted(host))
-    else:
-        result = _attempt(host, code, journal, order)
+        return _store(code, journal, order, code.failed(order, interrupted(host)))
+    return _store(code, journal, order, _attempt(host, code, journal, order))
+
+
+def _answer_unread(
+    host: Host,
+    code: StepCode[OrderT, ResultT],
+    journal: CaptureJournal,
+    order: OrderT,
+    payload: dict[str, Any],
+    failed: ResultT,
+) -> str:
+    """Do what can be done of an order that can be read in part, once; else it has `failed`."""
+    if code.step is Step.RELEASE:
+        return failed.model_dump_json()  # not stored: it is done if it comes again and is understood
+    rest = code.rest(order, payload, failed.fault) if code.rest and failed.fault else None
+    if rest is None or journal.begun(code.step, order.part):
+        return _store(code, journal, order, failed)
+    return _store(code, journal, order, _attempt(host, replace(code, do=rest[1]), journal, rest[0]))
+
+
+def _store(code: StepCode[OrderT, ResultT], journal: CaptureJournal, order: OrderT, result: ResultT) -> str:
     text = result.model_dump_json()
     try:
         journal.store_result(code.step, order.part, text)

@@ -25,6 +25,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Final
 
 import redis
 import structlog
@@ -60,6 +61,9 @@ from workers.steps.prepared import told_uses
 from workers.steps.window import Disarm, Window, break_up, hold_window
 
 log = structlog.get_logger("hold")
+
+#: The gates of a hold: the muster, and the barrier at which every host reports that its guests are held.
+MEETINGS: Final = ("muster", "held")
 
 
 class MusterError(FreezeframeError):
@@ -112,19 +116,24 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
 
 def _gates(client: redis.Redis, order: HoldOrder) -> tuple[Gate, Gate]:
     """Return the two meetings of a hold, the muster and the barrier, as the order's host sees them."""
-    capture = (order.capture_id, order.epoch)
-    return Gate(client, *capture, "muster", order.host_id, order.members), Gate(
-        client, *capture, "held", order.host_id, order.members
+    muster, barrier = (
+        Gate(client, order.capture_id, order.epoch, name, order.host_id, order.members) for name in MEETINGS
     )
+    return muster, barrier
 
 
 def give_up(host: Host, order: HoldOrder) -> None:
-    """Have no other host wait for this one, whose hold was refused before it began, or whose worker died in it."""
-    if order.host_id != host.host_id or order.host_id not in order.members:
-        return  # an order that is not for this host
+    """Have no other host wait for this one, whose hold was refused before it began, or whose worker died in it.
+
+    Of `order` only the fields are there that can be read. Without the epoch nothing says which meeting the others wait in.
+    """
+    known = vars(order)
+    members = known.get("members", (host.host_id,))
+    if known.get("host_id") != host.host_id or host.host_id not in members or "epoch" not in known:
+        return  # an order that is not for this host, or that names no meeting
     with gate_client(host.bus) as client:
-        for gate in _gates(client, order):
-            break_up(gate, order.host_id)
+        for name in MEETINGS:
+            break_up(Gate(client, order.capture_id, order.epoch, name, host.host_id, members), host.host_id)
 
 
 def failed(order: HoldOrder, fault: Fault) -> HoldResult:

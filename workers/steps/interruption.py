@@ -10,11 +10,13 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
+from freezeframe.contract.order import Order
 from freezeframe.contract.words import Step
 from workers import durable
 from workers.host import Host
 from workers.journal import CaptureJournal
-from workers.steps.frame import StepCode, interrupted, refuse_unreadable, run_step
+from workers.steps.frame import StepCode, interrupted, run_step
+from workers.steps.unread_order import salvage
 
 log = structlog.get_logger("step")
 
@@ -40,22 +42,28 @@ def settle_interrupted(host: Host, codes: Iterable[StepCode[Any, Any]]) -> None:
 
 
 def _settle(host: Host, code: StepCode[Any, Any], journal: CaptureJournal, path: Path) -> None:
-    text = durable.read(path) or ""
+    """Answer one order. Where it does not say its capture and host, its place does."""
+    fields = {"capture_id": journal.capture_id, "host_id": host.host_id} | _fields(durable.read(path) or "")
+    order, is_read = _order(host, code, fields)
+    if order is not None:
+        try:
+            with journal.lock(code.step, order.part, wait=False):
+                if is_read and code.step is not Step.RELEASE and journal.result(code.step, order.part) is None:
+                    result = code.failed(order, interrupted(host))
+                    journal.store_result(code.step, order.part, result.model_dump_json())
+                    log.warning("interrupted step", capture=order.capture_id, step=str(code.step))
+        except BlockingIOError:
+            return  # another process is at work on it
+    # of one that is not understood recovery undoes what the step did, which is in the journal whatever the order said
+    run_step(host, code, fields)
+
+
+def _order(host: Host, code: StepCode[Any, Any], fields: dict[str, Any]) -> tuple[Order | None, bool]:
+    """Return an order, or as much of it as can be read; and True if that is all of it."""
     try:
-        order = code.order_type.model_validate_json(text)
-    except ValidationError as error:
-        # recovery undoes what the step did, which is in the journal whatever the order said
-        refuse_unreadable(host, code, _fields(text), error)
-        return
-    try:
-        with journal.lock(code.step, order.part, wait=False):
-            if code.step is not Step.RELEASE and journal.result(code.step, order.part) is None:
-                result = code.failed(order, interrupted(host))
-                journal.store_result(code.step, order.part, result.model_dump_json())
-                log.warning("interrupted step", capture=order.capture_id, step=str(code.step))
-    except BlockingIOError:
-        return  # another process is at work on it
-    run_step(host, code, order.model_dump(mode="json"))
+        return code.order_type.model_validate(fields), True
+    except ValidationError:
+        return salvage(host, code.order_type, fields), False
 
 
 def _fields(text: str) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import redis
 
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.order import HoldOrder, ReleaseOrder, TransferOrder
+from freezeframe.contract.order import HoldOrder, PrepareOrder, ReleaseOrder, TransferOrder
 from freezeframe.contract.result import HoldResult, ReleaseResult, TransferResult
 from freezeframe.contract.words import Step
 from tests.unit.orders import transfer_order
 from workers.host import Host
 from workers.steps.frame import StepCode, run_step
 from workers.steps.interruption import settle_interrupted
+from workers.steps.table import PREPARE, TRANSFER
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 
@@ -337,3 +338,63 @@ def test_a_begun_order_of_a_newer_version_is_answered_when_the_worker_is_back(
     assert result is not None
     assert result.fault is not None
     assert (result.fault.code, counted.times) == ("unreadable-order", 0)
+
+
+def parts_told(host: Host) -> dict[str, str]:
+    found = host.redis.hgetall(names.results_key(CAPTURE))
+    assert isinstance(found, dict)
+    return {str(field): json.loads(text)["fault"]["code"] for field, text in found.items()}
+
+
+@pytest.mark.case("S5")
+def test_a_release_that_is_not_understood_is_done_when_it_comes_again_and_is_understood(
+    host: Host, counted: Counted, release_code: StepCode[ReleaseOrder, ReleaseResult]
+) -> None:
+    assert run_step(host, release_code, {**release_order(), "v": 2})["ok"] is False
+    assert parts_told(host) == {names.result_field(Step.RELEASE, "host-a"): "unreadable-order"}
+    assert (host.journal.of(CAPTURE).result(Step.RELEASE, ""), counted.times) == (None, 0)
+    assert run_step(host, release_code, release_order())["ok"] is True
+    assert counted.times == 1
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"colour": "red"}, ["prepare/host-a/round2"]),
+        ({"v": 2, "chunk_bytes": "many"}, ["prepare/host-a/round2"]),
+        ({"round": "soon"}, []),
+        ({"round": "../../etc"}, []),
+    ],
+)
+def test_an_order_that_is_not_understood_is_answered_for_its_own_part_or_not_at_all(
+    host: Host, changes: dict[str, Any], told: list[str]
+) -> None:
+    """A round that cannot be read is not the first."""
+    order = {
+        **release_order(),
+        "method": "backup-pull",
+        "repository_id": "r",
+        "chunk_bytes": 1,
+        "guests": [],
+        "round": 2,
+    }
+    del order["sealed_guests"]
+    PrepareOrder.model_validate(order)
+    assert run_step(host, PREPARE, {**order, **changes})["ok"] is False
+    assert list(parts_told(host)) == told
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize("changes", [{"target": "../vda"}, {"guest_uuid": "../../etc"}, {"target": None}])
+def test_a_transfer_whose_disk_cannot_be_read_writes_no_file_of_that_name(host: Host, changes: dict[str, Any]) -> None:
+    assert run_step(host, TRANSFER, {**transfer_order().model_dump(mode="json"), **changes})["ok"] is False
+    assert parts_told(host) == {}
+    assert list((host.settings.state_dir / "captures").iterdir()) == []
+
+
+@pytest.mark.case("S5")
+def test_a_transfer_that_is_not_understood_is_answered_for_its_disk(host: Host) -> None:
+    order = transfer_order()
+    assert run_step(host, TRANSFER, {**order.model_dump(mode="json"), "size_bytes": "much"})["ok"] is False
+    assert parts_told(host) == {names.result_field(Step.TRANSFER, "host-a", order.part): "unreadable-order"}
