@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from freezeframe.contract.inventory import GuestEntry, HostEntry
-from freezeframe.contract.request import CaptureRequest
-from freezeframe.contract.words import Policy, WantedKind
+from freezeframe.contract.request import CaptureRequest, HoldChoice
+from freezeframe.contract.words import HoldKind, Policy, WantedKind
 from freezeframe.presence import KnownHost, UnreadHost
 from orchestrator import intake
 from orchestrator.errors import NoGuestsError, UnknownGuestError
@@ -76,6 +76,22 @@ def test_every_guest_but_those_of_a_host_that_cannot_be_read_with_a_fault_that_n
     plan, faults = intake._plan(orchestrator(), request)
     assert [guest.name for one in plan.hosts for guest in one.guests] == ["alpha"]
     assert [(fault.code, fault.host) for fault in faults] == [("unread-host", "hv-9")]
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("policy", list(Policy))
+def test_an_option_for_a_guest_that_nobody_knows_is_refused_where_every_host_can_be_read(
+    monkeypatch: pytest.MonkeyPatch, policy: Policy
+) -> None:
+    """Left out with a word it would freeze the guest that must be paused."""
+    monkeypatch.setattr(intake, "known_hosts", lambda _: [host(("alpha", "running"))])
+    monkeypatch.setattr(intake, "unread_hosts", lambda _: [])
+    slip = (HoldChoice(guest="alpa", kind=HoldKind.PAUSE),)
+    request = CaptureRequest(
+        capture_id=CAPTURE, every_guest=True, kind=WantedKind.FULL, policy=policy, guest_holds=slip
+    )
+    with pytest.raises(UnknownGuestError, match="There is no guest alpa"):
+        intake._plan(orchestrator(), request)
 
 
 @pytest.mark.usefixtures("unread")

@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 from ulid import ULID
 
 from freezeframe.contract import names
+from freezeframe.contract.fault import Fault
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult, ReleaseResult, TransferResult
 from freezeframe.contract.words import CaptureKind, RunState, Step
@@ -187,6 +188,30 @@ def test_a_run_of_a_newer_orchestrator_is_never_given_up(orchestrator: Orchestra
     Reconciler(orchestrator).reconcile()
     assert orchestrator.redis.hget(names.run_key(CAPTURE), "record") == '{"v": 2, "due_at": "2020-01-01T00:00:00Z"}'
     assert orchestrator.runs.active() == [CAPTURE]
+
+
+def test_a_run_that_has_time_left_is_not_given_up(orchestrator: Orchestrator) -> None:
+    orchestrator.give_up(CAPTURE, IndexError("a defect"))
+    assert run_of(orchestrator).state is RunState.PREPARING
+
+
+def test_a_run_is_given_up_when_its_time_is_over_and_no_later(orchestrator: Orchestrator) -> None:
+    run, fault = run_of(orchestrator), Fault(code="unexpected", message=DEFECT)
+    for at, state in ((run.due_at - timedelta(microseconds=1), None), (run.due_at, RunState.RELEASING)):
+        following = decision.give_up(run, fault, at, orchestrator.settings)
+        assert (following and following.state) == state
+
+
+@pytest.mark.parametrize("error", [redis.ConnectionError("refused"), redis.ResponseError("OOM command not allowed")])
+def test_a_request_that_redis_does_not_let_be_planned_is_not_refused(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, error: redis.RedisError
+) -> None:
+    """It is taken in when Redis is back."""
+    monkeypatch.setattr(intake, "_plan", raising(error))
+    capture_id = str(ULID())
+    with pytest.raises(type(error)):
+        take_in(orchestrator, CaptureRequest(capture_id=capture_id, guests=("web",)))
+    assert not orchestrator.runs.is_there(capture_id)
 
 
 @pytest.mark.parametrize("error", [redis.ConnectionError("refused"), redis.TimeoutError("no answer")])
