@@ -53,8 +53,8 @@ Rest = tuple[OrderT, Callable[[Host, OrderT], ResultT]] | None
 class StepCode(Generic[OrderT, ResultT]):
     """The parts of a step.
 
-    `failed` builds the result of one that failed as a whole. `give_up` tells who waits for it, of an order with the fields that
-    can be read. `rest` takes such an order, the message, and the fault to tell.
+    `failed` builds the result of one that failed as a whole. `give_up` tells those who wait for it. Both take orders of which
+    only some fields can be read. `rest` takes such an order, the message, and the fault to tell.
     """
 
     step: Step

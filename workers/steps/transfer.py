@@ -121,12 +121,14 @@ def _mark_older(repository: Repository, order: TransferOrder, reason: str) -> No
 
 
 def failed(order: TransferOrder, fault: Fault) -> TransferResult:
+    """Return the result of a transfer that failed as a whole, also of an order of which little more than its disk is read."""
+    guest = vars(order).get("guest_name", order.guest_uuid)
     return TransferResult(
         capture_id=order.capture_id,
         host_id=order.host_id,
         guest_uuid=order.guest_uuid,
         target=order.target,
-        fault=fault.model_copy(update={"guest": order.guest_name, "disk": order.target}),
+        fault=fault.model_copy(update={"guest": guest, "disk": order.target}),
     )
 
 

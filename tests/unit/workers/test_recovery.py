@@ -289,7 +289,7 @@ def test_a_claim_of_a_capture_without_a_journal_or_with_one_that_has_ended_is_dr
 @pytest.mark.parametrize(
     "line",
     [
-        '{"v":2,"change":"claim","guest_uuid":"%s"}',
+        '{"v":3,"change":"claim","guest_uuid":"%s"}',
         '{"v":1,"change":"melt","guest_uuid":"%s"}',
         '{"v":1,"change":"claim","guest_uuid":"%s","colour":"red"}',
         '{"v":1,"change":"cla%s',
