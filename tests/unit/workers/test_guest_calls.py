@@ -19,10 +19,12 @@ class Hanging:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.called = threading.Event()
         self.may_end = threading.Event()
 
     def __call__(self) -> str:
         self.calls += 1
+        self.called.set()
         self.may_end.wait()
         return "late"
 
@@ -64,6 +66,7 @@ def test_a_guest_that_hangs_costs_one_thread_however_often_it_is_called(hanging:
     for _ in range(20):
         with pytest.raises(GuestHangsError, match="An earlier call on guest a has not returned"):
             calls.answered("a", "Pausing", LONG_S, hanging)
+    assert hanging.called.wait(LONG_S)
     assert hanging.calls == 1
     assert calls.threads == 1
 

@@ -116,7 +116,7 @@ def test_a_guest_in_trouble_stays_open_and_the_others_are_undone(host: Host, gue
         changes.unlink()
         changes.mkdir()
     else:
-        changes.write_text(changes.read_text() + f'{{"v":2,"change":"melt","guest_uuid":"{A}"}}\n')
+        changes.write_text(changes.read_text() + f'{{"v":99,"change":"melt","guest_uuid":"{A}"}}\n')
     [warning] = release_step(host, order()).warnings
     assert A in warning
     if trouble != "fails":

@@ -129,7 +129,7 @@ def test_a_capture_whose_journal_cannot_be_read_counts_by_its_files(host: Host) 
     path.write_bytes(b"QFI\xfb".ljust(24, b"\0") + (6000 * MIB).to_bytes(8, "big"))
 
     changes = host.settings.state_dir / "captures" / ONE / UUIDS["alpha"] / "changes"
-    changes.write_text('\n{"v": 2, "change": "reservation"}\n')
+    changes.write_text('\n{"v": 99, "change": "reservation"}\n')
     with pytest.raises(ScratchSpaceError, match=f"by capture {ONE}"):
         reserve(host, "beta", 500, OTHER)
     assert not journal.ended

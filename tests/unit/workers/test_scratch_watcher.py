@@ -243,7 +243,9 @@ def test_after_the_release_there_is_nothing_to_watch(host: Host, libvirt: Libvir
 def test_a_line_of_a_newer_version_keeps_no_guest_unwatched(host: Host, libvirt: Libvirt) -> None:
     for uuid in (ALPHA, BETA):
         begin(host, libvirt, uuid)
-    durable.append_line(host.settings.state_dir / "captures" / CAPTURE / ALPHA / "changes", '{"v": 2, "change": "new"}')
+    durable.append_line(
+        host.settings.state_dir / "captures" / CAPTURE / ALPHA / "changes", '{"v": 99, "change": "new"}'
+    )
     assert sorted(one.guest for one in open_backups(host)) == ["alpha", "beta"]
 
 
