@@ -19,8 +19,9 @@ from typing import Any, Literal
 import libvirt
 
 from freezeframe.naming import NamedGuest
+from workers.hypervisor.agent_answer import asking
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import AgentError, telling
+from workers.hypervisor.errors import AgentError
 from workers.hypervisor.filesystem import Filesystem
 from workers.hypervisor.freeze_failure import FreezeExpiredError, FreezeFailedError, answering, expired, out_of_time
 from workers.hypervisor.guest_device import GuestDevice, devices_of
@@ -59,7 +60,7 @@ def freeze(domain: Domain, timeout_s: int, mountpoints: Sequence[str] = ()) -> i
 
 def filesystems(domain: Domain, timeout_s: int) -> list[Filesystem]:
     """Return what the guest has mounted, as far as a freeze can reach it. Raises AgentError."""
-    with telling(f"asking {domain} for its filesystems", AgentError):
+    with asking(f"asking {domain} for its filesystems", "guest-get-fsinfo"):
         domain.handle.agentSetResponseTimeout(timeout_s)
         try:
             return [_filesystem(*listed) for listed in domain.handle.fsInfo()]
@@ -69,7 +70,7 @@ def filesystems(domain: Domain, timeout_s: int) -> list[Filesystem]:
 
 def devices(domain: Domain, timeout_s: int) -> list[GuestDevice]:
     """Return the guest's block devices (guest-get-disks, from QEMU 5.2 on). Raises AgentError."""
-    with telling(f"asking {domain} for its block devices", AgentError):
+    with asking(f"asking {domain} for its block devices", "guest-get-disks"):
         domain.handle.agentSetResponseTimeout(timeout_s)
         try:
             return devices_of(domain.handle.guestInfo(libvirt.VIR_DOMAIN_GUEST_INFO_DISKS, 0))

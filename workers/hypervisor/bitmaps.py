@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from workers.hypervisor.errors import HypervisorError
+from workers.tools import english
 
 #: Checkpoints and bitmaps of ours: `freezeframe.<repository>.<capture>`; of no others.
 _OURS: Final = re.compile(r"freezeframe\.[0-9a-f]{12,32}\.[0-7][0-9A-HJKMNP-TV-Z]{25}")
@@ -35,6 +36,8 @@ _ENTRY: Final = struct.Struct(
 )  # table, its size, flags, type, granularity, length of the name and of extra data
 #: QEMU's own limit. [qcow2.h: QCOW2_MAX_BITMAP_DIRECTORY_SIZE]
 _DIRECTORY_BYTES_MAX: Final = 65535 * 1024
+#: What qemu-img says of an image that another QEMU has open. [QEMU block/file-posix.c: raw_check_lock_bytes]
+_LOCKED: Final = re.compile(r'Failed to get (shared )?"[a-z ]+" lock')
 #: Seconds for qemu-img to remove one bitmap; it takes some tens of milliseconds.
 _REMOVE_S: Final = 60.0
 
@@ -87,13 +90,13 @@ def remove_from_images(paths: Iterable[Path], names: Collection[str]) -> None:
 def _remove(path: Path, name: str) -> None:
     command = ["qemu-img", "bitmap", "--remove", "-f", "qcow2", os.fspath(path), name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_REMOVE_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_REMOVE_S, check=False, env=english())
     except (OSError, subprocess.SubprocessError) as error:
         raise HypervisorError(f"Bitmap {name} cannot be removed from {path}: {error}.") from error
     if done.returncode == 0:
         return
     why = done.stderr.strip()
-    if "lock" in why:
+    if _LOCKED.search(why):
         raise ImageInUseError(f"Bitmap {name} cannot be removed from {path}: the image is in use.")
     raise HypervisorError(f"Bitmap {name} cannot be removed from {path}: {why}")
 

@@ -9,8 +9,9 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
+from workers.hypervisor.agent_answer import asking
 from workers.hypervisor.disk import DomainDisk, disks_of, parse
-from workers.hypervisor.errors import AgentError, HypervisorError, telling
+from workers.hypervisor.errors import HypervisorError, telling
 from workers.hypervisor.loan import Loan
 
 #: The channel that libvirt takes for the guest agent's.
@@ -178,7 +179,7 @@ class Domain:
 
     def agent_command(self, command: str, timeout_s: int) -> str:
         """Send a command in JSON to the guest agent and return its answer. Raises AgentError."""
-        with telling(f"asking the agent of {self}", AgentError):
+        with asking(f"asking the agent of {self}", str(json.loads(command)["execute"])):
             return str(libvirt_qemu.qemuAgentCommand(self.handle, command, timeout_s, 0))
 
     def monitor(self, command: str, **arguments: Any) -> Any:

@@ -42,6 +42,8 @@ class AgentError(HypervisorError):
 
     code = "agent"
     advice = "Install and start qemu-guest-agent in the guest, or capture it with --hold pause."
+    #: libvirt's message, which has the agent's own words, where the agent answered with an error; else None.
+    refusal: str | None = None
 
 
 _CONNECTION_DOMAINS = {libvirt.VIR_FROM_RPC}

@@ -35,9 +35,19 @@ def libvirt_error(code: int, message: str = "no") -> libvirt.libvirtError:
     return error
 
 
+@dataclass
+class Refusals:
+    """How libvirt tells that an agent answered with an error; a test may have another version or language of it."""
+
+    code: int = libvirt.VIR_ERR_INTERNAL_ERROR
+    words: str = "internal error: unable to execute QEMU agent command '{command}': {why}"
+
+
+REFUSALS = Refusals()
+
+
 def agent_error(command: str, why: str) -> libvirt.libvirtError:
-    message = f"internal error: unable to execute QEMU agent command '{command}': {why}"
-    return libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, message)
+    return libvirt_error(REFUSALS.code, REFUSALS.words.format(command=command, why=why))
 
 
 @dataclass

@@ -10,12 +10,10 @@ from freezeframe.naming import NamedGuest
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
 
-#: What libvirt says if the agent answered, with an error. [libvirt src/qemu/qemu_agent.c, qemuAgentCheckError]
-_AGENT_REFUSED = "unable to execute QEMU agent command"
 #: What the agent says if its hook ended with another status than 0. [qga/commands-posix.c, execute_fsfreeze_hook]
-_HOOK_FAILED = "fsfreeze hook"
-
-#: What the agent in Windows says to a thaw if VSS has let the guest go before. [qga/vss-win32/requester.cpp, requester_thaw]
+_HOOK_FAILED: Final = "fsfreeze hook"
+#: What the agent in Windows says to a thaw if VSS has let the guest go before: English everywhere; Windows' own words, in the
+#: guest's language, follow. [qga/vss-win32/requester.cpp, requester_thaw]
 _EXPIRED: Final = "couldn't hold writes"
 
 #: Of the time that a freeze is given: from there on it counts as slow.
@@ -49,6 +47,7 @@ class FreezeExpiredError(AgentError):
             f"--guest-hold {choice}, which keeps it still until it is let go.",
             libvirt_code=error.libvirt_code,
         )
+        self.refusal = error.refusal
 
 
 class SlowFreezeError(AgentError):
@@ -103,12 +102,12 @@ def is_late(seconds: float, timeout_s: float) -> bool:
 
 def expired(error: AgentError) -> bool:
     """Return True if the agent's answer to a thaw says that the freeze had ended by itself."""
-    return refused(error) and _EXPIRED in error.message
+    return _EXPIRED in (error.refusal or "")
 
 
 def refused(error: AgentError) -> bool:
     """Return True if the agent itself answered with an error, False if it did not answer."""
-    return _AGENT_REFUSED in error.message
+    return error.refusal is not None
 
 
 @contextmanager
@@ -119,12 +118,14 @@ def answering(domain: Domain) -> Iterator[None]:
     except AgentError as error:
         if not refused(error):
             raise
-        raise _failure(NamedGuest(domain.name, domain.uuid), error) from error
+        failure = _failure(NamedGuest(domain.name, domain.uuid), error)
+        failure.refusal = error.refusal
+        raise failure from error
 
 
 def _failure(guest: NamedGuest, error: AgentError) -> FreezeFailedError:
     pause = f"capture the guest with --guest-hold {guest.option('pause')}, which needs no freeze."
-    if _HOOK_FAILED in error.message:
+    if _HOOK_FAILED in (error.refusal or ""):
         return FreezeHookError(
             f"The freeze hook in guest {guest} failed: {error.message}",
             advice=f"Run the hook in the guest by hand with the word freeze and mend what it reports, or {pause}",

@@ -47,7 +47,7 @@ def telling_of(what: str) -> Iterator[None]:
         with telling(what):
             yield
     except HypervisorUnreachableError as error:
-        if _KEEPER not in error.message:
+        if _KEEPER not in str(error.__cause__):  # not in our own message, which may name a guest that is called so
             raise
         raise PassphrasesUnavailableError(error.message, advice=_START, libvirt_code=error.libvirt_code) from error
     except HypervisorError as error:

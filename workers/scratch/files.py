@@ -23,6 +23,7 @@ from workers.hypervisor.domain import Domain
 from workers.journal import CaptureJournal, ReservationChange, ScratchChange
 from workers.scratch import account
 from workers.scratch.errors import PassphraseLostError, ScratchSpaceError
+from workers.tools import english
 
 log = structlog.get_logger("scratch")
 
@@ -127,7 +128,13 @@ def _create(
 ) -> subprocess.CompletedProcess[str]:
     command = ["qemu-img", "create", "-q", "-f", "qcow2", *options, os.fspath(path), str(size_bytes)]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=CREATE_S, check=False, pass_fds=tuple(descriptors)
+        command,
+        capture_output=True,
+        text=True,
+        timeout=CREATE_S,
+        check=False,
+        pass_fds=tuple(descriptors),
+        env=english(),
     )
 
 

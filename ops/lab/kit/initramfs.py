@@ -61,7 +61,7 @@ def _libraries(program: Path, tree: Path) -> Iterator[tuple[Path, str]]:
     folders = {str(path.parent) for path in tree.rglob("*.so*")}
     done = subprocess.run(
         ["ldd", str(program)],
-        env={**os.environ, "LD_LIBRARY_PATH": ":".join(sorted(folders))},
+        env={**os.environ, "LD_LIBRARY_PATH": ":".join(sorted(folders)), "LC_ALL": "C"},  # ldd's "not found" is read
         capture_output=True,
         text=True,
         check=True,

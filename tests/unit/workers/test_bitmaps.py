@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ops.qemu_nbd import serving
 from workers.hypervisor import bitmaps
 from workers.hypervisor.bitmaps import ImageInUseError
 from workers.hypervisor.errors import HypervisorError
+from workers.scratch import files
 
 OURS = "freezeframe.0123456789ab.01KAAAAAAAAAAAAAAAAAAAAAAA"
 NEWER = "freezeframe.0123456789ab.01KAAAAAAAAAAAAAAAAAAAAAAB"
@@ -98,6 +100,38 @@ def test_an_image_that_is_in_use_keeps_it_and_says_so(tmp_path: Path) -> None:
     ):
         bitmaps.remove_from_images([path], {OURS})
     assert as_qemu_says(path) == [OURS]
+
+
+@pytest.mark.case("G6")
+def test_another_failure_of_an_image_whose_path_tells_of_locks_is_not_an_image_in_use(tmp_path: Path) -> None:
+    folder = tmp_path / "block"
+    folder.mkdir()
+    path = image(folder / "a", OURS)
+    with path.open("r+b") as file:
+        file.seek(73)
+        file.write(b"\x01")  # an incompatible feature that no QEMU knows
+    with pytest.raises(HypervisorError, match="feature") as caught:
+        bitmaps.remove_from_images([path], {OURS})
+    assert not isinstance(caught.value, ImageInUseError)
+    assert str(path) in caught.value.message
+
+
+def test_what_qemu_img_says_is_read_in_english(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "de")
+    environments: list[Mapping[str, str]] = []
+
+    def run(command: Sequence[str], *, env: Mapping[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        environments.append(env)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    path = image(tmp_path / "a", OURS)
+    monkeypatch.setattr(subprocess, "run", run)
+    bitmaps.remove_from_images([path], {OURS})
+    files.create_encrypted(tmp_path / "scratch", 1 << 20, b"secret")
+    assert [(env["LC_ALL"], env["LANGUAGE"], env["PATH"]) for env in environments] == [
+        ("C", "", os.environ["PATH"])
+    ] * 2
 
 
 def test_bitmaps_of_a_crashed_qemu_can_be_removed(tmp_path: Path) -> None:

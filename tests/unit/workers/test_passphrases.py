@@ -21,6 +21,7 @@ from tests.unit.workers.hold_site import CAPTURE, Site, proof_of, results
 from tests.unit.workers.test_encrypted_scratch import SECRET, libvirtd, make, opens
 from workers import durable
 from workers.host import Host
+from workers.hypervisor import passphrases
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import GuestGoneError, HypervisorUnreachableError
@@ -68,6 +69,19 @@ def test_a_libvirt_that_is_away_itself_is_told_as_that(host: Host, libvirtd: Fak
     host.hypervisor._open = lambda: libvirtd  # type: ignore[method-assign]
     with pytest.raises(HypervisorUnreachableError, match="Cannot recv data"):
         make(host, secret=SECRET)
+
+
+def test_a_guest_that_is_called_like_the_keeper_does_not_make_it_the_one_that_is_away(libvirtd: FakeKeeper) -> None:
+    libvirtd.refusal = keeper_error(libvirt.VIR_ERR_SYSTEM_ERROR, "Keine Antwort", libvirt.VIR_FROM_RPC)
+    with pytest.raises(HypervisorUnreachableError):
+        passphrases.keep(libvirtd, SECRET, b"p", "scratch file of guest virtsecretd")
+    libvirtd.refusal = keeper_error(
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        "Verbindung zu Socket '/run/libvirt/virtsecretd-sock' gescheitert",
+        libvirt.VIR_FROM_RPC,
+    )
+    with pytest.raises(PassphrasesUnavailableError):
+        passphrases.keep(libvirtd, SECRET, b"p", "scratch file of guest alpha")
 
 
 class Restarted(FakeKeeper):
