@@ -55,8 +55,13 @@ class Host:
 
 @functools.cache
 def this_host() -> Host:
-    """The host that this process runs on. Raises SettingsError."""
-    settings, bus_settings, repository = load(HostSettings), load(BusSettings), load(RepositorySettings)
+    """The host that this process runs on, with the Redis of the settings. Raises SettingsError."""
+    return open_host(load(BusSettings))
+
+
+def open_host(bus_settings: BusSettings) -> Host:
+    """Return the host that this process runs on, with that Redis. Raises SettingsError."""
+    settings, repository = load(HostSettings), load(RepositorySettings)
     for directory in (settings.state_dir, settings.run_dir):
         durable.make_directory(directory)
     durable.make_directory(settings.scratch_dir, durable.PASSABLE)

@@ -11,7 +11,7 @@ import structlog
 from freezeframe import __version__, presence
 from freezeframe.contract.inventory import GuestEntry, HostEntry, StuckCapture
 from freezeframe.errors import FreezeframeError
-from workers import instance
+from workers import instance, own_redis
 from workers.binding import Binding, HostIdTakenError, end_this_worker, this_machine
 from workers.claims import ClaimUnreadableError
 from workers.host import Host
@@ -91,6 +91,7 @@ def publish_forever(host: Host, stop: threading.Event, looks: Looks | None = Non
             entry = entry_of(host, looks, versions)
             measured = {"clock_ahead_s": presence.clock_ahead_s(host.redis)}
             presence.publish(host.redis, entry.model_copy(update=measured))
+            own_redis.note(host)
         except HostIdTakenError as error:
             end_this_worker(error)
             return

@@ -4,7 +4,8 @@ Run when the control worker starts, every few seconds while it lives, and on dem
 on: the orchestrator will send its release. But what this host answered while Redis was away is told again, so that the run
 need not wait for its deadline. A run that has ended, or that Redis no longer knows, is undone here: if its manifest is in the
 repository it was sealed, and its guests keep their checkpoints; if not, they do not (invariants 4, 5 and 7). Nobody else would:
-a Redis that lost its data has lost the release too, and the workers live on.
+a Redis that lost its data has lost the release too, and the workers live on. By hand a Redis that does not know a run ends it
+only if it is the one that the control worker has its orders from (`own_redis`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import structlog
 from freezeframe import redis_fault
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository.errors import CaptureNotFound, RepositoryError
-from workers import durable
+from workers import durable, own_redis
 from workers.bounded import answered
 from workers.host import Host
 from workers.journal import CaptureJournal
@@ -50,6 +51,13 @@ class State(StrEnum):
 UNKNOWN_CAPTURE = "unknown"
 
 
+#: Of a run of which a Redis that is not known to be this host's own has no record.
+_STRANGE = (
+    "The Redis that was asked has no record of the run, and is not known to be the one that this host's workers use: it is "
+    "another, or was emptied while they were down."
+)
+
+
 @dataclass(frozen=True)
 class Recovered:
     """What became of one capture's traces."""
@@ -73,19 +81,19 @@ class Looks:
         self.stuck = stuck
 
 
-def recover(host: Host, *, force: bool = False) -> list[Recovered]:
+def recover(host: Host, *, force: bool = False, by_hand: bool = False) -> list[Recovered]:
     """Undo every interrupted capture on this host; `force` does not ask Redis whether a run still goes on.
 
-    Each capture is its own: whatever is odd about one keeps recovery from no other. Raises OSError if the journals cannot be
-    listed.
+    `by_hand`: not in the control worker, so `host` may ask another Redis than the one that the captures run over. Each capture
+    is its own: whatever is odd about one keeps recovery from no other. Raises OSError if the journals cannot be listed.
     """
     try:
         claimed, unreadable = host.claims.held()
     except OSError as error:
         claimed, unreadable = {}, {"any": f"the claims cannot be read: {error}"}
     captures = {journal.capture_id for journal in host.journal.unended()} | set(claimed)
-    sealed = _Sealed(host)
-    found = [_recover_one(host, host.journal.of(capture_id), sealed, force=force) for capture_id in sorted(captures)]
+    look = _Look(_Sealed(host), force=force, by_hand=by_hand)
+    found = [_recover_one(host, host.journal.of(capture_id), look) for capture_id in sorted(captures)]
     found += [Recovered(UNKNOWN_CAPTURE, State.STUCK, (f"guest {guest}: {why}",)) for guest, why in unreadable.items()]
     return found
 
@@ -109,9 +117,18 @@ def sweep(host: Host) -> None:
         log.warning("temporary files stay", why=str(error))
 
 
-def _recover_one(host: Host, journal: CaptureJournal, sealed: _Sealed, *, force: bool) -> Recovered:
+@dataclass(frozen=True)
+class _Look:
+    """One look of recovery."""
+
+    sealed: _Sealed
+    force: bool
+    by_hand: bool
+
+
+def _recover_one(host: Host, journal: CaptureJournal, look: _Look) -> Recovered:
     try:
-        return _attempt(host, journal, sealed, force=force)
+        return _attempt(host, journal, look)
     except (FreezeframeError, OSError) as error:
         return Recovered(journal.capture_id, State.STUCK, (str(error),))
     except Exception as error:  # a defect, or a document that is odd in a new way
@@ -119,11 +136,13 @@ def _recover_one(host: Host, journal: CaptureJournal, sealed: _Sealed, *, force:
         return Recovered(journal.capture_id, State.STUCK, (f"{type(error).__name__}: {error}",))
 
 
-def _attempt(host: Host, journal: CaptureJournal, sealed: _Sealed, *, force: bool) -> Recovered:
+def _attempt(host: Host, journal: CaptureJournal, look: _Look) -> Recovered:
     """Raises FreezeframeError, OSError."""
-    if not force:
+    if not look.force:
         try:
             state = run_state(host, journal.capture_id)
+            if state is None and look.by_hand and not own_redis.is_own(host):
+                return Recovered(journal.capture_id, State.UNKNOWN, (_STRANGE,))
         except redis.RedisError as error:  # no reason to touch a guest
             return Recovered(journal.capture_id, State.UNKNOWN, (redis_fault.words_of(error),))
         except RunUnreadableError as error:
@@ -133,7 +152,7 @@ def _attempt(host: Host, journal: CaptureJournal, sealed: _Sealed, *, force: boo
             return Recovered(journal.capture_id, State.RUNNING)
     try:
         with journal.at_rest():
-            problems = _undo(host, journal, sealed)
+            problems = _undo(host, journal, look.sealed)
     except BlockingIOError:
         return Recovered(journal.capture_id, State.BUSY)
     return Recovered(journal.capture_id, State.STUCK if problems else State.UNDONE, tuple(problems))

@@ -71,8 +71,10 @@ def _config(port: int, password: str, data: Path) -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Never readable for others, not even while it is written."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """Never readable for others, not even while it is written, and never there in part."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+    new.replace(path)

@@ -21,6 +21,8 @@ STEP_TASKS = {
 
 #: Runs that have not ended, a set of capture ids.
 ACTIVE_RUNS_KEY = f"{PREFIX}:runs:active"
+#: A random id of this Redis, by which a host knows the one that it has its orders from.
+REDIS_ID_KEY = f"{PREFIX}:redis-id"
 #: The last epoch given out.
 EPOCH_KEY = f"{PREFIX}:epoch"
 

@@ -7,12 +7,17 @@ import warnings
 from enum import StrEnum
 from typing import Annotated
 
+import redis
 import typer
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_process_init
 
-from freezeframe import bus, log
+from freezeframe import bus, log, redis_fault
+from freezeframe.cli import address
+from freezeframe.cli.output import out
+from freezeframe.client import UnreachableError
 from freezeframe.contract import names
+from freezeframe.printable import one_line
 from freezeframe.settings import BusSettings, HostSettings, load
 from freezeframe.supervise import die_with_parent
 from workers import binding, budget, descriptors
@@ -47,9 +52,13 @@ def worker(
 ) -> None:
     """Run one of this host's two workers until it is told to end (SIGTERM ends it after the tasks in hand).
 
-    A host's id is bound to its machine. A worker does not start with an id that another machine has.
+    A host's id is bound to its machine. A worker does not start with an id that another machine has. Beside a `freezeframe up`
+    with a Redis of its own, `--take-host-id` binds the id there, and runs no worker: `up` has one.
     """
     log.configure()
+    if take_host_id and (private := address.private_settings()) is not None:
+        _take_beside_up(private)
+        return
     setup_logging.connect(_keep_logging)
     # running as root is usual here; that JSON is all a worker accepts is why this is no danger
     warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -66,6 +75,23 @@ def worker(
         budget.keep_to(settings)
         budget.keep_memory()
     bus.run_worker(app, worker_options(role, settings))
+
+
+def _take_beside_up(private: BusSettings) -> None:
+    """Bind this host's id in the Redis of `freezeframe up`, which starts its workers by itself. Raises UnreachableError."""
+    settings = load(HostSettings)
+    client = bus.connect(private, retries=0)
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        raise UnreachableError(
+            f"{redis_fault.words_of(error)} It is the one of `freezeframe up`.",
+            advice="Start `freezeframe up`, and type this beside it: it goes on while its workers are refused.",
+        ) from error
+    binding.Binding(settings, client, binding.this_machine(settings)).check(take=True)
+    out().print(
+        f"The host id {one_line(settings.host_id)} belongs to this machine now. `freezeframe up` starts its workers by itself."
+    )
 
 
 def worker_options(role: Role, settings: HostSettings) -> list[str]:
