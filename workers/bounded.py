@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
 from freezeframe.repository.errors import RepositoryNotReadable
@@ -35,12 +35,15 @@ MOST_THREADS = 1024
 #: Threads that stay for the next call; creating one takes some 50 us, which a hold window need not contain.
 IDLE_THREADS = 256
 
+#: What `Thread.start` raises where there is no thread, or no memory for one. [CPython Modules/_threadmodule.c]
+NO_THREAD: Final = (RuntimeError, MemoryError)
+
 _hung: dict[str, list[threading.Thread]] = {}
 _lock = threading.Lock()
 
 
 class GuestHangsError(FreezeframeError):
-    """A call on a guest has not returned in its time."""
+    """A call on a guest has not returned in its time, or could not be made."""
 
     code = "guest-hangs"
     exit_code = EXIT_UNREACHABLE
@@ -50,8 +53,34 @@ class GuestHangsError(FreezeframeError):
     )
 
 
+class NotStartedError(GuestHangsError):
+    """A call on a guest was not made: there is no thread for it."""
+
+
+class ThreadsInUseError(NotStartedError):
+    """Every thread that calls on guests may use waits for an answer: only calls that return can help, or a new process."""
+
+    code = "threads-in-use"
+    advice = "libvirt, or the QEMU of many guests of this host, does not answer. Look at libvirtd first."
+
+
+class NoThreadError(NotStartedError, RuntimeError):
+    """The operating system gives this process no further thread: the RuntimeError of `Thread.start`, with advice."""
+
+    code = "no-thread"
+    advice = (
+        "Something on this host uses up threads or memory. Compare `ps -eLf | wc -l` with /proc/sys/kernel/threads-max, and "
+        "look at the limits of the unit or container (TasksMax, pids.max) and at `free`. What was refused may be tried again."
+    )
+
+    @classmethod
+    def of(cls, error: Exception) -> NoThreadError:
+        """Return the error for what Python raises where a thread cannot be started."""
+        return cls(f"This host gives Freezeframe no further thread ({str(error) or type(error).__name__}).")
+
+
 def answered(what: str, patience_s: float, call: Callable[[], ResultT]) -> ResultT:
-    """What `call` gives or raises. Raises RepositoryNotReadable if that takes longer than `patience_s`.
+    """What `call` gives or raises. Raises RepositoryNotReadable if that takes longer than `patience_s`, or cannot be begun.
 
     `what` is named in the error, and is what an earlier call hangs for.
     """
@@ -61,7 +90,11 @@ def answered(what: str, patience_s: float, call: Callable[[], ResultT]) -> Resul
         raise _no_answer(f"{what} has not answered for a while, and an earlier capture still waits for it.")
     future: Future[ResultT] = Future()
     thread = threading.Thread(target=_run, args=(call, future), name="bounded", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except NO_THREAD as error:
+        none = NoThreadError.of(error)
+        raise RepositoryNotReadable(f"{what} was not asked. {none}", advice=none.hint, transient=True) from error
     try:
         return future.result(patience_s)
     except NoAnswer as error:
@@ -116,25 +149,39 @@ class GuestCalls:
             return bool(self._given_up.get(key))
 
     def start(self, key: str, call: Callable[[], ResultT]) -> Future[ResultT]:
-        """Start `call` in a thread. Raises GuestHangsError if an earlier call under `key` hangs, or no thread is left."""
+        """Start `call` in a thread. Raises GuestHangsError if an earlier call under `key` hangs, or no thread can be had."""
         future: Future[ResultT] = Future()
         future.set_running_or_notify_cancel()
+        queue = self._place(key)
+        if queue is None:
+            queue = self._new_thread()
+        queue.put(_Job(key, call, future))
+        return future
+
+    def _place(self, key: str) -> SimpleQueue[_Job] | None:
+        """Return the queue of a thread that is idle; None if a new one may be started, which is counted then."""
         with self._lock:
             if self._given_up.get(key):
                 raise GuestHangsError(f"An earlier call on guest {key} has not returned.")
             if self._idle:
-                queue = self._idle.pop()
-            elif self._threads < self._most:
-                self._threads += 1
-                queue = SimpleQueue()
-                threading.Thread(target=self._work, args=(queue,), name="guest-call", daemon=True).start()
-            else:
-                raise GuestHangsError(
-                    f"All {self._most} threads for calls on guests are in use.",
-                    advice="libvirt, or the QEMU of many guests of this host, does not answer. Look at libvirtd first.",
-                )
-        queue.put(_Job(key, call, future))
-        return future
+                return self._idle.pop()
+            if self._threads >= self._most:
+                raise ThreadsInUseError(f"All {self._most} threads for calls on guests are in use.")
+            self._threads += 1
+        return None
+
+    def _new_thread(self) -> SimpleQueue[_Job]:
+        """Start the thread that was counted; one that cannot be started is counted no more."""
+        queue: SimpleQueue[_Job] = SimpleQueue()
+        try:
+            threading.Thread(target=self._work, args=(queue,), name="guest-call", daemon=True).start()
+        except BaseException as error:
+            with self._lock:
+                self._threads -= 1
+            if isinstance(error, NO_THREAD):
+                raise NoThreadError.of(error) from error
+            raise
+        return queue
 
     def give_up(self, key: str, future: Future[Any]) -> None:
         """Stop waiting for a started call. Until it returns, further calls under `key` are refused."""

@@ -31,6 +31,7 @@ from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
 from workers import fitness, host_calls
 from workers.boot import boot_id
+from workers.bounded import NO_THREAD
 from workers.host import Host
 from workers.hypervisor.guest_events import GuestEvent, GuestEvents
 from workers.identity.uses import disk_uses, uses_of_guest
@@ -162,8 +163,7 @@ class WriterWatch:
                 error = SecondWriterError.of(NamedGuest(one.guest, one.guest_uuid), target, reason)
                 log.warning("giving up a backup", capture=one.capture_id, guest=one.guest, why=error.message)
                 ending.note(self.host, one, Fault.of(error, guest=one.guest, host=self.host.host_id, disk=target))
-                name = f"end-{one.guest}"
-                threading.Thread(target=_end, args=(self.host, one), name=name, daemon=True).start()
+                _start_to_end(self.host, one)
                 return
 
 
@@ -179,6 +179,14 @@ def _held_guests(text: str) -> tuple[GuestProof, ...]:
     except ValueError:
         return ()
     return proof.guests if proof and proof.boot_id == boot_id() else ()
+
+
+def _start_to_end(host: Host, one: OpenBackup) -> None:
+    """End a backup that was given up, in a thread of its own; without one the watcher of scratch files ends it later."""
+    try:
+        threading.Thread(target=_end, args=(host, one), name=f"end-{one.guest}", daemon=True).start()
+    except NO_THREAD as error:
+        log.error("a backup cannot be ended yet", capture=one.capture_id, guest=one.guest, why=str(error))  # noqa: TRY400
 
 
 def _end(host: Host, one: OpenBackup) -> None:

@@ -21,7 +21,7 @@ from freezeframe.contract.words import HoldKind
 from freezeframe.errors import EXIT_PARTIAL, FreezeframeError
 from freezeframe.settings import HostSettings, load
 from workers import hold
-from workers.bounded import GuestCalls
+from workers.bounded import GuestCalls, GuestHangsError
 from workers.commands.named import named
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
@@ -83,11 +83,18 @@ def _let_go_all(hypervisor: Hypervisor, chosen: Sequence[Domain], agent_timeout_
     """Let all go side by side: each may wait for an agent that does not answer, and one whose QEMU hangs for ever."""
     calls = GuestCalls()
     until = time.monotonic() + 2 * agent_timeout_s + PATIENCE_S
-    started = [
-        (guest, calls.start(guest.uuid, functools.partial(_let_go, hypervisor, guest, agent_timeout_s)))
-        for guest in chosen
-    ]
+    started = [(guest, _start(calls, hypervisor, guest, agent_timeout_s)) for guest in chosen]
     return [_answer(guest, future, until) for guest, future in started]
+
+
+def _start(calls: GuestCalls, hypervisor: Hypervisor, guest: Domain, agent_timeout_s: int) -> Future[LetGo]:
+    """Let a guest go in a thread; without one for it, the others are let go all the same."""
+    try:
+        return calls.start(guest.uuid, functools.partial(_let_go, hypervisor, guest, agent_timeout_s))
+    except GuestHangsError as error:
+        failed: Future[LetGo] = Future()
+        failed.set_result(LetGo(guest.name, guest.uuid, "unknown", None, f"Nothing was asked of it. {error}"))
+        return failed
 
 
 def _answer(guest: Domain, future: Future[LetGo], until: float) -> LetGo:

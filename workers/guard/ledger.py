@@ -261,6 +261,10 @@ class Ledger:
                     found.append(DueLook(capture_id, kept, guest))
         return found
 
+    def lets_go(self) -> bool:
+        """Return True if guests are to be let go, or looked at until their leases are retired. With the lock."""
+        return any(kept.life.stage is Stage.LETTING_GO for kept in self.kept.values())
+
     def next_time(self) -> float | None:
         """Return when `due` will next have something to say; None if only another event can tell. With the lock."""
         times = [kept.life.next_time() for kept in self.kept.values()]

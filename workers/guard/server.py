@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from workers import durable
 from workers.boot import now_s
+from workers.bounded import NO_THREAD
 from workers.guard.lease import Answer, Arm, Call, Disarm, Inquire, LeaseFiles, Refusal
 from workers.guard.ledger import Ledger, Settled
 from workers.guard.watch import Watch
@@ -93,7 +94,7 @@ class Guard:
         self._connections += 1
         try:
             threading.Thread(target=self._serve, args=(connection, self._connections), daemon=True).start()
-        except RuntimeError as error:  # no thread can be started
+        except NO_THREAD as error:
             log.error("a connection cannot be served", why=str(error))  # noqa: TRY400
             connection.close()
             return False

@@ -1,6 +1,11 @@
 """The watching thread of a guard: it begins each look when it is due, and reads again the leases that could not be read.
 
-A look runs in a bounded pool (`GuestCalls`); one that hangs costs one thread of it, and no other guest waits.
+A look runs in a bounded pool (`GuestCalls`); one that hangs costs one thread of it, and no other guest waits. A look that
+cannot begin is tried again.
+
+why it cannot                        the guard
+no thread, or no memory for one      is at work, and says so in its log: a new guard would have no more threads
+every thread of the pool hangs       for STUCK_S: is not at work. Its supervisor starts another, which has all threads again
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ import threading
 
 import structlog
 
-from workers.bounded import GuestCalls, GuestHangsError
+from workers.bounded import GuestCalls, ThreadsInUseError
 from workers.guard import letting_go
 from workers.guard.ledger import DueLook, Ledger
 from workers.guard.table import Look
@@ -20,6 +25,9 @@ log = structlog.get_logger("guard")
 
 #: Seconds between two tries to read a lease that names no guest as far as it can be read.
 READ_AGAIN_S = 5.0
+#: Seconds without a single look that could begin, for want of a thread that does not hang, after which the guard gives itself
+#: up: longer than a look at a guest that answers late.
+STUCK_S = 30.0
 
 
 class Watch:
@@ -30,11 +38,17 @@ class Watch:
         self.thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._ledger = ledger
         self._hypervisor = hypervisor
+        self._stuck_since: float | None = None  # no look has begun since then: every thread of the pool is in use
 
     def at_work(self) -> bool:
-        """Return False if no thread watches the deadlines any more; blocks if none gets at the leases."""
+        """Return False if nobody watches the deadlines any more, or could look; blocks if no thread gets at the leases."""
         with self._ledger.changed:
-            return self.thread.ident is None or self.thread.is_alive()
+            watches = self.thread.ident is None or self.thread.is_alive()
+            return watches and not self._is_stuck()
+
+    def _is_stuck(self) -> bool:
+        """Return True if guests are to be let go and no look can begin."""
+        return self._stuck_since is not None and self._ledger.clock() - self._stuck_since >= STUCK_S
 
     def _watch(self) -> None:
         ledger = self._ledger
@@ -44,13 +58,19 @@ class Watch:
                 with contextlib.suppress(OSError):  # the next time
                     ledger.find()
                 read_again = ledger.clock() + READ_AGAIN_S
-            with ledger.changed:
-                now = ledger.clock()
-                due = ledger.due(now)
-                if not due:
-                    ledger.changed.wait(self.pause_s(now))
-            for look in due:
-                self._begin(look)
+            if not self.turn():
+                with ledger.changed:
+                    ledger.changed.wait(self.pause_s(ledger.clock()))
+
+    def turn(self) -> bool:
+        """Begin each look that is due now; return False if none is."""
+        with self._ledger.changed:
+            due = self._ledger.due(self._ledger.clock())
+            if not self._ledger.lets_go():
+                self._stuck_since = None
+        for look in due:
+            self._begin(look)
+        return bool(due)
 
     def pause_s(self, now: float) -> float | None:
         """Return how long to sleep; None if only another event can tell. With the ledger's lock."""
@@ -60,11 +80,15 @@ class Watch:
         return max(nearest - now, 0.001)
 
     def _begin(self, due: DueLook) -> None:
+        now = self._ledger.clock()
         try:
             self.calls.start(due.guest.guest_uuid, lambda: self._look(due))
-        except (GuestHangsError, RuntimeError) as error:  # no thread is left, or none can be started
+        except Exception as error:  # noqa: BLE001  whatever it is, the guest must be looked at again
             log.error("a look cannot begin", guest=due.guest.guest_uuid, why=str(error))  # noqa: TRY400
-            self._ledger.looked(due, Look.NO_ANSWER, self._ledger.clock())
+            self._stuck_since = (self._stuck_since or now) if isinstance(error, ThreadsInUseError) else None
+            self._ledger.looked(due, Look.NO_ANSWER, now)
+        else:
+            self._stuck_since = None
 
     def _look(self, due: DueLook) -> None:
         asked, answer = self._ledger.clock(), Look.NO_ANSWER

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 import libvirt
 
+from workers.bounded import NO_THREAD, NoThreadError
 from workers.hypervisor import passphrases
 from workers.hypervisor.disk import parse
 from workers.hypervisor.domain import Domain
@@ -192,8 +193,17 @@ def _run_events() -> None:
             return
         libvirt.virEventRegisterDefaultImpl()
         libvirt.registerErrorHandler(lambda _context, _error: None, None)  # else libvirt prints every error to stderr
-        threading.Thread(target=_loop, name="libvirt-events", daemon=True).start()
+        _start(threading.Thread(target=_loop, name="libvirt-events", daemon=True))
         _events_pid.append(os.getpid())
+
+
+def _start(thread: threading.Thread) -> None:
+    """Start a thread. Raises HypervisorUnreachableError: without the event loop no connection is opened."""
+    try:
+        thread.start()
+    except NO_THREAD as error:
+        none = NoThreadError.of(error)
+        raise HypervisorUnreachableError(f"libvirt cannot be asked. {none}", advice=none.hint) from error
 
 
 def _loop() -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from workers.bounded import NO_THREAD
 from workers.host import Host
 from workers.journal import CaptureJournal
 from workers.scratch import ending
@@ -125,8 +126,12 @@ class Watcher:
     def _begin(self, key: Key, act: Callable[[Host, OpenBackup], None], now_s: float) -> None:
         one = self._backups[key]
         thread = threading.Thread(target=_attempt, args=(act, self.host, one), name=f"end-{one.guest}", daemon=True)
-        self._endings[key] = _Ending(thread, now_s)
-        thread.start()
+        try:
+            thread.start()
+        except NO_THREAD as error:  # the next look tries again, and other guests' backups come first or after it
+            log.error("a backup cannot be ended yet", capture=one.capture_id, guest=one.guest, why=str(error))  # noqa: TRY400
+        else:
+            self._endings[key] = _Ending(thread, now_s)
 
     def wait(self) -> None:
         """Wait for the ends that are under way."""

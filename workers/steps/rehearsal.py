@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from workers import as_qemu
-from workers.bounded import GuestHangsError
+from workers.bounded import GuestHangsError, NotStartedError
 from workers.host import Host
 from workers.qemu_process import QemuProcess
 from workers.refusal import RefusedError
@@ -75,6 +75,8 @@ def rehearse(host: Host, capture_id: str, qemu: QemuProcess, scratch: Sequence[P
     what = f"Trying the scratch files of guest {qemu.guest} as user {qemu.uid}"
     try:
         answer = host.calls.answered(f"{qemu.uuid} rehearsal", what, PATIENCE_S, lambda: _answer(qemu, order))
+    except NotStartedError:
+        raise  # nothing was tried, so nothing hangs
     except (GuestHangsError, subprocess.TimeoutExpired) as error:
         raise ScratchUnreachableError(f"{what} has not ended within {CHILD_S:g} s.", advice=_HANGS) from error
     for fault in answer["faults"]:
