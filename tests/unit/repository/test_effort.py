@@ -77,6 +77,14 @@ def test_a_step_that_was_too_dear_is_not_tried_again_at_once(short: Look) -> Non
     assert follow(level, FREE, Effort()).value == 6
 
 
+@pytest.mark.parametrize("short", [SHORT_OF_PROCESSORS, SHORT_OF_THREADS])
+def test_at_the_lowest_level_the_rest_goes_on_where_it_cannot_fall(short: Look) -> None:
+    level = Level(STEPS[0], 2)
+    for rest in (1, 0, 0):
+        level = follow(level, short, Effort())
+        assert level == Level(STEPS[0], rest)
+
+
 @pytest.mark.parametrize(
     "look", [Look(WAITING_TO_FALL, 1.0), Look(1.0, IDLE_TO_FALL), Look(WAITING_TO_FALL, IDLE_TO_FALL)]
 )

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from fractions import Fraction
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -28,7 +29,8 @@ from freezeframe.repository.errors import (
 )
 from freezeframe.repository.garbage import collect
 from freezeframe.repository.garbage.record import Records, RunRecord
-from freezeframe.repository.layout import damaged_document, damaged_name, run_name, session_name
+from freezeframe.repository.layout import damaged_document, damaged_name, forgotten_name, run_name, session_name
+from freezeframe.repository.notice import read_notice
 from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.verify import verify_share
 from freezeframe.repository.verify.record import read_records
@@ -368,3 +370,46 @@ def test_a_newer_record_of_a_collection_stops_the_next(repository: Repository, f
     name = run_name(record.run_id)
     put_object(repository, name, forms(record.model_dump(mode="json"))[form])
     check_nothing_is_collected(repository)
+
+
+@pytest.mark.parametrize("also", [{}, {"more": 1}], ids=["alone", "beside an unknown key"])
+def test_a_record_with_a_value_that_no_version_writes_is_damaged_and_not_newer(
+    repository: Repository, also: dict[str, Any]
+) -> None:
+    record = RunRecord(run_id=capture_id(5), begun_at=now())
+    name = run_name(record.run_id)
+    content = {key: value for key, value in record.model_dump(mode="json").items() if key != "checksum"}
+    put_object(repository, name, checked({**content, **also, "begun_at": ["no", "time"]}))
+    assert read_notice(repository.objects, name, RunRecord) is None
+    put_object(repository, name, checked({**content, "more": 1}))
+    with pytest.raises(NewerFormat):
+        read_notice(repository.objects, name, RunRecord)
+
+
+def test_a_strange_file_among_the_forgotten_manifests_stops_no_collection(repository: Repository) -> None:
+    """Whatever is in it: its name is none that a manifest can have."""
+    manifest = seal(repository, 1, disk_of(b"a"))
+    data = forms(json.loads(manifest.to_json()))["a format"]
+    put_object(repository, forgotten_name("manifests/README"), data)
+    collect(repository)
+
+
+def test_an_index_that_cannot_be_opened_leaves_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[BytesIO] = []
+    repository = locked()
+    manifest = seal(repository, 1, disk_of(b"a"))
+    for data in (b"x", SEALS["version"](repository.store.get(index_name(repository, manifest)))):
+
+        def found(name: str, data: bytes = data) -> BytesIO:
+            assert name == index_name(repository, manifest)
+            opened.append(BytesIO(data))
+            return opened[-1]
+
+        monkeypatch.setattr(repository.objects.store, "open", found)
+        with pytest.raises((IndexDamaged, NewerFormat)):
+            repository.objects.open_index(bytes.fromhex(manifest.guests[0].disks[0].index))
+    assert [one.closed for one in opened] == [True, True]
+
+
+def index_name(repository: Repository, manifest: Manifest) -> str:
+    return repository.objects.protection.index_name(bytes.fromhex(manifest.guests[0].disks[0].index))
