@@ -3,12 +3,13 @@
     waiting ──▶ holding ──▶ held ──▶ begun ──▶ going ──▶ gone
        │           └───────────┴────────────────▲
        ├──▶ gone        told to go before its turn: nothing was done to it
-       └──▶ left alone  somebody else had paused or frozen it: left as it was found
+       └──▶ left alone  somebody else had paused or frozen it, or no call that holds it was sent: left as it was found
 
 Two threads work on a guest: `take` holds it and begins its backup, over one connection; `release` lets it go, over another,
 and does not wait for `take`. A call of `take` may be *pending*: sent, and not answered. It may take effect after `release` has
 seen the guest run. So a guest counts as settled only when it was seen running and `take` has ended; until then the guard keeps
-its lease. If `take` fails it lets the guest go itself, after it has said so: nobody waits for that.
+its lease. If `take` fails it lets the guest go itself, after it has said so: nobody waits for that. `take` first asks whether
+somebody else has paused the guest: if that fails or hangs, nobody knows, nothing was done to the guest, and it is left alone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
 from workers import hold as holding
 from workers import refusal
+from workers.bounded import GuestHangsError
 from workers.guard.client import GuardError
 from workers.hypervisor import agent, backup
 from workers.hypervisor.domain import Domain
@@ -53,7 +55,7 @@ class Phase(StrEnum):
     BEGUN = "begun"  # its backup has begun
     GOING = "going"  # it was told to go, and has not confirmed that it runs
     GONE = "gone"  # it runs
-    LEFT_ALONE = "left-alone"  # it was held by somebody else
+    LEFT_ALONE = "left-alone"  # it was held by somebody else, or nobody knows, and nothing was done to it
 
 
 @dataclass
@@ -96,7 +98,8 @@ class HeldGuest:
     def is_settled(self) -> bool:
         """Return True if the guest runs, or is as it was found, and no call that could hold it is pending."""
         with self._lock:
-            return self.phase in {Phase.GONE, Phase.LEFT_ALONE} and not self._pending
+            may_hold = self._pending and self.hold_start_ns is not None
+            return self.phase in {Phase.GONE, Phase.LEFT_ALONE} and not may_hold
 
     def take(self, deadline: float, ended: Callable[[], None] = lambda: None) -> None:
         """Hold the guest and begin its backup. A guest that fails is let go at once: it must not wait for the others.
@@ -130,6 +133,8 @@ class HeldGuest:
             self._note(error)
         finally:
             with self._lock:
+                if self.hold_start_ns is None:
+                    self.phase = Phase.LEFT_ALONE
                 self._lets_go = self._must_go()
 
     def _must_go(self) -> bool:
@@ -146,7 +151,8 @@ class HeldGuest:
 
     def _take(self, deadline: float) -> None:
         _check_untouched(self.domain, self.hold)
-        self.hold_start_ns = time.monotonic_ns()
+        if not self._begin_to_hold():
+            return
         if self.hold.kind.freezes:
             began = time.monotonic()
             timeout_s = freeze_timeout_s(deadline - began)
@@ -162,6 +168,14 @@ class HeldGuest:
         backup.begin(self.domain, self.backup_xml, self.checkpoint_xml)
         self._advance(Phase.HELD, Phase.BEGUN, begun_ns=time.monotonic_ns())
 
+    def _begin_to_hold(self) -> bool:
+        """Note that calls follow which hold the guest; return False if none may: it was told to go, or left behind."""
+        with self._lock:
+            if self.phase is not Phase.HOLDING or self.left_in is not None:
+                return False
+            self.hold_start_ns = time.monotonic_ns()
+            return True
+
     def leave_behind(self) -> None:
         """Have the others go on without the guest, unless its backup has begun: one that begins later is of another instant."""
         with self._lock:
@@ -176,6 +190,11 @@ class HeldGuest:
         if self.hold_start_ns is not None and self.held_ns is not None:
             held_s = (self.held_ns - self.hold_start_ns) / 1e9
         guest, begins = NamedGuest(self.domain.name, self.domain.uuid), self.left_in is Phase.HELD
+        if self.left_in is Phase.HOLDING and self.hold_start_ns is None:
+            self.faults.append(
+                GuestHangsError(f"Guest {guest} had not told its state in time. Nothing was done to it.")
+            )
+            return
         self.faults.append(too_late(guest, held_s, self.freeze_s, begins=begins))
 
     def _note(self, error: Exception) -> None:
@@ -206,6 +225,8 @@ class HeldGuest:
             self._over.set()
             if self.phase is Phase.WAITING:
                 self.phase = Phase.GONE
+            elif self.phase is Phase.HOLDING and self.hold_start_ns is None:
+                self.phase = Phase.LEFT_ALONE
             if self._lets_go or self.phase in {Phase.GONE, Phase.LEFT_ALONE}:
                 return
         self._go(self.apart)
