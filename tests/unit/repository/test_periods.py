@@ -93,6 +93,18 @@ def test_days_are_those_of_the_calendar_and_hours_are_not(zone: str, moment: str
 
 
 @pytest.mark.parametrize("zone", [BERLIN], indirect=True)
+def test_the_calendar_of_utc_does_not_go_by_the_machine_s_zone(zone: str) -> None:
+    assert Calendar(UTC).earlier(at("2026-07-15T12:00"), "1d") == at("2026-07-14T12:00")
+    assert Calendar(UTC).earlier(at("2026-03-30T02:30"), "1d") == at("2026-03-29T02:30")
+
+
+def test_a_span_that_reaches_behind_1971_reaches_back_for_ever() -> None:
+    """No capture is that old, and C libraries differ about such times."""
+    assert Calendar(UTC).earlier(at("2021-06-01T00:00"), "50y") == at("1971-06-01T00:00")
+    assert Calendar(UTC).earlier(at("2021-06-01T00:00"), "51y") == datetime.min.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("zone", [BERLIN], indirect=True)
 def test_a_time_that_the_earlier_day_does_not_have_is_one_of_its_neighbours(zone: str) -> None:
     found = Calendar().earlier(at("2026-03-30T00:30"), "1d")  # from 02:30 to 02:30 by the clock
     assert found in {at("2026-03-29T00:30"), at("2026-03-29T01:30")}  # 01:30 or 03:30
