@@ -8,22 +8,19 @@ whoever knows the id can follow it.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, cast
 
 from pydantic import ValidationError
 
-from freezeframe import bus, presence, redis_fault
+from freezeframe import bus, known_run, presence, redis_fault
 from freezeframe.contract import names
 from freezeframe.contract.event import EndEvent, Event, ProgressEvent, StateEvent
 from freezeframe.contract.request import CaptureRequest
-from freezeframe.contract.words import RunState
-from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
+from freezeframe.errors import EXIT_NOT_FOUND, EXIT_UNREACHABLE, FreezeframeError
+from freezeframe.known_run import KnownRun
 from freezeframe.settings import BusSettings
 
 #: Seconds that a request stays valid in its queue, and that we wait for the first event: one number, so that a request
@@ -54,23 +51,18 @@ class RunLostError(FreezeframeError):
     )
 
 
+class AmbiguousRunError(FreezeframeError):
+    """More than one run is meant."""
+
+    code = "ambiguous-run"
+    exit_code = EXIT_NOT_FOUND
+    advice = "Give more of the id."
+
+
 class NewerEventsError(FreezeframeError):
     """A run has ended, and its end was told in a form that this version does not know."""
 
     code = "newer-events"
-
-
-@dataclass(frozen=True)
-class ActiveRun:
-    """A run that has not ended, as its record tells."""
-
-    capture_id: str
-    state: RunState
-    asked_at: datetime
-    guests: tuple[str, ...]
-    every_guest: bool
-    group: str | None
-    tags: tuple[str, ...]
 
 
 class Client:
@@ -153,13 +145,25 @@ class Client:
                     raise
                 time.sleep(0.5)
 
-    def active_runs(self) -> list[ActiveRun]:
+    def active_runs(self) -> list[KnownRun]:
         """Runs that have not ended, newest first. A record that cannot be read is passed over."""
         with _reaching_redis():
-            ids = cast("set[str]", self._redis.smembers(names.ACTIVE_RUNS_KEY))
-            records = [(one, self._redis.hget(names.run_key(one), "record")) for one in sorted(ids, reverse=True)]
-        runs = (_active_run(one, cast("str | None", record)) for one, record in records)
-        return [run for run in runs if run is not None]
+            return known_run.active(self._redis)
+
+    def failed_runs(self, besides: Collection[str]) -> list[KnownRun]:
+        """Runs that have failed lately, newest first, but those of `besides`. A record that cannot be read is passed over."""
+        with _reaching_redis():
+            return known_run.failed(self._redis, besides)
+
+    def find_run(self, word: str) -> KnownRun | None:
+        """The run whose id `word` is, or alone begins so; None if there is none. Raises AmbiguousRunError, NewerRunError."""
+        with _reaching_redis():
+            found = known_run.find(self._redis, word)
+            if len(found) > 1:
+                raise AmbiguousRunError(
+                    f"{len(found)} captures begin with {word!r}, among them {found[0]} and {found[-1]}."
+                )
+            return known_run.load(self._redis, found[0]) if found else None
 
     def hosts(self) -> list[presence.KnownHost]:
         """All hosts that were heard of."""
@@ -195,24 +199,6 @@ def _newer(capture_id: str) -> NewerEventsError:
         advice="Install the orchestrator's version of freezeframe here (`freezeframe version`). Whether the capture was "
         f"sealed: `freezeframe captures show {capture_id}`.",
     )
-
-
-def _active_run(capture_id: str, record: str | None) -> ActiveRun | None:
-    """From a run's record. Its model is the orchestrator's; these few keys are what is told to others."""
-    try:
-        kept = json.loads(record or "")
-        request = CaptureRequest.model_validate(kept["request"])
-        return ActiveRun(
-            capture_id=capture_id,
-            state=RunState(kept["state"]),
-            asked_at=datetime.fromisoformat(kept["asked_at"]),
-            guests=request.guests,
-            every_guest=request.every_guest,
-            group=request.group,
-            tags=request.tags,
-        )
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 @contextmanager

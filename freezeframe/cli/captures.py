@@ -11,21 +11,23 @@ from rich.text import Text
 from freezeframe.cli.address import bus_settings
 from freezeframe.cli.completion import capture_ids
 from freezeframe.cli.detail import capture_document, show_capture
-from freezeframe.cli.following import consistency_text
+from freezeframe.cli.following import consistency_text, exit_code
 from freezeframe.cli.output import AsJson, bytes_text, ms_text, out, print_json, table, when_text
 from freezeframe.cli.proof import show_proof
 from freezeframe.cli.proof_document import proof_document
 from freezeframe.cli.secret import open_repository
 from freezeframe.cli.selection import GroupFilter, GuestFilter, TagFilter, selection_of
 from freezeframe.cli.suspects import show_suspects
+from freezeframe.cli.unsealed import run_document, run_instead, show_run, told_failed
 from freezeframe.cli.verbs import VerbGroup
 from freezeframe.cli.verified import show_unreadable
-from freezeframe.client import ActiveRun, Client, UnreachableError
+from freezeframe.client import Client, UnreachableError
 from freezeframe.contract.retention import Selection
 from freezeframe.contract.words import CaptureKind
+from freezeframe.known_run import KnownRun
 from freezeframe.repository import Manifest
 from freezeframe.repository.candidate import Candidate
-from freezeframe.repository.errors import ManifestUnreadable, NewerFormat
+from freezeframe.repository.errors import CaptureNotFound, ManifestUnreadable, NewerFormat
 
 #: Seconds for Redis to answer: it only adds what is on its way, the captures are in the repository.
 PATIENCE_S = 0.5
@@ -49,14 +51,19 @@ def list_captures(
     guest: GuestFilter = None,
     group: GroupFilter = None,
     tag: TagFilter = None,
+    with_failed: Annotated[
+        bool,
+        typer.Option("--failed", help="Also those that have failed, as long as Redis knows them: 7 days, unless set."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List captures, newest first; `captures show` tells everything about one.
 
-    The label is what is proven: group, every guest shows the same instant; guest, each one of its own; crash, none was
-    held. Any verb takes the beginning of an id.
+    The label is what is proven: group, every guest shows the same instant; guest, each one of its own; crash, neither: as
+    after a power cut. A guest that was held is crash too if something on its disks was not still, or its hold is not proven.
+    Any verb takes the beginning of an id.
 
-    They are read from the repository; captures that are on their way are shown as well if Redis answers.
+    They are read from the repository; captures that are on their way or have failed are shown as well if Redis answers.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -67,21 +74,24 @@ def list_captures(
     sealed = [one for one in found if Candidate.of(one).selected_by(selection)]
     known = {one.capture_id for one in found}
     suspects = repository.suspects.all()
-    active = [run for run in _active_runs() if run.capture_id not in known and _will_be(run, selection)]
+    runs, gone = _runs(known)
+    active, failed = ([run for run in some if _will_be(run, selection)] for some in (runs, gone))
     if as_json:
         documents = [one.model_dump(mode="json", exclude={"format"}) for one in suspects]
-        active_documents = [_active_document(run) for run in active]
         damaged = [one.message for one in unreadable if not isinstance(one, NewerFormat)]
         newer = [one.message for one in unreadable if isinstance(one, NewerFormat)]
-        document = {"active": active_documents, "captures": sealed, "damaged": damaged, "newer": newer}
-        print_json({**document, "suspects": documents})
+        document = {"captures": sealed, "damaged": damaged, "newer": newer, "suspects": documents}
+        print_json({"active": _documents(active), "failed": _documents(failed), **document})
         return
     for error in unreadable:
         show_unreadable(error)
-    if not active and not sealed:
+    shown = [*active, *(failed if with_failed else ())]
+    if shown or sealed:
+        _show(shown, sealed, known | {run.capture_id for run in (*active, *failed)})
+    else:
         out().print("No captures.")
-        return
-    _show(active, sealed, known | {run.capture_id for run in active})
+    if failed and not with_failed:
+        out().print(told_failed(failed), soft_wrap=True)
     show_suspects(suspects)
 
 
@@ -102,9 +112,16 @@ def show(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show all that is known of one capture: guests, disks, hold windows, and whether it shows one instant."""
+    """Show all that is known of one capture: guests, disks, hold windows, and whether it shows one instant.
+
+    Of one that has failed, why, and with the exit code that it had; of one that is on its way, how it stands. Redis keeps that
+    for 7 days, unless set.
+    """
     repository = open_repository()
-    manifest = repository.manifest(capture)
+    try:
+        manifest = repository.manifest(capture)
+    except CaptureNotFound as error:
+        raise typer.Exit(_show_unsealed(capture, error, proof=proof, as_json=as_json)) from error
     suspects = [one for one in repository.suspects.all() if one.capture_id == manifest.capture_id]
     if as_json:
         print_json(proof_document(manifest) if proof else capture_document(manifest))
@@ -115,22 +132,37 @@ def show(
         show_suspects(suspects)
 
 
-def _active_runs() -> list[ActiveRun]:
+def _show_unsealed(capture: str, missing: CaptureNotFound, *, proof: bool, as_json: bool) -> int:
+    run = run_instead(capture, missing)
+    if as_json and not proof:
+        print_json(run_document(run))
+        return exit_code(run.receipt) if run.receipt is not None else 0
+    return show_run(run, proof=proof)
+
+
+def _runs(known: set[str]) -> tuple[list[KnownRun], list[KnownRun]]:
+    """Runs that go on and runs that have failed, of no capture that is known; none of them if Redis does not answer."""
     try:
-        return Client(bus_settings(PATIENCE_S)).active_runs()
+        client = Client(bus_settings(PATIENCE_S))
+        active = [run for run in client.active_runs() if run.capture_id not in known]
+        return active, client.failed_runs(known | {run.capture_id for run in active})
     except UnreachableError:
-        return []
+        return [], []
 
 
-def _will_be(run: ActiveRun, selection: Selection) -> bool:
+def _documents(runs: list[KnownRun]) -> list[dict[str, object]]:
+    return [run_document(run) for run in runs]
+
+
+def _will_be(run: KnownRun, selection: Selection) -> bool:
     guests = None if run.every_guest else {word for one in run.guests for word in (one, one.rpartition("@")[0])}
     return selection.has(guests, run.group, run.tags)
 
 
-def _show(active: list[ActiveRun], sealed: list[Manifest], known: set[str]) -> None:
+def _show(runs: list[KnownRun], sealed: list[Manifest], known: set[str]) -> None:
     console = out()
     length = LONG_ID if console.width >= WIDE else _unique_length(known)
-    rows = [*map(_active_row, active), *map(_row, sealed)]
+    rows = [*map(_run_row, runs), *map(_row, sealed)]
     shown = [[str(row[0])[:length], *row[1:]] for row in rows]
     whole = [column for column in _COLUMNS if column not in {"guests", "tags"}]
     console.print(table(_COLUMNS, shown, right=["held", "size", "stored"], whole=whole))
@@ -158,23 +190,12 @@ def _row(manifest: Manifest) -> list[str | Text]:
     ]
 
 
-def _active_row(run: ActiveRun) -> list[str | Text]:
+def _run_row(run: KnownRun) -> list[str | Text]:
     guests = "every guest" if run.every_guest else _names(list(run.guests))
-    guests_and_state = Text.assemble(guests, "\n", (f"{run.state} …", "cyan"))
+    state = ("failed", "red") if run.state.ended else (f"{run.state} …", "cyan")
+    guests_and_state = Text.assemble(guests, "\n", state)
     labels = _labels(run.group, run.tags)
     return [run.capture_id, _minute(run.asked_at), guests_and_state, "–", "–", "–", "–", "–", labels]
-
-
-def _active_document(run: ActiveRun) -> dict[str, object]:
-    return {
-        "capture_id": run.capture_id,
-        "state": run.state,
-        "asked_at": run.asked_at,
-        "guests": run.guests,
-        "every_guest": run.every_guest,
-        "group": run.group,
-        "tags": run.tags,
-    }
 
 
 def _minute(moment: datetime) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from freezeframe.cli.terminal import Terminal
@@ -51,12 +52,12 @@ def shown(*, as_json: bool) -> Iterator[None]:
         raise typer.Exit(EXIT_FAILED) from error
 
 
-def show_fault(fault: Fault) -> None:
-    """A fault for people, on stderr: whom it concerns, what happened, what to do."""
-    console = Terminal(stderr=True, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), one_line(f"{whom(fault)}{fault.message}")))
+def show_fault(fault: Fault, console: Console | None = None) -> None:
+    """A fault for people, on stderr unless told otherwise: whom it concerns, what happened, what to do."""
+    console = console or Terminal(stderr=True)
+    console.print(Text.assemble(("error: ", "bold red"), one_line(f"{whom(fault)}{fault.message}")), soft_wrap=True)
     if fault.advice:
-        console.print(Text.assemble(("  → ", "bold"), one_line(fault.advice)))
+        console.print(Text.assemble(("  → ", "bold"), one_line(fault.advice)), soft_wrap=True)
 
 
 def whom(fault: Fault) -> str:

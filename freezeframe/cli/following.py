@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from rich.console import Console
 from rich.text import Text
 
 from freezeframe.cli.failure import show_fault
@@ -18,7 +19,7 @@ from freezeframe.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTIAL, Free
 from freezeframe.printable import one_line
 
 #: What each state means, to somebody who has not read the design.
-_SAID: Final = {
+SAID: Final = {
     RunState.PREPARING: "preparing: hosts check guests, disks and the repository",
     RunState.HOLDING: "holding: all guests are kept still for one instant",
     RunState.TRANSFERRING: "transferring: guests run on while their disks are read",
@@ -44,17 +45,17 @@ def follow(events: Iterable[AnyEvent], progress: Shown, capture_id: str) -> Rece
         for event in events:
             match event:
                 case StateEvent():
-                    progress.say(_SAID[event.state])
+                    progress.say(SAID[event.state])
                 case ProgressEvent():
                     label = f"{event.guest}:{event.target}  {event.host_id}"
                     progress.move(label, event.bytes_done, event.bytes_total)
                 case EndEvent():
-                    progress.say(_SAID[event.receipt.state])
+                    progress.say(SAID[event.receipt.state])
                     return event.receipt
     except KeyboardInterrupt:
         raise StoppedFollowingError(
             f"Stopped following; capture {capture_id} goes on.",
-            advice=f"`freezeframe captures` shows how it stands, `freezeframe captures show {capture_id}` what came of it.",
+            advice=f"`freezeframe captures show {capture_id}` shows how it stands, and what came of it.",
         ) from None
     raise RuntimeError("the events of a run ended without an end")
 
@@ -66,9 +67,9 @@ def exit_code(receipt: Receipt) -> int:
     return (receipt.faults[0].exit_code or EXIT_FAILED) if receipt.faults else EXIT_FAILED
 
 
-def show_receipt(receipt: Receipt) -> None:
-    """The receipt on stdout; faults, warnings and skipped disks on stderr, where nobody overlooks them."""
-    console = out()
+def show_receipt(receipt: Receipt, aside: Console | None = None) -> None:
+    """The receipt on stdout; faults, warnings and skipped disks on stderr, where nobody overlooks them, or on `aside`."""
+    console, aside = out(), aside or err()
     console.print()  # apart from the progress above
     if receipt.guests:
         rows = [
@@ -79,14 +80,14 @@ def show_receipt(receipt: Receipt) -> None:
     console.print(fields(_summary(receipt)))
     for one in receipt.left_out:
         said = f"guest {one.guest} on host {one.host}: {one.reason}"
-        err().print(Text.assemble(("left out: ", "bold yellow"), one_line(said)), soft_wrap=True)
+        aside.print(Text.assemble(("left out: ", "bold yellow"), one_line(said)), soft_wrap=True)
     for disk in receipt.skipped_disks:
         said = f"{disk.guest}, disk {disk.target}: {disk.reason}"
-        err().print(Text.assemble(("skipped: ", "bold yellow"), one_line(said)), soft_wrap=True)
+        aside.print(Text.assemble(("skipped: ", "bold yellow"), one_line(said)), soft_wrap=True)
     for warning in receipt.warnings:
-        err().print(Text.assemble(("warning: ", "bold yellow"), one_line(warning)), soft_wrap=True)
+        aside.print(Text.assemble(("warning: ", "bold yellow"), one_line(warning)), soft_wrap=True)
     for fault in receipt.faults:
-        show_fault(fault)
+        show_fault(fault, aside)
 
 
 def consistency_text(consistency: Consistency | None) -> Text:

@@ -1,0 +1,87 @@
+"""Captures that are not in the repository: those under way, and those that have failed, from Redis as long as it keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from freezeframe.cli.address import bus_settings
+from freezeframe.cli.failure import show_fault
+from freezeframe.cli.following import SAID, exit_code, show_receipt
+from freezeframe.cli.output import fields, out, when_text
+from freezeframe.client import Client, UnreachableError
+from freezeframe.contract.words import RunState
+from freezeframe.errors import EXIT_NOT_FOUND, FreezeframeError
+from freezeframe.known_run import KnownRun
+from freezeframe.repository.errors import CaptureNotFound
+
+
+class NoProofError(FreezeframeError):
+    """A capture that was not sealed has no proof."""
+
+    code = "no-proof"
+    exit_code = EXIT_NOT_FOUND
+
+
+def run_instead(word: str, missing: CaptureNotFound) -> KnownRun:
+    """Return the run that `word` means, of which the repository has no capture. Raises `missing` if it means none.
+
+    A capture that was done is in no repository any more if it is not in this one: `missing` says so.
+    """
+    try:
+        run = Client(bus_settings()).find_run(word)
+    except UnreachableError as error:
+        raise CaptureNotFound(
+            f"{missing.message} Whether such a capture is under way or has failed is not known: {error.message}",
+            advice=error.hint,
+        ) from error
+    if run is None or run.state is RunState.DONE:
+        raise missing
+    return run
+
+
+def show_run(run: KnownRun, *, proof: bool) -> int:
+    """Show how a run stands or has ended; the exit code that its capture has. Raises NoProofError if its proof is asked for."""
+    if proof:
+        state = "has failed" if run.state.ended else f"is {run.state}"
+        raise NoProofError(
+            f"Capture {run.capture_id} {state}: it has no proof.", advice=f"freezeframe captures show {run.capture_id}"
+        )
+    if run.receipt is not None:
+        show_receipt(run.receipt, aside=out())
+        return exit_code(run.receipt)
+    guests = "every guest" if run.every_guest else ", ".join(run.guests)
+    pairs: list[tuple[str, str | Text]] = [
+        ("capture", run.capture_id),
+        ("state", Text(f"{SAID[run.state]} …", "cyan")),
+        ("asked at", f"{when_text(run.asked_at)} UTC"),
+        ("guests", guests),
+    ]
+    out().print(fields(pairs))
+    for fault in run.faults:
+        show_fault(fault, out())
+    return 0
+
+
+def told_failed(failed: Sequence[KnownRun]) -> str:
+    """Return the line that tells of failed captures where they are not listed."""
+    count = "A capture has" if len(failed) == 1 else f"{len(failed)} captures have"
+    return (
+        f"{count} failed lately: `freezeframe captures --failed` lists them, `freezeframe captures show "
+        f"{failed[0].capture_id}` says why the last one did."
+    )
+
+
+def run_document(run: KnownRun) -> dict[str, object]:
+    return {
+        "capture_id": run.capture_id,
+        "state": run.state,
+        "asked_at": run.asked_at,
+        "guests": run.guests,
+        "every_guest": run.every_guest,
+        "group": run.group,
+        "tags": run.tags,
+        "faults": run.faults,
+        "receipt": run.receipt,
+    }

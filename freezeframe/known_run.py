@@ -1,0 +1,108 @@
+"""Runs as callers see them: those that go on, and for a while those that have ended, with their receipts. From Redis."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+import redis
+
+from freezeframe.contract import names
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.request import CaptureRequest, Receipt
+from freezeframe.contract.words import RunState
+from freezeframe.errors import FreezeframeError
+
+_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_BEGINNING = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{0,25}")
+
+
+class NewerRunError(FreezeframeError):
+    """The record of a run cannot be read by this version."""
+
+    code = "newer-run"
+    advice = "Install the orchestrator's version of freezeframe here (`freezeframe version`)."
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A run, as its record tells."""
+
+    capture_id: str
+    state: RunState
+    asked_at: datetime
+    guests: tuple[str, ...]
+    every_guest: bool
+    group: str | None
+    tags: tuple[str, ...]
+    faults: tuple[Fault, ...] = ()
+    receipt: Receipt | None = None  # once it has ended
+
+
+def active(client: redis.Redis) -> list[KnownRun]:
+    """Return the runs that have not ended, newest first. A record that cannot be read is passed over. Raises redis errors."""
+    return _readable(client, cast("set[str]", client.smembers(names.ACTIVE_RUNS_KEY)))
+
+
+def failed(client: redis.Redis, besides: Collection[str]) -> list[KnownRun]:
+    """Return the runs that have failed and that Redis still has, newest first, but those of `besides`. Raises redis errors."""
+    found = _readable(client, set(_ids(client, "")) - set(besides))
+    return [run for run in found if run.state is RunState.FAILED]
+
+
+def find(client: redis.Redis, word: str) -> list[str]:
+    """Return the ids that `word` is, or is the beginning of. Raises redis errors."""
+    beginning = word.upper()
+    return sorted(_ids(client, beginning)) if _BEGINNING.fullmatch(beginning) else []
+
+
+def load(client: redis.Redis, capture_id: str) -> KnownRun | None:
+    """Return a run; None if Redis has none of that id. Raises redis errors, NewerRunError."""
+    record = _record(client, capture_id)
+    if record is None:
+        return None
+    run = _run_of(capture_id, record)
+    if run is None:
+        raise NewerRunError(f"Redis has a run of capture {capture_id}, and this version cannot read its record.")
+    return run
+
+
+def _ids(client: redis.Redis, beginning: str) -> Iterable[str]:
+    """SCAN may give a key twice. [redis.io/commands/scan]"""
+    keys = {*client.scan_iter(match=f"{names.run_key(beginning)}*", count=1000)}
+    ids = (cast("str", key).removeprefix(names.run_key("")) for key in keys)
+    return [one for one in ids if _ID.fullmatch(one)]
+
+
+def _readable(client: redis.Redis, ids: Iterable[str]) -> list[KnownRun]:
+    records = ((one, _record(client, one)) for one in sorted(ids, reverse=True))
+    runs = (_run_of(one, record) for one, record in records)
+    return [run for run in runs if run is not None]
+
+
+def _record(client: redis.Redis, capture_id: str) -> str | None:
+    return cast("str | None", client.hget(names.run_key(capture_id), "record"))
+
+
+def _run_of(capture_id: str, record: str | None) -> KnownRun | None:
+    """Return what a record tells; None if it cannot be read. Its model is the orchestrator's: these keys are for others too."""
+    try:
+        kept = json.loads(record or "")
+        request = CaptureRequest.model_validate(kept["request"])
+        return KnownRun(
+            capture_id=capture_id,
+            state=RunState(kept["state"]),
+            asked_at=datetime.fromisoformat(kept["asked_at"]),
+            guests=request.guests,
+            every_guest=request.every_guest,
+            group=request.group,
+            tags=request.tags,
+            faults=tuple(Fault.model_validate(one) for one in kept.get("faults", ())),
+            receipt=Receipt.model_validate(kept["receipt"]) if kept.get("receipt") is not None else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

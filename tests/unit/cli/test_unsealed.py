@@ -1,0 +1,152 @@
+"""Captures that are not in the repository: what failed, or goes on, is shown from Redis by the verbs that advice names."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+
+import pytest
+
+from freezeframe import bus as bus_module
+from freezeframe.cli.following import StoppedFollowingError, follow
+from freezeframe.cli.output import bytes_text
+from freezeframe.cli.progress import Lines
+from freezeframe.client import AnyEvent
+from freezeframe.contract import names
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.request import CaptureRequest
+from freezeframe.contract.words import RunState
+from freezeframe.repository import Repository
+from freezeframe.settings import BusSettings
+from orchestrator.receipt import receipt_of
+from orchestrator.run import Run as RunRecord
+from orchestrator.run import Runs
+
+from .manifests import capture_id, manifest_of
+from .run import Run
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+FAULT = Fault(code="no-agent", message="The agent of guest web does not answer.", advice="Start it.", exit_code=3)
+
+
+@pytest.fixture
+def runs(repository: Repository, bus: BusSettings) -> Iterator[Runs]:
+    with closing(bus_module.connect(bus)) as client:
+        yield Runs(client, 1000)
+
+
+def kept(runs: Runs, number: int, state: RunState, *faults: Fault, group: str | None = None) -> None:
+    """A run's record, as the orchestrator leaves it."""
+    request = CaptureRequest(capture_id=capture_id(number), guests=("web",), group=group)
+    run = RunRecord(
+        capture_id=capture_id(number),
+        request=request,
+        asked_at=NOW,
+        state=state,
+        entered_at=NOW,
+        due_at=NOW,
+        faults=faults,
+    )
+    if state.ended:
+        run = run.model_copy(update={"receipt": receipt_of(run, NOW, None, ())})
+    assert runs.create(run)
+
+
+def test_the_advice_after_ctrl_c_shows_what_came_of_the_capture(run: Run, runs: Runs) -> None:
+    def interrupted() -> Iterator[AnyEvent]:
+        yield from ()
+        raise KeyboardInterrupt
+
+    with pytest.raises(StoppedFollowingError) as stopped:
+        follow(interrupted(), Lines(bytes_text), capture_id(1))
+    _, advised, _ = stopped.value.hint.split("`")
+    kept(runs, 1, RunState.FAILED, FAULT)
+    ran = run(*shlex.split(advised)[1:])
+    assert ran.exit_code == 3
+    for told in ("failed; nothing was kept", FAULT.message, "Start it."):
+        assert told in ran.stdout
+
+
+def test_a_capture_that_failed_is_told_to_programs(run: Run, runs: Runs) -> None:
+    kept(runs, 1, RunState.FAILED, FAULT)
+    ran = run("captures", "show", capture_id(1)[:24].lower(), "--json")
+    assert ran.exit_code == 3
+    assert (ran.document["capture_id"], ran.document["state"]) == (capture_id(1), "failed")
+    assert ran.document["receipt"]["faults"] == [FAULT.model_dump(mode="json")]
+
+
+def test_a_capture_that_goes_on_is_shown_as_it_stands(run: Run, runs: Runs) -> None:
+    kept(runs, 1, RunState.TRANSFERRING, FAULT)
+    ran = run("captures", "show", capture_id(1))
+    assert ran.exit_code == 0
+    for told in ("transferring", "web", FAULT.message):
+        assert told in ran.stdout
+    assert run("captures", "show", capture_id(1), "--json").document["receipt"] is None
+
+
+def test_failed_captures_are_mentioned_and_listed_when_asked_for(run: Run, runs: Runs, repository: Repository) -> None:
+    kept(runs, 1, RunState.FAILED, FAULT, group="g1")
+    assert "No captures.\nA capture has failed lately: `freezeframe captures --failed`" in run("captures").stdout
+    kept(runs, 2, RunState.FAILED, FAULT)
+    repository.write_manifest(manifest_of(repository, capture_id(3)))
+    plain = run("captures").stdout
+    assert "2 captures have failed lately" in plain
+    assert f"freezeframe captures show {capture_id(2)}" in plain
+    listed = run("captures", "--failed").stdout
+    assert [one in listed for one in (capture_id(1), capture_id(2), capture_id(3))] == [True] * 3
+    assert "failed lately" not in listed
+    document = run("captures", "--json").document
+    assert [one["capture_id"] for one in document["failed"]] == [capture_id(2), capture_id(1)]
+    assert [one["capture_id"] for one in document["captures"]] == [capture_id(3)]
+    filtered = run("captures", "--group", "g1", "--json").document
+    assert [one["capture_id"] for one in filtered["failed"]] == [capture_id(1)]
+
+
+def test_what_was_sealed_or_done_is_not_among_the_failed(run: Run, runs: Runs, repository: Repository) -> None:
+    """A capture that is done and not in the repository was forgotten: it is not found, as before."""
+    kept(runs, 1, RunState.FAILED, FAULT)
+    repository.write_manifest(manifest_of(repository, capture_id(1)))
+    kept(runs, 2, RunState.DONE)
+    document = run("captures", "--json").document
+    assert (document["failed"], document["active"]) == ([], [])
+    assert run("captures", "show", capture_id(1), "--json").document["guests"]
+    ran = run("captures", "show", capture_id(2), "--json")
+    assert (ran.exit_code, ran.document["error"]["code"]) == (4, "capture-not-found")
+
+
+def test_the_proof_of_what_was_not_sealed(run: Run, runs: Runs) -> None:
+    kept(runs, 1, RunState.FAILED, FAULT)
+    ran = run("captures", "show", capture_id(1), "--proof", "--json")
+    assert (ran.exit_code, ran.document["error"]["code"]) == (4, "no-proof")
+    assert ran.document["error"]["advice"] == f"freezeframe captures show {capture_id(1)}"
+
+
+@pytest.mark.parametrize("word", ["01ZZ", "*", "latest", "01HZ?", capture_id(9), ""])
+def test_what_nobody_knows_is_not_found(run: Run, runs: Runs, word: str) -> None:
+    kept(runs, 1, RunState.FAILED, FAULT)
+    ran = run("captures", "show", word, "--json")
+    assert (ran.exit_code, ran.document["error"]["code"]) == (4, "capture-not-found")
+
+
+def test_the_beginning_of_two(run: Run, runs: Runs) -> None:
+    kept(runs, 1, RunState.FAILED, FAULT)
+    kept(runs, 2, RunState.FAILED, FAULT)
+    ran = run("captures", "show", capture_id(1)[:24], "--json")
+    assert (ran.exit_code, ran.document["error"]["code"]) == (4, "ambiguous-run")
+
+
+def test_a_record_of_a_newer_version_is_not_absent(run: Run, runs: Runs, bus: BusSettings) -> None:
+    with closing(bus_module.connect(bus)) as client:
+        client.hset(names.run_key(capture_id(1)), "record", '{"v": 2}')
+    ran = run("captures", "show", capture_id(1), "--json")
+    assert (ran.exit_code, ran.document["error"]["code"]) == (1, "newer-run")
+    assert run("captures").exit_code == 0
+
+
+def test_without_redis_it_is_not_known(run: Run, repository: Repository, no_bus: None) -> None:
+    ran = run("captures", "show", capture_id(1), "--json")
+    assert ran.exit_code == 4
+    assert "has failed is not known: Redis does not answer" in ran.document["error"]["message"]
+    assert run("captures").stdout == "No captures.\n"
