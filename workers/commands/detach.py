@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,14 +11,16 @@ from typing import Annotated
 import typer
 
 from freezeframe.cli.output import AsJson, err, out, print_json, table
-from freezeframe.errors import EXIT_PARTIAL
+from freezeframe.errors import EXIT_PARTIAL, FreezeframeError
 from freezeframe.printable import one_line
 from workers import detach as detaching
+from workers.claims import GuestClaimedError
 from workers.commands.named import named
 from workers.detach import Traces
-from workers.host import this_host
+from workers.host import Host, this_host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import GuestGoneError
 
 
 def detach(
@@ -45,22 +48,51 @@ def detach(
         raise typer.BadParameter("name guests, or --all of them")
     host = this_host()
     domains = _chosen(host.hypervisor, None if every else guests)
-    found = [detaching.look(host, domain) for domain in domains]
+    looked = [(domain, traces) for domain in domains if (traces := _look(host, domain, every=every)) is not None]
+    found = [traces for _, traces in looked]
     if not dry_run and any(found):
         _confirm([one for one in found if one], yes=yes)
-        for domain, traces in zip(domains, found, strict=True):
+        for domain, traces in looked:
             if traces:
-                detaching.remove(host, domain, traces)
+                _remove(host, domain, traces)
     _show(found, dry_run=dry_run, as_json=as_json)
     if any(one.problems for one in found):
         raise typer.Exit(EXIT_PARTIAL)
 
 
 def _chosen(hypervisor: Hypervisor, wanted: Sequence[str] | None) -> list[Domain]:
-    """Return the guests, each over a connection of its own. Raises GuestGoneError for the first that is not here."""
+    """Return the guests, each over a connection of its own. Raises GuestGoneError for the first named that is not here."""
     domains = hypervisor.domains()
-    chosen = domains if wanted is None else named(domains, wanted)
-    return [hypervisor.domain(domain.uuid) for domain in chosen]
+    if wanted is not None:
+        return [hypervisor.domain(domain.uuid) for domain in named(domains, wanted)]
+    found = []
+    for domain in domains:
+        with contextlib.suppress(GuestGoneError):  # since it was listed
+            found.append(hypervisor.domain(domain.uuid))
+    return found
+
+
+def _look(host: Host, domain: Domain, *, every: bool) -> Traces | None:
+    """Return the traces on a guest. One of all guests that is gone has none, and what is wrong with one is told as its problem.
+
+    Raises GuestClaimedError while a capture has the guest in hand, and any error about a guest that was named.
+    """
+    try:
+        return detaching.look(host, domain)
+    except (FreezeframeError, OSError) as error:
+        if not every or isinstance(error, GuestClaimedError):
+            raise
+        if isinstance(error, GuestGoneError):
+            return None
+        return Traces(domain.name, domain.uuid, "unknown", problems=[str(error)])
+
+
+def _remove(host: Host, domain: Domain, traces: Traces) -> None:
+    """Remove the traces on a guest, and tell as its problem what keeps that from being done: the others' go all the same."""
+    try:
+        detaching.remove(host, domain, traces)
+    except (FreezeframeError, OSError) as error:
+        traces.problems.append(str(error))
 
 
 def _confirm(found: Sequence[Traces], *, yes: bool) -> None:
@@ -79,7 +111,7 @@ def _show(found: Sequence[Traces], *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json({"guests": [asdict(one) for one in found], "dry_run": dry_run})
         return
-    if not any(found):
+    if not any(one or one.problems for one in found):
         out().print("Nothing of ours is on these guests.")
         return
     rows = [(one.guest, one.state, _what(one), "\n".join(one.problems) or "–") for one in found]

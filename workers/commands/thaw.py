@@ -21,11 +21,12 @@ from freezeframe.contract.words import HoldKind
 from freezeframe.errors import EXIT_PARTIAL, FreezeframeError
 from freezeframe.settings import HostSettings, load
 from workers import hold
-from workers.bounded import GuestCalls, GuestHangsError
+from workers.bounded import GuestCalls, GuestHangsError, NotStartedError
 from workers.commands.named import named
+from workers.host_calls import LibvirtHangsError
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import AgentError
+from workers.hypervisor.errors import AgentError, GuestGoneError
 
 #: Seconds for libvirt, on top of an agent's answers: one to the thaw, one to the question.
 PATIENCE_S = 5.0
@@ -64,19 +65,37 @@ def thaw(
         raise typer.BadParameter("name the guests to thaw, or say --all, and not both")
     settings = load(HostSettings)
     hypervisor = Hypervisor(settings.libvirt_uri)
-    chosen = _chosen(hypervisor, guests)
+    chosen = _listed(hypervisor, guests)
     found = _let_go_all(hypervisor, chosen, settings.agent_timeout_s)
     _show(found, as_json=as_json)
     if any(one.problem for one in found):
         raise typer.Exit(EXIT_PARTIAL)
 
 
+def _listed(hypervisor: Hypervisor, wanted: Sequence[str] | None) -> list[Domain]:
+    """Choose the guests. Raises GuestGoneError for the first that is not here, LibvirtHangsError."""
+    try:
+        return GuestCalls().answered("guests", "Listing guests", PATIENCE_S, lambda: _chosen(hypervisor, wanted))
+    except NotStartedError:
+        raise
+    except GuestHangsError as error:
+        raise LibvirtHangsError(f"libvirt has not listed the guests of this host within {PATIENCE_S:g} s.") from error
+
+
 def _chosen(hypervisor: Hypervisor, wanted: Sequence[str] | None) -> list[Domain]:
     """Raises GuestGoneError for the first that is not here."""
     domains = hypervisor.domains()
-    if wanted is None:
-        return [domain for domain in domains if domain.active()]
-    return named(domains, wanted)
+    return named(domains, wanted) if wanted is not None else [domain for domain in domains if _may_be_held(domain)]
+
+
+def _may_be_held(guest: Domain) -> bool:
+    """Return False for a guest that is shut off, or gone since it was listed. One that is not known to be is thawed."""
+    try:
+        return guest.active()
+    except GuestGoneError:
+        return False
+    except FreezeframeError:
+        return True  # what is wrong with it is told with its answer; the others do not wait for it
 
 
 def _let_go_all(hypervisor: Hypervisor, chosen: Sequence[Domain], agent_timeout_s: int) -> list[LetGo]:
@@ -105,6 +124,8 @@ def _answer(guest: Domain, future: Future[LetGo], until: float) -> LetGo:
             "libvirt or its QEMU does not answer, so whether it runs is not known. What was asked may still be done."
         )
         return LetGo(guest.name, guest.uuid, "unknown", None, problem)
+    except Exception as error:  # noqa: BLE001  a defect: the others are let go all the same, while this process lives
+        return LetGo(guest.name, guest.uuid, "unknown", None, f"{type(error).__name__}: {error}")
 
 
 def _let_go(hypervisor: Hypervisor, guest: Domain, agent_timeout_s: int) -> LetGo:
