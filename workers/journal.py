@@ -45,7 +45,7 @@ from workers.changes import (
     ThawPendingChange,
     read_lines,
 )
-from workers.lock_file import locked
+from workers.lock_file import locked, locked_within
 
 __all__ = [
     "AnyChange",
@@ -135,8 +135,7 @@ class GuestJournal:
         Raises BlockingIOError if another has the lock for longer than `patience_s`. The kernel drops the lock of a process
         that dies.
         """
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locked(self._directory / ".lock", patience_s):
+        with locked_within(self._directory, ".lock", patience_s):
             yield
 
 
@@ -220,11 +219,10 @@ class CaptureJournal:
 
         Raises BlockingIOError if it is for longer than `patience_s`, or at once without `wait`. The kernel drops the lock of a
         process that dies. Only transfers have a lock for each part: of the steps that change guests one order is at work at a
-        time, whatever its part.
+        time, whatever its part. Raises NoLockFileError on a file system that is full or read-only if nobody has the lock.
         """
-        self._results.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = _result_name(step, part if step is Step.TRANSFER else "")
-        with locked(self._results / f".{name}.lock", patience_s if wait else 0.0):
+        with locked_within(self._results, f".{name}.lock", patience_s if wait else 0.0):
             yield
 
     @contextmanager

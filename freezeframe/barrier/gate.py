@@ -117,6 +117,10 @@ class Gate:
             if state == "broken":
                 raise GateBrokenError("a host gave up")  # asking why would be one more exchange with guests held
 
+    def arrive(self) -> State:
+        """Arrive and wait for nobody. One exchange; may raise redis errors."""
+        return self._call("arrive", time.monotonic() + EXCHANGE_S).state
+
     def break_up(self, why: str) -> GateReply:
         """Give up for all members, unless the gate has been released already. One exchange; may raise redis errors."""
         return self._call("break", time.monotonic() + EXCHANGE_S, why)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TypeVar
 
-from workers.bounded import GuestCalls, GuestHangsError
+from workers.bounded import NO_THREAD, GuestCalls, GuestHangsError
 
 ResultT = TypeVar("ResultT")
 
@@ -31,6 +31,8 @@ def each_guest(
 ) -> dict[str, ResultT | Exception]:
     """Return for each guest what `work` returns or raises; GuestHangsError if that takes longer than `patience_s` in all.
 
+    One of `NO_THREAD` for a guest whose work no thread can be started for.
+
     `purpose` says in the error what has not ended, as in `preparing it`.
     """
     deadline = time.monotonic() + patience_s
@@ -42,7 +44,7 @@ def each_guest(
             guest = waiting.popleft()
             try:
                 at_work[calls.start(f"{guest}, {purpose}", lambda guest=guest: work(guest))] = (guest, now)  # type: ignore[misc]
-            except GuestHangsError as error:
+            except (GuestHangsError, *NO_THREAD) as error:  # an earlier call hangs, or no thread can be started
                 answers[guest] = error
         until = deadline - now
         if waiting:

@@ -13,7 +13,7 @@ from workers.host import Host
 from workers.journal import CaptureJournal
 from workers.refusal import GuestAtWorkError
 from workers.steps.held_guest import leave_out
-from workers.steps.prepared import read_prepared
+from workers.steps.prepared import name_of
 
 
 def lock_guests(
@@ -29,7 +29,7 @@ def lock_guests(
         try:
             locks.enter_context(journal.guest(guest.guest_uuid).lock())
         except OSError as error:
-            name = read_prepared(journal).name_of(guest.guest_uuid)
+            name = name_of(journal, guest.guest_uuid)
             leave_out(host, order, unfit, guest.guest_uuid, name, _reason(journal, name, error))
         else:
             locked.append(guest)

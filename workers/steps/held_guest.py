@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -17,7 +16,7 @@ from freezeframe.contract.result import HeldGuestFault, PreparedGuest
 from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
 from workers import refusal
-from workers.bounded import GuestHangsError
+from workers.bounded import NO_THREAD, GuestHangsError
 from workers.changes import is_freed
 from workers.host import Host
 from workers.hypervisor import backup, checkpoint
@@ -26,6 +25,7 @@ from workers.pace import delay_s, is_in_vain, take_s
 from workers.scratch.files import renew_files
 from workers.steps.drift import left_out_now
 from workers.steps.guest_in_hold import HeldGuest
+from workers.steps.host_failure import foreseen
 from workers.steps.prepared import Prepared, read_prepared
 from workers.steps.rehearsal import rehearse
 from workers.steps.still_fit import check_still_fit
@@ -60,7 +60,7 @@ def ready(host: Host, order: HoldOrder, journal: CaptureJournal, unfit: list[Hel
         uuid = to_hold.guest_uuid
         try:
             guest = _claimed(host, order, journal, prepared, uuid)
-        except (FreezeframeError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, it is this guest's trouble
             leave_out(host, order, unfit, uuid, prepared.name_of(uuid), error)
         else:
             started.append((guest, _start(host, order, journal, guest, to_hold.hold)))
@@ -96,7 +96,7 @@ def _start(
     """Ask libvirt in a thread: a guest whose QEMU hangs must not keep the others waiting."""
     try:
         return host.calls.start(f"{guest.guest_uuid} ready", lambda: _ready_guest(host, order, journal, guest, hold))
-    except GuestHangsError as error:
+    except (GuestHangsError, *NO_THREAD) as error:  # an earlier call hangs, or no thread can be started
         failed: Future[_Ready] = Future()
         failed.set_exception(error)
         return failed
@@ -147,6 +147,8 @@ def leave_out(
 
 def _trouble(host: Host, name: str, error: Exception) -> FreezeframeError:
     log.error("a guest could not be made ready for its hold", guest=name, exc_info=error)
+    if (known := foreseen(host, error)) is not None:
+        return known
     return refusal.GuestTroubleError(
         f"Guest {name} was not made ready for its hold on host {host.host_id}: {type(error).__name__}: {error}.",
         advice="Look at this host's worker log and at the file systems of FREEZEFRAME_STATE_DIR and FREEZEFRAME_SCRATCH_DIR, "
@@ -165,21 +167,27 @@ def _recorded(
                 journal.record(change)
                 journal.record(HoldChange(guest_uuid=guest.uuid, hold=guest.hold.kind))
             except OSError as error:
-                with contextlib.suppress(OSError):  # without it the guard's leases tell that it was never held
-                    record_let_go(journal, [guest])
+                try_to_record_let_go(journal, [guest])
                 leave_out(host, order, unfit, guest.uuid, guest.domain.name, error)
             else:
                 recorded.append(guest)
     except BaseException:
-        record_let_go(journal, recorded)
+        try_to_record_let_go(journal, recorded)
         raise
     return recorded
 
 
-def record_let_go(journal: CaptureJournal, guests: Sequence[HeldGuest]) -> None:
-    """Write down that these guests are not held, nor will be: the hold before this line needs no undoing."""
+def try_to_record_let_go(journal: CaptureJournal, guests: Sequence[HeldGuest]) -> None:
+    """Write down that these guests are not held, nor will be: the hold before this line needs no undoing.
+
+    On a disk that is full or fails the line is missing. Then the guard's leases tell that the guest is not held, or it is let
+    go a second time, no more: neither a proof nor another host's part may be lost for it.
+    """
     for guest in guests:
-        journal.record(LetGoChange(guest_uuid=guest.uuid, settled=True))
+        try:
+            journal.record(LetGoChange(guest_uuid=guest.uuid, settled=True))
+        except OSError as error:
+            log.warning("it is not written down that a guest is let go", guest=guest.uuid, why=str(error))
 
 
 def _check_pace(host: Host, order: HoldOrder, guest: PreparedGuest, hold: GuestHold) -> None:

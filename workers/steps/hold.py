@@ -7,9 +7,11 @@
 - Guests that are quick to hold start later, by what is remembered of each, so that all are held together (`workers.pace`).
 - The journal has every hold and backup before the muster, so no fsync lies within the window.
 - Redis's clock is read before the muster and after the window, for showing all hosts' steps on one line; never within.
-- Under policy `degrade` a host whose guests are all unfit, or fail, or whose guard is gone, meets the others all the same:
-  they lose nothing by it.
-- The guard is asked before the muster, and a host that cannot take part breaks up muster and barrier: nobody waits for it.
+- Under policy `degrade` a host meets the others whatever its own trouble is: none of its guests is fit, its guard is gone, its
+  state directory is full or fails, no thread can be started. They lose nothing by it (`without_guests` for trouble before this
+  step).
+- The guard is asked before the muster. Under policy `all` a host that cannot take part breaks up muster and barrier: nobody
+  waits for it.
 - The lease's deadline is later than the hold's own by the guard's grace: the host lets its guests go by itself first.
 - A guest that the guard still lets go of, so that it could undo the hold, is not leased (`leasing`); all others are, at once.
 - A guest is disarmed, and written down as let go, when it was seen running and no call that holds it is pending. Others keep
@@ -25,6 +27,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Final
 
 import redis
@@ -48,16 +51,16 @@ from freezeframe.contract.result import HeldGuestFault, HoldResult
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
 from workers.boot import boot_id
 from workers.fitness import later_uses
-from workers.guard.client import GuardError, GuardLine
+from workers.guard.client import GuardLine
 from workers.host import Host
 from workers.hypervisor.freeze_failure import SlowFreezeError
 from workers.journal import CaptureJournal
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.guest_locks import lock_guests
-from workers.steps.held_guest import ready, record_let_go
+from workers.steps.held_guest import leave_out, ready, try_to_record_let_go
 from workers.steps.leasing import arm
 from workers.steps.premises import look_again
-from workers.steps.prepared import told_uses
+from workers.steps.prepared import name_of, told_uses
 from workers.steps.window import Disarm, Window, break_up, hold_window
 
 log = structlog.get_logger("hold")
@@ -78,43 +81,88 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
     """Hold all guests of an order. Raises FreezeframeError only while no guest is held."""
     journal = host.journal.of(order.capture_id)
     with gate_client(host.bus) as client, ExitStack() as stack:
-        muster, barrier = _gates(client, order)
-        guests: list[HeldGuest] = []
-        unfit: list[HeldGuestFault] = []
+        muster, barrier = gates(client, order)
+        part = _Part()
         try:
-            guests += ready(host, lock_guests(host, order, journal, stack, unfit), journal, unfit)
-            line = _line(host, order, journal, guests, stack, unfit)
+            line = _take_part(host, order, journal, part, stack)
             deadline = time.monotonic() + order.muster_timeout_s
             clock = _clock_before(client, order, deadline)
             _muster(muster, order, deadline)
             if line is not None:
-                guests = _leased(host, order, journal, guests, line, unfit)
+                _lease(host, order, journal, part, line)
         except BaseException:  # whatever it is, the other hosts must not wait for this one, and none was held
             for gate in (muster, barrier):
                 break_up(gate, host.host_id)
-            record_let_go(journal, guests)
+            try_to_record_let_go(journal, part.guests)
             raise
+        guests = part.guests
         began = time.monotonic()
         window = hold_window(host.calls, order, guests, barrier, _disarming(line, order), host.settings.agent_timeout_s)
-        try:
-            record_let_go(journal, [guest for guest in guests if guest.is_settled()])
-            _remember_paces(host, guests)
-        except (
-            OSError
-        ) as error:  # a full disk: guests are let go a second time, no more; the proof must not be lost for it
-            log.warning("what follows the hold is not written down", why=str(error))
+        try_to_record_let_go(journal, [guest for guest in guests if guest.is_settled()])
+        _remember_paces(host, guests)
         reply = _look(barrier)
         clocks = {"clock_before": clock, "clock_after": _clock_after(client) if reply else None}
         released = window.woken_ns is not None
         warnings, writers = look_again(host, guests, began, order.hold_timeout_s, released=released)
         proof = _proof(host, guests, window).model_copy(update=clocks)
-        result = _result(host, order, guests, unfit, proof, window, reply)
+        result = _result(host, order, guests, part.unfit, proof, window, reply)
         told = told_uses(journal)
         more = {"uses": later_uses(writers.uses, told), "writers_unseen": writers.unseen}
         return result.model_copy(update={"guest_warnings": warnings, **more})
 
 
-def _gates(client: redis.Redis, order: HoldOrder) -> tuple[Gate, Gate]:
+@dataclass
+class _Part:
+    """The part that a host takes in a hold: guests that may be held, and the others, each with the reason."""
+
+    guests: list[HeldGuest] = field(default_factory=list)
+    unfit: list[HeldGuestFault] = field(default_factory=list)
+
+
+def _take_part(
+    host: Host, order: HoldOrder, journal: CaptureJournal, part: _Part, stack: ExitStack
+) -> GuardLine | None:
+    """Make the guests ready; return a connection to the guard for the hold, or None if there is no guest to lease.
+
+    Under policy `degrade` no trouble of this host takes the other hosts' part: none of its guests is held, and each has the
+    trouble as its fault. Under `all` raises whatever it is.
+    """
+    try:
+        part.guests += ready(host, lock_guests(host, order, journal, stack, part.unfit), journal, part.unfit)
+        if not part.guests:
+            return None
+        line = stack.enter_context(GuardLine(host.settings.guard_socket))
+        line.ping()
+    except Exception as error:  # noqa: BLE001  whatever it is, it is this host's trouble
+        _hold_none(host, order, journal, part, error)
+        return None
+    return line
+
+
+def _lease(host: Host, order: HoldOrder, journal: CaptureJournal, part: _Part, line: GuardLine) -> None:
+    """Lease the guests, and have only those in the hold that are. Under policy `all` raises if one is not."""
+    try:
+        leased = arm(host, order, part.guests, line, part.unfit)
+    except Exception as error:  # noqa: BLE001  whatever it is, it is this host's trouble
+        _hold_none(host, order, journal, part, error)
+        return
+    try_to_record_let_go(journal, [guest for guest in part.guests if guest not in leased])
+    part.guests[:] = leased
+
+
+def _hold_none(host: Host, order: HoldOrder, journal: CaptureJournal, part: _Part, error: Exception) -> None:
+    """Hold no guest of the order; each has a fault, its own or that of the host. Raises `error` under policy `all`."""
+    if order.all_or_nothing:
+        raise error
+    try_to_record_let_go(journal, part.guests)
+    part.guests.clear()
+    told = {one.guest_uuid for one in part.unfit}
+    for guest in order.guests:
+        if guest.guest_uuid not in told:
+            leave_out(host, order, part.unfit, guest.guest_uuid, name_of(journal, guest.guest_uuid), error)
+
+
+def gates(client: redis.Redis, order: HoldOrder) -> tuple[Gate, Gate]:
     """Return the two meetings of a hold, the muster and the barrier, as the order's host sees them."""
     muster, barrier = (
         Gate(client, order.capture_id, order.epoch, name, order.host_id, order.members) for name in MEETINGS
@@ -166,48 +214,6 @@ def _clock_after(client: redis.Redis) -> ClockReading | None:
         return None
 
 
-def _line(
-    host: Host,
-    order: HoldOrder,
-    journal: CaptureJournal,
-    guests: list[HeldGuest],
-    stack: ExitStack,
-    unfit: list[HeldGuestFault],
-) -> GuardLine | None:
-    """Return a connection to the guard, which stays open until the hold is over; None if there is no guest to lease.
-
-    Raises GuardError under policy `all`.
-    """
-    if not guests:
-        return None
-    try:
-        line = stack.enter_context(GuardLine(host.settings.guard_socket))
-        line.ping()
-    except GuardError as error:
-        guests[:] = _without_guard(host, order, journal, guests, error, unfit)
-        return None
-    return line
-
-
-def _without_guard(
-    host: Host,
-    order: HoldOrder,
-    journal: CaptureJournal,
-    guests: Sequence[HeldGuest],
-    error: GuardError,
-    unfit: list[HeldGuestFault],
-) -> list[HeldGuest]:
-    """Return the guests that may be held without a guard: none. Raises `error` under policy `all`."""
-    if order.all_or_nothing:
-        raise error
-    record_let_go(journal, guests)
-    unfit += [
-        HeldGuestFault(guest_uuid=guest.uuid, fault=Fault.of(error, guest=guest.domain.name, host=host.host_id))
-        for guest in guests
-    ]
-    return []
-
-
 def _muster(gate: Gate, order: HoldOrder, deadline: float) -> None:
     """Meet the other hosts while no guest is held."""
     try:
@@ -226,35 +232,22 @@ def _muster_error(error: GateUnreachableError, otherwise: str) -> MusterError:
     return MusterError(f"The hosts could not meet: {redis_fault.words_of(error.fault)}", advice=advice)
 
 
-def _leased(
-    host: Host,
-    order: HoldOrder,
-    journal: CaptureJournal,
-    guests: list[HeldGuest],
-    line: GuardLine,
-    unfit: list[HeldGuestFault],
-) -> list[HeldGuest]:
-    try:
-        leased = arm(host, order, guests, line, unfit)
-    except GuardError as error:
-        return _without_guard(host, order, journal, guests, error, unfit)
-    record_let_go(journal, [guest for guest in guests if guest not in leased])
-    return leased
-
-
 def _disarming(line: GuardLine | None, order: HoldOrder) -> Disarm:
     """Return the end of leases. Without a line no guest has one."""
     return lambda guests: line is not None and line.disarm(order.capture_id, guests)
 
 
 def _remember_paces(host: Host, guests: Sequence[HeldGuest]) -> None:
-    """Remember how long each guest took, and of one that ran out of time that it takes at least as long."""
-    for guest in guests:
-        if guest.begun_ns is not None and guest.hold_start_ns is not None:
-            host.paces.remember(guest.uuid, (guest.begun_ns - guest.hold_start_ns) / 1e6)
-        for fault in guest.faults:
-            if isinstance(fault, SlowFreezeError):
-                host.paces.remember_too_slow(guest.uuid, fault.seconds * 1000)
+    """Remember how long each guest took, and of one that ran out of time that it takes at least as long; best effort."""
+    try:
+        for guest in guests:
+            if guest.begun_ns is not None and guest.hold_start_ns is not None:
+                host.paces.remember(guest.uuid, (guest.begun_ns - guest.hold_start_ns) / 1e6)
+            for fault in guest.faults:
+                if isinstance(fault, SlowFreezeError):
+                    host.paces.remember_too_slow(guest.uuid, fault.seconds * 1000)
+    except OSError as error:
+        log.warning("how long guests took is not remembered", why=str(error))
 
 
 def _look(gate: Gate) -> GateReply | None:

@@ -15,7 +15,7 @@ from freezeframe.contract.words import Step
 from workers import durable
 from workers.host import Host
 from workers.journal import CaptureJournal
-from workers.steps.frame import StepCode, interrupted, run_step
+from workers.steps.frame import StepCode, interrupted, run_step, tell
 from workers.steps.unread_order import salvage
 
 log = structlog.get_logger("step")
@@ -45,15 +45,17 @@ def _settle(host: Host, code: StepCode[Any, Any], journal: CaptureJournal, path:
     """Answer one order. Where it does not say its capture and host, its place does."""
     fields = {"capture_id": journal.capture_id, "host_id": host.host_id} | _fields(durable.read(path) or "")
     order, is_read = _order(host, code, fields)
+    text = None
     if order is not None:
         try:
             with journal.lock(code.step, order.part, wait=False):
                 if is_read and code.step is not Step.RELEASE and journal.result(code.step, order.part) is None:
-                    result = code.failed(order, interrupted(host))
-                    journal.store_result(code.step, order.part, result.model_dump_json())
-                    log.warning("interrupted step", capture=order.capture_id, step=str(code.step))
+                    text = interrupted(host, code, order, fields)
         except BlockingIOError:
             return  # another process is at work on it
+    if order is not None and text is not None:
+        tell(host, code, order, text)  # whether or not it could be stored
+        return
     # of one that is not understood recovery undoes what the step did, which is in the journal whatever the order said
     run_step(host, code, fields)
 

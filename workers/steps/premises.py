@@ -29,7 +29,7 @@ from freezeframe.contract.result import HeldGuestWarning
 from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
 from workers import fitness
-from workers.bounded import GuestHangsError
+from workers.bounded import NO_THREAD, GuestHangsError
 from workers.host import Host
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
@@ -39,6 +39,7 @@ from workers.scratch.errors import PassphraseLostError
 from workers.scratch.files import check_passphrases
 from workers.steps.drift import left_out_now
 from workers.steps.guest_in_hold import HeldGuest, Phase
+from workers.steps.host_failure import foreseen
 from workers.steps.stillness import stillness_of
 from workers.steps.window import LONGEST_GIVE_UP_S
 
@@ -93,7 +94,7 @@ def _start_uses(host: Host, *, wanted: bool) -> Future[list[fitness.DiskUse]]:
     """Ask for the storage of all running guests of the host, if any guest of the capture has a backup."""
     try:
         return host.calls.start(_USES, lambda: disk_uses(host.hypervisor) if wanted else [])
-    except GuestHangsError as error:
+    except (GuestHangsError, *NO_THREAD) as error:  # an earlier call hangs, or no thread can be started
         return _failed(error)
 
 
@@ -103,8 +104,9 @@ def _answer(host: Host, uses: Future[list[fitness.DiskUse]], until: float) -> Wr
     except NoAnswer:
         host.calls.give_up(_USES, uses)
         return Writers(unseen="libvirt or a storage does not answer")
-    except (FreezeframeError, OSError, ValueError) as error:
-        return Writers(unseen=str(error).rstrip("."))
+    except Exception as error:  # noqa: BLE001  whatever it is, the writers are unknown, and the guests were held
+        known = foreseen(host, error) or error
+        return Writers(unseen=str(known).rstrip(".") or type(error).__name__)
 
 
 def _judge_writers(guests: Sequence[HeldGuest], writers: Writers) -> list[tuple[HeldGuest, str]]:
@@ -147,11 +149,11 @@ def _start(host: Host, guest: HeldGuest, seen: _Seen) -> Future[None]:
 
     try:
         return host.calls.start(_key(guest), look)
-    except GuestHangsError as error:
+    except (GuestHangsError, *NO_THREAD) as error:
         return _failed(error)
 
 
-def _failed(error: GuestHangsError) -> Future[Any]:
+def _failed(error: Exception) -> Future[Any]:
     failed: Future[Any] = Future()
     failed.set_exception(error)
     return failed
@@ -194,8 +196,11 @@ def _judge(host: Host, guest: HeldGuest, seen: _Seen, future: Future[None], unti
         _drop(guest, error, is_cause=True)
     except FreezeframeError as error:
         _drop(guest, error)
-    except (OSError, ValueError) as error:  # storage that fails, XML that is none
-        _drop(guest, GuestTroubleError(f"Guest {guest.domain.name} could not be looked at after its hold: {error}."))
+    except Exception as error:  # noqa: BLE001  storage that fails, XML that is none, no thread: unknown is never unchanged
+        trouble = GuestTroubleError(f"Guest {guest.domain.name} could not be looked at after its hold: {error}.")
+        if (known := foreseen(host, error)) is not None:
+            trouble.hint = known.hint
+        _drop(guest, trouble)
     else:
         return _claim_less(guest, seen.still or fitness.Stillness())
     return ()

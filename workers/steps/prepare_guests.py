@@ -15,6 +15,7 @@ from workers.host import Host
 from workers.journal import CaptureJournal
 from workers.refusal import GuestAtWorkError, GuestTroubleError
 from workers.steps.each_guest import each_guest
+from workers.steps.host_failure import foreseen
 from workers.steps.undo import undo_guest
 
 #: Seconds for all guests of an order. Making a guest's scratch files and asking its agent take less than one.
@@ -59,7 +60,7 @@ def _failed(host: Host, plan: GuestPlan, error: Exception) -> PreparedGuest:
     if isinstance(error, BlockingIOError):
         error = GuestAtWorkError(f"A step or an undo of this capture is still at work on guest {plan.name}.")
     elif not isinstance(error, FreezeframeError):
-        error = GuestTroubleError(
+        error = foreseen(host, error) or GuestTroubleError(
             f"Guest {plan.name} was not prepared on host {host.host_id}: {type(error).__name__}: {error}."
         )
     fault = Fault.of(error, guest=plan.name, host=host.host_id)

@@ -47,6 +47,14 @@ def read_prepared(journal: CaptureJournal) -> Prepared:
     return Prepared(guests, tuple(unread), tuple(uses))
 
 
+def name_of(journal: CaptureJournal, guest_uuid: str) -> str:
+    """Return a guest's name; its UUID if this host has not prepared it, or its results cannot be listed."""
+    try:
+        return read_prepared(journal).name_of(guest_uuid)
+    except OSError:
+        return guest_uuid
+
+
 def told_uses(journal: CaptureJournal) -> tuple[StorageUse, ...]:
     """Return all uses of storage that this host has told in prepare and hold. What cannot be read is told again."""
     uses: list[StorageUse] = []

@@ -1,4 +1,4 @@
-"""Two hosts with two guests each, prepared and not yet held; their guards and Redis."""
+"""Two hosts, or more, with two guests each, prepared and not yet held; their guards and Redis."""
 
 from __future__ import annotations
 
@@ -123,13 +123,20 @@ def retire(files: LeaseFiles, *guests: str) -> None:
 
 
 class Site:
-    """Two hosts with two guests each, prepared and not yet held."""
+    """Hosts with two guests each, prepared and not yet held."""
 
-    def __init__(self, directory: Path, settings: BusSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.guests = {host: [held_fake(10 * n + 1), held_fake(10 * n + 2)] for n, host in enumerate(HOSTS, 1)}
-        self.guards = {host: FakeGuard() for host in HOSTS}
+    def __init__(
+        self,
+        directory: Path,
+        settings: BusSettings,
+        monkeypatch: pytest.MonkeyPatch,
+        members: tuple[str, ...] = HOSTS,
+    ) -> None:
+        self.members = members
+        self.guests = {host: [held_fake(10 * n + 1), held_fake(10 * n + 2)] for n, host in enumerate(members, 1)}
+        self.guards = {host: FakeGuard() for host in members}
         self.fakes = {one.uuid: one for fakes in self.guests.values() for one in fakes}
-        self.hosts = {host: host_of(directory / host, host, settings) for host in HOSTS}
+        self.hosts = {host: host_of(directory / host, host, settings) for host in members}
         monkeypatch.setattr(step, "GuardLine", lambda path: self.guards[path.parent.name].line(path))
         monkeypatch.setattr(Hypervisor, "domain", lambda _self, uuid: self.domain(uuid))
         monkeypatch.setattr(Hypervisor, "domains", lambda _: [one.domain() for one in self.fakes.values()])
@@ -148,7 +155,7 @@ class Site:
             host_id=host_id,
             not_after=datetime.now(UTC) + timedelta(hours=1),
             repository_id=REPOSITORY,
-            members=HOSTS,
+            members=self.members,
             guests=tuple(GuestToHold(guest_uuid=one.uuid, hold=hold) for one in self.guests[host_id]),
             muster_timeout_s=60,
             hold_timeout_s=HOLD_S,
@@ -165,8 +172,8 @@ class Site:
             except Exception as error:  # noqa: BLE001  the test looks at it
                 return error
 
-        with ThreadPoolExecutor(len(HOSTS)) as pool:
-            return dict(zip(HOSTS, pool.map(one, HOSTS), strict=True))
+        with ThreadPoolExecutor(len(self.members)) as pool:
+            return dict(zip(self.members, pool.map(one, self.members), strict=True))
 
     def held_ones(self) -> list[str]:
         return [one.label for one in self.fakes.values() if one.paused or one.frozen]
@@ -232,11 +239,11 @@ def results(answers: dict[str, HoldResult | Exception]) -> list[HoldResult]:
     return [one for one in found if isinstance(one, HoldResult)]
 
 
-def proof_of(held: Sequence[HoldResult]) -> Proof:
+def proof_of(held: Sequence[HoldResult], members: tuple[str, ...] = HOSTS) -> Proof:
     last = max(held, key=lambda one: len(one.arrivals))
     return Proof(
         epoch=1,
-        members=HOSTS,
+        members=members,
         arrivals=last.arrivals,
         release_us=last.release_us,
         release_arrivals=last.release_arrivals,

@@ -203,12 +203,20 @@ def test_an_order_that_names_no_meeting_of_this_host_breaks_none(
     assert code(site) == said
 
 
-@pytest.mark.parametrize("everyone", [True, False])
-@pytest.mark.parametrize("change", [sets(v=2), lacks("members"), in_a_guest(hold=None)])
+@pytest.mark.parametrize(
+    ("change", "everyone"),
+    [
+        (sets(v=2), True),
+        (in_a_guest(hold=None), True),
+        (lacks("members"), True),
+        (lacks("members"), False),
+        (sets(guests=7), False),
+    ],
+)
 def test_a_begun_order_that_cannot_be_read_ends_the_wait_when_a_worker_is_back(
     site: Site, change: Change, *, everyone: bool
 ) -> None:
-    """Its process may have held guests: it has had its chance, also under `degrade`."""
+    """Its process may have held guests: it has had its chance."""
     order = json.dumps(payload_of(site, change, all_or_nothing=everyone))
     waits = Elsewhere(site, all_or_nothing=everyone)
     site.hosts[HERE].journal.of(CAPTURE).record_begun(Step.HOLD, "", order)
@@ -216,6 +224,24 @@ def test_a_begun_order_that_cannot_be_read_ends_the_wait_when_a_worker_is_back(
     assert isinstance(waits.answer(), step.MusterError)
     assert states(site) == ["broken", "broken"]
     assert code(site) == NOT_READ
+
+
+@pytest.mark.parametrize("change", [sets(v=2), in_a_guest(hold=None)])
+def test_under_degrade_a_worker_that_is_back_arrives_for_a_begun_order_that_it_cannot_read(
+    site: Site, change: Change
+) -> None:
+    """Whatever the dead process held is not in the proof."""
+    order = json.dumps(payload_of(site, change, all_or_nothing=False))
+    waits = Elsewhere(site, all_or_nothing=False)
+    site.hosts[HERE].journal.of(CAPTURE).record_begun(Step.HOLD, "", order)
+    settle_interrupted(site.hosts[HERE], [HOLD])
+    assert isinstance(waits.answer(), HoldResult)
+    assert states(site) == ["released", "released"]
+    here = told(site)
+    assert here is not None
+    assert (here.fault, here.proof and here.proof.guests) in [(None, None), (None, ())]
+    assert {one.fault.code for one in here.guest_faults} == {NOT_READ}
+    assert [fake.log for fake in site.guests[HERE]] == [[], []]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
