@@ -10,8 +10,6 @@ one that was interrupted; recovery drops its claim. Captures in the repository s
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from ulid import ULID
 
 from freezeframe.contract.words import Step
 from freezeframe.errors import FreezeframeError
+from workers import stored_bitmaps
 from workers.claims import GuestClaimedError
 from workers.host import Host
 from workers.hypervisor import backup, bitmaps, checkpoint, lost
@@ -30,9 +29,6 @@ from workers.hypervisor.domain import Domain
 from workers.journal import ClaimChange
 
 log = structlog.get_logger("detach")
-
-#: Seconds for qemu-img to follow a chain of backing files.
-_CHAIN_S = 60.0
 
 
 @dataclass
@@ -44,29 +40,35 @@ class Traces:
     state: str
     backup: str | None = None  # the socket of a backup that no capture knows any more
     checkpoints: list[str] = field(default_factory=list)
-    bitmaps: dict[str, list[str]] = field(default_factory=dict)  # by image; of QEMU's memory under the name of its node
+    bitmaps: dict[str, list[str]] = field(default_factory=dict)  # by image
+    unread: dict[str, str] = field(default_factory=dict)  # images that may have some, with what is told of each
     scratch: list[str] = field(default_factory=list)
     claim: str | None = None  # of a capture that has ended
     problems: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.backup or self.checkpoints or self.bitmaps or self.scratch or self.claim)
+        """Return True if there are traces, or may be."""
+        return bool(self.backup or self.checkpoints or self.bitmaps or self.unread or self.scratch or self.claim)
 
 
 def look(host: Host, domain: Domain) -> Traces:
     """Return the traces on a guest; changes nothing. Raises GuestClaimedError while a capture has the guest in hand."""
     claim = _ended_claim(host, domain)
     socket = backup.current_socket(domain)
-    chain = [path for image in checkpoint.image_paths(domain) for path in _chain(image)]
+    stored = stored_bitmaps.look(domain)
+    unread = {str(one.image): one.told(domain.name, runs=domain.active()) for one in stored.unread}
+    scratch, unseen = _scratch_files(host, domain)
     return Traces(
         guest=domain.name,
         guest_uuid=domain.uuid,
         state=domain.state(),
         backup=str(socket) if socket is not None and _is_ours(host, domain) else None,
         checkpoints=sorted(name for name in checkpoint.names(domain) if bitmaps.is_ours(name)),
-        bitmaps={str(path): names for path, names in bitmaps.ours_in(dict.fromkeys(chain)).items()},
-        scratch=[str(path) for path in _scratch_files(host, domain.uuid)],
+        bitmaps={str(path): names for path, names in stored.by_image.items()},
+        unread=unread,
+        scratch=[str(path) for path in scratch],
         claim=claim,
+        problems=[*unread.values(), *unseen],
     )
 
 
@@ -94,15 +96,21 @@ def _try(traces: Traces, act: Callable[[], object]) -> None:
 
 
 def _remove_bitmaps(domain: Domain, traces: Traces) -> None:
-    """Remove those that have no checkpoint: the others went with theirs."""
+    """Remove those that have no checkpoint: the others went with theirs.
+
+    The QEMU of a guest that runs has them all in memory, those of images that could not be read too.
+    """
     with_checkpoint = set(checkpoint.names(domain))
     if not domain.active():
-        for path, names in bitmaps.ours_in(map(Path, traces.bitmaps)).items():
-            gone = set(names) - with_checkpoint
-            _try(traces, partial(bitmaps.remove_from_images, [path], gone))
+        for image, names in traces.bitmaps.items():
+            _try(traces, partial(bitmaps.remove_from_images, [Path(image)], set(names) - with_checkpoint))
         return
-    for node, name in lost.own_bitmaps(domain):
+    found = lost.own_bitmaps(domain)
+    traces.problems = [one for one in traces.problems if one not in traces.unread.values()]
+    for node, name in found:
         if name not in with_checkpoint:
+            if traces.unread:
+                traces.bitmaps.setdefault(f"node {node} of its QEMU", []).append(name)
             _try(traces, partial(domain.monitor, "block-dirty-bitmap-remove", node=node, name=name))
 
 
@@ -136,21 +144,21 @@ def _is_ours(host: Host, domain: Domain) -> bool:
     return any(path.is_relative_to(host.settings.scratch_dir) for path in backup.scratch_files(domain))
 
 
-def _scratch_files(host: Host, guest_uuid: str) -> Sequence[Path]:
-    return sorted(host.settings.scratch_dir.glob(f"*/{guest_uuid}.*"))
+def _scratch_files(host: Host, domain: Domain) -> tuple[Sequence[Path], Sequence[str]]:
+    """Return the guest's scratch files; and what is told of those that cannot be looked for."""
+    try:  # Path.glob passes over what it may not read
+        folders = [one for one in host.settings.scratch_dir.iterdir() if one.is_dir()]
+        return sorted(path for one in folders for path in one.iterdir() if path.name.startswith(f"{domain.uuid}.")), ()
+    except FileNotFoundError:  # nothing was captured on this host, or a capture takes its directory away just now
+        return (), ()
+    except OSError as error:
+        why = f"{error.strerror or error} at {error.filename}"
+        return (), (
+            f"Scratch files of guest {domain.name} cannot be looked for: {why}. Detach again when root can read that.",
+        )
 
 
 def _remove_file(path: Path) -> None:
     path.unlink(missing_ok=True)
     if not any(path.parent.iterdir()):
         path.parent.rmdir()
-
-
-def _chain(image: Path) -> list[Path]:
-    """Return an image and its backing files: a snapshot that was taken after a capture leaves the bitmap below."""
-    command = ["qemu-img", "info", "--force-share", "--backing-chain", "--output=json", str(image)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_CHAIN_S, check=True)
-        return [Path(one["filename"]) for one in json.loads(done.stdout)]
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
-        return [image]

@@ -20,7 +20,7 @@ from ops.lab.guest import Guest
 from ops.lab.waiting import wait_for
 from ops.system import System
 from ops.trial.truth import transfers_paused, wait_until_transferring
-from workers.hypervisor.bitmaps import is_ours, ours_in
+from workers.hypervisor.bitmaps import Found, is_ours, ours_in
 
 from .command import Command
 
@@ -181,7 +181,7 @@ def test_a_guest_that_was_detached_can_be_undefined(system: System, lab: Lab, co
             beta.domain.undefine()
         detach(system, "beta", "--yes")  # it is off
         assert bitmaps_of(beta) == []
-        assert ours_in(beta.image(target) for target in ("vda", "vdb")) == {}
+        assert ours_in(beta.image(target) for target in ("vda", "vdb")) == Found({}, {})
         beta.domain.undefine()
     finally:
         beta.host.connection().defineXML(definition)

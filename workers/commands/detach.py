@@ -42,7 +42,7 @@ def detach(
     with bitmaps), or whose repository has gone elsewhere. Captures in the repository stay; the next one reads disks in full.
 
     Exit code: 0 nothing of ours is left; 3 a capture has one of the guests in hand, and nothing was done; 4 there is no such
-    guest; 10 something is left, and is named.
+    guest; 10 something is left, or may be because an image cannot be read, and is named.
     """
     if bool(guests) == every:
         raise typer.BadParameter("name guests, or --all of them")

@@ -17,9 +17,11 @@ import re
 import struct
 import subprocess
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.errors import HypervisorError
 from workers.tools import english
 
@@ -28,6 +30,7 @@ _OURS: Final = re.compile(r"freezeframe\.[0-9a-f]{12,32}\.[0-7][0-9A-HJKMNP-TV-Z
 
 _MAGIC: Final = b"QFI\xfb"
 _FIRST_WITH_EXTENSIONS: Final = 3
+_LAST_KNOWN: Final = 3
 _EXTENSION: Final = struct.Struct(">II")  # type, length; padded to 8
 _BITMAPS_EXTENSION: Final = 0x23852875
 _BITMAPS: Final = struct.Struct(">IIQQ")  # count, reserved, size and offset of the directory
@@ -42,6 +45,10 @@ _LOCKED: Final = re.compile(r'Failed to get (shared )?"[a-z ]+" lock')
 _REMOVE_S: Final = 60.0
 
 
+class NoQcow2Error(ValueError):
+    """The file is no qcow2 image, so it has no bitmaps."""
+
+
 class ImageInUseError(HypervisorError):
     """A bitmap cannot be removed, because a QEMU has the image."""
 
@@ -54,23 +61,59 @@ def is_ours(name: str) -> bool:
     return _OURS.fullmatch(name) is not None
 
 
+def images_with_bitmaps(disks: Iterable[DomainDisk]) -> list[tuple[str, Path]]:
+    """Return target and image of each disk that can have bitmaps in a file or device of this host. Pure.
+
+    What a guest has in a disk that is raw is its own affair, also if it looks like a qcow2.
+    """
+    return [
+        (disk.target, Path(disk.source))
+        for disk in disks
+        if disk.source.startswith("/") and disk.source_format == "qcow2" and disk.device in {"disk", "lun"}
+    ]
+
+
 def in_image(path: Path) -> list[str]:
-    """Return the names of all bitmaps that a qcow2 image has stored. Raises OSError, ValueError."""
+    """Return the names of all bitmaps that a qcow2 image has stored.
+
+    Raises OSError; NoQcow2Error for what is none; ValueError for one that is damaged, or of a version that is not known.
+    """
     with path.open("rb") as file:
         return list(_names(file))
 
 
-def ours_in(paths: Iterable[Path]) -> dict[Path, list[str]]:
-    """Return our bitmaps by image. Images that are missing, unreadable or no qcow2 have none that anybody could remove."""
-    found = {}
+def is_qcow2(path: Path) -> bool:
+    """Return True if the file begins as a qcow2 does. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+@dataclass(frozen=True)
+class Found:
+    """Our bitmaps by image; and for images of which that is not known, why."""
+
+    by_image: dict[Path, list[str]]
+    unread: dict[Path, str]
+
+
+def ours_in(paths: Iterable[Path]) -> Found:
+    """Return our bitmaps in these images. What is no qcow2 has none; what cannot be read, or is not there, is told."""
+    found = Found({}, {})
     for path in paths:
         try:
             names = [name for name in in_image(path) if is_ours(name)]
-        except (OSError, ValueError):
+        except NoQcow2Error:
+            continue
+        except (OSError, ValueError) as error:
+            found.unread[path] = _why(error)
             continue
         if names:
-            found[path] = names
+            found.by_image[path] = names
     return found
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def remove_from_images(paths: Iterable[Path], names: Collection[str]) -> None:
@@ -78,10 +121,10 @@ def remove_from_images(paths: Iterable[Path], names: Collection[str]) -> None:
     for path in paths:
         try:
             found = in_image(path)
-        except (FileNotFoundError, ValueError):  # no image, or none that has bitmaps
+        except (FileNotFoundError, NotADirectoryError, NoQcow2Error):  # no image, or none that has bitmaps
             continue
-        except OSError as error:
-            raise HypervisorError(f"The bitmaps of {path} cannot be read: {error.strerror or error}.") from error
+        except (OSError, ValueError) as error:
+            raise HypervisorError(f"The bitmaps of {path} cannot be read: {_why(error)}.") from error
         for name in found:
             if name in names:
                 _remove(path, name)
@@ -102,11 +145,13 @@ def _remove(path: Path, name: str) -> None:
 
 
 def _names(file: BinaryIO) -> Iterator[str]:
-    magic, version = struct.unpack(">4sI", _read(file, 0, 8))
-    if magic != _MAGIC:
-        raise ValueError("no qcow2 image")
+    if file.read(len(_MAGIC)) != _MAGIC:
+        raise NoQcow2Error("no qcow2 image")
+    (version,) = struct.unpack(">I", _read(file, 4, 4))
     if version < _FIRST_WITH_EXTENSIONS:
         return
+    if version > _LAST_KNOWN:
+        raise ValueError(f"it is a qcow2 of version {version}, which this freezeframe does not know")
     (at,) = struct.unpack(">I", _read(file, 100, 4))  # the header's length; extensions follow it
     while True:
         kind, length = _EXTENSION.unpack(_read(file, at, _EXTENSION.size))

@@ -116,8 +116,8 @@ def delete(domain: Domain, name: str, images: Iterable[Path] = ()) -> bool:
 
 
 def image_paths(domain: Domain) -> list[Path]:
-    """Return the images of a guest's disks that are files or devices of this host."""
-    return [Path(disk.source) for disk in domain.disks() if disk.source.startswith("/")]
+    """Return the qcow2 images of a guest's disks that are files or devices of this host."""
+    return [path for _, path in bitmaps.images_with_bitmaps(domain.disks())]
 
 
 def _rewrite(domain: Domain, handle: Any) -> None:

@@ -68,8 +68,15 @@ def remove_orphans(domain: Domain, disks: Iterable[DomainDisk]) -> list[str]:
     Each migration leaves one for each disk, since checkpoints do not move with the guest. Call it after all that might still
     make use of such a bitmap. What cannot be removed is logged: it costs the guest's writes a little, and no capture.
     """
-    paths = [Path(disk.source) for disk in disks if disk.source.startswith("/")]
-    found = {name for names in bitmaps.ours_in(paths).values() for name in names}
+    stored = bitmaps.ours_in(path for _, path in bitmaps.images_with_bitmaps(disks))
+    for image, why in stored.unread.items():  # looked into again before the next capture
+        log.warning(
+            "bitmaps of an image are not known",
+            guest=domain.name,
+            image=str(image),
+            why=why,
+        )
+    found = {name for names in stored.by_image.values() for name in names}
     orphans = sorted(found - set(checkpoint.names(domain))) if found else []
     if not orphans:
         return []

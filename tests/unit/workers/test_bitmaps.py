@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ops.qemu_nbd import serving
 from workers.hypervisor import bitmaps
-from workers.hypervisor.bitmaps import ImageInUseError
+from workers.hypervisor.bitmaps import Found, ImageInUseError
+from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.errors import HypervisorError
 from workers.scratch import files
 
@@ -42,7 +45,7 @@ def as_qemu_says(path: Path) -> list[str]:
 def test_the_names_are_those_that_qemu_tells(tmp_path: Path) -> None:
     path = image(tmp_path / "a", OURS, *THEIRS, NEWER)
     assert bitmaps.in_image(path) == as_qemu_says(path) == [OURS, *THEIRS, NEWER]
-    assert bitmaps.ours_in([path]) == {path: [OURS, NEWER]}
+    assert bitmaps.ours_in([path]) == Found({path: [OURS, NEWER]}, {})
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,44 @@ def test_an_image_that_is_cut_off_is_none_that_could_be_read(tmp_path: Path, len
     path.write_bytes(whole[:length])
     with pytest.raises((ValueError, OSError)):
         bitmaps.in_image(path)
-    assert bitmaps.ours_in([path]) == {}
+    assert bitmaps.ours_in([path]) == Found({}, {path: "the image is cut off"} if length else {})
+    if length:
+        with pytest.raises(HypervisorError, match="cut off"):
+            bitmaps.remove_from_images([path], {OURS})
+
+
+def test_an_image_of_a_later_version_of_qcow2_is_not_one_without_bitmaps(tmp_path: Path) -> None:
+    path = image(tmp_path / "a", OURS)
+    with path.open("r+b") as file:
+        file.seek(4)
+        file.write((4).to_bytes(4, "big"))
+    assert list(bitmaps.ours_in([path]).unread) == [path]
+    assert "version 4" in bitmaps.ours_in([path]).unread[path]
+    with pytest.raises(HypervisorError, match="version 4"):
+        bitmaps.remove_from_images([path], {OURS})
+
+
+def test_what_is_no_qcow2_has_no_bitmaps_and_what_is_not_there_is_not_known(tmp_path: Path) -> None:
+    gone, below_a_file = tmp_path / "gone", _raw(tmp_path) / "a"
+    assert bitmaps.ours_in([_raw(tmp_path), gone, below_a_file]) == Found(
+        {}, {gone: "No such file or directory", below_a_file: "Not a directory"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "taken"),
+    [
+        ({}, True),
+        ({"device": "lun"}, True),
+        ({"source_format": "raw"}, False),  # what a guest writes into it may look like a qcow2
+        ({"device": "cdrom"}, False),
+        ({"source": ""}, False),
+        ({"source": "nbd:export"}, False),
+    ],
+)
+def test_the_images_that_can_have_bitmaps_here(other: dict[str, Any], *, taken: bool) -> None:
+    disk = DomainDisk("vda", "disk", "file", "/a", "qcow2", transient=False)
+    assert bitmaps.images_with_bitmaps([replace(disk, **other)]) == ([("vda", Path("/a"))] if taken else [])
 
 
 def test_an_image_that_cannot_be_read_is_not_one_without_bitmaps(tmp_path: Path) -> None:

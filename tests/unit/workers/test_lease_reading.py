@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -205,3 +206,18 @@ def test_a_journal_names_the_guests_that_were_held_and_not_those_that_were_only_
     journal.record(ClaimChange(guest_uuid=B))
     journal.record(HoldChange(guest_uuid=A, hold=HoldKind.PAUSE))
     assert read(tmp_path, b"").guests == (FoundGuest(A, HoldKind.PAUSE),)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_leases_that_cannot_be_listed_are_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    files = LeaseFiles(tmp_path)
+
+    def refuse(path: os.PathLike[str] | str = ".") -> NoReturn:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        files.all()
