@@ -82,6 +82,15 @@ class TransferStalledError(FreezeframeError):
     )
 
 
+class NotInCaptureError(FreezeframeError):
+    """A guest was planned, and the sealed capture does not have it."""
+
+    code = "not-in-capture"
+    advice = (
+        "Capture the guest again; `freezeframe captures show` with the capture's id shows the guests that are in it."
+    )
+
+
 class NotProvenError(FreezeframeError):
     """The guests were held, but one instant is not proven."""
 

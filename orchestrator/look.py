@@ -15,6 +15,7 @@ import redis
 import structlog
 from celery import Celery
 
+from freezeframe.bounded import answered
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import Order
@@ -22,9 +23,9 @@ from freezeframe.contract.result import PrepareResult
 from freezeframe.contract.words import RunState, Step
 from freezeframe.presence import known_hosts
 from freezeframe.repository import Manifest, Repository
-from freezeframe.repository.errors import CaptureNotFound, RepositoryDamaged, RepositoryUnsupported
+from freezeframe.repository.errors import CaptureNotFound, ManifestUnreadable, RepositoryDamaged, RepositoryUnsupported
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import again, decision, metrics, sessions
+from orchestrator import again, decision, metrics, seal_state, sessions
 from orchestrator.answers import Answers
 from orchestrator.defect import fault_of
 from orchestrator.inherited import warnings_of
@@ -55,6 +56,7 @@ class Orchestrator:
             following = self._next(run, answers, stalled)
             if following is None:
                 return run
+            following = seal_state.doubted(run, following)
             if self.runs.change(following, version, tell=following.state is not run.state):
                 self._follow(following, answers)
         return None
@@ -80,13 +82,22 @@ class Orchestrator:
             return
         log.error("a run is given up", capture=capture_id, state=str(run.state))
         if following.state.ended:
+            following = self._known(following, wait=False) or following
             sessions.end(self.repository, following)
             following = following.model_copy(update={"receipt": receipt_of(following, now, None, ())})
+        following = seal_state.doubted(run, following)
         if self.runs.change(following, version):
             self._follow(following, Answers())
 
     def dispatch(self, run: Run, answers: Answers | None = None) -> None:
-        """Send the orders of the state that the run is in, and note that they were sent."""
+        """Send the orders of the state that the run is in, and note that they were sent.
+
+        A run that was given up is held against the repository first: hosts must not undo what a sealed capture needs.
+        """
+        asked = self._asked(run)
+        if asked is None:  # another look has asked, and sends them
+            return
+        run = asked
         answers = answers or Answers.read(run.capture_id, self.runs.results(run.capture_id))
         orders = self._orders(run, answers)
         if not orders:
@@ -95,6 +106,24 @@ class Orchestrator:
         sent_to = again.instances(self.redis, step, {order.host_id for order in orders})  # before they are sent
         send(self.app, step, orders)
         self._note_sent(run, sent_to)
+
+    def _asked(self, run: Run) -> Run | None:
+        """Return a run as the repository knows it, and store that; None if another look was faster."""
+        if run.sealed is not None:
+            return run
+        known = seal_state.settled(run, seal_state.ask(self.repository, run.capture_id))
+        if known == run:
+            return run
+        loaded = self.runs.load(run.capture_id)
+        if loaded is None or loaded[0] != run or not self.runs.change(known, loaded[1], tell=False):
+            return None
+        return known
+
+    def _known(self, run: Run, *, wait: bool) -> Run | None:
+        """Return a run that ends as the repository knows it; None if it has to wait for that."""
+        if run.sealed is not None:
+            return run
+        return seal_state.ended(run, seal_state.ask(self.repository, run.capture_id), wait=wait)
 
     def send_again(self, run: Run) -> None:
         """Send those orders again that a worker was killed with before it had begun them."""
@@ -146,10 +175,15 @@ class Orchestrator:
                 following = decision.after_release(run, answers.released, now, self.settings)
             case _:
                 following = None  # it has ended
-        return self._ended(following, answers, now) if following and following.state.ended else following
+        if following is None:
+            return None
+        if following.state.ended:
+            known = self._known(following, wait=now < run.due_at)
+            return known and self._ended(known, answers, now)
+        return following
 
     def _seal(self, run: Run, answers: Answers, now: datetime) -> Run:
-        """Write the manifest: the commit. If that fails, for whatever reason, nothing is kept."""
+        """Write the manifest: the commit. If that fails, for whatever reason, the run is given up."""
         try:
             self.repository.seal(self._manifest(run, answers))
         except Exception as error:  # also a defect: the next look would meet it again
@@ -176,11 +210,12 @@ class Orchestrator:
         if not run.sealed:
             return None, ()
         try:
-            return self.repository.manifest(run.capture_id), ()
+            place = f"The repository at {self.repository.address}"
+            return answered(place, sessions.PATIENCE_S, lambda: self.repository.manifest(run.capture_id)), ()
         except CaptureNotFound:
             gone = "The capture was sealed, and has been forgotten since: nothing of it is left to restore."
             return None, (gone,)
-        except (RepositoryDamaged, RepositoryUnsupported) as error:
+        except (RepositoryDamaged, RepositoryUnsupported, ManifestUnreadable) as error:
             return None, (f"The capture was sealed, and its manifest cannot be read now: {error.message} {error.hint}",)
 
 

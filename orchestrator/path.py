@@ -62,12 +62,18 @@ def orders_of(run: Run, prepared: Sequence[PrepareResult], release_until: dateti
                     epoch=plan.epoch,
                     host_id=host.host_id,
                     not_after=release_until,
-                    sealed_guests=run.kept if run.sealed else (),
+                    sealed_guests=_sealed_guests(run),
                 )
                 for host in plan.hosts
             ]
         case _:
             return []
+
+
+def _sealed_guests(run: Run) -> tuple[str, ...] | None:
+    if run.sealed is None:
+        return None
+    return run.kept if run.sealed else ()
 
 
 def _hold_order(run: Run, plan: Plan, host_id: str, slowest_ms: float | None) -> HoldOrder:

@@ -8,7 +8,7 @@ preparing ─▶ holding ─▶ transferring ─▶ sealing ─▶ releasing ─
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import cast
+from typing import Annotated, cast
 
 import redis
 from pydantic import Field, ValidationError
@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from freezeframe.contract import names
 from freezeframe.contract.event import EndEvent, StateEvent
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.message import GuestUuid, HostId, Message, Shape
+from freezeframe.contract.message import UNLESS_EMPTY, GuestUuid, HostId, Message, Shape
 from freezeframe.contract.plan import HostPlan, Plan
 from freezeframe.contract.request import CaptureRequest, Receipt
 from freezeframe.contract.words import RunState
@@ -76,8 +76,11 @@ class Run(Message):
     search: Search | None = None
     members: tuple[HostId, ...] = ()  # hosts with guests to hold
     kept: tuple[GuestUuid, ...] = ()  # guests that are still part of the capture
-    sealed: bool = False
+    sealed: bool | None = (
+        False  # None: it was given up, and the repository has not said yet whether it is (`seal_state`)
+    )
     faults: tuple[Fault, ...] = ()
+    unsealed_faults: Annotated[tuple[Fault, ...], UNLESS_EMPTY] = ()  # that count if it is not sealed
     warnings: tuple[str, ...] = ()
     receipt: Receipt | None = None  # once it has ended
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import redis
 import structlog
 
+from freezeframe.bounded import answered
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository, Session
 from orchestrator.defect import words_of
@@ -22,6 +23,9 @@ log = structlog.get_logger("sessions")
 #: By this the orchestrator knows its own from those of other writers.
 PROGRAM = "orchestrator"
 
+#: Seconds for the repository to answer, while a run waits: more than object storage takes to fail as a rule.
+PATIENCE_S = 45.0
+
 #: A session without a run of that age is not one that is just being planned.
 PLANNED_BY_NOW = timedelta(hours=1)
 
@@ -29,9 +33,13 @@ PLANNED_BY_NOW = timedelta(hours=1)
 def end(repository: Repository, run: Run) -> None:
     """End the session of a run that ends now. Best effort: the reconciler does it otherwise."""
     try:
-        repository.sessions.end(run.capture_id, sealed=run.sealed)
+        answered(f"The repository at {repository.address}", PATIENCE_S, lambda: _end(repository, run))
     except Exception as error:  # noqa: BLE001  a session that is left is no reason to keep a run
         log.warning("a session was not ended", capture=run.capture_id, why=words_of(error))
+
+
+def _end(repository: Repository, run: Run) -> None:
+    repository.sessions.end(run.capture_id, sealed=bool(run.sealed) or repository.is_sealed(run.capture_id))
 
 
 def end_left(repository: Repository, runs: Runs) -> None:

@@ -1,12 +1,7 @@
-"""Calls that may never come back, bounded from outside: a thread waits for the call, the caller waits no longer than it says.
+"""Calls on guests that may never come back, bounded from outside, as `freezeframe/bounded.py` does for repositories.
 
-call ─▶ a thread ─▶ an answer                       return or raise what the call returns or raises
-└▶ none in time         an error; the thread goes on waiting, nothing can end it
-call while one such still waits                     the same error at once: threads must not pile up
-
-`answered` is for repositories: a network file system whose server is away blocks in the kernel for ever.
-`GuestCalls` is for guests: a libvirt call that reaches QEMU's monitor has no time-out of its own, and QEMU answers nothing
-while it is suspended or waits for storage. [libvirt src/qemu/qemu_monitor.c: qemuMonitorSend waits without a time limit]
+A libvirt call that reaches QEMU's monitor has no time-out of its own, and QEMU answers nothing while it is suspended or waits
+for storage. [libvirt src/qemu/qemu_monitor.c: qemuMonitorSend waits without a time limit]
 """
 
 from __future__ import annotations
@@ -17,29 +12,29 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
+from freezeframe.bounded import NO_THREAD, NO_THREAD_ADVICE, no_thread_words
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
-from freezeframe.repository.errors import RepositoryNotReadable
+
+__all__ = [
+    "IDLE_THREADS",
+    "MOST_THREADS",
+    "NO_THREAD",
+    "GuestCalls",
+    "GuestHangsError",
+    "NoThreadError",
+    "NotStartedError",
+    "ThreadsInUseError",
+]
 
 ResultT = TypeVar("ResultT")
-
-_ADVICE = (
-    "A network file system whose server is away makes every process wait that touches it: check the mount on this host and its "
-    "server. What waits goes on by itself when the server is back."
-)
 
 #: Threads that calls on the guests of one process may use together. Two for each guest of a hold of 200 guests, and as many
 #: again for calls that hang. A thread that waits costs some 20 KiB of memory.
 MOST_THREADS = 1024
 #: Threads that stay for the next call; creating one takes some 50 us, which a hold window need not contain.
 IDLE_THREADS = 256
-
-#: What `Thread.start` raises where there is no thread, or no memory for one. [CPython Modules/_threadmodule.c]
-NO_THREAD: Final = (RuntimeError, MemoryError)
-
-_hung: dict[str, list[threading.Thread]] = {}
-_lock = threading.Lock()
 
 
 class GuestHangsError(FreezeframeError):
@@ -68,52 +63,12 @@ class NoThreadError(NotStartedError, RuntimeError):
     """The operating system gives this process no further thread: the RuntimeError of `Thread.start`, with advice."""
 
     code = "no-thread"
-    advice = (
-        "Something on this host uses up threads or memory. Compare `ps -eLf | wc -l` with /proc/sys/kernel/threads-max, and "
-        "look at the limits of the unit or container (TasksMax, pids.max) and at `free`. What was refused may be tried again."
-    )
+    advice = NO_THREAD_ADVICE
 
     @classmethod
     def of(cls, error: Exception) -> NoThreadError:
         """Return the error for what Python raises where a thread cannot be started."""
-        return cls(f"This host gives Freezeframe no further thread ({str(error) or type(error).__name__}).")
-
-
-def answered(what: str, patience_s: float, call: Callable[[], ResultT]) -> ResultT:
-    """What `call` gives or raises. Raises RepositoryNotReadable if that takes longer than `patience_s`, or cannot be begun.
-
-    `what` is named in the error, and is what an earlier call hangs for.
-    """
-    with _lock:
-        waiting = _hung[what] = [thread for thread in _hung.get(what, []) if thread.is_alive()]
-    if waiting:
-        raise _no_answer(f"{what} has not answered for a while, and an earlier capture still waits for it.")
-    future: Future[ResultT] = Future()
-    thread = threading.Thread(target=_run, args=(call, future), name="bounded", daemon=True)
-    try:
-        thread.start()
-    except NO_THREAD as error:
-        none = NoThreadError.of(error)
-        raise RepositoryNotReadable(f"{what} was not asked. {none}", advice=none.hint, transient=True) from error
-    try:
-        return future.result(patience_s)
-    except NoAnswer as error:
-        if future.done():  # the call's own
-            raise
-        with _lock:
-            _hung[what].append(thread)
-        raise _no_answer(f"{what} has not answered for {patience_s:.0f} s.") from error
-
-
-def _run(call: Callable[[], ResultT], future: Future[ResultT]) -> None:
-    try:
-        future.set_result(call())
-    except BaseException as error:  # noqa: BLE001  raised where it was called
-        future.set_exception(error)
-
-
-def _no_answer(message: str) -> RepositoryNotReadable:
-    return RepositoryNotReadable(message, advice=_ADVICE, transient=True)
+        return cls(no_thread_words(error))
 
 
 @dataclass

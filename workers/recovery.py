@@ -19,10 +19,10 @@ import redis
 import structlog
 
 from freezeframe import redis_fault
+from freezeframe.bounded import answered
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository.errors import CaptureNotFound, RepositoryError
 from workers import durable, own_redis
-from workers.bounded import answered
 from workers.host import Host
 from workers.journal import CaptureJournal
 from workers.runs import RunUnreadableError, run_state

@@ -13,7 +13,7 @@ from freezeframe.cli.output import bytes_text, duration_text, err, fields, ms_te
 from freezeframe.cli.progress import Shown
 from freezeframe.client import AnyEvent
 from freezeframe.contract.event import EndEvent, ProgressEvent, StateEvent
-from freezeframe.contract.request import Receipt
+from freezeframe.contract.request import SEAL_UNKNOWN, Receipt
 from freezeframe.contract.words import Consistency, RunState
 from freezeframe.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTIAL, FreezeframeError
 from freezeframe.printable import one_line
@@ -107,4 +107,6 @@ def _summary(receipt: Receipt) -> list[tuple[str, str | Text]]:
 def _state_text(receipt: Receipt) -> Text:
     if receipt.state is RunState.DONE:
         return Text("done, but with less than was asked for", "yellow") if receipt.faults else Text("done", "green")
+    if any(fault.code == SEAL_UNKNOWN for fault in receipt.faults):
+        return Text("failed; whether anything was kept is not known", "red")
     return Text("failed; nothing was kept", "red")

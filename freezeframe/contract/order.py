@@ -95,6 +95,10 @@ class TransferOrder(Order):
 
 
 class ReleaseOrder(Order):
-    """End the backups and leave each guest as it was found; only the guests of the sealed manifest keep checkpoints."""
+    """End the backups and leave each guest as it was found; only the guests of the sealed manifest keep checkpoints.
 
-    sealed_guests: tuple[GuestUuid, ...] = ()
+    None: the orchestrator does not know whether there is a manifest. All guests keep their checkpoints and their claims until
+    recovery has found out.
+    """
+
+    sealed_guests: tuple[GuestUuid, ...] | None = ()

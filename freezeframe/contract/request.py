@@ -102,6 +102,10 @@ class SkippedGuestDisk(SkippedDisk):
     guest: str
 
 
+#: The code of a fault that says: this capture may be sealed. A receipt without it that has failed says that nothing was kept.
+SEAL_UNKNOWN = "seal-unknown"
+
+
 class Receipt(Message):
     """How a capture stands, or how it ended. Kept in Redis for a while; the manifest is what lasts."""
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from freezeframe.bounded import answered
 from freezeframe.contract.identity import DiskIdentity, Layer
 from freezeframe.errors import FreezeframeError
-from workers.bounded import answered
 from workers.hypervisor.domain import Domain
 from workers.identity.data_file import data_file_of
 from workers.identity.sources import DiskSources, Source, sources_of

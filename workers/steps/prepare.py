@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from subprocess import SubprocessError
 
+from freezeframe.bounded import answered
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.identity import DiskIdentity
@@ -24,7 +25,6 @@ from freezeframe.contract.words import CaptureKind, HoldKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
 from workers import fitness, host_calls, refusal
-from workers.bounded import answered
 from workers.guard.client import GuardLine
 from workers.host import Host
 from workers.hypervisor import agent, agent_info, backup, checkpoint, lost

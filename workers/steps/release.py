@@ -21,7 +21,7 @@ def release(host: Host, order: ReleaseOrder) -> ReleaseResult:
     """Undo what the capture changed on this host. What cannot be undone now is told, and left to recovery."""
     left = _undo(host, order, 0.0)
     if left is None:  # a run may be released while a step of it, late on a host in trouble, is still at work
-        undo_guests(host, host.journal.of(order.capture_id), sealed=set(order.sealed_guests))
+        undo_guests(host, host.journal.of(order.capture_id), sealed=_sealed(order))
         left = _undo(host, order, STEP_PATIENCE_S)
     if left is None:
         left = [
@@ -39,9 +39,16 @@ def _undo(host: Host, order: ReleaseOrder, patience_s: float) -> list[str] | Non
     journal = host.journal.of(order.capture_id)
     try:
         with journal.at_rest(patience_s, releasing=True):
-            return undo_capture(host, journal, sealed=set(order.sealed_guests))
+            sealed = _sealed(order)
+            if sealed is None:  # the journal stays open: recovery asks the repository when the run has ended
+                return undo_guests(host, journal, sealed=None)
+            return undo_capture(host, journal, sealed=sealed)
     except BlockingIOError:
         return None
+
+
+def _sealed(order: ReleaseOrder) -> set[str] | None:
+    return None if order.sealed_guests is None else set(order.sealed_guests)
 
 
 def failed(order: ReleaseOrder, fault: Fault) -> ReleaseResult:

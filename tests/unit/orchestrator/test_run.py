@@ -224,7 +224,8 @@ def test_the_session_of_a_run_ends_with_it(orchestrator: Orchestrator) -> None:
     for host_id in HOSTS:
         answer_prepare(orchestrator, host_id, Fault(code="no-agent", message="No agent answers."))
     orchestrator.look(CAPTURE)
-    assert session_state(orchestrator) is SessionState.OPEN
+    assert state_of(orchestrator) is RunState.RELEASING
+    assert session_state(orchestrator) is SessionState.FAILED  # as soon as hosts are told that nothing is sealed
     for host_id in HOSTS:
         result = ReleaseResult(capture_id=CAPTURE, host_id=host_id)
         field = names.result_field(Step.RELEASE, host_id, "")

@@ -146,8 +146,8 @@ def test_a_session_that_could_not_be_ended_with_its_run_is_ended_later(
     hold(orchestrator)
     if not sealed:
         monkeypatch.setattr(Repository, "seal", away)
-    transfer(orchestrator)
     monkeypatch.setattr(Sessions, "end", away)
+    transfer(orchestrator)
     assert release(orchestrator).state is (RunState.DONE if sealed else RunState.FAILED)
     monkeypatch.undo()
     assert orchestrator.repository.sessions.load(CAPTURE).state is SessionState.OPEN

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from freezeframe import bounded
+from freezeframe.bounded import answered
 from freezeframe.contract.order import PrepareOrder
 from freezeframe.contract.words import Method
 from freezeframe.repository import Repository
 from freezeframe.repository.errors import RepositoryFull, RepositoryNotReadable
-from workers import bounded
-from workers.bounded import answered
 from workers.host import Host
 from workers.steps import prepare
 

@@ -13,12 +13,13 @@ import libvirt as libvirt_library
 import pytest
 import structlog
 
+from freezeframe.bounded import answered
 from freezeframe.contract.words import HoldKind
 from freezeframe.repository.errors import RepositoryNotReadable
 from tests.unit.workers import watched_host
 from tests.unit.workers.hold_site import FREEZE, HOSTS, Site, proof_of, results
 from tests.unit.workers.watched_host import ALPHA, BETA, CAPTURE, TARGETS, Libvirt, begin, held, look, transferred
-from workers import bounded, host_calls, writers
+from workers import host_calls, writers
 from workers.bounded import MOST_THREADS, GuestCalls, NoThreadError, ThreadsInUseError
 from workers.commands import thaw
 from workers.fitness import DiskUse
@@ -101,11 +102,11 @@ def test_an_interrupt_while_a_thread_is_started_takes_no_place(monkeypatch: pyte
 
 def test_a_repository_is_not_asked_and_afterwards_it_is(shortage: Shortage) -> None:
     with pytest.raises(RepositoryNotReadable, match=r"The store was not asked\. This host gives .* thread") as told:
-        bounded.answered("The store", LONG_S, lambda: 1)
+        answered("The store", LONG_S, lambda: 1)
     assert told.value.transient
     assert "threads-max" in told.value.hint
     shortage.lasts = False
-    assert bounded.answered("The store", LONG_S, lambda: 1) == 1
+    assert answered("The store", LONG_S, lambda: 1) == 1
 
 
 def test_libvirt_that_was_not_asked_is_not_said_to_hang(host: Host, shortage: Shortage) -> None:

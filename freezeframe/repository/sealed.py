@@ -1,0 +1,39 @@
+"""Whether a capture is sealed, asked before it is given up: a repository that is not there has no manifests either."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freezeframe.repository.catalog import Catalog
+from freezeframe.repository.config import read_config
+from freezeframe.repository.errors import CaptureNotFound, ObjectNotFound, RepositoryNotFound
+from freezeframe.repository.layout import CONFIG
+
+if TYPE_CHECKING:
+    from freezeframe.repository.manifest import Manifest
+    from freezeframe.repository.repository import Repository
+
+
+def sealed_manifest(repository: Repository, capture_id: str) -> Manifest | None:
+    """Return the manifest of a sealed capture; None only if this very repository is there, and has none of it.
+
+    Raises ManifestUnreadable for one that is there and damaged or newer, RepositoryNotFound if the repository is gone with its
+    mount, and other repository errors.
+    """
+    if repository.is_sealed(capture_id):
+        try:
+            return Catalog(repository.objects).load(capture_id)
+        except CaptureNotFound:  # forgotten, or taken back, since
+            pass
+    _check_there(repository)
+    return None
+
+
+def _check_there(repository: Repository) -> None:
+    """Raises RepositoryNotFound for an empty mount point, or another repository; ConfigDamaged, RepositoryUnsupported."""
+    try:
+        data = repository.store.get(CONFIG)
+    except ObjectNotFound as error:
+        raise RepositoryNotFound(f"The repository at {repository.address} is not there any more.") from error
+    if read_config(data, repository.address).id != repository.config.id:
+        raise RepositoryNotFound(f"Another repository than before is at {repository.address}.")

@@ -1,0 +1,184 @@
+"""Runs that are given up, and captures that exist all the same: the manifest decides, not what Redis has of it.
+
+    given up ─▶ releasing, sealed: not known ─▶ the repository is asked ─▶ it has no manifest   not sealed, and never will be
+                                                                       ├─▶ it has one           sealed: the guests that it has
+                                                                       └─▶ it cannot be asked   hosts keep the new checkpoints,
+                                                                                                and it is asked again at the end
+
+A run can be given up after its capture was sealed: Redis refused the record of that, or came back as it was before; another
+orchestrator was faster. Hosts that are told "not sealed" delete the checkpoints that the manifest names.
+
+It is asked when the run has left the state in which it may be sealed. If there is no manifest the session is ended as failed,
+so that an orchestrator which is still at work on the manifest takes it back (`Repository.seal`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from freezeframe.bounded import answered
+from freezeframe.contract.fault import Fault
+from freezeframe.contract.request import SEAL_UNKNOWN
+from freezeframe.contract.words import RunState
+from freezeframe.errors import EXIT_REPOSITORY, FreezeframeError
+from freezeframe.repository import Manifest, Repository
+from freezeframe.repository.errors import AlreadyExists, ManifestUnreadable, SessionLost
+from freezeframe.repository.sealed import sealed_manifest
+from orchestrator.defect import fault_of, words_of
+from orchestrator.errors import NotInCaptureError
+from orchestrator.run import Run
+from orchestrator.sessions import PATIENCE_S
+
+log = structlog.get_logger("seal state")
+
+#: What a second seal meets because the first was one: told only if nothing is sealed after all.
+_TRACES = frozenset({AlreadyExists.code, SessionLost.code})
+
+
+class SealUnknownError(FreezeframeError):
+    """A run ends, and the repository does not tell whether its capture is sealed."""
+
+    code = SEAL_UNKNOWN
+    exit_code = EXIT_REPOSITORY
+
+    def __init__(self, capture_id: str, why: str) -> None:
+        super().__init__(
+            f"It is not known whether capture {capture_id} is sealed: {why}",
+            advice=f"When the repository answers again, `freezeframe captures show {capture_id}` shows the capture if it is. "
+            "Its guests keep their new checkpoints until then.",
+        )
+
+
+@dataclass(frozen=True)
+class SealState:
+    """What the repository says of a capture."""
+
+    sealed: bool | None  # None: not known
+    guests: tuple[str, ...] | None = None  # that the manifest has; None: not known, or there is no manifest
+    why: str = ""  # something is not known
+
+
+def ask(repository: Repository, capture_id: str) -> SealState:
+    """Return whether a capture is sealed. If it is not, no other orchestrator seals it after this."""
+    try:
+        return answered(f"The repository at {repository.address}", PATIENCE_S, lambda: _found(repository, capture_id))
+    except ManifestUnreadable as error:
+        return SealState(sealed=True, why=_words(error))
+    except Exception as error:  # noqa: BLE001  unreadable is not absent, whatever the reason
+        log.warning("it is not known whether a capture is sealed", capture=capture_id, why=words_of(error))
+        return SealState(sealed=None, why=_words(error))
+
+
+def _found(repository: Repository, capture_id: str) -> SealState:
+    manifest = sealed_manifest(repository, capture_id)
+    if manifest is None:
+        _end_session(repository, capture_id)
+        if sealed_manifest(repository, capture_id) is not None:
+            # by another orchestrator, which takes it back if it finds the session ended
+            return SealState(sealed=None, why="It was sealed while the run was given up.")
+        return SealState(sealed=False)
+    return SealState(sealed=True, guests=_guests(manifest))
+
+
+def _guests(manifest: Manifest) -> tuple[str, ...]:
+    return tuple(guest.guest_uuid for guest in manifest.guests)
+
+
+def _end_session(repository: Repository, capture_id: str) -> None:
+    """End the session, as far as the repository lets that be written: who cannot end it can hardly seal either."""
+    try:
+        repository.sessions.end(capture_id, sealed=False)
+    except (FreezeframeError, OSError) as error:
+        log.warning("a session was not ended", capture=capture_id, why=words_of(error))
+
+
+def _words(error: Exception) -> str:
+    return str(fault_of(error))
+
+
+def doubted(before: Run, following: Run) -> Run:
+    """Return the run that follows `before`; one that is given up waits for what the repository says. Pure.
+
+    The faults for which it is given up count only if nothing is sealed.
+    """
+    if following.state is not RunState.RELEASING or before.state is RunState.RELEASING or following.sealed:
+        return following
+    faults = following.faults[len(before.faults) :]
+    return following.model_copy(update={"sealed": None, "kept": (), "faults": before.faults, "unsealed_faults": faults})
+
+
+def settled(run: Run, found: SealState) -> Run:
+    """Return the run as the repository knows it; unchanged while that is not known. Pure."""
+    if found.sealed is False:
+        faults = (*run.faults, *run.unsealed_faults)
+        return run.model_copy(update={"sealed": False, "faults": faults, "unsealed_faults": ()})
+    return run if found.guests is None else _sealed(run, found.guests)
+
+
+def ended(run: Run, found: SealState, *, wait: bool) -> Run | None:
+    """Return a run that ends as the repository knows it, of which it was not known whether it is sealed. Pure.
+
+    None: it has to wait, as the repository does not say and there is time.
+    """
+    run = settled(run, found)
+    if run.sealed is not None:
+        return _in_its_state(run)
+    faults = (*run.faults, *run.unsealed_faults)
+    if found.sealed:  # the manifest is there and cannot be read: a warning of the receipt says so
+        return _in_its_state(run.model_copy(update={"sealed": True, "faults": faults, "unsealed_faults": ()}))
+    if wait:
+        return None
+    unknown = Fault.of(SealUnknownError(run.capture_id, found.why))
+    return _in_its_state(run.model_copy(update={"faults": (unknown, *faults), "unsealed_faults": ()}))
+
+
+def _in_its_state(run: Run) -> Run:
+    return run.model_copy(update={"state": RunState.DONE if run.sealed else RunState.FAILED})
+
+
+def _sealed(run: Run, guests: Sequence[str]) -> Run:
+    """Return the run with exactly the guests that the manifest has. What is met after a seal is no fault of those."""
+    planned = _planned(run)
+    missing = {uuid: place for uuid, place in planned.items() if uuid not in guests}
+    captured = {uuid: place for uuid, place in planned.items() if uuid in guests}
+    faults = [one for one in run.faults if _concerns(one, missing) or not _concerns(one, captured)]
+    faults += [one for one in run.unsealed_faults if _concerns(one, missing)]
+    met = [
+        f"The capture had been sealed when the orchestrator met this: {fault.message}"
+        for fault in (*run.faults, *run.unsealed_faults)
+        if fault not in faults and fault.code not in _TRACES
+    ]
+    faults += [
+        _unexplained(*place)
+        for uuid, place in missing.items()
+        if not any(_concerns(one, {uuid: place}) for one in faults)
+    ]
+    update = {
+        "sealed": True,
+        "kept": tuple(guests),
+        "faults": tuple(faults),
+        "unsealed_faults": (),
+        "warnings": (*run.warnings, *met),
+    }
+    return run.model_copy(update=update)
+
+
+def _planned(run: Run) -> dict[str, tuple[str, str]]:
+    """Return names and hosts of the planned guests, by UUID."""
+    hosts = run.plan.hosts if run.plan else ()
+    return {guest.guest_uuid: (guest.name, host.host_id) for host in hosts for guest in host.guests}
+
+
+def _concerns(fault: Fault, guests: Mapping[str, tuple[str, str]]) -> bool:
+    """Return True if a fault is told of one of these guests, or of the whole host of one."""
+    if fault.guest is not None:
+        return any(fault.guest in (uuid, name) for uuid, (name, _) in guests.items())
+    return any(fault.host == host_id for _, host_id in guests.values())
+
+
+def _unexplained(name: str, host_id: str) -> Fault:
+    error = NotInCaptureError(f"Guest {name} is not in the capture that was sealed, and Redis has lost the reason.")
+    return Fault.of(error, guest=name, host=host_id)
