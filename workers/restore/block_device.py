@@ -56,7 +56,7 @@ def claimed(path: Path, size_bytes: int) -> Iterator[int]:
                 f"{path} is in use by {user}.",
                 advice="Shut that guest down or end that process, then restore again.",
             )
-        if locked_by_qemu(fd):
+        if locked_by_qemu(fd, path):
             raise TargetInUseError(f"{path} is in use by a running guest or a QEMU tool.")
         found_bytes = os.lseek(fd, 0, os.SEEK_END)
         if found_bytes < size_bytes:

@@ -26,6 +26,7 @@ from workers.restore.errors import (
     TargetFullError,
     TargetInUseError,
     TargetNotWritableError,
+    TargetUnfitError,
 )
 from workers.restore.open_elsewhere import user_of
 
@@ -39,6 +40,8 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: What a file system says that has no hard links.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
+#: How file systems without locks answer. [fcntl(2); QEMU util/osdep.c: qemu_probe_lock_ops]
+_NO_LOCKS: Final = frozenset({errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock on 64 bits: type, whence, start, length, pid
 
 
@@ -73,17 +76,22 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise TargetExistsError(f"{path} exists and is not a plain file.", advice="Restore to another directory.")
     with path.open("rb+") as file:
-        if locked_by_qemu(file.fileno()) or user_of(status) is not None:
+        if locked_by_qemu(file.fileno(), path) or user_of(status) is not None:
             raise TargetInUseError(f"{path} is in use by a running guest or a QEMU tool.")
 
 
-def locked_by_qemu(fd: int) -> bool:
-    """Whether anybody holds a byte lock on the file, as QEMU does on every image it has open. [QEMU block/file-posix.c]"""
+def locked_by_qemu(fd: int, path: Path) -> bool:
+    """Whether anybody holds a byte lock on the file, as QEMU does on every image it has open. [QEMU block/file-posix.c]
+
+    Raises TargetUnfitError if that cannot be told.
+    """
     wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
         found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, wanted)
-    except OSError:  # a file system without locks: QEMU could not lock there either
-        return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:  # QEMU could not lock there either
+            return False
+        raise TargetUnfitError(f"Whether {path} is in use cannot be told: {error.strerror}.") from error
     return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
 
