@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from freezeframe.contract.request import LONGEST_HOLD_S
 from freezeframe.contract.words import HoldKind
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.naming import NamedGuest
@@ -66,11 +67,20 @@ class SlowGuestError(RefusedError):
 
     def __init__(self, guest: NamedGuest, slow: TooSlow, *, all_or_nothing: bool = True) -> None:
         retried = datetime.fromtimestamp(slow.at + TOO_SLOW_KEPT_S, UTC)
-        pause, longer = guest.option("pause"), longer_s(slow, all_or_nothing=all_or_nothing)
+        pause, longer = f"--guest-hold {guest.option('pause')}", longer_s(slow, all_or_nothing=all_or_nothing)
+        if longer <= LONGEST_HOLD_S:
+            advice = (
+                f"Give it at least --hold-timeout {longer}, or capture it with {pause}, which needs no freeze. With a shorter "
+                f"time-out it is tried again from {retried:%Y-%m-%d} on."
+            )
+        else:
+            advice = (
+                f"Capture it with {pause}, which needs no freeze. No hold lasts longer than {LONGEST_HOLD_S} s, which is too "
+                f"short; with a freeze it is tried again from {retried:%Y-%m-%d} on."
+            )
         super().__init__(
             f"The last freeze of guest {guest} had not ended after {slow.ms / 1000:.1f} s, at {_when(slow.at)}.",
-            advice=f"Give it at least --hold-timeout {longer}, or capture it with --guest-hold {pause}, which needs no "
-            f"freeze. With a shorter time-out it is tried again from {retried:%Y-%m-%d} on.",
+            advice=advice,
         )
 
 

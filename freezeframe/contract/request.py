@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,9 @@ from freezeframe.contract.plan import LeftOutGuest
 from freezeframe.contract.result import SkippedDisk
 from freezeframe.contract.words import Consistency, HoldKind, Method, Policy, RunState, WantedKind
 from freezeframe.naming import GuestWord
+
+#: Seconds that a hold may last at most.
+LONGEST_HOLD_S: Final = 600
 
 
 class DiskChoice(Shape):
@@ -57,7 +60,7 @@ class CaptureRequest(Message):
     policy: Policy = Policy.ALL
     kind: WantedKind = WantedKind.AUTO
     #: Seconds from a host's first freeze until it lets its guests go, released or not. 10 is what Windows VSS bears.
-    hold_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    hold_timeout_s: Annotated[float, Field(gt=0, le=LONGEST_HOLD_S)] = 10.0
     #: Seconds that the hosts wait for each other before any guest is held.
     muster_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     #: Bytes a second that each disk is read with at most, within what its host's settings allow. Below 1 MiB a transfer would

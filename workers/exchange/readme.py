@@ -16,6 +16,19 @@ _WORTH = {
 }
 
 
+#: Has the definitions name the images that are beside them, wherever that is: in place of what stands before the last slash.
+#: The path is written as XML, so that no character of it means anything. It is typed into a shell within single quotes, so it
+#: has none. A path that is no text fails before a file is touched.
+_HERE = (
+    "import glob, html, os, re, pathlib; "
+    r'here = re.sub(r"[\t\n\r]", lambda c: f"&#{ord(c[0])};", html.escape(os.getcwd())) + "/"; '
+    rf'[pathlib.Path(x).write_bytes(t) for x in glob.glob("{DEFINE}/*.xml") for t in [re.sub('
+    r'r"(<source [^>]*?\bfile=\")([^\"]*/)([^\"/]*)", '
+    "lambda m: m[1] + (here if os.path.exists(html.unescape(m[3])) else m[2]) + m[3], "
+    "pathlib.Path(x).read_bytes().decode()).encode()]]"
+)
+
+
 def readme(description: Description, directory: Path) -> str:
     """`directory` is where the set was made, which the definitions name."""
     guests = "\n".join(_guest(guest) for guest in description.guests)
@@ -28,7 +41,7 @@ exported by freezeframe {description.program}. Consistency when it was captured:
 ({_WORTH[description.consistency.value]}).
 
 Nothing of freezeframe is needed to use these files: virsh, qemu-img and
-coreutils do. Every image stands alone, without a backing file.
+coreutils do, and Python 3 if they are moved. Every image stands alone, without a backing file.
 
 {guests}
 Check that all files are as they were exported
@@ -41,11 +54,12 @@ Bring a guest back, on a host with libvirt
 ------------------------------------------
 
 The definitions in {DEFINE}/ expect the images at
-{directory}
+{one_line(str(directory))}
 If that is not where they are now, say so to the definitions first, from
-within this directory:
+within this directory (with Python 3; the checksums of the definitions
+are others then):
 
-    sed -i "s|{directory}|$PWD|g" {DEFINE}/*.xml
+    python3 -c '{_HERE}'
 
 Then, for a guest that libvirt does not know by that name or UUID, type what
 stands beside its disks above: virsh define and virsh start.

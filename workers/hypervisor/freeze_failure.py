@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from freezeframe.contract.request import LONGEST_HOLD_S
 from freezeframe.naming import NamedGuest
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
@@ -57,9 +58,11 @@ class SlowFreezeError(AgentError):
 
     def __init__(self, guest: NamedGuest, seconds: float) -> None:
         pause = guest.option("pause")
+        # under `degrade` no freeze is given more than this share of the hold (workers/pace.py)
+        longer = "Give it longer with --hold-timeout, or capture" if seconds < 0.75 * LONGEST_HOLD_S else "Capture"
         super().__init__(
             f"Guest {guest} had not frozen its filesystems after {seconds:.1f} s.",
-            advice=f"Give it longer with --hold-timeout, or capture it with --guest-hold {pause}, which needs no freeze. "
+            advice=f"{longer} it with --guest-hold {pause}, which needs no freeze. "
             "What takes that long is in the guest: its freeze hook, or much data to write.",
         )
         self.seconds = seconds

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from lxml import etree
 from typer.testing import CliRunner
 
 from freezeframe.cli.captures import captures
@@ -138,12 +139,67 @@ def test_a_set_is_of_use_without_us(
     assert not (target / "set.partial").exists()
 
 
-def test_the_readmes_command_moves_a_set(repository: Repository, manifest: Manifest, target: Path) -> None:
-    export_capture(repository, manifest, target / "set")
-    (target / "set").rename(target / "moved")
-    line = next(one for one in (target / "moved" / "README.txt").read_text().splitlines() if "sed -i" in one)
-    subprocess.run(line.strip(), shell=True, check=True, cwd=target / "moved")  # noqa: S602  as a reader would
-    assert str(target / "moved" / "alpha-vda.qcow2") in (target / "moved" / "define" / "alpha.xml").read_text()
+#: Directories that shells, `sed` and XML read in their own way.
+ODD_PLACES = (
+    *(
+        "R&D",
+        'a"b',
+        "it's",
+        "cost $5",
+        "$(id)",
+        "`id`",
+        "a\\1b",
+        "a|b/c",
+        "two  spaces ",
+        "<x>",
+        "a;b",
+        "#1",
+        "100%",
+        "!!",
+    ),
+    *("&amp;", "new\nline", "tab\t", "Größe", "数据库", "-n", "{x}", "*"),
+)
+
+
+def advised(directory: Path) -> str:
+    [line] = [one for one in (directory / "README.txt").read_text().splitlines() if one.startswith("    python3 -c ")]
+    return line
+
+
+def sources(definition: Path) -> list[str | None]:
+    return [one.get("file") for one in etree.fromstring(definition.read_bytes()).iterfind("devices/disk/source")]
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("place", ODD_PLACES)
+def test_the_readmes_command_moves_a_set_to_and_from_anywhere(
+    repository: Repository, manifest: Manifest, target: Path, place: str
+) -> None:
+    (target / place).parent.mkdir(exist_ok=True)
+    export_capture(repository, manifest, target / "set", guests=["alpha"])
+    for before, after in (("set", place), (place, "back")):
+        moved = (target / before).rename(target / after)
+        subprocess.run(["/bin/bash", "-c", advised(moved)], check=True, cwd=moved)
+        assert sources(moved / "define" / "alpha.xml") == [
+            str(moved / f"alpha-{disk}.qcow2") for disk in ("vda", "vdb")
+        ]
+
+
+def test_the_readmes_command_leaves_other_files_and_what_it_cannot_write_alone(
+    repository: Repository, manifest: Manifest, target: Path
+) -> None:
+    export_capture(repository, manifest, target / "set", guests=["alpha"])
+    made = target / "set" / "define" / "alpha.xml"
+    other = "<disk><source index='1' file=\"/srv/other.iso\"/></disk></devices>"
+    made.write_text(made.read_text().replace("</devices>", other))
+    moved = (target / "set").rename(target / "moved")
+    subprocess.run(["/bin/sh", "-c", advised(moved)], check=True, cwd=moved)
+    own = [str(moved / "alpha-vda.qcow2"), str(moved / "alpha-vdb.qcow2")]
+    assert sources(moved / "define" / "alpha.xml") == [*own, "/srv/other.iso"]
+    unspeakable = moved.rename(os.fsdecode(bytes(target) + b"/\xff"))
+    ran = subprocess.run(["/bin/sh", "-c", advised(unspeakable)], check=False, cwd=unspeakable, capture_output=True)
+    assert ran.returncode != 0
+    assert sources(unspeakable / "define" / "alpha.xml") == [*own, "/srv/other.iso"]
 
 
 def test_only_some_guests(repository: Repository, manifest: Manifest, target: Path) -> None:

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 import pytest
 
 from freezeframe.contract.fault import Fault
+from freezeframe.contract.request import LONGEST_HOLD_S, CaptureRequest
 from freezeframe.contract.result import PreparedDisk, PreparedGuest
 from freezeframe.contract.words import CaptureKind
 from freezeframe.naming import NamedGuest
 from workers.fitness import DiskUse
 from workers.host import Host
 from workers.hypervisor.errors import HypervisorError
+from workers.hypervisor.freeze_failure import SlowFreezeError
 from workers.journal import ClaimChange
 from workers.pace import TOO_SLOW_KEPT_S, TooSlow, is_in_vain
 from workers.refusal import SlowGuestError
@@ -43,6 +45,38 @@ def test_a_guest_that_was_too_slow_is_tried_again_with_the_time_out_that_is_advi
     assert "--guest-hold 00000000-0000-4000-8000-00000000000a:pause" in error.hint
     assert f"{datetime.fromtimestamp(at + TOO_SLOW_KEPT_S, UTC):%Y-%m-%d}" in error.hint
     assert "at 2026-03-01 23:30 UTC" in error.message
+
+
+@pytest.mark.case("G3")
+@pytest.mark.parametrize(
+    ("ms", "everyone", "advised"),
+    [
+        (449_999.0, True, 600),
+        (450_000.0, True, None),
+        (601_000.0, True, None),
+        (336_999.0, False, 600),
+        (337_000.0, False, None),
+    ],
+)
+def test_no_time_out_is_advised_that_a_request_may_not_have(ms: float, advised: int | None, *, everyone: bool) -> None:
+    guest = NamedGuest("web", "00000000-0000-4000-8000-00000000000a")
+    slow = TooSlow(ms, 0.0)
+    hint = SlowGuestError(guest, slow, all_or_nothing=everyone).hint
+    assert "--guest-hold 00000000-0000-4000-8000-00000000000a:pause" in hint
+    found = re.search(r"--hold-timeout (\d+)", hint)
+    assert (int(found[1]) if found else None) == advised
+    assert is_in_vain(slow, LONGEST_HOLD_S, all_or_nothing=everyone) is (advised is None)
+    if advised is not None:
+        CaptureRequest(capture_id="01KAAAAAAAAAAAAAAAAAAAAAAA", guests=("web",), hold_timeout_s=advised)
+
+
+@pytest.mark.parametrize(("seconds", "longer"), [(7.5, True), (449.0, True), (450.0, False), (600.0, False)])
+def test_a_freeze_that_had_all_the_time_there_is_is_not_advised_to_be_given_more(
+    seconds: float, *, longer: bool
+) -> None:
+    hint = SlowFreezeError(NamedGuest("web", "00000000-0000-4000-8000-00000000000a"), seconds).hint
+    assert ("--hold-timeout" in hint) is longer
+    assert "apture it with --guest-hold 00000000-0000-4000-8000-00000000000a:pause" in hint
 
 
 def prepared(uuid: str, name: str, *, fault: Fault | None = None) -> PreparedGuest:
