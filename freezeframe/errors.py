@@ -3,7 +3,8 @@
 An error is a class. The class owns its `code` (a stable word for programs), its `exit_code` (for scripts) and its usual
 `advice`; the instance owns the sentence. Errors cross the wire as `freezeframe.contract.fault.Fault`, never as pickles.
 
-Exit codes: 0 done · 1 failed · 2 wrong usage (the CLI library's) · 3 refused, nothing was touched · 4 not found ·
+Exit codes: 0 done · 1 failed · 2 wrong usage (the CLI library's) · 3 refused, nothing was touched: of a capture no guest was
+held (`orchestrator/touched.py` sees to that) · 4 not found ·
 5 repository · 6 a host or service does not answer · 7 the data is damaged · 10 done, but with less than was asked for ·
 130 interrupted.
 """

@@ -15,7 +15,7 @@ from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult
 from freezeframe.contract.words import Policy, RunState, Step
 from freezeframe.presence import KnownHost
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import search, sharing, unexplained
+from orchestrator import search, sharing, touched, unexplained
 from orchestrator.errors import HostSilentError, NotProvenError
 from orchestrator.run import Run
 
@@ -174,7 +174,7 @@ def after_hold(
     if run.request.policy is Policy.ALL and not faults:
         lacking = failures(proof_of(run, results))
         faults += [Fault.of(NotProvenError(f"One instant is not proven: {reason}.")) for reason in lacking]
-    faults_so_far = (*run.faults, *faults)
+    faults_so_far = (*run.faults, *(touched.after_holding(faults) if silent or touched.held_any(results) else faults))
     if not kept or (faults and run.request.policy is Policy.ALL):
         return enter(run, RunState.RELEASING, now, settings, faults=faults_so_far, kept=())
     return enter(run, RunState.TRANSFERRING, now, settings, faults=faults_so_far, kept=kept)
@@ -223,8 +223,8 @@ def after_transfer(
     first fault is enough: the guests need not wait for transfers that will not be kept.
     """
     shared = sharing.faults_since(prepared, run.kept, [*results, *seen])
-    faults = [*stalled, *(result.fault for result in results if result.fault), *unexplained.not_stored(results)]
-    faults += shared.values()
+    found = [*stalled, *(result.fault for result in results if result.fault), *unexplained.not_stored(results)]
+    faults = touched.after_holding([*found, *shared.values()])
     if faults and run.request.policy is Policy.ALL:
         return enter(run, RunState.RELEASING, now, settings, faults=(*run.faults, *faults), kept=())
     stored = {(result.guest_uuid, result.target) for result in results if result.index}

@@ -103,8 +103,8 @@ def capture(
 
     All guests of one capture show the same instant, on however many hosts they run. Ctrl-C ends the waiting, not the capture.
 
-    Exit code: 0 done; 10 done, but with less than was asked for; otherwise why it failed: 3 refused, 4 not found,
-    5 repository, 6 something does not answer, 1 anything else.
+    Exit code: 0 done; 10 done, but with less than was asked for; otherwise why it failed: 3 refused before any guest was
+    held, 4 not found, 5 repository, 6 something does not answer, 1 anything else.
     """
     request = _request(
         capture_id=str(ULID()),
