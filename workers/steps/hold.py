@@ -90,11 +90,14 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
             _muster(muster, order, deadline)
             if line is not None:
                 _lease(host, order, journal, part, line)
-        except BaseException:  # whatever it is, the other hosts must not wait for this one, and none was held
+        except BaseException as error:  # whatever it is, the other hosts must not wait for this one, and none was held
             for gate in (muster, barrier):
                 break_up(gate, host.host_id)
             try_to_record_let_go(journal, part.guests)
-            raise
+            if not isinstance(error, MusterError) or not part.unfit:
+                raise
+            given_up = failed(order, Fault.of(error, host=host.host_id))  # with what kept this host's guests out
+            return given_up.model_copy(update={"guest_faults": tuple(part.unfit)})
         guests = part.guests
         began = time.monotonic()
         window = hold_window(host.calls, order, guests, barrier, _disarming(line, order), host.settings.agent_timeout_s)

@@ -1,4 +1,4 @@
-"""Trouble of the host itself that a step may meet anywhere: storage that is full, read-only or failing, and no thread left.
+"""Trouble of the host itself that a step may meet anywhere: storage that is full, read-only or failing, no thread left.
 
 It is no defect, and its advice is for the host's administrator. Storage is told with the host and its directory.
 """
@@ -23,11 +23,24 @@ class HostStorageError(FreezeframeError):
     exit_code = EXIT_UNREACHABLE
 
 
+class NoDescriptorError(FreezeframeError):
+    """The worker, or the host, has as many files open as it may."""
+
+    code = "no-descriptor"
+    exit_code = EXIT_UNREACHABLE
+    advice = (
+        "Look on that host at the worker's limit of open files (LimitNOFILE= of its systemd unit, `ulimit -n`), at "
+        "/proc/sys/fs/file-nr and at who has them open (`lsof`). Then capture again."
+    )
+
+
 def foreseen(host: Host, error: Exception, *directories: Path) -> FreezeframeError | None:
     """Return the error to tell of `error` if it is trouble of the host; None if it is none that is known.
 
     `directories` are those that may be meant where the error names no file; by default those that a step writes to.
     """
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        return NoDescriptorError(f"Host {host.host_id} can open no further file: {error.strerror or error}.")
     if isinstance(error, OSError) and error.errno in _ADVICE:
         found = _directories(host, error) or directories or (host.settings.state_dir, host.settings.scratch_dir)
         places = [shlex.quote(str(path)) for path in dict.fromkeys(found)]

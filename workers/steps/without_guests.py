@@ -36,9 +36,11 @@ from freezeframe.contract.proof import HostProof
 from freezeframe.contract.result import HeldGuestFault, HoldResult
 from freezeframe.errors import FreezeframeError
 from workers.boot import boot_id
+from workers.fitness import later_uses
 from workers.host import Host
 from workers.steps.hold import gates, hold
-from workers.steps.prepared import read_prepared
+from workers.steps.premises import look_again
+from workers.steps.prepared import read_prepared, told_uses
 
 log = structlog.get_logger("hold")
 
@@ -71,8 +73,8 @@ def meet(
 def arrive(host: Host, order: HoldOrder, payload: Mapping[str, object], fault: Fault) -> HoldResult | None:
     """Arrive at muster and barrier for a worker that has died, and wait for nobody; None if that is not possible.
 
-    Nobody waits any more when the order's time is over. The result has a proof only if the barrier has released: who does not
-    wait is not told of a release.
+    Nobody waits any more when the order's time is over. Only if the barrier has released the result has a proof, and what this
+    host's guests write to after the hold: a host that does not wait learns of no later release.
     """
     found = _readable(order, payload)
     if found is None or order.host_id != host.host_id or datetime.now(UTC) > order.not_after:
@@ -91,20 +93,24 @@ def arrive(host: Host, order: HoldOrder, payload: Mapping[str, object], fault: F
         return None
     if state == "broken":
         return None
-    released = reply.state == "released"
+    result = HoldResult(
+        capture_id=order.capture_id, host_id=order.host_id, guest_faults=_faults(host, order, guests, fault)
+    )
+    if reply.state != "released":
+        return result.model_copy(update={"writers_unseen": "its worker ended in the middle of the hold"})
     proof = HostProof(
         host_id=host.host_id, boot_id=boot_id(), report_ns=report_ns, woken_ns=time.monotonic_ns(), guests=()
     )
-    return HoldResult(
-        capture_id=order.capture_id,
-        host_id=host.host_id,
-        proof=proof if released else None,
-        arrivals=reply.arrivals if released else (),
-        release_us=reply.at_us if released else None,
-        release_arrivals=reply.arrived if released else None,
-        guest_faults=_faults(host, order, guests, fault),
-        writers_unseen="its worker ended in the middle of the hold",
-    )
+    _, writers = look_again(host, (), time.monotonic(), rest.hold_timeout_s, released=True)
+    seen = {
+        "proof": proof,
+        "arrivals": reply.arrivals,
+        "release_us": reply.at_us,
+        "release_arrivals": reply.arrived,
+        "uses": later_uses(writers.uses, told_uses(host.journal.of(order.capture_id))),
+        "writers_unseen": writers.unseen,
+    }
+    return result.model_copy(update=seen)
 
 
 def _readable(order: HoldOrder, payload: Mapping[str, object]) -> tuple[HoldOrder, list[str]] | None:

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ BEFORE_THE_MUSTER = {
         failing(GuestJournal, "record", errno.ENOSPC, applies=lambda change: isinstance(change, HoldChange)),
         "host-storage",
     ),
-    "guard's socket": (no_descriptor, "guest-trouble"),
+    "guard's socket": (no_descriptor, "no-descriptor"),
     "guard": (guard_fails("ping", DISK), "guard-refused"),
     "guard, and the let-go line": (both(guard_fails("ping", DISK), LET_GO_FITS_NOT), "guard-refused"),
 }
@@ -263,8 +264,7 @@ def test_under_all_a_host_in_trouble_ends_the_hold_of_every_host_at_once(
     following = follow(site, Policy.ALL, results)
     assert following.state is RunState.RELEASING
     assert following.faults[0].host == "host-b"
-    expected = "unexpected" if point == "guard's socket" else code
-    assert following.faults[0].code == expected
+    assert following.faults[0].code == code
 
 
 @pytest.mark.parametrize("everyone", [True, False])
@@ -441,6 +441,7 @@ def test_a_worker_that_is_back_when_the_others_have_been_released_leaves_them_th
     assert gates(site) == ["released", "released"]
     assert consistency(proof_of(list(results.values()), MEMBERS)) is Consistency.GROUP
     assert follow(site, Policy.DEGRADE, results).kept == tuple(uuids(site, frozenset({"host-b", "host-c"})))
+    assert results["host-a"].writers_unseen == ""
 
 
 def test_a_worker_that_is_back_while_the_others_hold_their_guests_lets_them_end(site: Site) -> None:
@@ -484,11 +485,50 @@ def test_an_interrupted_hold_that_cannot_be_stored_is_told_all_the_same(
     assert {one.fault.code for one in told(site, "host-a").guest_faults} == {"interrupted"}
 
 
-def test_the_reason_is_told_also_if_the_others_do_not_come(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    failing(CaptureJournal, "record_begun", errno.ENOSPC)(site, monkeypatch, frozenset({"host-a"}))
+@pytest.mark.parametrize("point", ["record_begun", "ready", "hold line", "results listed"])
+def test_the_reason_is_told_also_if_the_others_do_not_come(
+    site: Site, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    trouble, code = BEFORE_THE_MUSTER[point]
+    trouble(site, monkeypatch, frozenset({"host-a"}))
     hold_on(site, "host-a", muster_timeout_s=0.1)
     result = told(site, "host-a")
     assert result.fault is not None
     assert result.fault.code == "muster"
-    assert {one.fault.code for one in result.guest_faults} == {"host-storage"}
+    assert {one.fault.code for one in result.guest_faults} == {code}
     assert json.loads(result.model_dump_json())["proof"] is None
+
+
+def test_a_guest_with_a_fault_of_its_own_keeps_it_when_its_host_is_in_trouble(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = site.guests["host-a"]
+    guard_fails("ping", DISK)(site, monkeypatch, frozenset({"host-a"}))
+    with site.hosts["host-a"].journal.of(CAPTURE).guest(one.uuid).lock():
+        results = hold_all(site, everyone=False)
+    faults = [(fault.guest_uuid, fault.fault.code) for fault in results["host-a"].guest_faults]
+    assert faults == [(one.uuid, "guest-at-work"), (other.uuid, "guard-refused")]
+
+
+def test_a_worker_that_is_back_after_the_orders_time_arrives_nowhere(site: Site) -> None:
+    """Nobody waits any more."""
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    order = site.order("host-a", FREEZE, all_or_nothing=False, not_after=past)
+    site.hosts["host-a"].journal.of(CAPTURE).record_begun(Step.HOLD, "", order.model_dump_json())
+    settle_interrupted(site.hosts["host-a"], [HOLD])
+    fault = told(site, "host-a").fault
+    assert fault is not None
+    assert fault.code == "interrupted"
+    client = site.hosts["host-a"].redis
+    assert Gate(client, CAPTURE, 1, "muster", "host-a", MEMBERS).look().arrivals == ()
+
+
+def test_delivered_again_to_a_host_whose_directory_takes_nothing_the_order_changes_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both(no_new_file(errno.EROFS), AFTERWARDS["store_result"])(site, monkeypatch, frozenset({"host-a"}))
+    results = hold_all(site, everyone=False)
+    hold_on(site, "host-a")
+    assert {name: told(site, name) for name in MEMBERS} == results
+    assert gates(site) == ["released", "released"]
+    assert [fake.log for fake in site.guests["host-a"]] == [[], []]
