@@ -17,15 +17,12 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import redis
 import structlog
 from pydantic import ValidationError
 
-from freezeframe import presence
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import Order
 from freezeframe.contract.result import Acknowledgement, Result
@@ -35,14 +32,14 @@ from workers.host import Host
 from workers.journal import CaptureJournal
 from workers.lock_file import NoLockFileError
 from workers.steps.host_failure import foreseen
+from workers.steps.order_check import check_order
 from workers.steps.order_failure import (
-    ForeignOrderError,
     InterruptedStepError,
     LateOrderError,
     UnexpectedError,
     UnreadableOrderError,
 )
-from workers.steps.publication import publish
+from workers.steps.publication import publish, published
 from workers.steps.unread_order import salvage
 
 OrderT = TypeVar("OrderT", bound=Order)
@@ -162,7 +159,7 @@ def _answer(asked: _Order[OrderT, ResultT]) -> str:
         return _answer_unread(asked, asked.unread, begun=begun)
     if step is Step.HOLD and begun:
         return interrupted(asked.host, asked.code, asked.order, asked.payload)
-    return store(asked.code, asked.journal, asked.order, _attempt(asked))
+    return _store(asked.code, asked.journal, asked.order, _attempt(asked))
 
 
 def _stored(asked: _Order[OrderT, ResultT]) -> str | None:
@@ -171,19 +168,25 @@ def _stored(asked: _Order[OrderT, ResultT]) -> str | None:
     text = asked.journal.result(code.step, asked.order.part)
     if text is None:
         return None
-    try:
-        json.loads(text)["fault"]
-    except (ValueError, KeyError, TypeError):
-        log.exception("a stored result is damaged")
+    if not _is_result(text):
+        log.error("a stored result is damaged")
         error = UnreadableOrderError(f"The result of the step that host {host.host_id} has stored is damaged.")
         return code.failed(asked.order, Fault.of(error, host=host.host_id)).model_dump_json()
     return text
 
 
+def _is_result(text: str) -> bool:
+    try:
+        json.loads(text)["fault"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return True
+
+
 def _answer_in_trouble(asked: _Order[OrderT, ResultT], error: Exception, *, is_alone: bool = True) -> str:
     """Do what can be done of an order although the journal fails, if no other delivery of it `is_alone` at work."""
     log.error("the journal fails", exc_info=error)
-    return store(asked.code, asked.journal, asked.order, _done_in_trouble(asked, error, is_alone=is_alone))
+    return _store(asked.code, asked.journal, asked.order, _done_in_trouble(asked, error, is_alone=is_alone))
 
 
 def _done_in_trouble(asked: _Order[OrderT, ResultT], error: Exception, *, is_alone: bool) -> ResultT:
@@ -205,14 +208,17 @@ def _answer_unread(asked: _Order[OrderT, ResultT], failed: ResultT, *, begun: bo
         return interrupted(asked.host, code, order, asked.payload, fault)
     rest = code.rest(order, asked.payload, fault) if code.rest and fault else None
     if rest is None:
-        return store(code, asked.journal, order, failed)
+        return _store(code, asked.journal, order, failed)
     whole = replace(asked, code=replace(code, do=rest[1]), order=rest[0])
-    return store(code, asked.journal, order, _attempt(whole))
+    return _store(code, asked.journal, order, _attempt(whole))
 
 
-def store(code: StepCode[OrderT, ResultT], journal: CaptureJournal, order: OrderT, result: ResultT) -> str:
+def _store(code: StepCode[OrderT, ResultT], journal: CaptureJournal, order: OrderT, result: ResultT) -> str:
     """Store a result if that can be done, and return it as JSON."""
-    text = result.model_dump_json()
+    return _store_text(code, journal, order, result.model_dump_json())
+
+
+def _store_text(code: StepCode[OrderT, ResultT], journal: CaptureJournal, order: OrderT, text: str) -> str:
     try:
         journal.store_result(code.step, order.part, text)
     except OSError as error:  # a full disk: it is told, and done again or failed if it is asked for again
@@ -227,13 +233,25 @@ def interrupted(
     payload: Mapping[str, object],
     fault: Fault | None = None,
 ) -> str:
-    """Store and return the answer to an order that was begun by a worker that died."""
+    """Store and return the answer to an order that was begun by a worker that died.
+
+    An answer that the run's record has stands: that worker could tell it, and could not store it. To store another would end
+    the backups of a hold that has gone well.
+    """
+    journal = host.journal.of(order.capture_id)
+    told = published(host, code.step, order)
+    if told is not None and _is_result(told):
+        return _store_text(code, journal, order, told)
     log.warning("interrupted step", capture=order.capture_id, step=str(code.step))
     fault = fault or Fault.of(
         InterruptedStepError(f"The worker of host {host.host_id} ended in the middle."), host=host.host_id
     )
-    result = code.interrupted(host, order, payload, fault) if code.interrupted else None
-    return store(code, host.journal.of(order.capture_id), order, result or code.failed(order, fault))
+    try:
+        result = code.interrupted(host, order, payload, fault) if code.interrupted else None
+    except Exception:  # a defect; somebody waits for the answer
+        log.exception("an interrupted step was not answered as it should")
+        result = None
+    return _store(code, journal, order, result or code.failed(order, fault))
 
 
 def _attempt(asked: _Order[OrderT, ResultT]) -> ResultT:
@@ -255,7 +273,7 @@ def _attempt(asked: _Order[OrderT, ResultT]) -> ResultT:
 
 def _done(host: Host, code: StepCode[OrderT, ResultT], order: OrderT, do: Callable[[Host, OrderT], ResultT]) -> ResultT:
     try:
-        _check_order(host, order)
+        check_order(host, order)
         return do(host, order)
     except FreezeframeError as error:
         log.warning("step failed", code=error.code, why=str(error))
@@ -267,19 +285,3 @@ def _done(host: Host, code: StepCode[OrderT, ResultT], order: OrderT, do: Callab
 
 def _named(host: Host, error: Exception, *directories: Path) -> FreezeframeError:
     return foreseen(host, error, *directories) or UnexpectedError(f"{type(error).__name__}: {error}")
-
-
-def _check_order(host: Host, order: Order) -> None:
-    if order.host_id != host.host_id:
-        raise ForeignOrderError(f"The order is for host {order.host_id}, and this is {host.host_id}.")
-    if datetime.now(UTC) > order.not_after:
-        raise LateOrderError(f"The order was valid until {order.not_after:%H:%M:%S} UTC only.{_clock_words(host)}")
-
-
-def _clock_words(host: Host) -> str:
-    """Return what to say of this host's clock, if that may be why an order is late."""
-    try:
-        ahead_s = presence.clock_ahead_s(host.redis)
-    except redis.RedisError:
-        return ""
-    return f" This host's clock is {ahead_s:.0f} s ahead of Redis's." if ahead_s > 1 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
 import redis
 import structlog
@@ -34,6 +35,16 @@ def publish(host: Host, step: Step, order: Order, text: str) -> None:
             time.sleep(PUBLISH_PAUSE_S)
         else:
             return
+
+
+def published(host: Host, step: Step, order: Order) -> str | None:
+    """Return the result that the run's record has of an order; None if there is none, or Redis does not say."""
+    field = names.result_field(step, host.host_id, order.part)
+    try:
+        return cast("str | None", host.redis.hget(names.results_key(order.capture_id), field))
+    except redis.RedisError as error:
+        log.warning("whether a result was told is not known", why=str(error))
+        return None
 
 
 def publish_again(host: Host, journal: CaptureJournal) -> None:

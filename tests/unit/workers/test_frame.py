@@ -299,7 +299,7 @@ def test_a_late_order_is_answered_with_what_the_clock_says(
     ahead_s: int,
     said: str,
 ) -> None:
-    monkeypatch.setattr("workers.steps.frame.presence.clock_ahead_s", lambda _client: float(ahead_s))
+    monkeypatch.setattr("workers.steps.order_check.presence.clock_ahead_s", lambda _client: float(ahead_s))
     run_step(host, hold_code, hold_order(not_after=datetime(2020, 1, 1, tzinfo=UTC)))
     result = published(host, Step.HOLD)
     assert result is not None

@@ -34,6 +34,7 @@ from workers.guard.client import GuardRefusedError
 from workers.guard.lease import Refusal
 from workers.journal import CaptureJournal, GuestJournal, HoldChange, LetGoChange
 from workers.pace import Paces
+from workers.scratch.open_backups import begun_guests
 from workers.steps import hold as step
 from workers.steps import publication
 from workers.steps.frame import run_step
@@ -532,3 +533,43 @@ def test_delivered_again_to_a_host_whose_directory_takes_nothing_the_order_chang
     assert {name: told(site, name) for name in MEMBERS} == results
     assert gates(site) == ["released", "released"]
     assert [fake.log for fake in site.guests["host-a"]] == [[], []]
+
+
+@pytest.mark.parametrize("back", ["a worker", "the order"])
+def test_a_hold_that_was_told_and_could_not_be_stored_stands_when_a_worker_is_back(site: Site, back: str) -> None:
+    """Its backups would end with a journal that has the hold as interrupted."""
+    with pytest.MonkeyPatch.context() as trouble:
+        AFTERWARDS["store_result"](site, trouble, frozenset({"host-a"}))
+        results = hold_all(site, everyone=False)
+    journal = site.hosts["host-a"].journal.of(CAPTURE)
+    assert journal.result(Step.HOLD, "") is None
+    if back == "a worker":
+        settle_interrupted(site.hosts["host-a"], [HOLD])
+    else:
+        hold_on(site, "host-a")
+    assert {name: told(site, name) for name in MEMBERS} == results
+    assert begun_guests(journal) == frozenset(uuids(site, frozenset({"host-a"})))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_what_the_record_has_for_an_interrupted_hold_and_is_no_result_is_not_stored(site: Site, text: str) -> None:
+    begun_by_a_worker_that_died(site, "host-a")
+    client = site.hosts["host-a"].redis
+    client.hset(names.results_key(CAPTURE), names.result_field(Step.HOLD, "host-a"), text)
+    settle_interrupted(site.hosts["host-a"], [HOLD])
+    assert "interrupted" in str(site.hosts["host-a"].journal.of(CAPTURE).result(Step.HOLD, ""))
+
+
+def test_a_defect_in_answering_an_interrupted_hold_keeps_the_answer_from_nobody(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*_: object) -> None:
+        raise ValueError("odd")
+
+    begun_by_a_worker_that_died(site, "host-a")
+    monkeypatch.setattr(Gate, "arrive", odd)
+    settle_interrupted(site.hosts["host-a"], [HOLD])
+    fault = told(site, "host-a").fault
+    assert fault is not None
+    assert fault.code == "interrupted"
+    assert gates(site) == ["broken", "broken"]
