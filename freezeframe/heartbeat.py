@@ -24,16 +24,23 @@ _BEATS = 4
 
 
 def beat_while(alive: Callable[[], bool], env: Mapping[str, str] = os.environ) -> None:
-    """Beat from a thread of its own for as long as `alive` answers yes; `alive` may block, which is as good as a no."""
+    """Beat from a thread of its own for as long as `alive` answers yes; `alive` may block, which is as good as a no.
+
+    Raises OSError, RuntimeError if there is no descriptor or thread for it.
+    """
     address = env.get("NOTIFY_SOCKET", "")
     limit_s = int(env.get("WATCHDOG_USEC", "0")) / 1e6
     if address and limit_s > 0:
         path = address.replace("@", "\0", 1) if address.startswith("@") else address
-        threading.Thread(target=_beat, args=(alive, path, limit_s / _BEATS), name="heartbeat", daemon=True).start()
+        line = socket.socket(
+            socket.AF_UNIX, socket.SOCK_DGRAM
+        )  # here: a process that cannot beat must not seem to start well
+        args = (alive, line, path, limit_s / _BEATS)
+        threading.Thread(target=_beat, args=args, name="heartbeat", daemon=True).start()
 
 
-def _beat(alive: Callable[[], bool], path: str, pause_s: float) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+def _beat(alive: Callable[[], bool], line: socket.socket, path: str, pause_s: float) -> None:
+    with line:
         while alive():
             with contextlib.suppress(OSError):  # a supervisor that is gone or busy is no reason to end
                 line.sendto(BEAT, socket.MSG_DONTWAIT, path)
@@ -49,7 +56,11 @@ class Pulse:
         self._heard_at: float | None = None  # None: not yet; starting takes its time
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
+        try:
+            self._socket.bind(str(path))
+        except BaseException:
+            self._socket.close()
+            raise
         self._socket.settimeout(0.0)
 
     @property

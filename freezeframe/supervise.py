@@ -5,6 +5,9 @@
     Pauses      how long to wait before the next start
     Supervisor  all parts, until it is told to stop
 
+Telling must not end what it tells of: what `tell` and `announce` raise is dropped; they must not block. A part that cannot be
+started, for want of a process, a thread, memory or a descriptor, is tried again after a pause.
+
 No orphans, whatever dies: each child is started through `python -m freezeframe.supervise exec`, which asks the kernel for a
 signal at the death of its parent before it becomes the program (a `preexec_fn` would run Python between fork and exec of a
 process with threads). The kernel means the death of the *thread* that forked, so children are started by the thread that
@@ -40,6 +43,9 @@ PROBE_S = 0.25
 SLOW_S = 30.0
 #: Seconds that a killed process is waited for at least: the kernel ends it when it next gives it a core.
 KILLED_S = 10.0
+
+#: What starting a process or a thread raises while there is none, or no memory or descriptor for it.
+NOT_STARTED: Final = (OSError, RuntimeError, MemoryError)
 
 Tell = Callable[[str, str], None]  # a part's name, a line
 
@@ -117,7 +123,14 @@ class Child:
             start_new_session=True,
         )
         self._pump = threading.Thread(target=self._tell_lines, args=(tell,), name=f"{part.name} lines", daemon=True)
-        self._pump.start()
+        try:
+            self._pump.start()
+        except (
+            BaseException
+        ):  # without it the process would stand still at its first lines, and nobody would know of it
+            self._process.kill()
+            self._process.communicate()
+            raise
 
     @property
     def pid(self) -> int:
@@ -167,6 +180,7 @@ class _Seat:
         self.part = part
         self.pauses = Pauses(part.first_pause_s, part.longest_pause_s)
         self.child: Child | None = None
+        self.asked: Child | None = None  # of which it is asked, or was, whether it is ready
         self.due = 0.0
         self.was_ready = False
 
@@ -176,8 +190,8 @@ class Supervisor:
 
     def __init__(self, parts: Sequence[Part], *, tell: Tell, announce: Tell) -> None:
         self._seats = {part.name: _Seat(part) for part in parts}
-        self._tell = tell
-        self._announce = announce
+        self._tell = _never_raising(tell)
+        self._announce = _never_raising(announce)
         self._sockets = tempfile.TemporaryDirectory(
             prefix="freezeframe-"
         )  # ours alone, so that nobody beats for a dead part
@@ -215,8 +229,28 @@ class Supervisor:
             again = f"; starting it again in {pause_s:g} s" if pause_s else "; starting it again"
             self._announce(seat.part.name, f"ended: {_cause(child.exit_code)}{again}")
         if seat.child is None and time.monotonic() >= seat.due and self._may_start(seat.part):
-            seat.child = Child(seat.part, self._tell, self._pulse(seat.part))
-            threading.Thread(target=self._watch_ready, args=(seat, seat.child), daemon=True).start()
+            self._start(seat)
+        if seat.child is not None and seat.asked is not seat.child:
+            self._ask(seat, seat.child)
+
+    def _start(self, seat: _Seat) -> None:
+        pulse = None
+        try:
+            pulse = self._pulse(seat.part)
+            seat.child = Child(seat.part, self._tell, pulse)
+        except NOT_STARTED as error:
+            if pulse is not None:
+                pulse.close()
+            pause_s = max(seat.pauses.after_death(0.0), LOOK_S)
+            seat.due = time.monotonic() + pause_s
+            why = str(error) or type(error).__name__
+            self._announce(seat.part.name, f"cannot be started: {why}; trying again in {pause_s:g} s")
+
+    def _ask(self, seat: _Seat, child: Child) -> None:
+        """Begin to ask whether a part is ready; without a thread for that, the next look tries again."""
+        with contextlib.suppress(*NOT_STARTED):
+            threading.Thread(target=self._watch_ready, args=(seat, child), daemon=True).start()
+            seat.asked = child
 
     def _pulse(self, part: Part) -> Pulse | None:
         return Pulse(Path(self._sockets.name) / part.name, part.watchdog_s) if part.watchdog_s else None
@@ -228,7 +262,7 @@ class Supervisor:
         """Ask until the part is ready; a probe may block, so each has a thread, which ends with its child."""
         told = False
         while child.exit_code is None and not self._stops:
-            if seat.part.ready():
+            if _is_ready(seat.part):
                 self._announce(seat.part.name, f"ready (pid {child.pid})")
                 seat.was_ready = True  # after it was told, so that what comes after it is told after it
                 return
@@ -264,6 +298,23 @@ class Supervisor:
             if child.wait(LOOK_S):
                 return True
         return child.exit_code is not None
+
+
+def _never_raising(tell: Tell) -> Tell:
+    """Return `tell` without its errors: a line is no reason to end what it is about."""
+
+    def told(name: str, line: str) -> None:
+        with contextlib.suppress(Exception, SystemExit):  # a console leaves the process when its reader has gone
+            tell(name, line)
+
+    return told
+
+
+def _is_ready(part: Part) -> bool:
+    """Ask a part. A question that fails is a no: what comes after the part waits for a yes, and would for ever."""
+    with contextlib.suppress(Exception):
+        return part.ready()
+    return False
 
 
 def _cause(exit_code: int) -> str:

@@ -7,18 +7,15 @@ import fcntl
 import importlib.util
 import shutil
 import signal
-import sys
-import threading
 from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
-from rich.text import Text
 
 from freezeframe.access import ConfiguredKey, make_default_parent
 from freezeframe.cli import parts
+from freezeframe.cli.lines import Lines
 from freezeframe.cli.private_redis import PrivateRedis, free_port, private_redis
-from freezeframe.cli.terminal import Terminal
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.missing import remedy
 from freezeframe.repository import Repository
@@ -91,13 +88,13 @@ def up(
         if only is None and not redis_from_settings and "redis_url" not in load(BusSettings).model_fields_set:
             own = _own_redis(stack, host)
         wanted = _parts(host, own, only, flower_port if flower else None)
-        console = _Lines([part.name for part in wanted])
+        console = stack.enter_context(Lines(["repository", *(part.name for part in wanted)], _STYLES))
         if only in {None, Share.ORCHESTRATOR}:
             _ensure_repository(console)
         _run(wanted, console)
 
 
-def _run(wanted: list[Part], console: _Lines) -> None:
+def _run(wanted: list[Part], console: Lines) -> None:
     supervisor = Supervisor(wanted, tell=console.tell, announce=console.announce)
     handlers = {
         number: signal.signal(number, lambda *_: supervisor.stop()) for number in (signal.SIGINT, signal.SIGTERM)
@@ -161,7 +158,7 @@ def _expect_modules(*names: str, besides: str = "") -> None:
             raise CannotStartError(f"The Python module {name} is not installed.", advice=f"{advice}.{besides}")
 
 
-def _ensure_repository(console: _Lines) -> None:
+def _ensure_repository(console: Lines) -> None:
     settings = load(RepositorySettings)
     address = settings.repository
     configured = ConfiguredKey.of(settings)
@@ -187,23 +184,3 @@ def _lock(stack: contextlib.ExitStack, host: HostSettings, only: Share | None) -
                 f"`freezeframe up` is running already with {host.run_dir}.",
                 advice="Use that one, or give this one directories of its own (FREEZEFRAME_RUN_DIR, FREEZEFRAME_STATE_DIR).",
             ) from error
-
-
-class _Lines:
-    """The parts' lines, each under its name. Parts' threads tell; one line is written at a time."""
-
-    def __init__(self, names: list[str]) -> None:
-        self._width = max(len(name) for name in [*names, "repository"])
-        self._console = Terminal(soft_wrap=True)
-        self._lock = threading.Lock()
-
-    def tell(self, name: str, line: str) -> None:
-        self._write(name, Text(line))
-
-    def announce(self, name: str, line: str) -> None:
-        self._write(name, Text(line, "bold"))
-
-    def _write(self, name: str, line: Text) -> None:
-        with self._lock:
-            self._console.print(Text.assemble((f"{name:<{self._width}}", _STYLES.get(name, "")), " │ ", line))
-            sys.stdout.flush()

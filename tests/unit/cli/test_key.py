@@ -10,6 +10,7 @@ import pytest
 
 from freezeframe.access import ConfiguredKey, open_repository
 from freezeframe.cli import secret as cli_secret
+from freezeframe.cli.lines import Lines
 from freezeframe.repository import Repository
 from freezeframe.repository.crypto import KeyFileKdf, ScryptKdf, SecretSort, slots
 from freezeframe.repository.errors import KeyNotConfigured
@@ -244,7 +245,7 @@ def test_up_makes_an_encrypted_repository_where_a_key_is_configured(
     monkeypatch.setenv("FREEZEFRAME_KEY_FILE", str(key_file))
     up = importlib.import_module("freezeframe.cli.up")
     for _ in range(2):
-        up._ensure_repository(up._Lines([]))
+        up._ensure_repository(Lines([]))
         assert open_repository().config.encrypted
 
 

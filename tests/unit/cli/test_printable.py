@@ -17,7 +17,7 @@ from rich.text import Text
 
 import freezeframe
 from freezeframe import log
-from freezeframe.cli import completion, failure, output, progress, up
+from freezeframe.cli import completion, failure, lines, output, progress
 from freezeframe.cli.following import show_receipt
 from freezeframe.cli.terminal import Terminal
 from freezeframe.contract.fault import Fault
@@ -121,7 +121,8 @@ def test_errors_bars_lines_and_parts_are_shown_without_them(
     with pytest.raises(typer.Exit), failure.shown(as_json=True):
         raise ValueError(f"{EVIL}\nerror: forged")
     progress.Lines().say(EVIL)
-    up._Lines(["guard"]).tell("guard", EVIL)
+    with lines.Lines(["guard"]) as parts:
+        parts.tell("guard", EVIL)
     told = capsys.readouterr()
     assert is_plain(told.out)
     assert is_plain(told.err)
@@ -166,6 +167,7 @@ def test_the_readme_of_an_image_set_is_text() -> None:
 WRITERS = {
     "freezeframe/cli/output.py": {"stdout.write"},
     "freezeframe/cli/failure.py": {"stdout.write", "stderr.write"},
+    "freezeframe/cli/lines.py": {"stdout.write"},  # what `Terminal` has rendered
     "freezeframe/cli/progress.py": {"stderr.write"},
     "freezeframe/log.py": {"stderr.write"},
     "freezeframe/cli/terminal.py": set(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from freezeframe.supervise import Part, Pauses, Supervisor
 
@@ -210,3 +214,104 @@ def test_a_child_that_stands_still_is_killed_and_started_again() -> None:
         os.kill(first, signal.SIGSTOP)
         until(lambda: supervisor.pids.get("one", first) != first)
     assert ("one", "stands still: not heard of for 5 s; killed") in diary.announced
+
+
+def test_telling_that_fails_ends_nothing() -> None:
+    """A console leaves the process (SystemExit) when its reader has gone; a full disk is an OSError."""
+    errors = [SystemExit(1), BrokenPipeError(), ValueError("I/O operation on closed file")]
+    told: list[str] = []
+
+    def fail(_: str, line: str) -> None:
+        told.append(line)
+        raise errors[len(told) % len(errors)]
+
+    talks = (sys.executable, "-c", "import time\nwhile True: print('line', flush=True); time.sleep(0.01)")
+    supervisor = Supervisor([part("one", talks)], tell=fail, announce=fail)
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    until(lambda: told.count("line") > len(errors))
+    first = supervisor.pids["one"]
+    os.kill(first, signal.SIGKILL)
+    until(lambda: supervisor.pids.get("one", first) != first)
+    until(lambda: sum(line.startswith("ready") for line in told) == 2)
+    supervisor.stop()
+    thread.join()
+    assert told[-1] == "ended"
+
+
+def test_a_question_that_fails_is_a_no() -> None:
+    answers: Iterator[Exception | bool] = iter(
+        [OSError("Too many open files"), RuntimeError("can't start new thread"), True]
+    )
+
+    def ready() -> bool:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    before = Part("before", SLEEPS, ready=ready)
+    with supervised(before, part("after", after=("before",))) as (_, diary):
+        until(lambda: diary.ready("after") == 1)
+
+
+class Shortage:
+    """Lets what is called fail some times."""
+
+    def __init__(self, call: Callable[..., object], error: Exception, times: int) -> None:
+        self._call, self._error, self.left = call, error, times
+
+    def __call__(self, *arguments: object, **named: object) -> object:
+        if self.left:
+            self.left -= 1
+            raise self._error
+        return self._call(*arguments, **named)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BlockingIOError(11, "Resource temporarily unavailable"), OSError(24, "Too many open files"), MemoryError()],
+)
+def test_a_part_for_which_there_is_no_process_is_tried_again(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    start = Shortage(subprocess.Popen, error, 3)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with supervised(part("one", watchdog_s=60.0), part("other")) as (_, diary):
+        until(lambda: diary.ready("one") == diary.ready("other") == 1)
+    assert start.left == 0
+    assert sum("cannot be started" in line for _, line in diary.announced) == 3
+
+
+def test_a_heart_for_which_there_is_no_descriptor_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bind = Shortage(socket.socket.bind, OSError(24, "Too many open files"), 2)
+    monkeypatch.setattr(socket.socket, "bind", lambda line, address: bind(line, address))  # noqa: PLW0108  a method
+    with supervised(part("one", watchdog_s=60.0)) as (_, diary):
+        until(lambda: diary.ready("one") == 1)
+    assert bind.left == 0
+
+
+@pytest.mark.parametrize("refused", ["lines", "question"])
+def test_a_part_for_whose_lines_or_question_there_is_no_thread_is_not_left_alone(
+    monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """Without its lines it is started anew, and no process is left over; without the question it runs and is asked later."""
+    real, pids, left = threading.Thread.start, [], [3]
+    popen = subprocess.Popen
+
+    def started(*arguments: Any, **named: Any) -> subprocess.Popen[bytes]:
+        process = popen(*arguments, **named)
+        pids.append(process.pid)
+        return process
+
+    def start(thread: threading.Thread) -> None:
+        if left[0] and (thread.name.endswith(" lines") if refused == "lines" else "_watch_ready" in thread.name):
+            left[0] -= 1
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with supervised(part("one")) as (supervisor, diary):
+        until(lambda: diary.ready("one") == 1)
+        assert [pid for pid in pids if runs(pid)] == [supervisor.pids["one"]]
+    assert len(pids) == (4 if refused == "lines" else 1)
+    assert left == [0]
