@@ -8,6 +8,6 @@ Words
 """
 
 from ops.install.environment import Environment
-from ops.install.wheelhouse import Wheelhouse, build_wheel
+from ops.install.wheelhouse import Wheelhouse, build_wheel, copy_sources
 
-__all__ = ["Environment", "Wheelhouse", "build_wheel"]
+__all__ = ["Environment", "Wheelhouse", "build_wheel", "copy_sources"]

@@ -30,9 +30,8 @@ def pip(*arguments: str) -> None:
         raise InstallError(f"pip {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-4000:]}")
 
 
-def build_wheel(directory: Path) -> Path:
-    """Build the wheel from a copy of the checkout's sources into a directory; return its path."""
-    copy = directory / "sources"
+def copy_sources(copy: Path) -> None:
+    """Copy the sources that the distribution is made of to a new directory."""
     copy.mkdir(parents=True)
     for name in _SOURCES:
         source = _ROOT / name
@@ -40,6 +39,12 @@ def build_wheel(directory: Path) -> Path:
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, copy / name)
+
+
+def build_wheel(directory: Path) -> Path:
+    """Build the wheel from a copy of the checkout's sources into a directory; return its path."""
+    copy = directory / "sources"
+    copy_sources(copy)
     pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(directory), str(copy))
     shutil.rmtree(copy)
     (wheel,) = directory.glob("freezeframe-*.whl")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ops.debian import Tree
-from ops.install import Wheelhouse
+from ops.install import Wheelhouse, copy_sources
 
 pytestmark = pytest.mark.case("G10")
 
@@ -53,11 +53,11 @@ RELEASES = {
 }
 
 
-def test_the_readme_has_the_wheel_the_host_and_the_control_node() -> None:
-    wheel, host, control = _commands()
-    assert wheel == [["python3", "-m", "pip", "wheel", "--no-deps", "--wheel-dir", "dist", "."]]
-    assert "python3-libnbd" in _packages(host)
-    assert "redis-server" in _packages(control)
+def test_a_machine_that_is_both_has_what_each_has() -> None:
+    _, host, control, both = _commands()
+    assert _packages(both) == [*_packages(host), *(one for one in _packages(control) if one not in _packages(host))]
+    assert both[1] == host[1]
+    assert "redis-server" in _packages(both)  # which `freezeframe up` starts
 
 
 #: The machine's own release is what the other tests of this folder install on.
@@ -69,30 +69,51 @@ _PARAMS = [pytest.param(name, marks=[pytest.mark.long] if name == _OWN else []) 
 def machine(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A Debian with the packages that README names for a host, and a wheelhouse for its Python."""
     release = RELEASES[request.param]
-    _, host, control = _commands()
-    tree = Tree.ensure(release.name, [*_packages(host), *_packages(control)])
+    tree = Tree.ensure(release.name, [package for block in _commands() for package in _packages(block)])
     work = tmp_path_factory.mktemp(release.name)
     house = Wheelhouse.fill_for(work / "wheelhouse", wheel, python=release.python, glibc=release.glibc)
-    shutil.copy(wheel, work)
     shutil.copy(Path(__file__).with_name("probe.py"), work)
     return tree, work, house
 
 
-@pytest.mark.parametrize(("node", "extra"), [("host", "host"), ("control", "control")])
-def test_the_readmes_commands_install_it(machine: Any, node: str, extra: str) -> None:
+#: Instead of PyPI.
+_INDEX = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/mnt/wheelhouse", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+@pytest.fixture(scope="module")
+def built(machine: Any) -> Any:
+    """That Debian, with the wheel that README's first commands have built there, where the next ones look for it."""
     tree, work, _ = machine
-    _, host, control = _commands()
-    _, venv, pip, link = host if node == "host" else control
+    checkout = work / "checkout"
+    copy_sources(checkout)
+    install, *commands = _commands()[0]
+    assert install == ["apt", "install", "python3-venv"]
+    for command in commands:
+        tree.run(command, work, env=_INDEX, directory="/mnt/checkout")
+    (wheel,) = (checkout / "dist").glob("*.whl")
+    shutil.copy(wheel, work)
+    return tree, work
+
+
+@pytest.mark.parametrize("node", ["host", "control", "both"])
+def test_the_readmes_commands_install_it(built: Any, node: str) -> None:
+    tree, work = built
+    _, *blocks = _commands()
+    _, venv, pip, link = dict(zip(("host", "control", "both"), blocks, strict=True))[node]
     environment = f"/mnt/{node}"
     assert [venv[-1], link[-1]] == ["/opt/freezeframe", "/usr/local/bin/freezeframe"]
-    index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/mnt/wheelhouse", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     tree.run([*venv[:-1], environment], work)
-    tree.run([pip[0].replace("/opt/freezeframe", environment), *pip[1:]], work, env=index)
+    tree.run([pip[0].replace("/opt/freezeframe", environment), *pip[1:]], work, env=_INDEX)
     found = json.loads(tree.run([f"{environment}/bin/python", "-I", "probe.py"], work).stdout)
     named = {advice.rpartition("pip install ")[2] for advice in found["modules"].values() if advice}
-    others = {"host": {"control", "s3"}, "control": {"host", "s3"}}[extra]
+    others = {"host": {"control", "s3"}, "control": {"host", "s3"}, "both": {"s3"}}[node]
     assert {name for name in named if name.startswith("'freezeframe[")} == {f"'freezeframe[{one}]'" for one in others}
-    if node == "host":
+    if node != "control":
         assert {verb for verb, advice in found["verbs"].items() if advice} == set()
         assert not any("nbd" in advice for advice in found["modules"].values())
+    if node == "both":  # all that `freezeframe up` looks for before it starts anything
+        tree.run(["which", "redis-server"], work)
+        modules = '"libvirt", "lxml", "nbd", "prometheus_client", "flower"'
+        looks = f"from freezeframe.cli.up import _expect_modules; _expect_modules({modules})"
+        tree.run([f"{environment}/bin/python", "-I", "-c", looks], work)
     tree.run([f"{environment}/bin/freezeframe", "version", "--json"], work)
