@@ -230,6 +230,8 @@ class OrchestratorSettings(_Part):
     #: Seconds for all transfers of a capture; an order that still waits in its queue after that is not begun any more.
     #: At most six days: a capture's session in the repository lasts seven (repository/session.py).
     transfer_timeout_s: Annotated[float, Field(gt=0, le=6 * DAY_S)] = 24 * 3600.0
+    #: Seconds to write the manifest, while the repository is away, full or read-only. No backup is open by then.
+    seal_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 3600.0
     #: Seconds for every host to release.
     release_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 120.0
     #: Seconds that a release order stays valid: a host that was away for a weekend still cleans up when it returns.

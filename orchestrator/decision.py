@@ -31,7 +31,7 @@ def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettin
         RunState.PREPARING: settings.prepare_timeout_s,
         RunState.HOLDING: run.request.muster_timeout_s + run.request.hold_timeout_s + HOLD_SLACK_S,
         RunState.TRANSFERRING: settings.transfer_timeout_s,
-        RunState.SEALING: settings.release_timeout_s,
+        RunState.SEALING: settings.seal_timeout_s,
         RunState.RELEASING: settings.release_timeout_s,
     }.get(state, 0.0)
     update = {
@@ -235,6 +235,18 @@ def after_transfer(
     kept = tuple(guest for guest in run.kept if guest not in lost)
     state = RunState.SEALING if kept else RunState.RELEASING
     return enter(run, state, now, settings, faults=(*run.faults, *faults), kept=kept)
+
+
+def without_unsealable(
+    run: Run, unsealable: Sequence[tuple[str, Fault]], now: datetime, settings: OrchestratorSettings
+) -> Run:
+    """Go on to seal the other guests, within the same time, or release. `unsealable` are pairs of guest and fault."""
+    faults = (*run.faults, *(fault for _, fault in unsealable))
+    lost = {guest for guest, _ in unsealable}
+    kept = tuple(guest for guest in run.kept if guest not in lost)
+    if not kept or run.request.policy is Policy.ALL:
+        return enter(run, RunState.RELEASING, now, settings, faults=faults, kept=())
+    return run.model_copy(update={"faults": faults, "kept": kept})
 
 
 def after_release(

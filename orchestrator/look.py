@@ -23,9 +23,16 @@ from freezeframe.contract.result import PrepareResult
 from freezeframe.contract.words import RunState, Step
 from freezeframe.presence import known_hosts
 from freezeframe.repository import Manifest, Repository
-from freezeframe.repository.errors import CaptureNotFound, ManifestUnreadable, RepositoryDamaged, RepositoryUnsupported
+from freezeframe.repository.errors import (
+    CaptureNotFound,
+    IndexDamaged,
+    ManifestUnreadable,
+    RepositoryDamaged,
+    RepositoryUnsupported,
+    is_store_trouble,
+)
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import again, decision, metrics, seal_state, sessions
+from orchestrator import again, decision, metrics, seal_state, sessions, unsealable
 from orchestrator.answers import Answers
 from orchestrator.defect import fault_of
 from orchestrator.inherited import warnings_of
@@ -182,15 +189,34 @@ class Orchestrator:
             return known and self._ended(known, answers, now)
         return following
 
-    def _seal(self, run: Run, answers: Answers, now: datetime) -> Run:
-        """Write the manifest: the commit. If that fails, for whatever reason, the run is given up."""
+    def _seal(self, run: Run, answers: Answers, now: datetime) -> Run | None:
+        """Write the manifest: the commit. None: the storage is in trouble, and there is time to wait for it."""
         try:
             self.repository.seal(self._manifest(run, answers))
         except Exception as error:  # also a defect: the next look would meet it again
             log.exception("not sealed", capture=run.capture_id)
-            faults = (*run.faults, fault_of(error))
-            return decision.enter(run, RunState.RELEASING, now, self.settings, faults=faults, kept=())
+            return self._not_sealed(run, answers, error, now)
         return decision.enter(run, RunState.RELEASING, now, self.settings, sealed=True)
+
+    def _not_sealed(self, run: Run, answers: Answers, error: Exception, now: datetime) -> Run | None:
+        """Wait, go on without the guests that cannot be sealed, or give the run up."""
+        in_time = now < run.due_at
+        guests: list[tuple[str, Fault]] = []
+        trouble = is_store_trouble(error)
+        if not (trouble and in_time):
+            try:
+                guests = unsealable.find(
+                    self.repository, run, error, lambda one: self._manifest(one, answers), in_time=in_time
+                )
+                trouble = trouble or isinstance(error, IndexDamaged)  # which is whole now: it is tried again
+            except Exception as found:  # noqa: BLE001  the storage, as a rule: no guest's fault
+                error, trouble = found, is_store_trouble(found)
+        if guests:
+            return decision.without_unsealable(run, guests, now, self.settings)
+        if trouble and in_time:
+            return None
+        faults = (*run.faults, fault_of(error))
+        return decision.enter(run, RunState.RELEASING, now, self.settings, faults=faults, kept=())
 
     def _manifest(self, run: Run, answers: Answers) -> Manifest:
         return manifest_of(run, answers.prepared, answers.held, answers.transferred, answers.seen)

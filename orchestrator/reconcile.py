@@ -21,6 +21,7 @@ from freezeframe.errors import FreezeframeError
 from orchestrator import metrics, sessions
 from orchestrator.errors import TransferStalledError
 from orchestrator.look import Orchestrator
+from orchestrator.path import STEP_OF
 from orchestrator.run import Run
 
 log = structlog.get_logger("reconcile")
@@ -98,7 +99,8 @@ class Reconciler:
             sessions.end_left(self._orchestrator.repository, self._orchestrator.runs)
 
     def _push(self, run: Run) -> None:
-        if not run.dispatched and datetime.now(UTC) > run.entered_at + DISPATCH_GRACE:
+        has_orders = run.state in STEP_OF  # sealing has none
+        if has_orders and not run.dispatched and datetime.now(UTC) > run.entered_at + DISPATCH_GRACE:
             log.warning("orders were not sent", capture=run.capture_id, state=str(run.state))
             self._orchestrator.dispatch(run)
         self._orchestrator.send_again(run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from freezeframe.contract.proof import GuestProof, Proof, consistency, guest_consistency
@@ -36,7 +36,7 @@ def manifest_of(
     """The manifest of a run. Pure, and the same each time: sealing twice is sealing once."""
     assert run.plan is not None  # noqa: S101  a run is planned before it is sealed
     not_seen = [*unseen.unseen_elsewhere(run, prepared, [*held, *seen]), *unseen.unseen_in(transferred)]
-    proof = unseen.claim_less(proof_of(run, held), not_seen)
+    proof = unseen.claim_less(_of_guests(proof_of(run, held), run.kept), not_seen)
     steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
     disks = {(result.guest_uuid, result.target): result for result in transferred}
     chunk_bytes = run.plan.chunk_bytes
@@ -64,6 +64,15 @@ def manifest_of(
         guests=guests,
         proof=proof,
     )
+
+
+def _of_guests(proof: Proof, kept: Collection[str]) -> Proof:
+    """Return the proof without the guests that were held and are not in the capture: it claims nothing of them."""
+    hosts = tuple(
+        host.model_copy(update={"guests": tuple(guest for guest in host.guests if guest.guest_uuid in kept)})
+        for host in proof.hosts
+    )
+    return proof.model_copy(update={"hosts": hosts})
 
 
 def _instant(proof: Proof, run: Run) -> datetime:

@@ -10,10 +10,10 @@ from freezeframe.repository.errors import (
     AlreadyExists,
     CaptureNotFound,
     IndexDamaged,
+    ManifestTooLarge,
     ManifestUnreadable,
     ObjectDamaged,
     ObjectNotFound,
-    RepositoryNotWritable,
 )
 from freezeframe.repository.header import IndexHeader, read_header
 from freezeframe.repository.layout import FORGOTTEN, MANIFESTS, OBJECT_BYTES_MAX, digest_of, folder_of, forgotten_name
@@ -108,7 +108,7 @@ class Catalog:
         """
         protection = self._objects.protection
         for _, disk in manifest.disks():
-            self._check_index(disk)
+            self.check_index(disk)
         self._store.settle({folder_of(protection.index_name(digest_of(disk.index))) for _, disk in manifest.disks()})
         name, data = protection.manifest_name(manifest.capture_id), manifest.to_json()
         _check_readable(manifest, protection.stored_bytes(len(data)))
@@ -123,7 +123,8 @@ class Catalog:
             return False
         return True
 
-    def _check_index(self, disk: DiskCapture) -> None:
+    def check_index(self, disk: DiskCapture) -> None:
+        """Raises IndexDamaged for an index that is missing, damaged or of another disk, and NewerFormat."""
         header = self._header(disk.index)
         if (header.size_bytes, header.chunk_bytes) != (disk.size_bytes, disk.chunk_bytes):
             raise IndexDamaged(
@@ -140,7 +141,7 @@ class Catalog:
 
 def _check_readable(manifest: Manifest, stored_bytes: int) -> None:
     if stored_bytes > OBJECT_BYTES_MAX:
-        raise RepositoryNotWritable(
+        raise ManifestTooLarge(
             f"The manifest of {manifest.capture_id} would have {stored_bytes >> 20} MiB, and {OBJECT_BYTES_MAX >> 20} are the "
             f"most that is read again.",
             advice="Capture fewer guests at once.",

@@ -64,6 +64,10 @@ class RepositoryNotWritable(RepositoryError):
     advice = "Check the mount, its permissions and the kernel log; what is sealed is not affected."
 
 
+class ManifestTooLarge(RepositoryNotWritable):
+    """A manifest would be larger than what is read again."""
+
+
 class RepositoryNotReadable(RepositoryError):
     """The repository cannot be read."""
 
@@ -277,3 +281,11 @@ class ChunkDamaged(RepositoryDamaged):
     """A chunk is missing, or is not what was written."""
 
     code = "chunk-damaged"
+
+
+def is_store_trouble(error: BaseException) -> bool:
+    """Return True for an error of the storage as a whole, which may be over in a while: nothing is wrong with an object."""
+    if isinstance(error, ManifestTooLarge):
+        return False
+    places = (RepositoryNotFound, RepositoryFull, RepositoryNotWritable, RepositoryNotReadable, TemporaryStorageFailed)
+    return isinstance(error, (OSError, *places)) or (isinstance(error, RepositoryError) and error.transient)

@@ -10,7 +10,7 @@ from freezeframe.repository.errors import CaptureNotFound, ObjectNotFound, Repos
 from freezeframe.repository.layout import CONFIG
 
 if TYPE_CHECKING:
-    from freezeframe.repository.manifest import Manifest
+    from freezeframe.repository.manifest import DiskCapture, Manifest
     from freezeframe.repository.repository import Repository
 
 
@@ -25,11 +25,16 @@ def sealed_manifest(repository: Repository, capture_id: str) -> Manifest | None:
             return Catalog(repository.objects).load(capture_id)
         except CaptureNotFound:  # forgotten, or taken back, since
             pass
-    _check_there(repository)
+    check_there(repository)
     return None
 
 
-def _check_there(repository: Repository) -> None:
+def check_index(repository: Repository, disk: DiskCapture) -> None:
+    """Check the index of a disk as the seal does. Raises IndexDamaged, NewerFormat and what reading raises."""
+    Catalog(repository.objects).check_index(disk)
+
+
+def check_there(repository: Repository) -> None:
     """Raises RepositoryNotFound for an empty mount point, or another repository; ConfigDamaged, RepositoryUnsupported."""
     try:
         data = repository.store.get(CONFIG)

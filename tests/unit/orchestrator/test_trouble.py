@@ -370,7 +370,7 @@ def test_a_manifest_that_cannot_be_made_is_a_fault_of_its_run(orchestrator: Orch
     assert sent.steps[-1] is Step.RELEASE
 
 
-@pytest.mark.parametrize("error", [OSError("Stale file handle"), KeyError("a defect")])
+@pytest.mark.parametrize("error", [ValueError("a defect"), KeyError("a defect")])
 def test_whatever_a_seal_raises_is_a_fault_of_its_run(
     orchestrator: Orchestrator,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,0 +1,91 @@
+"""The guests for which a capture cannot be sealed: found one by one when the manifest of all of them cannot be written.
+
+| the seal meets                                                    | then                                                   |
+|-------------------------------------------------------------------|--------------------------------------------------------|
+| an index that is missing, damaged, of another disk, or newer      | it is the fault of that disk and guest                 |
+| a part of the manifest that cannot be made                        | it is the fault of that guest                          |
+| storage that is away, full or read-only                           | it is nobody's fault, and is waited for                |
+| the same until the time is over, and the indexes of some guests   | the others' fault: nobody can tell whether those are   |
+| can be read                                                       | whole                                                  |
+| a session that is lost, a manifest that is there                  | it is the run's (`seal_state`)                         |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from freezeframe import naming
+from freezeframe.contract.fault import Fault
+from freezeframe.repository import GuestCapture, Manifest, Repository
+from freezeframe.repository.errors import AlreadyExists, IndexDamaged, SessionLost, is_store_trouble
+from freezeframe.repository.sealed import check_index, check_there
+from orchestrator.defect import fault_of
+from orchestrator.run import Run
+
+#: Whoever meets these finds no guest at fault.
+_OF_THE_RUN = (AlreadyExists, SessionLost)
+
+
+def find(
+    repository: Repository, run: Run, error: Exception, manifest_of: Callable[[Run], Manifest], *, in_time: bool
+) -> list[tuple[str, Fault]]:
+    """Return the guests that cannot be sealed after `error`, each with a fault for each of its disks concerned.
+
+    `manifest_of` makes the manifest of a run with some of its guests. Raises what is no guest's fault: that the repository is
+    not there, or that indexes cannot be read, of any guest while there is time, and of all guests after that.
+    """
+    check_there(repository)  # a mount that is gone has no session and no index
+    if isinstance(error, _OF_THE_RUN):
+        return []
+    found: list[tuple[str, Fault]] = []
+    troubled: dict[str, Exception] = {}
+    for guest_uuid in run.kept:
+        try:
+            manifest = manifest_of(run.model_copy(update={"kept": (guest_uuid,)}))
+        except Exception as own:  # noqa: BLE001  a defect that this guest's answers meet
+            place = _place(run, guest_uuid)
+            found.append((guest_uuid, fault_of(own).model_copy(update=place)))
+            continue
+        for guest in manifest.guests:
+            found += _unfit_disks(repository, guest, troubled)
+    if troubled and (in_time or len(troubled) == len(run.kept)):
+        raise next(iter(troubled.values()))
+    return found
+
+
+def _place(run: Run, guest_uuid: str) -> dict[str, str]:
+    hosts = run.plan.hosts if run.plan else ()
+    for host in hosts:
+        for guest in host.guests:
+            if guest.guest_uuid == guest_uuid:
+                return {"guest": guest.name, "host": host.host_id}
+    return {"guest": guest_uuid}
+
+
+def _unfit_disks(
+    repository: Repository, guest: GuestCapture, troubled: dict[str, Exception]
+) -> list[tuple[str, Fault]]:
+    found = []
+    for disk in guest.disks:
+        try:
+            check_index(repository, disk)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is of this disk
+            if is_store_trouble(error):
+                troubled[guest.guest_uuid] = error
+            found.append((guest.guest_uuid, _fault(error, guest, disk.target)))
+    return found
+
+
+def _fault(error: Exception, guest: GuestCapture, target: str) -> Fault:
+    fault = fault_of(error)
+    again = f"capture the guest again: `freezeframe capture {naming.shell_word(guest.name)}`"
+    advice = f"Look at the storage of the repository, where the index was written a while ago; then {again}."
+    return fault.model_copy(
+        update={
+            "message": f"Disk {target} of guest {guest.name} cannot be sealed: {fault.message}",
+            "advice": advice if isinstance(error, IndexDamaged) else fault.advice,
+            "guest": guest.name,
+            "host": guest.host_id,
+            "disk": target,
+        }
+    )
