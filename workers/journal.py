@@ -45,7 +45,7 @@ from workers.changes import (
     ThawPendingChange,
     read_lines,
 )
-from workers.lock_file import locked, locked_within
+from workers.lock_file import NoLockFileError, locked, locked_within
 
 __all__ = [
     "AnyChange",
@@ -235,7 +235,10 @@ class CaptureJournal:
         deadline = time.monotonic() + patience_s
         with ExitStack() as locks:
             for step in (Step.PREPARE, Step.HOLD) if releasing else (Step.PREPARE, Step.HOLD, Step.RELEASE):
-                locks.enter_context(self.lock(step, "", patience_s=max(0.0, deadline - time.monotonic())))
+                with suppress(
+                    NoLockFileError
+                ):  # on a full disk: nobody is at work on the step, nor begins it without a lock
+                    locks.enter_context(self.lock(step, "", patience_s=max(0.0, deadline - time.monotonic())))
             yield
 
 

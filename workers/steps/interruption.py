@@ -43,7 +43,7 @@ def settle_interrupted(host: Host, codes: Iterable[StepCode[Any, Any]]) -> None:
 
 def _settle(host: Host, code: StepCode[Any, Any], journal: CaptureJournal, path: Path) -> None:
     """Answer one order. Where it does not say its capture and host, its place does."""
-    fields = {"capture_id": journal.capture_id, "host_id": host.host_id} | _fields(durable.read(path) or "")
+    fields = {"capture_id": journal.capture_id, "host_id": host.host_id} | _fields(_text(path))
     order, is_read = _order(host, code, fields)
     text = None
     if order is not None:
@@ -66,6 +66,15 @@ def _order(host: Host, code: StepCode[Any, Any], fields: dict[str, Any]) -> tupl
         return code.order_type.model_validate(fields), True
     except ValidationError:
         return salvage(host, code.order_type, fields), False
+
+
+def _text(path: Path) -> str:
+    """Return what was begun; nothing if that cannot be read, which is an order that is not understood."""
+    try:
+        return durable.read(path) or ""
+    except OSError as error:
+        log.warning("an order that was begun cannot be read", order=str(path), why=str(error))
+        return ""
 
 
 def _fields(text: str) -> dict[str, Any]:

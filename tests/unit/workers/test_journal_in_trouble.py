@@ -16,14 +16,15 @@ from freezeframe.contract import names
 from freezeframe.contract.words import Step
 from freezeframe.repository import Repository
 from tests.unit.orders import transfer_order
-from workers import recovery
+from workers import durable, recovery
 from workers.bounded import GuestCalls
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.journal import CaptureJournal, ClaimChange
 from workers.steps.each_guest import each_guest
 from workers.steps.frame import StepCode, run_step
-from workers.steps.table import PREPARE, RELEASE, TRANSFER
+from workers.steps.interruption import settle_interrupted
+from workers.steps.table import HOLD, PREPARE, RELEASE, TRANSFER
 
 pytestmark = pytest.mark.case("S6")
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
@@ -164,3 +165,58 @@ def test_a_guest_whose_work_no_thread_can_be_started_for_costs_no_other_its_own(
     answers = each_guest(GuestCalls(), ["one", "two", "three"], "preparing it", 30.0, lambda guest: guest)
     assert (answers["one"], answers["three"]) == ("one", "three")
     assert isinstance(answers["two"], RuntimeError)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_recovery_undoes_a_guest_also_where_no_lock_file_of_a_step_can_be_made(
+    host: Host, monkeypatch: pytest.MonkeyPatch, claimed: str, number: int
+) -> None:
+    """Nobody is at work on a step that has no lock file; the guest's own was made when it was prepared."""
+    journal = host.journal.of(CAPTURE)
+    with journal.guest(claimed).lock():
+        pass
+    real = Path.open
+
+    def takes_no_file(path: Path, mode: str = "r", *words: Any, **options: Any) -> Any:
+        if "w" in mode and not path.exists():
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, mode, *words, **options)
+
+    monkeypatch.setattr(Path, "open", takes_no_file)
+    assert run_step(host, RELEASE, release_order())["ok"] is False
+    assert [one.state for one in recovery.recover(host)] == [recovery.State.UNDONE]
+    assert host.claims.holder(claimed) is None
+
+
+def test_recovery_undoes_nothing_while_a_step_is_at_work_where_others_have_no_lock_file(
+    host: Host, monkeypatch: pytest.MonkeyPatch, claimed: str
+) -> None:
+    journal = host.journal.of(CAPTURE)
+    with journal.lock(Step.HOLD, ""):
+        real = Path.open
+
+        def takes_no_file(path: Path, mode: str = "r", *words: Any, **options: Any) -> Any:
+            if "w" in mode and not path.exists():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            return real(path, mode, *words, **options)
+
+        monkeypatch.setattr(Path, "open", takes_no_file)
+        assert [one.state for one in recovery.recover(host)] == [recovery.State.BUSY]
+    assert host.claims.holder(claimed) == CAPTURE
+
+
+def test_a_begun_hold_whose_order_cannot_be_read_from_the_disk_is_answered(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = host.journal.of(CAPTURE)
+    journal.record_begun(Step.HOLD, "", "{}")
+    real = durable.read
+
+    def failing(path: Path) -> str | None:
+        if path.parent.name == "begun":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path)
+
+    monkeypatch.setattr(durable, "read", failing)
+    settle_interrupted(host, [HOLD])
+    assert told(host, HOLD)["fault"]["code"] == "unreadable-order"
