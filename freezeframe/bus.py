@@ -8,18 +8,23 @@ restores another's messages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import redis
+import structlog
 from celery import Celery, signals
 from celery.backends.redis import RedisBackend
+from celery.exceptions import WorkerShutdown
 from kombu.transport import redis as redis_transport
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from freezeframe.contract import names
 from freezeframe.settings import BusSettings
+
+log = structlog.get_logger("worker")
 
 #: Seconds after which the broker hands out again what nobody acknowledged. The shortest among all apps on one broker wins
 #: (celery #5935), hence one value for all; with early acknowledgement only prefetched messages are concerned.
@@ -133,6 +138,19 @@ def run_worker(app: Celery, options: Sequence[str]) -> NoReturn:
     app.worker_main(["--quiet", "worker", *options])
     status = ended[-1] if ended else None
     raise SystemExit(1 if status is None else status)
+
+
+def start_beside(name: str, work: Callable[[], None]) -> None:
+    """Start what a worker does beside its tasks, in a thread; end the worker if there is none.
+
+    Celery logs what a signal's handler raises and goes on: a worker without its recovery or its reconciler would look well for
+    ever. Its supervisor starts another. Raises WorkerShutdown, a SystemExit, which Celery lets through.
+    """
+    try:
+        threading.Thread(target=work, name=name, daemon=True).start()
+    except (RuntimeError, MemoryError) as error:
+        log.critical("this worker ends: there is no thread for a part of it", part=name, why=str(error))
+        raise WorkerShutdown(1) from error
 
 
 def connect(settings: BusSettings, *, retries: int = 3) -> redis.Redis:

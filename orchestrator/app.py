@@ -66,10 +66,18 @@ def look(capture_id: str) -> None:
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _begin(**_: object) -> None:
     settings = load(OrchestratorSettings)
-    if settings.metrics_port:
-        start_http_server(settings.metrics_port, addr="127.0.0.1")
     reconciler = Reconciler(orchestrator())
-    threading.Thread(target=reconciler.run_forever, args=(_stop,), name="reconciler", daemon=True).start()
+    bus.start_beside("reconciler", lambda: reconciler.run_forever(_stop))
+    if settings.metrics_port:
+        _serve_metrics(settings.metrics_port)
+
+
+def _serve_metrics(port: int) -> None:
+    """Serve metrics on this machine; a port that is taken, say, keeps the orchestrator from nothing else."""
+    try:
+        start_http_server(port, addr="127.0.0.1")
+    except (OSError, RuntimeError) as error:
+        log.error("metrics are not served", port=port, why=str(error), setting="FREEZEFRAME_METRICS_PORT")  # noqa: TRY400
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

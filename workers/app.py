@@ -76,7 +76,7 @@ def _begin(sender: Any, **_: object) -> None:
         "scratch": lambda: watcher.watch_forever(host, _stop),
         "writers": lambda: writers.watch_forever(host, _stop),
     }.items():
-        threading.Thread(target=work, name=name, daemon=True).start()
+        bus.start_beside(name, work)
 
 
 def _recover_forever(host: Host, looks: recovery.Looks) -> None:

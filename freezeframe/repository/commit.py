@@ -98,7 +98,17 @@ class CommitQueue:
     def _send(self) -> None:
         batch, size = self._gathering, self._gathering_bytes
         self._gathering, self._gathering_bytes = [], 0
-        self._pool.submit(self._put, batch).add_done_callback(lambda done: self._ended(done, size))
+        try:
+            future = self._pool.submit(self._put, batch)
+        except (
+            RuntimeError,
+            MemoryError,
+        ) as error:  # no thread for it: whoever waits for room, or flushes, must learn of it
+            self._error = self._error or error
+            self._queued_bytes -= size
+            self._changed.notify_all()
+            raise
+        future.add_done_callback(lambda done: self._ended(done, size))
 
     def _put(self, batch: list[Queued]) -> None:
         self._store.put_many([(one.name, one.data) for one in batch])

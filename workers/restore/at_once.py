@@ -50,7 +50,12 @@ class DisksAtOnce:
         return tuple(future.result() for future in mine)
 
     def __enter__(self) -> Self:
-        self._begun = {disk: self._pool.submit(self._one, disk) for part in self._parts for disk in part.disks}
+        try:
+            self._begun = {disk: self._pool.submit(self._one, disk) for part in self._parts for disk in part.disks}
+        except BaseException:  # there is no thread: none may be at work on a destination that nobody waits for
+            self._stop.set()
+            self._pool.shutdown(cancel_futures=True)
+            raise
         return self
 
     def __exit__(

@@ -29,6 +29,7 @@ import structlog
 from freezeframe.contract.order import TransferOrder
 from freezeframe.repository import ChunkBuffer, DiskWriter
 from workers.bandwidth import MIB, Bandwidth, slowest
+from workers.bounded import NO_THREAD, NoThreadError
 from workers.connection import DataConnection
 from workers.export import ChunkNeed, Export, ExportError, Extent, bytes_of, chunk_needs
 from workers.host import Host
@@ -153,11 +154,17 @@ class Reading:
         return [partial(self._read, next_slot, take)] * self._threads
 
     def _run_all(self, parts: list[Callable[[], None]]) -> None:
-        """Each part in a thread of its own. Raises the first failure."""
-        threads = [threading.Thread(target=part, name="read") for part in parts]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
+        """Each part in a thread of its own. Raises the first failure, when no thread is at work any more."""
+        started: list[threading.Thread] = []
+        for part in parts:
+            thread = threading.Thread(target=part, name="read")
+            try:
+                thread.start()
+            except NO_THREAD as error:
+                self.fail(NoThreadError.of(error))
+                break
+            started.append(thread)
+        for thread in started:
             thread.join()
         if self._failure:
             raise self._failure

@@ -30,6 +30,7 @@ from freezeframe.contract.words import CaptureKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import DiskWriter, Effort, IndexReceipt, Repository, Suspect
 from freezeframe.repository.errors import IndexDamaged, NewerFormat, ParentUnfit
+from workers.bounded import NO_THREAD, NoThreadError
 from workers.host import Host
 from workers.steps.audit import InheritedDiffersError
 from workers.steps.reading import Progress, Reading
@@ -169,7 +170,10 @@ class _Reporter:
         self._thread = threading.Thread(target=self._run, name="report", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except NO_THREAD as error:  # without its reports the orchestrator would give the transfer up, hours later
+            raise NoThreadError.of(error) from error
         return self
 
     def __exit__(self, *_: object) -> None:
