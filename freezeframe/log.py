@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import select
 import sys
 
 import structlog
@@ -23,6 +24,9 @@ LEVEL_ENV = "FREEZEFRAME_LOG_LEVEL"
 #: The levels that can be wished for, and how to say yes and no.
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
+
+#: Seconds for a reader of stderr that is slow. One that does not read is not waited for again.
+WAIT_S = 0.2
 
 #: `redis://user:password@host`: Celery stars these out itself, an exception's text does not.
 _PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]+@")
@@ -71,13 +75,52 @@ def configure(level: int = logging.INFO) -> None:
 
 
 class _ToStderr(logging.Handler):
-    """Writes to what stderr is at the time of the line, not at the time of the set-up."""
+    """Writes to what stderr is at the time of the line, not at the time of the set-up.
+
+    Whoever logs neither fails with stderr nor waits for it for longer than WAIT_S: it may hold a guest, or be the thaw guard.
+    A line that cannot be written is dropped; how many were is said with the next one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            sys.stderr.write(f"{self.format(record)}\n")
+            line = self.format(record)
         except Exception:  # noqa: BLE001  as all handlers of `logging` do
             self.handleError(record)
+            return
+        if self._lost:
+            line = f"{self.format(_lost_lines(self._lost))}\n{line}"
+        try:
+            wrote = _wrote(f"{line}\n", 0.0 if self._lost else WAIT_S)
+        except Exception:  # noqa: BLE001  no reader, no space, no stderr at all
+            wrote = False
+        self._lost = 0 if wrote else self._lost + 1
+
+
+def _lost_lines(count: int) -> logging.LogRecord:
+    return logging.LogRecord(
+        "log", logging.WARNING, "", 0, "lines of this log that could not be written: %d", (count,), None
+    )
+
+
+def _wrote(text: str, wait_s: float) -> bool:
+    """Write to stderr as much as it takes without a longer wait than `wait_s` for each piece; return True if that was all."""
+    try:
+        number = sys.stderr.fileno()
+    except (OSError, ValueError):  # it is no file, as in a test
+        sys.stderr.write(text)
+        return True
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    data = memoryview(text.encode(sys.stderr.encoding or "utf-8", "backslashreplace"))
+    while data:
+        if not poll.poll(wait_s * 1000):
+            return False
+        data = data[os.write(number, data[: select.PIPE_BUF]) :]  # a pipe that takes something takes as much [pipe(7)]
+    return True
 
 
 def _wanted_level(usual: int) -> int:

@@ -90,7 +90,7 @@ class Lines:
                 line, dropped = self._waiting.popleft(), self._dropped
                 self._is_writing, self._dropped = True, 0
             if dropped:
-                line = Text.assemble((f"… {dropped} lines could not be written\n", "bold"), line)
+                line = Text.assemble((f"… lines that could not be written: {dropped}\n", "bold"), line)
             if not self._wrote(line):
                 with self._changed:
                     self._dropped += dropped + 1

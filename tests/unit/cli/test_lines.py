@@ -88,7 +88,7 @@ def test_a_disk_that_was_full_has_the_next_line_and_how_many_were_lost(
         told.close()
         told.tell("guard", "4")
     said = pipe.read().splitlines()
-    assert said == ["… 3 lines could not be written", "guard │ 3", "guard │ 4"]
+    assert said == ["… lines that could not be written: 3", "guard │ 3", "guard │ 4"]
 
 
 def test_a_reader_that_does_not_read_is_not_waited_for_and_has_the_newest_lines(
@@ -116,7 +116,7 @@ def test_a_reader_that_does_not_read_is_not_waited_for_and_has_the_newest_lines(
     told.close()
     assert pipe.read().splitlines() == [
         "guard │ 0",
-        "… 5 lines could not be written",
+        "… lines that could not be written: 5",
         "guard │ 6",
         "guard │ 7",
         "guard │ 8",
