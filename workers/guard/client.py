@@ -54,7 +54,10 @@ class GuardLine:
     """A connection to the guard. While it is open its leases live; when it closes, armed guests are let go."""
 
     def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:  # no descriptor is left
+            raise GuardError(f"The thaw guard cannot be asked: {error.strerror or error}.") from error
         self._socket.settimeout(ANSWER_S)
         try:
             self._socket.connect(str(path))

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import libvirt
@@ -216,6 +217,21 @@ def test_a_guard_does_not_end_before_its_last_answer_is_sent(
 def test_without_a_guard_nothing_may_be_held(tmp_path: Path) -> None:
     with pytest.raises(GuardError, match="does not answer"):
         GuardLine(tmp_path / "nobody")
+
+
+def test_without_a_descriptor_for_the_guard_nothing_may_be_held(
+    guard: GuardInThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the hold's trouble as any other of the guard, which under `degrade` costs this host's guests only."""
+    guard.start()
+    opened = Refusing(socket.socket, OSError(errno.EMFILE, "Too many open files"), 1)
+    monkeypatch.setattr(
+        client, "socket", SimpleNamespace(socket=opened, AF_UNIX=socket.AF_UNIX, SOCK_STREAM=socket.SOCK_STREAM)
+    )
+    with pytest.raises(GuardError, match="Too many open files"):
+        GuardLine(guard.socket)
+    with GuardLine(guard.socket) as line:
+        line.ping()
 
 
 def test_nonsense_is_answered_and_does_not_disturb_others(guard: GuardInThread) -> None:
