@@ -95,4 +95,4 @@ class NotProvenError(FreezeframeError):
     """The guests were held, but one instant is not proven."""
 
     code = "not-proven"
-    advice = "Nothing was kept. Capture again; with --policy degrade it would be kept under a lesser label."
+    advice = "Capture again; with --policy degrade it would be kept under a lesser label."

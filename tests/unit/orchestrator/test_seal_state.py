@@ -17,7 +17,7 @@ from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import ReleaseOrder
 from freezeframe.contract.plan import GuestPlan
-from freezeframe.contract.result import HoldResult, TransferResult
+from freezeframe.contract.result import HoldResult, PrepareResult, TransferResult
 from freezeframe.contract.words import Policy, RunState, Step
 from freezeframe.repository import Manifest, Repository
 from freezeframe.repository.document import checked
@@ -25,6 +25,7 @@ from freezeframe.repository.errors import RepositoryNotReadable, SealedTooLate
 from freezeframe.repository.session import SessionState
 from orchestrator import decision, seal_state, sessions
 from orchestrator.errors import TransferStalledError
+from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import DISPATCH_GRACE, Reconciler
 from orchestrator.run import Run, Runs
@@ -131,6 +132,24 @@ def test_a_redis_of_before_the_seal_makes_no_failure_of_a_sealed_capture(
     assert receipt is not None
     assert (receipt.state, [guest.guest for guest in receipt.guests], exit_code(receipt)) == (RunState.DONE, ["web"], 0)
     assert orchestrator.repository.sessions.load(CAPTURE).state is SessionState.SEALED
+
+
+def test_a_capture_that_is_asked_for_again_after_redis_was_emptied_is_the_one_that_is_sealed(
+    orchestrator: Orchestrator, sent: Sent
+) -> None:
+    """Its host has released it, and prepares nothing of it again."""
+    prepare(orchestrator)
+    hold(orchestrator)
+    transfer(orchestrator)
+    done = release(orchestrator)
+    orchestrator.redis.delete(names.run_key(CAPTURE), names.results_key(CAPTURE))
+    take_in(orchestrator, done.request)
+    late = Fault(code="late-order", message="This host has released the capture already.", host="host-a")
+    answer(orchestrator, Step.PREPARE, PrepareResult(capture_id=CAPTURE, host_id="host-a", fault=late))
+    assert told_sealed(sent) == [(GUEST,)]
+    receipt = release(orchestrator).receipt
+    assert receipt is not None
+    assert (receipt.state, [guest.guest for guest in receipt.guests], receipt.faults) == (RunState.DONE, ["web"], ())
 
 
 def test_what_a_sealed_run_met_is_a_warning(orchestrator: Orchestrator, sealed_once: Manifest) -> None:
