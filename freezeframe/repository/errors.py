@@ -67,6 +67,9 @@ class RepositoryNotWritable(RepositoryError):
 class ManifestTooLarge(RepositoryNotWritable):
     """A manifest would be larger than what is read again."""
 
+    code = "manifest-too-large"
+    advice = "Capture fewer guests at a time; what is sealed is not affected."
+
 
 class RepositoryNotReadable(RepositoryError):
     """The repository cannot be read."""

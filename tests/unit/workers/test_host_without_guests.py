@@ -124,8 +124,8 @@ UNFIT = [
     (agents_gone, "no-agent"),
     (raising(HypervisorError("libvirt is away.")), "hypervisor"),
     (raising(ValueError("odd XML")), "guest-trouble"),
-    (raising(OSError(5, "Input/output error")), "guest-trouble"),
-    (full_disk, "guest-trouble"),
+    (raising(OSError(5, "Input/output error")), "host-storage"),
+    (full_disk, "host-storage"),
     (unclaimed, "not-prepared"),
     (claims_unreadable, "claim-unreadable"),
     (from_the_past, "stale-order"),
@@ -222,7 +222,7 @@ def test_a_guest_whose_journal_cannot_be_written_costs_its_neighbour_nothing(
 
     monkeypatch.setattr(CaptureJournal, "record", full)
     held = results(site.hold(all_or_nothing=False))
-    assert [(one.guest_uuid, one.fault.code) for one in held[0].guest_faults] == [(lost.uuid, "guest-trouble")]
+    assert [(one.guest_uuid, one.fault.code) for one in held[0].guest_faults] == [(lost.uuid, "host-storage")]
     assert site.guards[HERE].armed == [kept.uuid]
     assert lost.log == []
     assert consistency(proof_of(held)) is Consistency.GROUP
