@@ -117,6 +117,18 @@ class Gate:
             if state == "broken":
                 raise GateBrokenError("a host gave up")  # asking why would be one more exchange with guests held
 
+    def has_arrived(self, deadline: float) -> bool:
+        """Return True if this member has arrived, in whatever process. Raises GateUnreachableError if Redis does not say."""
+        while True:
+            try:
+                return any(arrival.host_id == self._member for arrival in self.look().arrivals)
+            except redis.RedisError as error:
+                if time.monotonic() >= deadline:
+                    raise GateUnreachableError(
+                        "the deadline passed before Redis told who has arrived", error
+                    ) from error
+                pause_after(error)
+
     def arrive(self) -> State:
         """Arrive and wait for nobody. One exchange; may raise redis errors."""
         return self._call("arrive", time.monotonic() + EXCHANGE_S).state
