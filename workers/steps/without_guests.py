@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import redis
 import structlog
@@ -73,11 +73,12 @@ def meet(
 def arrive(host: Host, order: HoldOrder, payload: Mapping[str, object], fault: Fault) -> HoldResult | None:
     """Arrive at muster and barrier for a worker that has died, and wait for nobody; None if that is not possible.
 
-    Nobody waits any more when the order's time is over. Only if the barrier has released the result has a proof, and what this
-    host's guests write to after the hold: a host that does not wait learns of no later release.
+    It is not when nobody can wait any more: a host that begins at the order's last moment waits at both meetings. Only if the
+    barrier has released the result has a proof, and what this host's guests write to after the hold: a host that does not wait
+    learns of no later release.
     """
     found = _readable(order, payload)
-    if found is None or order.host_id != host.host_id or datetime.now(UTC) > order.not_after:
+    if found is None or order.host_id != host.host_id or datetime.now(UTC) > _last_wait(found[0]):
         return None
     rest, guests = found
     try:
@@ -111,6 +112,11 @@ def arrive(host: Host, order: HoldOrder, payload: Mapping[str, object], fault: F
         "writers_unseen": writers.unseen,
     }
     return result.model_copy(update=seen)
+
+
+def _last_wait(order: HoldOrder) -> datetime:
+    """Return when the last host that has begun in time no longer waits at the muster, nor at the barrier."""
+    return order.not_after + timedelta(seconds=order.muster_timeout_s + order.hold_timeout_s)
 
 
 def _readable(order: HoldOrder, payload: Mapping[str, object]) -> tuple[HoldOrder, list[str]] | None:

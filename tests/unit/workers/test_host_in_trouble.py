@@ -27,7 +27,7 @@ from orchestrator import decision
 from tests.unit.orchestrator.test_decision import NOW, SETTINGS
 from tests.unit.orchestrator.test_decision import run as run_of
 from tests.unit.workers.guard_site import until
-from tests.unit.workers.hold_site import CAPTURE, FREEZE, FakeLine, Site, proof_of
+from tests.unit.workers.hold_site import CAPTURE, FREEZE, HOLD_S, FakeLine, Site, proof_of
 from workers import lock_file
 from workers.bounded import GuestCalls
 from workers.guard.client import GuardRefusedError
@@ -512,8 +512,8 @@ def test_a_guest_with_a_fault_of_its_own_keeps_it_when_its_host_is_in_trouble(
 
 
 def test_a_worker_that_is_back_after_the_orders_time_arrives_nowhere(site: Site) -> None:
-    """Nobody waits any more."""
-    past = datetime.now(UTC) - timedelta(seconds=1)
+    """Nobody waits any more: neither at the muster, for 60 s, nor with guests held."""
+    past = datetime.now(UTC) - timedelta(seconds=60 + HOLD_S + 1)
     order = site.order("host-a", FREEZE, all_or_nothing=False, not_after=past)
     site.hosts["host-a"].journal.of(CAPTURE).record_begun(Step.HOLD, "", order.model_dump_json())
     settle_interrupted(site.hosts["host-a"], [HOLD])
@@ -522,6 +522,19 @@ def test_a_worker_that_is_back_after_the_orders_time_arrives_nowhere(site: Site)
     assert fault.code == "interrupted"
     client = site.hosts["host-a"].redis
     assert Gate(client, CAPTURE, 1, "muster", "host-a", MEMBERS).look().arrivals == ()
+
+
+def test_a_worker_that_is_back_after_the_orders_time_arrives_for_those_who_hold_their_guests(site: Site) -> None:
+    """A hold that takes long began in time, and goes on when no further host may begin."""
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    order = site.order("host-a", FREEZE, all_or_nothing=False, not_after=past)
+    site.hosts["host-a"].journal.of(CAPTURE).record_begun(Step.HOLD, "", order.model_dump_json())
+    for name in MEMBERS:
+        Gate(site.hosts[name].redis, CAPTURE, 1, "muster", name, MEMBERS).arrive()
+    settle_interrupted(site.hosts["host-a"], [HOLD])
+    hold_on(site, "host-b", "host-c")
+    assert gates(site) == ["released", "released"]
+    assert told(site, "host-b").guest_faults == told(site, "host-c").guest_faults == ()
 
 
 def test_delivered_again_to_a_host_whose_directory_takes_nothing_the_order_changes_nothing(
