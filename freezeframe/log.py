@@ -11,6 +11,7 @@ import os
 import re
 import select
 import sys
+import time
 
 import structlog
 from structlog.types import Processor, WrappedLogger
@@ -107,7 +108,7 @@ def _lost_lines(count: int) -> logging.LogRecord:
 
 
 def _wrote(text: str, wait_s: float) -> bool:
-    """Write to stderr as much as it takes without a longer wait than `wait_s` for each piece; return True if that was all."""
+    """Write to stderr what it takes while it is waited for `wait_s` in all; return True if that was all of it."""
     try:
         number = sys.stderr.fileno()
     except (OSError, ValueError):  # it is no file, as in a test
@@ -116,9 +117,12 @@ def _wrote(text: str, wait_s: float) -> bool:
     poll = select.poll()
     poll.register(number, select.POLLOUT)
     data = memoryview(text.encode(sys.stderr.encoding or "utf-8", "backslashreplace"))
+    left_s = wait_s
     while data:
-        if not poll.poll(wait_s * 1000):
+        began = time.monotonic()
+        if not poll.poll(left_s * 1000):
             return False
+        left_s = max(0.0, left_s - (time.monotonic() - began))
         data = data[os.write(number, data[: select.PIPE_BUF]) :]  # a pipe that takes something takes as much [pipe(7)]
     return True
 

@@ -114,6 +114,31 @@ def test_a_line_that_is_longer_than_the_pipe_takes_at_once_comes_whole_to_who_re
     assert text in found.decode()
 
 
+def test_a_reader_that_takes_a_long_line_piece_by_piece_is_waited_for_no_longer_in_all(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each piece came just in time, and a line of 40 pieces kept 40 times WAIT_S, and all who log behind it."""
+    now = [100.0]
+    waits: list[float] = []
+
+    class Slow:
+        def register(self, number: int, events: int) -> None:
+            assert (number, events) == (pipe.writer, select.POLLOUT)
+
+        def poll(self, wait_ms: float) -> list[tuple[int, int]]:
+            waits.append(wait_ms)
+            if wait_ms < 6:
+                return []
+            now[0] += 0.006
+            pipe.take()
+            return [(pipe.writer, select.POLLOUT)]
+
+    monkeypatch.setattr(select, "poll", Slow)
+    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    structlog.get_logger("guard").info("x" * 40 * select.PIPE_BUF)
+    assert waits == [pytest.approx(10.0), pytest.approx(4.0)]
+
+
 def test_a_reader_that_has_gone_ends_nothing(pipe: Pipe) -> None:
     os.close(pipe.reader)
     for _ in range(3):
