@@ -32,7 +32,7 @@ from freezeframe.repository.errors import (
     is_store_trouble,
 )
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import again, decision, metrics, seal_state, sessions, unsealable
+from orchestrator import again, decision, metrics, seal_state, sessions, touched, unsealable
 from orchestrator.answers import Answers
 from orchestrator.defect import fault_of
 from orchestrator.inherited import warnings_of
@@ -91,6 +91,7 @@ class Orchestrator:
         if following.state.ended:
             following = self._known(following, wait=False) or following
             sessions.end(self.repository, following)
+            following = touched.failed(following, ())
             following = following.model_copy(update={"receipt": receipt_of(following, now, None, ())})
         following = seal_state.doubted(run, following)
         if self.runs.change(following, version):
@@ -225,7 +226,7 @@ class Orchestrator:
         sessions.end(self.repository, run)
         manifest, lost = self._sealed_manifest(run)
         found = [*lost, *(text for _, text in warnings_of(answers.prepared, answers.transferred))]
-        run = run.model_copy(update={"warnings": (*run.warnings, *found)})
+        run = touched.failed(run.model_copy(update={"warnings": (*run.warnings, *found)}), answers.held)
         return run.model_copy(update={"receipt": receipt_of(run, now, manifest, answers.transferred)})
 
     def _sealed_manifest(self, run: Run) -> tuple[Manifest | None, tuple[str, ...]]:
