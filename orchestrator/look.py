@@ -7,9 +7,10 @@ stays without it is found by the reconciler, which sends them again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import redis
 import structlog
@@ -43,6 +44,11 @@ from orchestrator.seal import manifest_of
 from orchestrator.search import lost_guests
 
 log = structlog.get_logger("look")
+
+ResultT = TypeVar("ResultT")
+
+#: Seconds that a seal gets at least once it has begun: it reads the header of each index, thousands in slow storage too.
+SEAL_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -193,31 +199,45 @@ class Orchestrator:
     def _seal(self, run: Run, answers: Answers, now: datetime) -> Run | None:
         """Write the manifest: the commit. None: the storage is in trouble, and there is time to wait for it."""
         try:
-            self.repository.seal(self._manifest(run, answers))
+            self._answered(lambda: self.repository.seal(self._manifest(run, answers)), _seal_s(run, now))
         except Exception as error:  # also a defect: the next look would meet it again
             log.exception("not sealed", capture=run.capture_id)
-            return self._not_sealed(run, answers, error, now)
-        return decision.enter(run, RunState.RELEASING, now, self.settings, sealed=True)
+            return self._not_sealed(run, answers, error)
+        # the seal may have taken longer than the hosts have for their release
+        return decision.enter(run, RunState.RELEASING, datetime.now(UTC), self.settings, sealed=True)
 
-    def _not_sealed(self, run: Run, answers: Answers, error: Exception, now: datetime) -> Run | None:
+    def _not_sealed(self, run: Run, answers: Answers, error: Exception) -> Run | None:
         """Wait, go on without the guests that cannot be sealed, or give the run up."""
+        now = datetime.now(UTC)
         in_time = now < run.due_at
         guests: list[tuple[str, Fault]] = []
         trouble = is_store_trouble(error)
         if not (trouble and in_time):
             try:
-                guests = unsealable.find(
-                    self.repository, run, error, lambda one: self._manifest(one, answers), in_time=in_time
-                )
+                guests = self._unsealable(run, answers, error, now)
                 trouble = trouble or isinstance(error, IndexDamaged)  # which is whole now: it is tried again
             except Exception as found:  # noqa: BLE001  the storage, as a rule: no guest's fault
                 error, trouble = found, is_store_trouble(found)
+        now = datetime.now(UTC)
         if guests:
             return decision.without_unsealable(run, guests, now, self.settings)
         if trouble and in_time:
             return None
         faults = (*run.faults, fault_of(error))
         return decision.enter(run, RunState.RELEASING, now, self.settings, faults=faults, kept=())
+
+    def _unsealable(self, run: Run, answers: Answers, error: Exception, now: datetime) -> list[tuple[str, Fault]]:
+        def find() -> list[tuple[str, Fault]]:
+            in_time = now < run.due_at
+            return unsealable.find(
+                self.repository, run, error, lambda one: self._manifest(one, answers), in_time=in_time
+            )
+
+        return self._answered(find, _seal_s(run, now))
+
+    def _answered(self, call: Callable[[], ResultT], patience_s: float) -> ResultT:
+        """Return what the repository does, or raise. Raises RepositoryNotReadable if it takes longer than that."""
+        return answered(f"The repository at {self.repository.address}", patience_s, call)
 
     def _manifest(self, run: Run, answers: Answers) -> Manifest:
         return manifest_of(run, answers.prepared, answers.held, answers.transferred, answers.seen)
@@ -237,13 +257,17 @@ class Orchestrator:
         if not run.sealed:
             return None, ()
         try:
-            place = f"The repository at {self.repository.address}"
-            return answered(place, sessions.PATIENCE_S, lambda: self.repository.manifest(run.capture_id)), ()
+            return self._answered(lambda: self.repository.manifest(run.capture_id), sessions.PATIENCE_S), ()
         except CaptureNotFound:
             gone = "The capture was sealed, and has been forgotten since: nothing of it is left to restore."
             return None, (gone,)
         except (RepositoryDamaged, RepositoryUnsupported, ManifestUnreadable) as error:
             return None, (f"The capture was sealed, and its manifest cannot be read now: {error.message} {error.hint}",)
+
+
+def _seal_s(run: Run, now: datetime) -> float:
+    """Return seconds for a seal that has begun: no answer must come for the run to end all the same. Pure."""
+    return max((run.due_at - now).total_seconds(), SEAL_S)
 
 
 def _expected(run: Run, prepared: Sequence[PrepareResult]) -> list[tuple[str, str]]:

@@ -1,16 +1,18 @@
 """The reconciler: looks at every run that has not ended, every few seconds, by the same calls as the chords' bodies.
 
 It finds what chords lose: orders that were never sent, or were lost with the worker that had taken them, a body that never
-came, a host that stays silent past its deadline, a transfer that no longer moves.
+came, a host that stays silent past its deadline, a transfer that no longer moves. A look that takes long keeps no other run
+waiting (`apart`).
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import redis
 import structlog
@@ -19,6 +21,7 @@ from freezeframe.contract.fault import Fault
 from freezeframe.contract.words import RunState
 from freezeframe.errors import FreezeframeError
 from orchestrator import metrics, sessions
+from orchestrator.apart import Apart
 from orchestrator.errors import TransferStalledError
 from orchestrator.look import Orchestrator
 from orchestrator.path import STEP_OF
@@ -28,6 +31,9 @@ log = structlog.get_logger("reconcile")
 
 #: Seconds between two looks for sessions that were left: they keep garbage, and do no other harm.
 SESSIONS_S = 600.0
+
+#: Seconds for a look until the next run has its turn: many times what one takes while the repository answers.
+LOOK_S = 5.0
 
 #: Redis does not answer: no run can be looked at, so the others are not tried. What Redis refuses may be one run's key.
 AWAY = (redis.ConnectionError, redis.TimeoutError)
@@ -43,6 +49,7 @@ class Reconciler:
         self._orchestrator = orchestrator
         self._moved: dict[str, tuple[dict[str, str], float]] = {}
         self._sessions_due = 0.0
+        self._apart = Apart()
 
     def run_forever(self, stop: threading.Event) -> None:
         while not stop.wait(self._orchestrator.settings.reconcile_interval_s):
@@ -55,7 +62,8 @@ class Reconciler:
 
     def reconcile(self) -> None:
         """Look at every run that has not ended. Raises the redis errors that say that Redis is away."""
-        runs = [self._look(capture_id) for capture_id in self._orchestrator.runs.active()]
+        active = self._orchestrator.runs.active()
+        runs = [self._apart.do(one, partial(self._look, one), LOOK_S) for one in active]
         self._find_stalled([run for run in runs if run and run.state is RunState.TRANSFERRING])
         self._end_sessions()
 
@@ -96,7 +104,8 @@ class Reconciler:
     def _end_sessions(self) -> None:
         if time.monotonic() >= self._sessions_due:
             self._sessions_due = time.monotonic() + SESSIONS_S
-            sessions.end_left(self._orchestrator.repository, self._orchestrator.runs)
+            end_left = partial(sessions.end_left, self._orchestrator.repository, self._orchestrator.runs)
+            self._apart.do("sessions", end_left, LOOK_S)
 
     def _push(self, run: Run) -> None:
         has_orders = run.state in STEP_OF  # sealing has none
@@ -126,14 +135,19 @@ class Reconciler:
                 self._moved[host_id] = (seen, now)
         self._moved = {host_id: moved for host_id, moved in self._moved.items() if host_id in waiting}
         for run in runs:
-            with self._alone(run.capture_id):
-                self._end_stalled(run, now)
+            moved = {host_id: at for host_id, (_, at) in self._moved.items()}
+            self._apart.do(run.capture_id, partial(self._end_stalled_alone, run, moved, now), LOOK_S)
 
-    def _end_stalled(self, run: Run, now: float) -> None:
+    def _end_stalled_alone(self, run: Run, moved: Mapping[str, float], now: float) -> None:
+        with self._alone(run.capture_id):
+            self._end_stalled(run, moved, now)
+
+    def _end_stalled(self, run: Run, moved: Mapping[str, float], now: float) -> None:
+        """`moved` is when each host last did, and `now` the time of the same clock."""
         stall_s = self._orchestrator.settings.transfer_stall_s
         unanswered = self._unanswered_hosts(run)
         late = datetime.now(UTC) > run.due_at
-        stalled = [host_id for host_id in unanswered if late or now - self._moved[host_id][1] > stall_s]
+        stalled = [host_id for host_id in unanswered if late or now - moved[host_id] > stall_s]
         if stalled:
             store = self._orchestrator.repository.address
             faults = [

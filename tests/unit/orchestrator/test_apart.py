@@ -1,0 +1,173 @@
+"""A repository that hangs costs the runs that ask it: the others are looked at, and those end when their time is over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, tzinfo
+from typing import Any, NoReturn
+
+import pytest
+import redis
+
+from freezeframe import bounded
+from freezeframe.contract.words import RunState
+from freezeframe.repository import Manifest, Repository, Sessions
+from freezeframe.repository.errors import SessionLost
+from orchestrator import look, reconcile, seal_state, sessions
+from orchestrator.apart import Apart
+from orchestrator.look import Orchestrator
+from orchestrator.reconcile import Reconciler
+from tests.unit.orchestrator.one_run import CAPTURE, Sent, hold, prepare, release, transfer
+from tests.unit.orchestrator.test_trouble import OTHER, other_run, past, run_of
+
+
+class Server:
+    """A file server that is away: who asks it waits until it is back."""
+
+    def __init__(self) -> None:
+        self.back = threading.Event()
+        self.waiting: list[threading.Thread] = []
+
+    def hang(self, *_: object, **__: object) -> Any:
+        self.waiting.append(threading.current_thread())
+        self.back.wait()
+        raise OSError(5, "Input/output error")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    made = Server()
+    monkeypatch.setattr(reconcile, "LOOK_S", 0.05)
+    monkeypatch.setattr(look, "SEAL_S", 0.05)
+    for module in (seal_state, sessions):
+        monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    try:
+        yield made
+    finally:
+        made.back.set()
+        for thread in made.waiting:
+            thread.join()
+
+
+def sealing(orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    """Bring the run to its seal, of which the first attempt fails, and let the store hang from then on."""
+    prepare(orchestrator)
+    hold(orchestrator)
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Repository, "seal", full)
+    assert transfer(orchestrator).state is RunState.SEALING
+    for name in ("seal", "is_sealed"):
+        monkeypatch.setattr(Repository, name, server.hang)
+    monkeypatch.setattr(Sessions, "all", server.hang)
+
+
+def test_a_seal_that_hangs_keeps_no_other_run_from_its_look(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    sealing(orchestrator, monkeypatch, server)
+    other_run(orchestrator)
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    assert (run_of(orchestrator).state, run_of(orchestrator, OTHER).state) == (RunState.SEALING, RunState.HOLDING)
+    asked = len(server.waiting)
+    reconciler.reconcile()
+    assert len(server.waiting) == asked  # what hangs is not begun again beside itself
+
+
+def test_sessions_that_hang_keep_no_run_from_its_look(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    monkeypatch.setattr(Sessions, "all", server.hang)
+    prepare(orchestrator)
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    other_run(orchestrator)
+    reconciler.reconcile()
+    assert run_of(orchestrator, OTHER).state is RunState.HOLDING
+
+
+def test_a_run_whose_seal_hangs_ends_when_its_time_is_over(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, sent: Sent, server: Server
+) -> None:
+    """Hosts are told, keep the new checkpoints, and the caller learns that it is not known."""
+    sealing(orchestrator, monkeypatch, server)
+    past(orchestrator)
+    run = orchestrator.look(CAPTURE)
+    assert run is not None
+    assert (run.state, run.sealed) == (RunState.RELEASING, None)
+    assert [getattr(order, "sealed_guests", ()) for order in sent.orders] == [None]
+    past(orchestrator)
+    run = release(orchestrator)
+    assert run.state is RunState.FAILED
+    assert run.faults[0].code == "seal-unknown"
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_hosts_have_their_time_for_the_release_after_a_seal_that_took_long(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, *, sealed: bool
+) -> None:
+    """Or each of them was silent at the first look, and a warning of the receipt says that it did not answer in time."""
+    clock = Clock()
+    monkeypatch.setattr(look, "datetime", clock)
+    seal = Repository.seal
+
+    def slowly(self: Repository, manifest: Manifest) -> None:
+        clock.ahead += timedelta(minutes=10)
+        if not sealed:
+            raise SessionLost("The session is gone.")
+        seal(self, manifest)
+
+    monkeypatch.setattr(Repository, "seal", slowly)
+    prepare(orchestrator)
+    hold(orchestrator)
+    run = transfer(orchestrator)
+    assert (run.state, run.sealed) == (RunState.RELEASING, sealed)
+    assert release(orchestrator).warnings == ()
+
+
+class Clock:
+    """`datetime`, of which the time can be set ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def now(self, zone: tzinfo) -> datetime:
+        return datetime.now(zone) + self.ahead
+
+
+def raising(error: BaseException) -> Callable[[], NoReturn]:
+    def fail() -> NoReturn:
+        raise error
+
+    return fail
+
+
+def test_what_is_done_apart_is_answered_as_if_it_was_done_here() -> None:
+    apart = Apart()
+    assert apart.do("a", lambda: 7, 60.0) == 7
+    for error in (redis.ConnectionError("away"), TimeoutError("its own")):
+        with pytest.raises(type(error), match=str(error)):
+            apart.do("a", raising(error), 60.0)
+
+
+def test_work_that_has_ended_is_done_again(server: Server) -> None:
+    apart = Apart()
+    assert apart.do("a", server.hang, 0.05) is None
+    assert apart.do("a", lambda: 7, 60.0) is None
+    assert apart.do("b", lambda: 7, 60.0) == 7
+    server.back.set()
+    server.waiting[0].join()
+    assert apart.do("a", lambda: 7, 60.0) == 7
+
+
+@pytest.mark.parametrize("error", bounded.NO_THREAD)
+def test_without_a_thread_it_is_done_all_the_same(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> NoReturn:
+        raise error("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert Apart().do("a", lambda: 7, 60.0) == 7
