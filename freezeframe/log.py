@@ -6,12 +6,15 @@ look the same. Passwords in addresses are starred out on the way, whoever wrote 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import select
+import stat
 import sys
 import time
+from collections.abc import Iterator
 
 import structlog
 from structlog.types import Processor, WrappedLogger
@@ -114,17 +117,41 @@ def _wrote(text: str, wait_s: float) -> bool:
     except (OSError, ValueError):  # it is no file, as in a test
         sys.stderr.write(text)
         return True
-    poll = select.poll()
-    poll.register(number, select.POLLOUT)
     data = memoryview(text.encode(sys.stderr.encoding or "utf-8", "backslashreplace"))
     left_s = wait_s
-    while data:
-        began = time.monotonic()
-        if not poll.poll(left_s * 1000):
-            return False
-        left_s = max(0.0, left_s - (time.monotonic() - began))
-        data = data[os.write(number, data[: select.PIPE_BUF]) :]  # a pipe that takes something takes as much [pipe(7)]
+    with _never_waiting(number) as descriptor:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        while data:
+            began = time.monotonic()
+            if not poll.poll(left_s * 1000):
+                return False
+            try:
+                data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
+            except BlockingIOError:  # another process was faster
+                if not left_s:
+                    return False
+            left_s = max(0.0, left_s - (time.monotonic() - began))
     return True
+
+
+@contextlib.contextmanager
+def _never_waiting(number: int) -> Iterator[int]:
+    """Yield a descriptor of the same pipe or terminal whose writes never wait, or `number` where none can be had.
+
+    A terminal counts as writable with room for less than is written. Another process may write into the same pipe between
+    question and write. The flag of `number` itself is its other users' too. A file never waits; a socket that counts as
+    writable takes a piece. [Linux drivers/tty/n_tty.c: n_tty_poll; net/unix/af_unix.c: unix_writable]
+    """
+    own = None
+    if stat.S_ISFIFO(os.fstat(number).st_mode) or os.isatty(number):
+        with contextlib.suppress(OSError):  # no reader, no right, no descriptor
+            own = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        yield number if own is None else own
+    finally:
+        if own is not None:
+            os.close(own)
 
 
 def _wanted_level(usual: int) -> int:

@@ -123,7 +123,7 @@ def test_a_reader_that_takes_a_long_line_piece_by_piece_is_waited_for_no_longer_
 
     class Slow:
         def register(self, number: int, events: int) -> None:
-            assert (number, events) == (pipe.writer, select.POLLOUT)
+            assert (os.fstat(number).st_ino, events) == (os.fstat(pipe.writer).st_ino, select.POLLOUT)
 
         def poll(self, wait_ms: float) -> list[tuple[int, int]]:
             waits.append(wait_ms)
@@ -139,6 +139,70 @@ def test_a_reader_that_takes_a_long_line_piece_by_piece_is_waited_for_no_longer_
     assert waits == [pytest.approx(10.0), pytest.approx(4.0)]
 
 
+class Terminal(Pipe):
+    """Stands in for stderr: a terminal whose other end nobody reads, as of an SSH connection that has stalled."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.openpty()
+
+    def fill(self) -> None:
+        """Leave room for less than a line: the terminal counts as writable, and a write waits for the rest."""
+        super().fill()
+        os.read(self.reader, 64)
+
+
+def test_a_terminal_that_takes_less_than_a_line_keeps_nobody_waiting(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(log, "sys", SimpleNamespace(stderr=terminal))
+    terminal.fill()
+
+    def write() -> None:
+        for number in range(3000):
+            structlog.get_logger("guard").info("held", number=number)
+
+    writing = threading.Thread(target=write, daemon=True)
+    writing.start()
+    writing.join(60)
+    stood_still = writing.is_alive()
+    while stood_still and writing.is_alive():
+        os.read(terminal.reader, 1 << 16)
+    assert not stood_still
+    assert pipe.take() == ""
+    terminal.take()
+    structlog.get_logger("guard").info("let go")
+    assert "could not be written" in terminal.take()
+
+
+def test_two_who_write_into_one_pipe_do_not_wait_for_its_last_place(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process takes the place between the question and the write."""
+    real = select.poll
+
+    class Taken:
+        def __init__(self) -> None:
+            self._poll = real()
+
+        def register(self, number: int, events: int) -> None:
+            self._poll.register(number, events)
+
+        def poll(self, wait_ms: float) -> list[tuple[int, int]]:
+            ready = self._poll.poll(wait_ms)
+            pipe.fill()
+            return ready
+
+    monkeypatch.setattr(select, "poll", Taken)
+    writing = threading.Thread(target=lambda: structlog.get_logger("guard").info("held"), daemon=True)
+    writing.start()
+    writing.join(60)
+    stood_still = writing.is_alive()
+    while stood_still and writing.is_alive():
+        os.read(pipe.reader, 1 << 16)
+    assert not stood_still
+
+
 def test_a_reader_that_has_gone_ends_nothing(pipe: Pipe) -> None:
     os.close(pipe.reader)
     for _ in range(3):
@@ -151,7 +215,7 @@ def test_a_stderr_that_fails_ends_nothing_and_has_the_next_line(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(number: int, _: memoryview) -> int:
-        assert number == pipe.writer
+        assert os.fstat(number).st_ino == os.fstat(pipe.writer).st_ino
         raise error
 
     with monkeypatch.context() as patched:
