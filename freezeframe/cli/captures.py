@@ -12,7 +12,7 @@ from freezeframe.cli.address import bus_settings
 from freezeframe.cli.completion import capture_ids
 from freezeframe.cli.detail import capture_document, show_capture
 from freezeframe.cli.following import consistency_text, exit_code
-from freezeframe.cli.output import AsJson, bytes_text, ms_text, out, print_json, table, when_text
+from freezeframe.cli.output import AsJson, bytes_text, err, ms_text, out, print_json, table, when_text
 from freezeframe.cli.proof import show_proof
 from freezeframe.cli.proof_document import proof_document
 from freezeframe.cli.secret import open_repository
@@ -25,6 +25,7 @@ from freezeframe.client import Client, UnreachableError
 from freezeframe.contract.retention import Selection
 from freezeframe.contract.words import CaptureKind
 from freezeframe.known_run import KnownRun
+from freezeframe.printable import one_line
 from freezeframe.repository import Manifest
 from freezeframe.repository.candidate import Candidate
 from freezeframe.repository.errors import CaptureNotFound, ManifestUnreadable, NewerFormat
@@ -74,7 +75,7 @@ def list_captures(
     sealed = [one for one in found if Candidate.of(one).selected_by(selection)]
     known = {one.capture_id for one in found}
     suspects = repository.suspects.all()
-    runs, gone = _runs(known)
+    runs, gone = _runs(known, tell=with_failed)
     active, failed = ([run for run in some if _will_be(run, selection)] for some in (runs, gone))
     if as_json:
         documents = [one.model_dump(mode="json", exclude={"format"}) for one in suspects]
@@ -140,13 +141,19 @@ def _show_unsealed(capture: str, missing: CaptureNotFound, *, proof: bool, as_js
     return show_run(run, proof=proof)
 
 
-def _runs(known: set[str]) -> tuple[list[KnownRun], list[KnownRun]]:
-    """Runs that go on and runs that have failed, of no capture that is known; none of them if Redis does not answer."""
+def _runs(known: set[str], *, tell: bool) -> tuple[list[KnownRun], list[KnownRun]]:
+    """Runs that go on and runs that have failed, of no capture that is known; none of them if Redis does not answer.
+
+    `tell`: they were asked for, so that it is said if they are not known.
+    """
     try:
         client = Client(bus_settings(PATIENCE_S))
         active = [run for run in client.active_runs() if run.capture_id not in known]
         return active, client.failed_runs(known | {run.capture_id for run in active})
-    except UnreachableError:
+    except UnreachableError as error:
+        if tell:
+            said = f"Captures that have failed, or are on their way, are not known: {error.message} {error.hint}"
+            err().print(Text.assemble(("warning: ", "bold yellow"), one_line(said.strip())), soft_wrap=True)
         return [], []
 
 

@@ -150,3 +150,13 @@ def test_without_redis_it_is_not_known(run: Run, repository: Repository, no_bus:
     assert ran.exit_code == 4
     assert "has failed is not known: Redis does not answer" in ran.document["error"]["message"]
     assert run("captures").stdout == "No captures.\n"
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_failed_captures_that_are_not_known_are_not_none(
+    run: Run, repository: Repository, no_bus: None, options: tuple[str, ...]
+) -> None:
+    ran = run("captures", "--failed", *options)
+    assert ran.exit_code == 0
+    assert "Captures that have failed, or are on their way, are not known: Redis does not answer" in ran.stderr
+    assert run("captures", *options).stderr == ""  # nobody has asked for them
