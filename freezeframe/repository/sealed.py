@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from freezeframe.repository.catalog import Catalog
 from freezeframe.repository.config import read_config
 from freezeframe.repository.errors import CaptureNotFound, ObjectNotFound, RepositoryNotFound
-from freezeframe.repository.layout import CONFIG
+from freezeframe.repository.layout import CONFIG, MANIFESTS
 
 if TYPE_CHECKING:
     from freezeframe.repository.manifest import DiskCapture, Manifest
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
 def sealed_manifest(repository: Repository, capture_id: str) -> Manifest | None:
     """Return the manifest of a sealed capture; None only if this very repository is there, and has none of it.
 
-    Raises ManifestUnreadable for one that is there and damaged or newer, RepositoryNotFound if the repository is gone with its
-    mount, and other repository errors.
+    It is durable when this returns: who has put it there may have failed to settle it. Raises RepositoryNotWritable if it
+    cannot be settled, ManifestUnreadable for one that is there and damaged or newer, RepositoryNotFound if the repository is
+    gone with its mount, and other repository errors.
     """
     if repository.is_sealed(capture_id):
-        try:
-            return Catalog(repository.objects).load(capture_id)
-        except CaptureNotFound:  # forgotten, or taken back, since
-            pass
+        with suppress(CaptureNotFound):  # forgotten, or taken back, since
+            manifest = Catalog(repository.objects).load(capture_id)
+            repository.store.settle([MANIFESTS])
+            return manifest
     check_there(repository)
     return None
 

@@ -21,7 +21,7 @@ from freezeframe.contract.result import HoldResult, PrepareResult, TransferResul
 from freezeframe.contract.words import Policy, RunState, Step
 from freezeframe.repository import Manifest, Repository
 from freezeframe.repository.document import checked
-from freezeframe.repository.errors import RepositoryNotReadable, SealedTooLate
+from freezeframe.repository.errors import RepositoryNotReadable, RepositoryNotWritable, SealedTooLate
 from freezeframe.repository.session import SessionState
 from orchestrator import decision, seal_state, sessions
 from orchestrator.errors import TransferStalledError
@@ -317,6 +317,22 @@ def test_a_repository_that_stays_away_is_waited_for_until_the_time_is_over_and_n
     assert "not known" in shown.out
     sessions.end_left(orchestrator.repository, orchestrator.runs)
     assert orchestrator.repository.sessions.load(CAPTURE).state is SessionState.SEALED
+
+
+def test_a_manifest_that_may_not_outlast_a_power_cut_is_not_known_to_be_sealed(
+    orchestrator: Orchestrator, sealed_once: Manifest, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its seal could not settle it. Hosts that are told "sealed" remove what the captures before it need."""
+
+    def full(*_: object) -> NoReturn:
+        raise RepositoryNotWritable("Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(orchestrator.repository.store), "settle", full)
+        given_up(orchestrator)
+        assert told_sealed(sent) == [None]
+    assert release(orchestrator).state is RunState.DONE
+    assert run_of(orchestrator).kept == tuple(guest.guest_uuid for guest in sealed_once.guests)
 
 
 @pytest.mark.parametrize("gone", ["unmounted", "another"])
