@@ -132,7 +132,8 @@ def ended(run: Run, found: SealState, *, wait: bool) -> Run | None:
     if wait:
         return None
     unknown = Fault.of(SealUnknownError(run.capture_id, found.why))
-    return _in_its_state(run.model_copy(update={"faults": (unknown, *faults), "unsealed_faults": ()}))
+    # what it was given up for comes first: it names the guest and the disk, and is what a person can mend
+    return _in_its_state(run.model_copy(update={"faults": (*faults, unknown), "unsealed_faults": ()}))
 
 
 def _in_its_state(run: Run) -> Run:

@@ -103,7 +103,7 @@ def test_a_run_whose_seal_hangs_ends_when_its_time_is_over(
     past(orchestrator)
     run = release(orchestrator)
     assert run.state is RunState.FAILED
-    assert run.faults[0].code == "seal-unknown"
+    assert run.faults[-1].code == "seal-unknown"
 
 
 @pytest.mark.parametrize("sealed", [True, False])

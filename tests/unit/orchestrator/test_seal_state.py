@@ -307,9 +307,9 @@ def test_a_repository_that_stays_away_is_waited_for_until_the_time_is_over_and_n
         receipt = run_of(orchestrator).receipt
         assert receipt is not None
         assert receipt.state is RunState.FAILED
-        assert [fault.code for fault in receipt.faults] == ["seal-unknown", "transfer-stalled"]
-        assert AWAY.message in receipt.faults[0].message
-        assert f"`freezeframe captures show {CAPTURE}`" in receipt.faults[0].advice
+        assert [fault.code for fault in receipt.faults] == ["transfer-stalled", "seal-unknown"]
+        assert AWAY.message in receipt.faults[1].message
+        assert f"`freezeframe captures show {CAPTURE}`" in receipt.faults[1].advice
         assert orchestrator.repository.sessions.load(CAPTURE).state is SessionState.OPEN
     show_receipt(receipt)
     shown = capsys.readouterr()
