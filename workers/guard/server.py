@@ -150,7 +150,10 @@ def _listen(path: Path) -> socket.socket:
     mask = os.umask(0o177)  # only the worker's own user may arm or disarm
     try:
         listener.bind(str(path))
+        listener.listen(CONNECTIONS)
+    except BaseException:
+        listener.close()
+        raise
     finally:
         os.umask(mask)
-    listener.listen(CONNECTIONS)
     return listener

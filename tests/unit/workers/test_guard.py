@@ -669,10 +669,27 @@ def test_the_guard_makes_its_socket_for_its_own_user_whatever_was_there(guard: G
         guard.start()
         assert guard.socket.stat().st_mode & 0o777 == 0o600
         assert os.umask(0o022) == 0o022  # files that the guard makes later have their modes
-        guard.guard = guard.another()  # it was killed: its socket is still there
+        guard.guard, guard.socket = guard.another(), tmp_path / "run" / "left.sock"
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(guard.socket))
+        assert guard.socket.is_socket()  # it is still there, and nobody answers at it
         guard.start()
     finally:
         os.umask(mask)
+
+
+def test_a_socket_that_cannot_be_bound_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+
+    def noted(*words: Any) -> socket.socket:
+        made.append(socket.socket(*words))
+        return made[-1]
+
+    parts = SimpleNamespace(socket=noted, AF_UNIX=socket.AF_UNIX, SOCK_STREAM=socket.SOCK_STREAM)
+    monkeypatch.setattr(server, "socket", parts)
+    with pytest.raises(OSError, match="too long"):
+        server._listen(tmp_path / ("a" * 120))
+    assert [one.fileno() for one in made] == [-1]
 
 
 def test_what_has_no_lease_is_answered_and_the_line_stays(guard: GuardInThread) -> None:
