@@ -36,7 +36,9 @@ _lock = threading.Lock()
 
 
 def answered(what: str, patience_s: float, call: Callable[[], ResultT]) -> ResultT:
-    """What `call` gives or raises. Raises RepositoryNotReadable if that takes longer than `patience_s`, or cannot be begun.
+    """Return what `call` returns, or raise what it raises.
+
+    Raises RepositoryNotReadable if that takes longer than `patience_s`, or cannot be begun.
 
     `what` is named in the error, and is what an earlier call hangs for.
     """

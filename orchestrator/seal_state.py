@@ -54,7 +54,7 @@ class SealUnknownError(FreezeframeError):
 
 @dataclass(frozen=True)
 class SealState:
-    """What the repository says of a capture."""
+    """The repository's answer for a capture."""
 
     sealed: bool | None  # None: not known
     guests: tuple[str, ...] | None = None  # that the manifest has; None: not known, or there is no manifest

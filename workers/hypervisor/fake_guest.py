@@ -37,7 +37,7 @@ def libvirt_error(code: int, message: str = "no") -> libvirt.libvirtError:
 
 @dataclass
 class Refusals:
-    """How libvirt tells that an agent answered with an error; a test may have another version or language of it."""
+    """libvirt's words for an agent that answered with an error; a test may have another version or language of them."""
 
     code: int = libvirt.VIR_ERR_INTERNAL_ERROR
     words: str = "internal error: unable to execute QEMU agent command '{command}': {why}"

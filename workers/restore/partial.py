@@ -81,7 +81,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 
 def locked_by_qemu(fd: int, path: Path) -> bool:
-    """Whether anybody holds a byte lock on the file, as QEMU does on every image it has open. [QEMU block/file-posix.c]
+    """Return True if anybody holds a byte lock on the file, as QEMU does on every image it has open. [QEMU block/file-posix.c]
 
     Raises TargetUnfitError if that cannot be told.
     """
