@@ -7,7 +7,8 @@ releases the gate in its own call: no third party is waited for.
     arrive ── arrive ── arrive (the last) ──▶ released: every member finds a wake-up in a list of its own
        └───────── a member gives up ────────▶ broken: every member that waits is told so
 
-- Membership is a set, so arriving twice is arriving once.
+- Membership is a set, so arriving twice is arriving once. Who arrives in another *visit* (a second delivery of an order) is
+  told "taken", and changes nothing: the others are released by what the first one reported.
 - A gate is released or broken, never both, and stays what it is: both scripts decide in Redis, atomically. A host that
   gives up and finds the gate released was released; nobody can be told one thing and another host the other.
 - Waiting is a blocking move with a timeout within a list of the member's own (pub/sub would lose who comes late), so a
@@ -19,6 +20,15 @@ releases the gate in its own call: no third party is waited for.
 """
 
 from freezeframe.barrier.clock import await_clock, read_clock
-from freezeframe.barrier.gate import Gate, GateBrokenError, GateReply, GateUnreachableError, gate_client
+from freezeframe.barrier.gate import Gate, GateBrokenError, GateReply, GateTakenError, GateUnreachableError, gate_client
 
-__all__ = ["Gate", "GateBrokenError", "GateReply", "GateUnreachableError", "await_clock", "gate_client", "read_clock"]
+__all__ = [
+    "Gate",
+    "GateBrokenError",
+    "GateReply",
+    "GateTakenError",
+    "GateUnreachableError",
+    "await_clock",
+    "gate_client",
+    "read_clock",
+]

@@ -29,11 +29,15 @@ KEEP_S = 3600
 #: Seconds between two tries while Redis refuses connections.
 RETRY_PAUSE_S = 0.02
 
-State = Literal["open", "released", "broken"]
+State = Literal["open", "released", "broken", "taken"]
 
 
 class GateBrokenError(Exception):
     """A member gave up, so nobody is released. `look` tells why."""
+
+
+class GateTakenError(Exception):
+    """Another visit of this member had arrived before: the others are released by that one, and not by this."""
 
 
 class GateUnreachableError(Exception):
@@ -97,18 +101,19 @@ class Gate:
         self._members = len(set(members))
         self._key = names.gate_key(capture_id, epoch, name)
 
-    def meet(self, deadline: float) -> None:
-        """Arrive, and wait until every member has.
+    def meet(self, deadline: float, visit: str = "") -> None:
+        """Arrive, and wait until every member has. A member arrives once: `visit` tells its arrival from that of another try.
 
-        Raises GateBrokenError if a member gave up, GateUnreachableError if the deadline passed first. In the second
-        case this member must let its guests go and then `break_up`; others may have been released all the same.
+        Raises GateBrokenError if a member gave up, GateTakenError if this member has arrived in another visit,
+        GateUnreachableError if the deadline passed first. In the last case this member must let its guests go and then
+        `break_up`; others may have been released all the same.
         """
         fault: redis.RedisError | None = None
         while True:
             if time.monotonic() >= deadline:
                 raise GateUnreachableError("the deadline passed before every host had reported", fault)
             try:
-                state, fault = self._arrive_and_wait(deadline), None
+                state, fault = self._arrive_and_wait(deadline, visit), None
             except redis.RedisError as error:
                 fault = pause_after(error)  # then it arrives again: a wake-up may have been lost with the connection
                 continue
@@ -116,6 +121,8 @@ class Gate:
                 return
             if state == "broken":
                 raise GateBrokenError("a host gave up")  # asking why would be one more exchange with guests held
+            if state == "taken":
+                raise GateTakenError("this host has reported before, in another delivery of the order")
 
     def has_arrived(self, deadline: float) -> bool:
         """Return True if this member has arrived, in whatever process. Raises GateUnreachableError if Redis does not say."""
@@ -141,9 +148,9 @@ class Gate:
         """The gate as it is. One exchange; may raise redis errors."""
         return self._call("look", time.monotonic() + EXCHANGE_S)
 
-    def _arrive_and_wait(self, deadline: float) -> State:
+    def _arrive_and_wait(self, deadline: float, visit: str) -> State:
         """`open` if nobody decided by the deadline. May be repeated."""
-        state = self._call("arrive", deadline).state
+        state = self._call("arrive", deadline, visit=visit).state
         if state != "open":
             return state
         left_s = max(deadline - time.monotonic(), 0.01)
@@ -159,8 +166,8 @@ class Gate:
             )
         return cast("State", woken or "open")
 
-    def _call(self, verb: str, deadline: float, why: str = "") -> GateReply:
-        words = (2, self._key, f"{self._key}:arrived", verb, self._member, self._members, KEEP_S, why)
+    def _call(self, verb: str, deadline: float, why: str = "", visit: str = "") -> GateReply:
+        words = (2, self._key, f"{self._key}:arrived", verb, self._member, self._members, KEEP_S, why, visit)
         try:
             reply = cast("list[str]", self._exchange(deadline, "EVALSHA", _SHA, *words))
         except redis.exceptions.NoScriptError:

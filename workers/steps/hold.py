@@ -12,7 +12,8 @@
   step).
 - The guard is asked before the muster. Under policy `all` a host that cannot take part breaks up muster and barrier: nobody
   waits for it.
-- A host reports once (`once`): a second delivery holds no guest, whatever the journal has lost.
+- A host reports once (`once`): a second delivery holds no guest, whatever the journal has lost. Redis is asked before the
+  muster: after it other hosts may hold their guests and wait for this one.
 - The lease's deadline is later than the hold's own by the guard's grace: the host lets its guests go by itself first.
 - A guest that the guard still lets go of, so that it could undo the hold, is not leased (`leasing`); all others are, at once.
 - A guest is disarmed, and written down as let go, when it was seen running and no call that holds it is pending. Others keep
@@ -60,7 +61,7 @@ from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.guest_locks import lock_guests
 from workers.steps.held_guest import leave_out, ready, try_to_record_let_go
 from workers.steps.leasing import arm
-from workers.steps.once import check_first
+from workers.steps.once import ReportedError, check_first
 from workers.steps.premises import look_again
 from workers.steps.prepared import name_of, told_uses
 from workers.steps.window import Disarm, Window, break_up, hold_window
@@ -89,9 +90,10 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
             line = _take_part(host, order, journal, part, stack)
             deadline = time.monotonic() + order.muster_timeout_s
             clock = _clock_before(client, order, deadline)
+            _report_once(host, order, journal, part, barrier, deadline)
             _muster(muster, order, deadline)
-            if line is not None:
-                _lease(host, order, journal, part, line, barrier)
+            if line is not None and part.guests:
+                _lease(host, order, journal, part, line)
         except BaseException as error:  # whatever it is, the other hosts must not wait for this one, and none was held
             for gate in (muster, barrier):
                 break_up(gate, host.host_id)
@@ -144,10 +146,21 @@ def _take_part(
     return line
 
 
-def _lease(host: Host, order: HoldOrder, journal: CaptureJournal, part: _Part, line: GuardLine, barrier: Gate) -> None:
+def _report_once(
+    host: Host, order: HoldOrder, journal: CaptureJournal, part: _Part, barrier: Gate, deadline: float
+) -> None:
+    """Have no guest in the hold if this host has reported in it already. Under policy `all` raises then."""
+    if not part.guests:
+        return
+    try:
+        check_first(barrier, order, deadline)
+    except ReportedError as error:
+        _hold_none(host, order, journal, part, error)
+
+
+def _lease(host: Host, order: HoldOrder, journal: CaptureJournal, part: _Part, line: GuardLine) -> None:
     """Lease the guests, and have only those in the hold that are. Under policy `all` raises if one is not."""
     try:
-        check_first(barrier, order)
         leased = arm(host, order, part.guests, line, part.unfit)
     except Exception as error:  # noqa: BLE001  whatever it is, it is this host's trouble
         _hold_none(host, order, journal, part, error)

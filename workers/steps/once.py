@@ -6,17 +6,10 @@ delivery 2                                          └─ guests that it would 
 
 from __future__ import annotations
 
-import time
-from typing import Final
-
 from freezeframe import redis_fault
 from freezeframe.barrier import Gate, GateUnreachableError
 from freezeframe.contract.order import HoldOrder
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
-
-#: Share of the hold's time in which Redis is to say whether this host has reported, also if it fails over meanwhile. Other
-#: hosts may hold their guests by then, and wait for this one.
-LOOK_SHARE: Final = 0.5
 
 
 class ReportedError(FreezeframeError):
@@ -27,10 +20,14 @@ class ReportedError(FreezeframeError):
     advice = "The order was delivered twice, and this host's journal did not have the first; nothing was done."
 
 
-def check_first(barrier: Gate, order: HoldOrder) -> None:
-    """Raise ReportedError unless this host has yet to report. Call it when the hosts have mustered and no guest is held."""
+def check_first(barrier: Gate, order: HoldOrder, deadline: float) -> None:
+    """Raise ReportedError unless this host has yet to report, or if Redis does not say so until the deadline.
+
+    Call it before the muster: after it other hosts may hold their guests and wait for this one. By then no other delivery to
+    this host may be under way with one of the order's guests (`guest_locks`).
+    """
     try:
-        is_second = barrier.has_arrived(time.monotonic() + LOOK_SHARE * order.hold_timeout_s)
+        is_second = barrier.has_arrived(deadline)
     except GateUnreachableError as error:
         why = redis_fault.words_of(error.fault) if error.fault is not None else str(error)
         advice = redis_fault.advice_for(error.fault) if error.fault is not None else ""

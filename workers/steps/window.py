@@ -11,6 +11,7 @@ failed ends the wait at once under policy `all`; else the host reports without i
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -22,12 +23,13 @@ import redis
 import structlog
 
 from freezeframe import redis_fault
-from freezeframe.barrier import Gate, GateBrokenError, GateUnreachableError
+from freezeframe.barrier import Gate, GateBrokenError, GateTakenError, GateUnreachableError
 from freezeframe.contract.order import HoldOrder
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
 from workers.bounded import GuestCalls, GuestHangsError
 from workers.pace import take_s
 from workers.steps.guest_in_hold import HeldGuest, Phase
+from workers.steps.once import ReportedError
 
 log = structlog.get_logger("hold")
 
@@ -88,16 +90,19 @@ def hold_window(
     try:
         if _all_taken(calls, order, guests, takes, deadline, disarm):
             window.report_ns = time.monotonic_ns()
-            barrier.meet(deadline)
+            barrier.meet(deadline, secrets.token_hex(8) if guests else "")
             window.woken_ns = time.monotonic_ns()
     except GateBrokenError as error:
         log.warning("the barrier did not release", why=str(error))
+    except GateTakenError as error:
+        log.warning("the barrier did not release these guests", why=str(error))
+        window.fault = ReportedError(f"Host {order.host_id} reported in this hold before, without these guests.")
     except (GateUnreachableError, redis.RedisError) as error:
         log.warning("the barrier did not release", why=str(error))
         window.fault = _barrier_fault(error)
     finally:
         releases = {guest.uuid: _started(calls, _let_go_key(guest.uuid), guest, guest.release) for guest in guests}
-        if window.woken_ns is None:
+        if window.woken_ns is None and not isinstance(window.fault, ReportedError):  # that report stands
             break_up(barrier, order.host_id)
     _end(calls, guests, (takes, releases), disarm, window, agent_timeout_s)
     for guest in guests:

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from freezeframe import bus
-from freezeframe.barrier import Gate, GateBrokenError, GateUnreachableError, gate_client
+from freezeframe.barrier import Gate, GateBrokenError, GateTakenError, GateUnreachableError, gate_client
 from freezeframe.barrier.gate import KEEP_S
 from freezeframe.contract import names
 from freezeframe.settings import BusSettings
@@ -32,10 +32,10 @@ def soon(seconds: float = LONG_S) -> float:
     return time.monotonic() + seconds
 
 
-def meets(one: Gate, seconds: float = LONG_S) -> str:
+def meets(one: Gate, seconds: float = LONG_S, visit: str = "") -> str:
     try:
-        one.meet(soon(seconds))
-    except (GateBrokenError, GateUnreachableError) as error:
+        one.meet(soon(seconds), visit)
+    except (GateBrokenError, GateTakenError, GateUnreachableError) as error:
         return type(error).__name__
     return "released"
 
@@ -73,6 +73,35 @@ def test_arriving_twice_is_arriving_once(bus_settings: BusSettings) -> None:
     assert meets(gate(bus_settings, "a", members), 0.2) == "GateUnreachableError"
     gate(bus_settings, "b", members).meet(soon())
     gate(bus_settings, "a", members).meet(soon())
+
+
+def test_a_member_that_comes_in_another_visit_is_told_and_changes_nothing(bus_settings: BusSettings) -> None:
+    members = ["a", "b"]
+    one, other = (gate(bus_settings, member, members) for member in members)
+    assert meets(one, 0.1, "first") == "GateUnreachableError"
+    before = one.look()
+    for visit in ("second", ""):
+        assert meets(one, LONG_S, visit) == "GateTakenError"
+    assert one.look() == before
+    other.meet(soon(), "of its own")
+    assert meets(one, LONG_S, "second") == "GateTakenError"
+    assert meets(one, LONG_S, "first") == "released"  # the same visit, repeated
+    assert one.look().arrivals[0] == before.arrivals[0]
+
+
+def test_an_arrival_that_waits_for_nobody_is_a_visit_too(bus_settings: BusSettings) -> None:
+    """A host that takes part without a guest arrives so; what is held after that is of no hold."""
+    members = ["a", "b"]
+    assert gate(bus_settings, "a", members).arrive() == "open"
+    assert meets(gate(bus_settings, "a", members), LONG_S, "with guests") == "GateTakenError"
+    gate(bus_settings, "b", members).meet(soon(), "of its own")
+    assert meets(gate(bus_settings, "a", members), LONG_S, "with guests") == "GateTakenError"
+
+
+def test_a_visit_is_of_its_gate_and_epoch(bus_settings: BusSettings) -> None:
+    assert meets(gate(bus_settings, "a", ["a"], name="muster"), LONG_S, "one") == "released"
+    assert meets(gate(bus_settings, "a", ["a"], name="held"), LONG_S, "another") == "released"
+    assert meets(gate(bus_settings, "a", ["a"], epoch=2), LONG_S, "a third") == "released"
 
 
 def test_a_broken_gate_wakes_all_and_is_never_released(bus_settings: BusSettings) -> None:
@@ -168,7 +197,7 @@ def test_a_wake_up_that_was_lost_with_its_connection_is_told_again(
         sleeper = _sleeper(other)
         with other.pipeline(transaction=True) as together:
             together.client_kill_filter(_id=sleeper)
-            together.eval(SCRIPT, 2, key, f"{key}:arrived", "arrive", "b", 2, 60, "")
+            together.eval(SCRIPT, 2, key, f"{key}:arrived", "arrive", "b", 2, 60, "", "")
             together.lpop(f"{key}:wake:a")
             assert together.execute()[2] == "released"
         assert waiting.result() == "released"
@@ -206,7 +235,7 @@ def test_no_key_of_a_gate_outlives_its_time(bus_settings: BusSettings, verb: str
         assert meets(one) == "GateBrokenError"
     with bus.connect(bus_settings) as client:
         keys = list(client.scan_iter(match=f"{names.gate_key(CAPTURE, 1, 'held')}*"))
-        assert len(keys) == {"arrive": 1, "release": 4, "break": 3}[verb]
+        assert len(keys) == {"arrive": 2, "release": 4, "break": 3}[verb]
         assert [key for key in keys if not 0 < client.ttl(key) <= KEEP_S] == []
 
 

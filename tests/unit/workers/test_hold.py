@@ -86,13 +86,13 @@ def test_changes_are_in_the_journal_before_the_muster(site: Site, monkeypatch: p
     seen: list[tuple[str, int, int]] = []
     meet = Gate.meet
 
-    def looked(gate: Gate, deadline: float) -> None:
+    def looked(gate: Gate, deadline: float, visit: str = "") -> None:
         for host_id in HOSTS:
             changes = site.hosts[host_id].journal.of(CAPTURE).changes()
             counts = [sum(isinstance(change, kind) for change in changes) for kind in (BackupChange, HoldChange)]
             if gate._member == host_id and gate._key.endswith("muster"):
                 seen.append((host_id, *counts))  # type: ignore[arg-type]
-        meet(gate, deadline)
+        meet(gate, deadline, visit)
 
     monkeypatch.setattr(Gate, "meet", looked)
     results(site.hold())
@@ -444,10 +444,10 @@ def test_a_redis_that_refuses_the_barrier_is_told_in_its_words_and_the_proof_is_
 ) -> None:
     meet = Gate.meet
 
-    def refused(gate: Gate, deadline: float) -> None:
+    def refused(gate: Gate, deadline: float, visit: str = "") -> None:
         if gate._key.endswith("held"):
             raise raised()
-        meet(gate, deadline)
+        meet(gate, deadline, visit)
 
     monkeypatch.setattr(Gate, "meet", refused)
     for held in results(site.hold()):

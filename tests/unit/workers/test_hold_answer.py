@@ -201,7 +201,7 @@ def test_guests_are_held_to_the_end_of_the_hold_s_time_only_where_no_other_goes_
     clock = SimpleNamespace(monotonic=lambda: 1000.0, monotonic_ns=time.monotonic_ns)
     monkeypatch.setattr(window, "time", clock)
     meet = Gate.meet
-    monkeypatch.setattr(Gate, "meet", lambda gate, _: meet(gate, time.monotonic() + 60.0))
+    monkeypatch.setattr(Gate, "meet", lambda gate, _, visit="": meet(gate, time.monotonic() + 60.0, visit))
     results(site.hold(all_or_nothing=everyone, hold_timeout_s=8.0))
     assert set(given) == {1008.0 if everyone else 1006.0}
 
@@ -222,10 +222,10 @@ def test_under_degrade_a_guest_that_was_not_held_in_time_is_let_go_before_the_ba
             told.set()
         release(guest)
 
-    def met(gate: Gate, deadline: float) -> None:
+    def met(gate: Gate, deadline: float, visit: str = "") -> None:
         if gate._member == "host-a" and gate._key.endswith("held"):
             assert told.wait(30)
-        meet(gate, deadline)
+        meet(gate, deadline, visit)
 
     monkeypatch.setattr(HeldGuest, "release", noted)
     monkeypatch.setattr(Gate, "meet", met)

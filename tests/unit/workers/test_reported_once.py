@@ -106,6 +106,48 @@ def test_a_host_whose_part_in_the_hold_is_over_holds_no_guest(site: Site, *, eve
     assert sorted(held) == sorted(let_go)
 
 
+@pytest.mark.parametrize("everyone", [True, False])
+def test_a_report_of_another_delivery_between_the_question_and_the_barrier_is_not_taken_for_this_ones(
+    site: Site, monkeypatch: pytest.MonkeyPatch, *, everyone: bool
+) -> None:
+    """The other delivery could not lock the step, on a filesystem that was read-only, and arrived without a guest."""
+    real = Gate.meet
+
+    def meet(gate: Gate, deadline: float, visit: str = "") -> None:
+        if gate._key.endswith(":held") and gate._member == HERE:
+            arrive(site, HERE, "held")
+            assert [fake.log for fake in site.guests[HERE]] != [[], []]  # they are held by now
+        real(gate, deadline, visit)
+
+    monkeypatch.setattr(Gate, "meet", meet)
+    deliver(site, *HOSTS, everyone=everyone)
+    results = [told(site, name) for name in HOSTS]
+    assert results[0].fault is not None
+    assert results[0].fault.code == "reported"
+    assert results[0].proof is not None
+    assert results[0].proof.woken_ns is None
+    assert results[1].proof is not None
+    assert results[1].proof.woken_ns is not None  # the report that was made stands
+    assert consistency(proof_of(results)) is not Consistency.GROUP
+    assert site.held_ones() == []
+
+
+def test_redis_is_asked_before_any_host_holds_a_guest(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+    real = Gate.has_arrived
+
+    def has_arrived(gate: Gate, deadline: float) -> bool:
+        asked.append(
+            (gate._member, len(Gate(site.hosts[HERE].redis, CAPTURE, 1, "muster", HERE, HOSTS).look().arrivals))
+        )
+        return real(gate, deadline)
+
+    monkeypatch.setattr(Gate, "has_arrived", has_arrived)
+    deliver(site, *HOSTS)
+    assert {member for member, _ in asked} == set(HOSTS)
+    assert all(mustered < len(HOSTS) for _, mustered in asked)
+
+
 def test_where_redis_does_not_say_whether_the_host_has_reported_it_holds_no_guest(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +166,7 @@ def test_where_redis_does_not_say_whether_the_host_has_reported_it_holds_no_gues
     assert site.held_ones() == []
 
 
-def test_a_redis_that_fails_over_between_the_meetings_costs_no_guest_its_part(
+def test_a_redis_that_fails_over_before_the_muster_costs_no_guest_its_part(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, failures = Gate.look, [redis.ConnectionError("away"), redis.exceptions.ReadOnlyError("a replica")]

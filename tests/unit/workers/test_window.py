@@ -85,11 +85,11 @@ def test_the_guard_is_told_at_once_of_a_guest_that_somebody_else_has_paused(
             told.set()
         return stood
 
-    def met(gate: Gate, deadline: float) -> None:
+    def met(gate: Gate, deadline: float, visit: str = "") -> None:
         if gate._member == "host-a" and gate._key.endswith(HELD):
             assert told.wait(20)
             seen.append(list(site.guards["host-a"].disarmed))
-        meet(gate, deadline)
+        meet(gate, deadline, visit)
 
     monkeypatch.setattr(FakeLine, "disarm", noted)
     monkeypatch.setattr(Gate, "meet", met)
@@ -165,7 +165,7 @@ def test_a_window_waits_for_its_last_calls_as_long_as_two_answers_of_an_agent_an
     monkeypatch.setattr(window, "wait", noted)
     monkeypatch.setattr(window, "time", SimpleNamespace(monotonic=lambda: 1000.0, monotonic_ns=time.monotonic_ns))
     meet = Gate.meet
-    monkeypatch.setattr(Gate, "meet", lambda gate, _: meet(gate, time.monotonic() + 60.0))
+    monkeypatch.setattr(Gate, "meet", lambda gate, _, visit="": meet(gate, time.monotonic() + 60.0, visit))
     for host in site.hosts.values():
         object.__setattr__(host, "settings", host.settings.model_copy(update={"agent_timeout_s": agent_s}))
     results(site.hold())
@@ -179,10 +179,10 @@ def test_a_barrier_that_another_host_did_not_reach_is_no_trouble_of_redis(
     """Told as such it would send the operator to the wrong machine."""
     meet = Gate.meet
 
-    def late(gate: Gate, deadline: float) -> None:
+    def late(gate: Gate, deadline: float, visit: str = "") -> None:
         if gate._key.endswith(HELD):
             raise GateUnreachableError("the deadline passed")
-        meet(gate, deadline)
+        meet(gate, deadline, visit)
 
     monkeypatch.setattr(Gate, "meet", late)
     for held in results(site.hold()):
@@ -200,10 +200,10 @@ def test_a_redis_that_refuses_the_barrier_is_told_alike_whether_it_refused_at_on
     fault = redis.OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
     meet = Gate.meet
 
-    def refused(gate: Gate, deadline: float) -> None:
+    def refused(gate: Gate, deadline: float, visit: str = "") -> None:
         if gate._key.endswith(HELD):
             raise GateUnreachableError("the deadline passed", fault) if wrapped else fault
-        meet(gate, deadline)
+        meet(gate, deadline, visit)
 
     monkeypatch.setattr(Gate, "meet", refused)
     for held in results(site.hold()):
