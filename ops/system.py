@@ -38,6 +38,7 @@ from ops.lab import Lab
 from ops.lab.daemon import PASSABLE
 from ops.lab.host import Host
 from ops.object_storage import BUCKET, ObjectStorage
+from ops.ports import draw_ports
 from ops.program import Program
 
 HOST_PARTS = ("guard", "control", "data")
@@ -45,8 +46,6 @@ HOST_PARTS = ("guard", "control", "data")
 READY_S = 180.0
 #: Seconds for the nodes to answer a ping, after which those that start are asked again; all having answered ends it.
 PING_S = 2.0
-#: Below the ports that the kernel gives to those who connect, so that none of them has it already.
-PORTS = range(20000, 32768)
 #: Seconds for a part to end by itself before it is killed.
 END_S = 20.0
 #: Seconds that everybody is patient with object storage: a server that is started again needs four, on busy cores ten.
@@ -112,7 +111,7 @@ class System:
         self.directory.mkdir(parents=True, exist_ok=True)
         # QEMU's user passes through it to the hosts' scratch files
         self.directory.chmod(PASSABLE)
-        self.port = self.port or secrets.choice(PORTS)
+        (self.port,) = (self.port,) if self.port else draw_ports(str(self.lab.address))
 
     @property
     def redis_url(self) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import ssl
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from ops.docker import COMPOSE_PACKAGES, COMPOSE_RELEASE, Compose, Docker, Docke
 from ops.lab import Lab, LabSpec
 from ops.lab.guest import Guest
 from ops.lab.host import Host
-from ops.system import PORTS
+from ops.ports import draw_ports
 from ops.trial.truth import DiskTruth, read_truth, same_bytes, wait_until_transferring
 
 #: Images are built, and a Debian made for Compose: minutes, most of them of apt and pip.
@@ -48,7 +47,7 @@ def _copy_project(directory: Path) -> Path:
 
 
 def _settings(host: Host | None = None) -> dict[str, str]:
-    redis_port, flower_port = random.sample(PORTS, 2)
+    redis_port, flower_port = draw_ports("127.0.0.1", 2)
     more = {"REDIS_ADDRESS": str(host.address), "GUEST_IMAGES": str(host.images)} if host else {}
     return more | {
         "BASE": _BASE,
