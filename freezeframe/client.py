@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from freezeframe import bus, known_run, presence, redis_fault
 from freezeframe.contract import names
-from freezeframe.contract.event import EndEvent, Event, ProgressEvent, StateEvent
+from freezeframe.contract.event import EndEvent, Event, ProgressEvent, StateEvent, WarningEvent
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.errors import EXIT_NOT_FOUND, EXIT_UNREACHABLE, FreezeframeError
 from freezeframe.known_run import KnownRun
@@ -31,7 +31,7 @@ BLOCK_MS = 1000
 #: Seconds that Redis may be away while a run is followed, before the caller is told.
 AWAY_S = 30.0
 
-AnyEvent = StateEvent | ProgressEvent | EndEvent
+AnyEvent = StateEvent | WarningEvent | ProgressEvent | EndEvent
 
 
 class UnreachableError(FreezeframeError):

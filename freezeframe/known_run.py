@@ -40,6 +40,7 @@ class KnownRun:
     group: str | None
     tags: tuple[str, ...]
     faults: tuple[Fault, ...] = ()
+    warnings: tuple[str, ...] = ()
     receipt: Receipt | None = None  # once it has ended
 
 
@@ -102,6 +103,7 @@ def _run_of(capture_id: str, record: str | None) -> KnownRun | None:
             group=request.group,
             tags=request.tags,
             faults=tuple(Fault.model_validate(one) for one in kept.get("faults", ())),
+            warnings=tuple(str(one) for one in kept.get("warnings", ())),
             receipt=Receipt.model_validate(kept["receipt"]) if kept.get("receipt") is not None else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -33,7 +33,7 @@ from freezeframe.repository.errors import (
     is_store_trouble,
 )
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import again, decision, metrics, seal_state, sessions, touched, unsealable
+from orchestrator import again, decision, metrics, seal_state, seal_wait, sessions, touched, unsealable
 from orchestrator.answers import Answers
 from orchestrator.defect import fault_of
 from orchestrator.inherited import warnings_of
@@ -139,6 +139,13 @@ class Orchestrator:
             return run
         return seal_state.ended(run, seal_state.ask(self.repository, run.capture_id), wait=wait)
 
+    def tell_hanging(self, capture_id: str) -> None:
+        """Warn the callers of a run if its seal does not come back. Raises redis errors."""
+        loaded = self.runs.load(capture_id)
+        text = loaded and seal_wait.hanging(loaded[0], self.repository.address, datetime.now(UTC))
+        if loaded and text:
+            seal_wait.tell(self.runs, loaded[0], text)
+
     def send_again(self, run: Run) -> None:
         """Send those orders again that a worker was killed with before it had begun them."""
         raw = self.runs.results(run.capture_id)
@@ -200,8 +207,7 @@ class Orchestrator:
         """Write the manifest: the commit. None: the storage is in trouble, and there is time to wait for it."""
         try:
             self._answered(lambda: self.repository.seal(self._manifest(run, answers)), _seal_s(run, now))
-        except Exception as error:  # also a defect: the next look would meet it again
-            log.exception("not sealed", capture=run.capture_id)
+        except Exception as error:  # noqa: BLE001  also a defect: the next look would meet it again
             return self._not_sealed(run, answers, error)
         # the seal may have taken longer than the hosts have for their release
         return decision.enter(run, RunState.RELEASING, datetime.now(UTC), self.settings, sealed=True)
@@ -220,9 +226,12 @@ class Orchestrator:
                 error, trouble = found, is_store_trouble(found)
         now = datetime.now(UTC)
         if guests:
+            log.error("some guests are not sealed", capture=run.capture_id, guests=[uuid for uuid, _ in guests])
             return decision.without_unsealable(run, guests, now, self.settings)
         if trouble and in_time:
+            seal_wait.tell(self.runs, run, seal_wait.trouble(error, self.repository.address, run.due_at))
             return None
+        log.error("not sealed", capture=run.capture_id, exc_info=error)
         faults = (*run.faults, fault_of(error))
         return decision.enter(run, RunState.RELEASING, now, self.settings, faults=faults, kept=())
 

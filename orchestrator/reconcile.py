@@ -63,9 +63,17 @@ class Reconciler:
     def reconcile(self) -> None:
         """Look at every run that has not ended. Raises the redis errors that say that Redis is away."""
         active = self._orchestrator.runs.active()
-        runs = [self._apart.do(one, partial(self._look, one), LOOK_S) for one in active]
+        runs = [self._looked(one) for one in active]
         self._find_stalled([run for run in runs if run and run.state is RunState.TRANSFERRING])
         self._end_sessions()
+
+    def _looked(self, capture_id: str) -> Run | None:
+        """Return the run as it is after a look; None also while that look goes on."""
+        run = self._apart.do(capture_id, partial(self._look, capture_id), LOOK_S)
+        if run is None:
+            with self._alone(capture_id):
+                self._orchestrator.tell_hanging(capture_id)
+        return run
 
     def _look(self, capture_id: str) -> Run | None:
         """Return the run as it is after a look; None if there is none, or none that can be looked at."""

@@ -14,7 +14,7 @@ import redis
 from pydantic import Field, ValidationError
 
 from freezeframe.contract import names
-from freezeframe.contract.event import EndEvent, StateEvent
+from freezeframe.contract.event import EndEvent, StateEvent, WarningEvent
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.message import UNLESS_EMPTY, GuestUuid, HostId, Message, Shape
 from freezeframe.contract.plan import HostPlan, Plan
@@ -127,12 +127,20 @@ class Runs:
         """Whether this changed the run; False if somebody else has since it was loaded as `version`."""
         return self._set(run, version, tell=tell)
 
+    def warn(self, run: Run, version: str, text: str) -> bool:
+        """Add a warning to a run and tell its callers; return False if somebody has changed it since `version`."""
+        event = WarningEvent(capture_id=run.capture_id, at=datetime.now(UTC), text=text).model_dump_json()
+        return self._swapped(run.model_copy(update={"warnings": (*run.warnings, text)}), version, event)
+
     def _set(self, run: Run, version: str, *, tell: bool) -> bool:
+        return self._swapped(run, version, _event(run) if tell else "")
+
+    def _swapped(self, run: Run, version: str, event: str) -> bool:
         makers = (names.run_key, names.events_key, lambda _: names.ACTIVE_RUNS_KEY, names.results_key, names.pulse_key)
         args: list[str | int] = [
             version,
             run.model_dump_json(),
-            _event(run) if tell else "",
+            event,
             EVENTS_KEPT,
             run.capture_id,
             int(run.state.ended),

@@ -12,7 +12,7 @@ from freezeframe.cli.failure import show_fault
 from freezeframe.cli.output import bytes_text, duration_text, err, fields, ms_text, out, table
 from freezeframe.cli.progress import Shown
 from freezeframe.client import AnyEvent
-from freezeframe.contract.event import EndEvent, ProgressEvent, StateEvent
+from freezeframe.contract.event import EndEvent, ProgressEvent, StateEvent, WarningEvent
 from freezeframe.contract.request import SEAL_UNKNOWN, Receipt
 from freezeframe.contract.words import Consistency, RunState
 from freezeframe.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTIAL, FreezeframeError
@@ -46,6 +46,8 @@ def follow(events: Iterable[AnyEvent], progress: Shown, capture_id: str) -> Rece
             match event:
                 case StateEvent():
                     progress.say(SAID[event.state])
+                case WarningEvent():
+                    progress.say(f"warning: {event.text}")
                 case ProgressEvent():
                     label = f"{event.guest}:{event.target}  {event.host_id}"
                     progress.move(label, event.bytes_done, event.bytes_total)

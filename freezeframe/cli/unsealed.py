@@ -14,6 +14,7 @@ from freezeframe.client import Client, UnreachableError
 from freezeframe.contract.words import RunState
 from freezeframe.errors import EXIT_NOT_FOUND, FreezeframeError
 from freezeframe.known_run import KnownRun
+from freezeframe.printable import one_line
 from freezeframe.repository.errors import CaptureNotFound
 
 
@@ -59,6 +60,8 @@ def show_run(run: KnownRun, *, proof: bool) -> int:
         ("guests", guests),
     ]
     out().print(fields(pairs))
+    for warning in run.warnings:
+        out().print(Text.assemble(("warning: ", "bold yellow"), one_line(warning)), soft_wrap=True)
     for fault in run.faults:
         show_fault(fault, out())
     return 0
@@ -83,5 +86,6 @@ def run_document(run: KnownRun) -> dict[str, object]:
         "group": run.group,
         "tags": run.tags,
         "faults": run.faults,
+        "warnings": run.warnings,
         "receipt": run.receipt,
     }

@@ -21,6 +21,15 @@ class StateEvent(Message):
     state: RunState
 
 
+class WarningEvent(Message):
+    """The run meets trouble that is waited out; told once for each reason, and part of the receipt when it ends."""
+
+    type: Literal["warning"] = "warning"
+    capture_id: CaptureId
+    at: datetime
+    text: str
+
+
 class ProgressEvent(Message):
     """How far one disk's transfer has come. `bytes_done` counts what was read and what could be skipped."""
 
@@ -44,5 +53,5 @@ class EndEvent(Message):
     receipt: Receipt
 
 
-class Event(RootModel[Annotated[StateEvent | ProgressEvent | EndEvent, Field(discriminator="type")]]):
+class Event(RootModel[Annotated[StateEvent | WarningEvent | ProgressEvent | EndEvent, Field(discriminator="type")]]):
     """Any of them."""

@@ -13,7 +13,7 @@ import redis
 
 from freezeframe import bus
 from freezeframe.contract import names
-from freezeframe.contract.event import EndEvent, ProgressEvent, StateEvent
+from freezeframe.contract.event import EndEvent, ProgressEvent, StateEvent, WarningEvent
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.plan import LeftOutGuest
 from freezeframe.contract.request import CaptureRequest, HeldGuest, Receipt, SkippedGuestDisk
@@ -22,7 +22,7 @@ from freezeframe.settings import BusSettings
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
-Told = StateEvent | ProgressEvent | EndEvent | str
+Told = StateEvent | WarningEvent | ProgressEvent | EndEvent | str
 Score = Callable[[CaptureRequest], Sequence[Told]]
 
 

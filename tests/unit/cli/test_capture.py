@@ -14,6 +14,7 @@ import redis
 
 from freezeframe.client import PICK_UP_S, AnyEvent, Client, NewerEventsError
 from freezeframe.contract import names
+from freezeframe.contract.event import WarningEvent
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.plan import LeftOutGuest
 from freezeframe.contract.request import CaptureRequest, SkippedGuestDisk
@@ -21,7 +22,7 @@ from freezeframe.contract.words import HoldKind, Policy, RunState, WantedKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.settings import BusSettings
 
-from .orchestra import Told, end, orchestra, progress, state
+from .orchestra import NOW, Told, end, orchestra, progress, state
 from .run import Run
 
 SILENT = Fault(code="agent", message="No answer.", advice="Start it.", exit_code=6, guest="db1", host="a", disk="vda")
@@ -52,6 +53,28 @@ def test_a_capture_that_is_done(run: Run, bus: BusSettings) -> None:
         "transferring",
         "done",
     ]
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_trouble_that_a_run_waits_out_is_told_while_it_waits(
+    run: Run, bus: BusSettings, options: tuple[str, ...]
+) -> None:
+    """Its words come from a file system or a server: nothing in them steers a terminal."""
+
+    def waits(request: CaptureRequest) -> list[Told]:
+        text = "The manifest could not be written to the repository at /srv/[x]: No\x1b[2J space."
+        warning = WarningEvent(capture_id=request.capture_id, at=NOW, text=text)
+        return [state(request, RunState.SEALING), warning, end(request, RunState.DONE, warnings=(text,))]
+
+    with orchestra(bus, waits):
+        ran = run("capture", "db1", *options)
+    assert ran.exit_code == 0
+    lines = ran.stderr.splitlines()
+    [told] = [line for line in lines[: lines.index("done")] if line.startswith("warning: ")]
+    assert "to the repository at /srv/[x]: No" in told
+    assert "\x1b" not in told
+    if options:
+        assert "No\x1b[2J space." in ran.document["warnings"][0]
 
 
 def test_what_was_asked_is_what_is_on_the_queue(run: Run, bus: BusSettings) -> None:

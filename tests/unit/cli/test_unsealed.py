@@ -37,7 +37,9 @@ def runs(repository: Repository, bus: BusSettings) -> Iterator[Runs]:
         yield Runs(client, 1000)
 
 
-def kept(runs: Runs, number: int, state: RunState, *faults: Fault, group: str | None = None) -> None:
+def kept(
+    runs: Runs, number: int, state: RunState, *faults: Fault, group: str | None = None, warned: tuple[str, ...] = ()
+) -> None:
     """A run's record, as the orchestrator leaves it."""
     request = CaptureRequest(capture_id=capture_id(number), guests=("web",), group=group)
     run = RunRecord(
@@ -48,6 +50,7 @@ def kept(runs: Runs, number: int, state: RunState, *faults: Fault, group: str | 
         entered_at=NOW,
         due_at=NOW,
         faults=faults,
+        warnings=warned,
     )
     if state.ended:
         run = run.model_copy(update={"receipt": receipt_of(run, NOW, None, ())})
@@ -84,6 +87,14 @@ def test_a_capture_that_goes_on_is_shown_as_it_stands(run: Run, runs: Runs) -> N
     for told in ("transferring", "web", FAULT.message):
         assert told in ran.stdout
     assert run("captures", "show", capture_id(1), "--json").document["receipt"] is None
+
+
+def test_a_capture_that_waits_tells_what_for(run: Run, runs: Runs) -> None:
+    kept(runs, 1, RunState.SEALING, warned=("The manifest could not be written to the repository at /srv.",))
+    ran = run("captures", "show", capture_id(1))
+    assert "warning: The manifest could not be written to the repository at /srv." in ran.stdout
+    document = run("captures", "show", capture_id(1), "--json").document
+    assert document["warnings"] == ["The manifest could not be written to the repository at /srv."]
 
 
 def test_failed_captures_are_mentioned_and_listed_when_asked_for(run: Run, runs: Runs, repository: Repository) -> None:
