@@ -41,6 +41,7 @@ def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettin
         "dispatched": False,
         "sent_to": {},
         "search": None,
+        "seal_begun": run.seal_begun or state is RunState.SEALING,
         **changes,
     }
     return run.model_copy(update=update)

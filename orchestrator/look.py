@@ -125,7 +125,7 @@ class Orchestrator:
         """Return a run as the repository knows it, and store that; None if another look was faster."""
         if run.sealed is not None:
             return run
-        known = seal_state.settled(run, seal_state.ask(self.repository, run.capture_id))
+        known = seal_state.settled(run, seal_state.ask(self.repository, run))
         if known == run:
             return run
         loaded = self.runs.load(run.capture_id)
@@ -137,7 +137,7 @@ class Orchestrator:
         """Return a run that ends as the repository knows it; None if it has to wait for that."""
         if run.sealed is not None:
             return run
-        return seal_state.ended(run, seal_state.ask(self.repository, run.capture_id), wait=wait)
+        return seal_state.ended(run, seal_state.ask(self.repository, run), wait=wait)
 
     def tell_hanging(self, capture_id: str) -> None:
         """Warn the callers of a run if its seal does not come back. Raises redis errors."""

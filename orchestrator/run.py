@@ -79,6 +79,9 @@ class Run(Message):
     sealed: bool | None = (
         False  # None: it was given up, and the repository has not said yet whether it is (`seal_state`)
     )
+    seal_begun: Annotated[bool, UNLESS_EMPTY] = (
+        False  # a manifest may be written, also when nobody waits for it any more
+    )
     faults: tuple[Fault, ...] = ()
     unsealed_faults: Annotated[tuple[Fault, ...], UNLESS_EMPTY] = ()  # that count if it is not sealed
     warnings: tuple[str, ...] = ()

@@ -9,7 +9,8 @@ A run can be given up after its capture was sealed: Redis refused the record of 
 orchestrator was faster. Hosts that are told "not sealed" delete the checkpoints that the manifest names.
 
 It is asked when the run has left the state in which it may be sealed. If there is no manifest the session is ended as failed,
-so that an orchestrator which is still at work on the manifest takes it back (`Repository.seal`).
+so that a seal which is still at work, here or in another orchestrator, takes its manifest back (`final_manifest`). If it cannot
+be ended, a run that has come to its seal is not known to be unsealed: hosts keep what its manifest would name.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from freezeframe.contract.request import SEAL_UNKNOWN
 from freezeframe.contract.words import RunState
 from freezeframe.errors import EXIT_REPOSITORY, FreezeframeError
 from freezeframe.repository import Manifest, Repository
-from freezeframe.repository.errors import AlreadyExists, ManifestUnreadable, SessionLost
-from freezeframe.repository.sealed import sealed_manifest
+from freezeframe.repository.errors import AlreadyExists, ManifestUnreadable, SealUndecided, SessionLost
+from freezeframe.repository.sealed import final_manifest, sealed_manifest
 from orchestrator.defect import fault_of, words_of
 from orchestrator.errors import NotInCaptureError
 from orchestrator.run import Run
@@ -61,10 +62,11 @@ class SealState:
     why: str = ""  # something is not known
 
 
-def ask(repository: Repository, capture_id: str) -> SealState:
-    """Return whether a capture is sealed. If it is not, no other orchestrator seals it after this."""
+def ask(repository: Repository, run: Run) -> SealState:
+    """Return whether a capture is sealed. If it is not, no seal of it that was begun succeeds after this."""
+    capture_id = run.capture_id
     try:
-        return answered(f"The repository at {repository.address}", PATIENCE_S, lambda: _found(repository, capture_id))
+        return answered(f"The repository at {repository.address}", PATIENCE_S, lambda: _found(repository, run))
     except ManifestUnreadable as error:
         return SealState(sealed=True, why=_words(error))
     except Exception as error:  # noqa: BLE001  unreadable is not absent, whatever the reason
@@ -72,27 +74,22 @@ def ask(repository: Repository, capture_id: str) -> SealState:
         return SealState(sealed=None, why=_words(error))
 
 
-def _found(repository: Repository, capture_id: str) -> SealState:
-    manifest = sealed_manifest(repository, capture_id)
-    if manifest is None:
-        _end_session(repository, capture_id)
-        if sealed_manifest(repository, capture_id) is not None:
-            # by another orchestrator, which takes it back if it finds the session ended
-            return SealState(sealed=None, why="It was sealed while the run was given up.")
-        return SealState(sealed=False)
-    return SealState(sealed=True, guests=_guests(manifest))
+def _found(repository: Repository, run: Run) -> SealState:
+    try:
+        manifest = final_manifest(repository, run.capture_id)
+    except SealUndecided:
+        raise
+    except (FreezeframeError, OSError) as error:
+        # full or read-only storage keeps the session from being ended: no reason for a doubt if no seal was begun
+        if run.seal_begun or sealed_manifest(repository, run.capture_id) is not None:
+            raise
+        log.warning("a session was not ended", capture=run.capture_id, why=words_of(error))
+        manifest = None
+    return SealState(sealed=False) if manifest is None else SealState(sealed=True, guests=_guests(manifest))
 
 
 def _guests(manifest: Manifest) -> tuple[str, ...]:
     return tuple(guest.guest_uuid for guest in manifest.guests)
-
-
-def _end_session(repository: Repository, capture_id: str) -> None:
-    """End the session, as far as the repository lets that be written: who cannot end it can hardly seal either."""
-    try:
-        repository.sessions.end(capture_id, sealed=False)
-    except (FreezeframeError, OSError) as error:
-        log.warning("a session was not ended", capture=capture_id, why=words_of(error))
 
 
 def _words(error: Exception) -> str:

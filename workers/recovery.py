@@ -1,17 +1,18 @@
 """Recovery: undo what interrupted captures left on this host.
 
-Run when the control worker starts, every few seconds while it lives, and on demand. A capture is left alone while its run goes
-on: the orchestrator will send its release. But what this host answered while Redis was away is told again, so that the run
-need not wait for its deadline. A run that has ended, or that Redis no longer knows, is undone here: if its manifest is in the
-repository it was sealed, and its guests keep their checkpoints; if not, they do not (invariants 4, 5 and 7). Nobody else would:
-a Redis that lost its data has lost the release too, and the workers live on. By hand a Redis that does not know a run ends it
-only if it is the one that the control worker has its orders from (`own_redis`).
+Run when the control worker starts, every few seconds while it lives, and on demand. A capture is left alone while its run
+goes on: the orchestrator will send its release. But what this host answered while Redis was away is told again, so that the
+run need not wait for its deadline. A run that has ended, or that Redis no longer knows, is undone here: if its manifest is in
+the repository it was sealed, and its guests keep their checkpoints; if not, they do not (invariants 4, 5 and 7), once its
+session is ended as failed, so that a seal which still hangs somewhere takes its manifest back. Nobody else would: a Redis
+that lost its data has lost the release too, and the workers live on. By hand a Redis that does not know a run ends it only if
+it is the one that the control worker has its orders from (`own_redis`).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,7 +22,9 @@ import structlog
 from freezeframe import redis_fault
 from freezeframe.bounded import answered
 from freezeframe.errors import FreezeframeError
-from freezeframe.repository.errors import CaptureNotFound, RepositoryError
+from freezeframe.repository import Manifest, Repository
+from freezeframe.repository.errors import RepositoryError
+from freezeframe.repository.sealed import final_manifest, sealed_manifest
 from workers import durable, own_redis
 from workers.host import Host
 from workers.journal import CaptureJournal
@@ -152,16 +155,18 @@ def _attempt(host: Host, journal: CaptureJournal, look: _Look) -> Recovered:
             return Recovered(journal.capture_id, State.RUNNING)
     try:
         with journal.at_rest():
-            problems = _undo(host, journal, look.sealed)
+            problems = _undo(host, journal, look.sealed, force=look.force)
     except BlockingIOError:
         return Recovered(journal.capture_id, State.BUSY)
     return Recovered(journal.capture_id, State.STUCK if problems else State.UNDONE, tuple(problems))
 
 
-def _undo(host: Host, journal: CaptureJournal, sealed: _Sealed) -> list[str]:
+def _undo(host: Host, journal: CaptureJournal, sealed: _Sealed, *, force: bool) -> list[str]:
+    """Undo a capture as the repository knows it. By `force` its run may go on, and other hosts' guests are still sealed."""
+    find = sealed_manifest if force else final_manifest
     try:
-        guests = sealed.guests(journal.capture_id)
-    except RepositoryError as error:
+        guests = sealed.guests(journal.capture_id, find)
+    except (RepositoryError, OSError) as error:
         return [str(error), *undo_guests(host, journal, sealed=None)]
     return undo_capture(host, journal, sealed=guests)
 
@@ -176,7 +181,7 @@ class _Sealed:
         self._host = host
         self._unreachable: RepositoryError | None = None
 
-    def guests(self, capture_id: str) -> set[str]:
+    def guests(self, capture_id: str, find: Callable[[Repository, str], Manifest | None]) -> set[str]:
         """None of them if there is no manifest. Raises repository errors."""
         if self._unreachable is not None:
             raise self._unreachable
@@ -184,11 +189,9 @@ class _Sealed:
             manifest = answered(
                 f"The repository at {self._host.repository}",
                 REPOSITORY_PATIENCE_S,
-                lambda: self._host.open_repository().manifest(capture_id),
+                lambda: find(self._host.open_repository(), capture_id),
             )
-        except CaptureNotFound:
-            return set()
         except RepositoryError as error:
             self._unreachable = error if error.transient else None
             raise
-        return {guest.guest_uuid for guest in manifest.guests}
+        return {guest.guest_uuid for guest in manifest.guests} if manifest else set()

@@ -126,6 +126,13 @@ class SealedTooLate(SessionLost):
     code = "sealed-too-late"
 
 
+class SealUndecided(RepositoryError):
+    """A capture became visible while its session was ended as failed: whoever sealed it may still take it back."""
+
+    code = "seal-undecided"
+    advice = "It is asked for again."
+
+
 class CollectionOverdue(RepositoryError):
     """A run of garbage collection has taken longer than its term."""
 

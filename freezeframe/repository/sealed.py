@@ -1,4 +1,12 @@
-"""Whether a capture is sealed, asked before it is given up: a repository that is not there has no manifests either."""
+"""Whether a capture is sealed, asked before it is given up: a repository that is not there has no manifests either.
+
+A seal may be at work that nobody hears of any more: it hangs in a network file system. So "no" alone is no answer to act upon.
+
+who seals      session open? ─▶ manifest visible ─▶ session failed? then the manifest is taken back
+who gives up   no manifest ─▶ session ended as failed ─▶ still no manifest: there never will be one (`final_manifest`)
+
+Whichever of the two comes first, the other sees it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from freezeframe.repository.catalog import Catalog
 from freezeframe.repository.config import read_config
-from freezeframe.repository.errors import CaptureNotFound, ObjectNotFound, RepositoryNotFound
+from freezeframe.repository.errors import CaptureNotFound, ObjectNotFound, RepositoryNotFound, SealUndecided
 from freezeframe.repository.layout import CONFIG, MANIFESTS
 
 if TYPE_CHECKING:
@@ -29,6 +37,19 @@ def sealed_manifest(repository: Repository, capture_id: str) -> Manifest | None:
             return manifest
     check_there(repository)
     return None
+
+
+def final_manifest(repository: Repository, capture_id: str) -> Manifest | None:
+    """Return the manifest of a sealed capture; None only if it is not sealed and never will be: its session is ended as failed.
+
+    Raises SealUndecided if it was sealed just then; what keeps the session from being ended; and as `sealed_manifest`.
+    """
+    manifest = sealed_manifest(repository, capture_id)
+    if manifest is None:
+        repository.sessions.end(capture_id, sealed=False)
+        if sealed_manifest(repository, capture_id) is not None:
+            raise SealUndecided(f"Capture {capture_id} was sealed while it was given up.")
+    return manifest
 
 
 def check_index(repository: Repository, disk: DiskCapture) -> None:

@@ -19,7 +19,7 @@ from freezeframe.contract.order import ReleaseOrder
 from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.result import HoldResult, PrepareResult, TransferResult
 from freezeframe.contract.words import Policy, RunState, Step
-from freezeframe.repository import Manifest, Repository
+from freezeframe.repository import Manifest, Repository, Sessions
 from freezeframe.repository.document import checked
 from freezeframe.repository.errors import RepositoryNotReadable, RepositoryNotWritable, SealedTooLate
 from freezeframe.repository.session import SessionState
@@ -407,6 +407,41 @@ def test_an_orchestrator_that_is_still_at_work_on_the_manifest_takes_it_back(
     assert told_sealed(sent) == [()]
 
 
+def refusing_ends(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Sessions, "end", raising(RepositoryNotWritable("No space is left.")))
+
+
+def test_a_session_that_cannot_be_ended_leaves_a_run_that_came_to_its_seal_in_doubt(
+    orchestrator: Orchestrator, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seal of it may hang in the storage, and succeed when its server is back."""
+    prepare(orchestrator)
+    hold(orchestrator)
+    with monkeypatch.context() as patch:
+        patch.setattr(Repository, "seal", raising(RepositoryNotWritable("No space is left.")))
+        assert transfer(orchestrator).state is RunState.SEALING
+        past(orchestrator)
+        refusing_ends(patch)
+        run = orchestrator.look(CAPTURE)
+        assert run is not None
+        assert (run.state, run.sealed, told_sealed(sent)) == (RunState.RELEASING, None, [None])
+    assert orchestrator.repository.sessions.load(CAPTURE).state is SessionState.OPEN
+    run = release(orchestrator)
+    assert (run.state, [fault.code for fault in run.faults]) == (RunState.FAILED, ["repository-not-writable"])
+    assert orchestrator.repository.sessions.load(CAPTURE).state is SessionState.FAILED
+
+
+def test_a_session_that_cannot_be_ended_is_no_doubt_of_a_run_that_never_came_to_its_seal(
+    orchestrator: Orchestrator, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storage that is full: its transfers failed for it, and its session cannot be written."""
+    prepare(orchestrator)
+    hold(orchestrator)
+    refusing_ends(monkeypatch)
+    run = given_up(orchestrator)
+    assert (run.sealed, run.faults, told_sealed(sent)) == (False, (STALLED,), [()])
+
+
 def test_a_manifest_that_comes_while_the_repository_is_asked_is_not_decided_upon_yet(
     orchestrator: Orchestrator, sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -417,13 +452,14 @@ def test_a_manifest_that_comes_while_the_repository_is_asked_is_not_decided_upon
     transfer(orchestrator)
     before.come_back()
     hidden = place_of(orchestrator).rename(place_of(orchestrator).with_suffix(".later"))
-    ending = seal_state._end_session
+    ending = Sessions.end
 
-    def sealed_now(repository: Repository, capture_id: str) -> None:
-        ending(repository, capture_id)
-        hidden.rename(place_of(orchestrator))
+    def sealed_now(self: Sessions, session_id: str, *, sealed: bool) -> None:
+        ending(self, session_id, sealed=sealed)
+        if hidden.exists():
+            hidden.rename(place_of(orchestrator))
 
-    monkeypatch.setattr(seal_state, "_end_session", sealed_now)
+    monkeypatch.setattr(Sessions, "end", sealed_now)
     given_up(orchestrator)
     assert told_sealed(sent) == [None]
     assert release(orchestrator).state is RunState.DONE

@@ -14,8 +14,7 @@ from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.words import HoldKind, Step
 from freezeframe.naming import NamedGuest
 from freezeframe.repository import Repository
-from freezeframe.repository.errors import ManifestDamaged, RepositoryNotReadable
-from freezeframe.repository.manifest import Manifest
+from freezeframe.repository.errors import RepositoryNotReadable
 from workers.claims import ClaimUnreadableError, GuestClaimedError, StaleOrderError
 from workers.host import Host
 from workers.hypervisor import agent, backup
@@ -145,19 +144,11 @@ def test_a_repository_that_cannot_be_reached_is_asked_once_a_look(
     assert {found.state for found in recover(host)} == {State.UNDONE}
 
 
-def test_a_manifest_that_is_damaged_keeps_no_other_capture_from_being_undone(
-    host: Host, guest: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_manifest_that_is_damaged_keeps_no_other_capture_from_being_undone(host: Host, guest: str) -> None:
     """The repository answers; it is that one capture of which nobody can say whether it was sealed."""
     host.journal.of(OTHER_CAPTURE).record(ClaimChange(guest_uuid=guest))
-    real = Repository.manifest
-
-    def manifest(repository: Repository, capture_id: str) -> Manifest:
-        if capture_id == CAPTURE:
-            raise ManifestDamaged("It is damaged.")
-        return real(repository, capture_id)
-
-    monkeypatch.setattr(Repository, "manifest", manifest)
+    repository = host.open_repository()
+    Path(repository.address, repository.objects.protection.manifest_name(CAPTURE)).write_bytes(b"{}")
     assert [(one.capture_id, one.state) for one in recover(host)] == [
         (CAPTURE, State.STUCK),
         (OTHER_CAPTURE, State.UNDONE),
