@@ -103,6 +103,21 @@ class GuestCalls:
         with self._lock:
             return bool(self._given_up.get(key))
 
+    def keep_ready(self, count: int) -> int:
+        """Start threads until `count` are idle, for a time when the host gives none; return how many are."""
+        while True:
+            with self._lock:
+                if len(self._idle) >= count or self._threads >= self._most:
+                    return len(self._idle)
+                self._threads += 1
+            try:
+                queue = self._new_thread()
+            except NoThreadError:
+                with self._lock:
+                    return len(self._idle)
+            with self._lock:
+                self._idle.append(queue)
+
     def start(self, key: str, call: Callable[[], ResultT]) -> Future[ResultT]:
         """Start `call` in a thread. Raises GuestHangsError if an earlier call under `key` hangs, or no thread can be had."""
         future: Future[ResultT] = Future()

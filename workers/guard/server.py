@@ -52,7 +52,7 @@ class Guard:
     def run(self, path: Path) -> None:
         """Let go of what an earlier guard left, then serve for ever."""
         self.ledger.find()
-        self.watch.thread.start()
+        self.watch.start()
         with _listen(path) as listener:
             log.info("guard is ready", socket=str(path))
             while True:

@@ -1,7 +1,8 @@
 """The watching thread of a guard: it begins each look when it is due, and reads again the leases that could not be read.
 
-A look runs in a bounded pool (`GuestCalls`); one that hangs costs one thread of it, and no other guest waits. A look that
-cannot begin is tried again.
+A look runs in a bounded pool (`GuestCalls`), what it asks of libvirt in another. One that hangs costs one thread of each, and
+no other guest waits. Some threads of each are kept ready: on a host that gives no more, guests are let go in turn.
+A look that cannot begin is tried again.
 
 why it cannot                        the guard
 no thread, or no memory for one      is at work, and says so in its log: a new guard would have no more threads
@@ -28,17 +29,31 @@ READ_AGAIN_S = 5.0
 #: Seconds without a single look that could begin, for want of a thread that does not hang, after which the guard gives itself
 #: up: longer than a look at a guest that answers late.
 STUCK_S = 30.0
+#: Threads that wait for looks, and as many for what looks ask, from the guard's start. With one for each, guests would be let
+#: go one after another, those that hang first.
+READY_THREADS = 8
 
 
 class Watch:
     """Looks at the guests of leases that are let go."""
 
     def __init__(self, ledger: Ledger, hypervisor: Hypervisor) -> None:
-        self.calls = GuestCalls()
+        self.calls, self.asks = GuestCalls(), GuestCalls()
         self.thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._ledger = ledger
         self._hypervisor = hypervisor
         self._stuck_since: float | None = None  # no look has begun since then: every thread of the pool is in use
+
+    def start(self) -> None:
+        """Watch from now on. Raises RuntimeError, MemoryError if there is no thread for it."""
+        self.keep_ready()
+        self.thread.start()
+
+    def keep_ready(self) -> None:
+        """Have threads ready before they are needed, as many as the host gives."""
+        ready = min(pool.keep_ready(READY_THREADS) for pool in (self.calls, self.asks))
+        if ready < READY_THREADS:
+            log.error("the host gives too few threads", ready=ready, wanted=READY_THREADS)
 
     def at_work(self) -> bool:
         """Return False if nobody watches the deadlines any more, or could look; blocks if no thread gets at the leases."""
@@ -93,6 +108,6 @@ class Watch:
     def _look(self, due: DueLook) -> None:
         asked, answer = self._ledger.clock(), Look.NO_ANSWER
         try:
-            answer = letting_go.look(self._hypervisor, self.calls, due.guest)
+            answer = letting_go.look(self._hypervisor, self.asks, due.guest)
         finally:
             self._ledger.looked(due, answer, asked)

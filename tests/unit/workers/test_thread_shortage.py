@@ -20,7 +20,7 @@ from tests.unit.workers import watched_host
 from tests.unit.workers.hold_site import FREEZE, HOSTS, Site, proof_of, results
 from tests.unit.workers.watched_host import ALPHA, BETA, CAPTURE, TARGETS, Libvirt, begin, held, look, transferred
 from workers import host_calls, writers
-from workers.bounded import MOST_THREADS, GuestCalls, NoThreadError, ThreadsInUseError
+from workers.bounded import MOST_THREADS, GuestCalls, NoThreadError, NotStartedError, ThreadsInUseError
 from workers.commands import thaw
 from workers.fitness import DiskUse
 from workers.guard import letting_go, watch
@@ -154,13 +154,18 @@ class Watched:
         self.ledger = Ledger(LeaseFiles(directory), lambda *_: False, self.clock)
         self.watch = Watch(self.ledger, Hypervisor("test:///default"))
         self.looked: set[str] = set()
+        self.on_ask: Callable[[], None] = lambda: None
         self.all_looked = threading.Event()
         monkeypatch.setattr(letting_go, "look", self._look)
         guests = tuple(LeasedGuest(guest_uuid=uuid, hold=HoldKind.PAUSE) for uuid in GUESTS)
         assert self.ledger.arm(Lease(capture_id=CAPTURE, guests=guests, seconds=12), 1).ok
         self.ledger.hang_up(1)
 
-    def _look(self, _hypervisor: Hypervisor, _calls: GuestCalls, guest: FoundGuest) -> Look:
+    def _look(self, _hypervisor: Hypervisor, calls: GuestCalls, guest: FoundGuest) -> Look:
+        try:
+            calls.answered(guest.guest_uuid, "Letting go", LONG_S, self.on_ask)
+        except NotStartedError:
+            return Look.NO_ANSWER
         self.looked.add(guest.guest_uuid)
         if len(self.looked) == len(GUESTS):
             self.all_looked.set()
@@ -188,6 +193,48 @@ def test_a_guard_lets_all_go_when_there_are_threads_again(watched: Watched, shor
     shortage.lasts = False
     watched.turns(2.5)
     assert watched.all_looked.wait(LONG_S)
+
+
+def test_a_guard_lets_all_go_although_the_host_gives_no_thread(watched: Watched, shortage: Shortage) -> None:
+    """In turn, in the threads that it had ready; those of guests that hang are not ready any more."""
+    hangs = threading.Event()
+    shortage.lasts = False
+    watched.watch.keep_ready()
+    shortage.lasts = True
+    for pool in (watched.watch.calls, watched.watch.asks):
+        for number in range(watch.READY_THREADS - 1):
+            pool.start(f"another guest {number}", hangs.wait)
+    until = time.monotonic() + LONG_S
+    while not watched.all_looked.is_set() and time.monotonic() < until:
+        watched.turns(2.5)
+    assert watched.looked == set(GUESTS)
+    hangs.set()
+
+
+def test_a_guard_has_its_threads_from_its_start(tmp_path: Path) -> None:
+    begun = Watch(Ledger(LeaseFiles(tmp_path), lambda *_: False, Clock()), Hypervisor("test:///default"))
+    begun.start()
+    assert [pool.threads for pool in (begun.calls, begun.asks)] == 2 * [watch.READY_THREADS]
+    assert begun.thread.is_alive()
+
+
+def test_a_guard_for_which_there_are_too_few_threads_says_so_and_has_the_others(
+    watched: Watched, shortage: Shortage
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        watched.watch.keep_ready()
+    [line] = lines
+    assert (line["event"], line["ready"]) == ("the host gives too few threads", 0)
+    shortage.lasts = False
+    watched.watch.keep_ready()
+    assert [pool.threads for pool in (watched.watch.calls, watched.watch.asks)] == 2 * [watch.READY_THREADS]
+
+
+def test_no_more_threads_are_kept_ready_than_there_may_be() -> None:
+    calls = GuestCalls(most_threads=3)
+    assert calls.keep_ready(8) == 3
+    assert calls.keep_ready(2) == 3
+    assert calls.threads == 3
 
 
 def test_a_guard_all_of_whose_threads_hang_says_that_it_is_not_at_work(
