@@ -68,6 +68,14 @@ def no_thread_words(error: Exception) -> str:
     return f"This host gives Freezeframe no further thread ({str(error) or type(error).__name__})."
 
 
+def is_shortage(error: BaseException) -> bool:
+    """Return True if this host lacked memory or a thread: nothing else is wrong, and the same may work in a while. Pure."""
+    no_thread = type(error) is RuntimeError and "can't start new thread" in str(
+        error
+    )  # [CPython Modules/_threadmodule.c]
+    return no_thread or isinstance(error, MemoryError)
+
+
 def _run(call: Callable[[], ResultT], future: Future[ResultT]) -> None:
     try:
         future.set_result(call())

@@ -216,6 +216,7 @@ class Orchestrator:
         """Wait, go on without the guests that cannot be sealed, or give the run up."""
         now = datetime.now(UTC)
         in_time = now < run.due_at
+        error = seal_wait.passing(error)
         guests: list[tuple[str, Fault]] = []
         trouble = is_store_trouble(error)
         if not (trouble and in_time):
@@ -223,7 +224,8 @@ class Orchestrator:
                 guests = self._unsealable(run, answers, error, now)
                 trouble = trouble or isinstance(error, IndexDamaged)  # which is whole now: it is tried again
             except Exception as found:  # noqa: BLE001  the storage, as a rule: no guest's fault
-                error, trouble = found, is_store_trouble(found)
+                error = seal_wait.passing(found)
+                trouble = is_store_trouble(error)
         now = datetime.now(UTC)
         if guests:
             log.error("some guests are not sealed", capture=run.capture_id, guests=[uuid for uuid, _ in guests])

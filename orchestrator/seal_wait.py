@@ -11,9 +11,15 @@ from typing import Final
 
 import structlog
 
+from freezeframe.bounded import NO_THREAD_ADVICE, is_shortage, no_thread_words
 from freezeframe.contract.words import RunState
 from freezeframe.errors import FreezeframeError
-from freezeframe.repository.errors import RepositoryFull, RepositoryNotFound, RepositoryNotWritable
+from freezeframe.repository.errors import (
+    RepositoryFull,
+    RepositoryNotFound,
+    RepositoryNotReadable,
+    RepositoryNotWritable,
+)
 from orchestrator import metrics
 from orchestrator.defect import words_of
 from orchestrator.run import Run, Runs
@@ -41,6 +47,15 @@ def trouble(error: Exception, address: str, due_at: datetime) -> str:
     advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), own)
     ended = said if ours and said.endswith(".") else f"{said}."
     return _sentence(address, due_at, ended, advice)
+
+
+def passing(error: Exception) -> Exception:
+    """Return an error as the seal treats it: a lack of threads or memory here is trouble that is waited out. Pure."""
+    if not is_shortage(error):
+        return error
+    made = RepositoryNotReadable(no_thread_words(error), advice=NO_THREAD_ADVICE, transient=True)
+    made.__cause__ = error
+    return made
 
 
 def hanging(run: Run, address: str, now: datetime) -> str | None:

@@ -4,7 +4,8 @@
 |-------------------------------------------------------------------|--------------------------------------------------------|
 | an index that is missing, damaged, of another disk, or newer      | it is the fault of that disk and guest                 |
 | a part of the manifest that cannot be made                        | it is the fault of that guest                          |
-| storage that is away, full or read-only                           | it is nobody's fault, and is waited for                |
+| storage that is away, full or read-only; this host lacks threads  | it is nobody's fault, and is waited for                |
+| or memory                                                         |                                                        |
 | the same until the time is over, and the indexes of some guests   | the others' fault: nobody can tell whether those are   |
 | can be read                                                       | whole                                                  |
 | a session that is lost, a manifest that is there                  | it is the run's (`seal_state`)                         |
@@ -15,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from freezeframe import naming
+from freezeframe.bounded import is_shortage
 from freezeframe.contract.fault import Fault
 from freezeframe.repository import GuestCapture, Manifest, Repository
 from freezeframe.repository.errors import AlreadyExists, IndexDamaged, SessionLost, is_store_trouble
 from freezeframe.repository.sealed import check_index, check_there
 from orchestrator.defect import fault_of
 from orchestrator.run import Run
+from orchestrator.seal_wait import passing
 
 #: Whoever meets these finds no guest at fault.
 _OF_THE_RUN = (AlreadyExists, SessionLost)
@@ -42,7 +45,9 @@ def find(
     for guest_uuid in run.kept:
         try:
             manifest = manifest_of(run.model_copy(update={"kept": (guest_uuid,)}))
-        except Exception as own:  # noqa: BLE001  a defect that this guest's answers meet
+        except Exception as own:  # a defect that this guest's answers meet
+            if is_shortage(own):  # of this host, and no guest's
+                raise
             place = _place(run, guest_uuid)
             found.append((guest_uuid, fault_of(own).model_copy(update=place)))
             continue
@@ -70,9 +75,10 @@ def _unfit_disks(
         try:
             check_index(repository, disk)
         except Exception as error:  # noqa: BLE001  whatever it is, it is of this disk
-            if is_store_trouble(error):
-                troubled[guest.guest_uuid] = error
-            found.append((guest.guest_uuid, _fault(error, guest, disk.target)))
+            met = passing(error)
+            if is_store_trouble(met):
+                troubled[guest.guest_uuid] = met
+            found.append((guest.guest_uuid, _fault(met, guest, disk.target)))
     return found
 
 

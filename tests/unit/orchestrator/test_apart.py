@@ -46,7 +46,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield made
     finally:
         made.back.set()
-        for thread in made.waiting:
+        looks = [thread for thread in threading.enumerate() if thread.name == "apart"]  # they have Redis still to ask
+        for thread in (*made.waiting, *looks):
             thread.join()
 
 

@@ -19,7 +19,7 @@ from freezeframe.contract.proof import Arrival, GuestProof, HostProof
 from freezeframe.contract.result import HoldResult, PreparedDisk, PreparedGuest, PrepareResult, Result, TransferResult
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy, RunState, Step
 from freezeframe.errors import FreezeframeError
-from freezeframe.repository import Repository
+from freezeframe.repository import Manifest, Repository
 from freezeframe.repository.errors import (
     IndexDamaged,
     ManifestTooLarge,
@@ -33,10 +33,11 @@ from freezeframe.repository.errors import (
 from freezeframe.repository.label import mislabels
 from freezeframe.repository.layout import digest_of
 from freezeframe.repository.objects import Objects
-from orchestrator import decision
+from orchestrator import decision, seal_wait
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import DISPATCH_GRACE, Reconciler
 from orchestrator.run import Run, Runs
+from orchestrator.seal import manifest_of
 from tests.unit.orchestrator.one_run import CAPTURE, Sent, release
 from tests.unit.repository.samples import CHUNK, GUEST, OTHER_GUEST, disk_of, store_disk
 
@@ -188,6 +189,43 @@ def raising(error: Exception) -> Callable[..., NoReturn]:
     return fail
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+@pytest.mark.parametrize("at", ["manifest", "index"])
+def test_a_shortage_while_guests_are_looked_through_is_no_guest_s_fault(
+    orchestrator: Orchestrator, disks: Disks, monkeypatch: pytest.MonkeyPatch, error: Exception, at: str
+) -> None:
+    disks.harm(DB, "vdb", "damaged")
+    failing = raising(error)
+
+    def manifest(*answers: Any) -> Manifest:
+        """Fail for one guest, when they are looked through."""
+        return failing() if len(answers[0].kept) == 1 else manifest_of(*answers)
+
+    with monkeypatch.context() as short:
+        if at == "index":
+            short.setattr("orchestrator.unsealable.check_index", failing)
+        else:
+            short.setattr("orchestrator.look.manifest_of", manifest)
+        run = look(orchestrator)
+    assert (run.state, run.faults, run.kept) == (RunState.SEALING, (), (WEB, DB))
+    assert "no further thread" in run_of(orchestrator).warnings[0]
+    run = look(orchestrator)
+    assert (run.sealed, run.kept, places(run)) == (True, (WEB,), [("index-damaged", "db 2", "vdb")])
+
+
+def test_a_shortage_that_lasts_ends_the_run_with_what_to_do(
+    orchestrator: Orchestrator, disks: Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert disks.indexes
+    monkeypatch.setattr(Repository, "seal", raising(RuntimeError("can't start new thread")))
+    monkeypatch.setattr("orchestrator.unsealable.check_index", raising(MemoryError()))
+    past(orchestrator)
+    run = look(orchestrator)
+    [fault] = run.faults
+    assert (run.state, fault.code) == (RunState.RELEASING, "repository-not-readable")
+    assert ("no further thread" in fault.message, "TasksMax" in fault.advice) == (True, True)
+
+
 DAMAGES = [("gone", IndexDamaged.code), ("damaged", IndexDamaged.code), ("newer", NewerFormat.code)]
 
 
@@ -277,7 +315,10 @@ TROUBLES = [
     RepositoryNotReadable("It cannot be read."),
     RepositoryError("The server answers 503.", transient=True),
     OSError("Stale file handle"),
+    RuntimeError("can't start new thread"),
+    MemoryError(),
 ]
+SHORTAGES = TROUBLES[-2:]  # of this host
 
 
 @pytest.mark.case("R7")
@@ -434,7 +475,12 @@ def test_a_run_that_waits_for_its_seal_has_no_orders_to_be_sent_again(
 @pytest.mark.parametrize(
     ("error", "trouble"),
     [
-        *((error, True) for error in TROUBLES),
+        *((error, True) for error in TROUBLES[:-2]),
+        *((seal_wait.passing(error), True) for error in SHORTAGES),
+        *(
+            (seal_wait.passing(error), False)
+            for error in (RuntimeError("another"), RecursionError("can't start new thread"))
+        ),
         (RepositoryError("It refuses."), False),
         (ManifestTooLarge("It would have 70 MiB."), False),
         (IndexDamaged("It is missing."), False),
