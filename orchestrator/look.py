@@ -33,7 +33,7 @@ from freezeframe.repository.errors import (
     is_store_trouble,
 )
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import again, decision, metrics, seal_state, seal_wait, sessions, touched, unsealable
+from orchestrator import again, decision, metrics, refused, seal_state, seal_wait, sessions, touched, unsealable
 from orchestrator.answers import Answers
 from orchestrator.defect import fault_of
 from orchestrator.inherited import warnings_of
@@ -95,7 +95,7 @@ class Orchestrator:
             return
         log.error("a run is given up", capture=capture_id, state=str(run.state))
         if following.state.ended:
-            following = self._known(following, wait=False) or following
+            following = self._known(following, Answers(), wait=False) or following
             sessions.end(self.repository, following)
             following = touched.failed(following, ())
             following = following.model_copy(update={"receipt": receipt_of(following, now, None, ())})
@@ -108,11 +108,11 @@ class Orchestrator:
 
         A run that was given up is held against the repository first: hosts must not undo what a sealed capture needs.
         """
-        asked = self._asked(run)
+        answers = answers or Answers.read(run.capture_id, self.runs.results(run.capture_id))
+        asked = self._asked(run, answers)
         if asked is None:  # another look has asked, and sends them
             return
         run = asked
-        answers = answers or Answers.read(run.capture_id, self.runs.results(run.capture_id))
         orders = self._orders(run, answers)
         if not orders:
             return
@@ -121,11 +121,11 @@ class Orchestrator:
         send(self.app, step, orders)
         self._note_sent(run, sent_to)
 
-    def _asked(self, run: Run) -> Run | None:
+    def _asked(self, run: Run, answers: Answers) -> Run | None:
         """Return a run as the repository knows it, and store that; None if another look was faster."""
         if run.sealed is not None:
             return run
-        known = seal_state.settled(run, seal_state.ask(self.repository, run))
+        known = seal_state.settled(run, self._seal_state(run, answers))
         if known == run:
             return run
         loaded = self.runs.load(run.capture_id)
@@ -133,11 +133,14 @@ class Orchestrator:
             return None
         return known
 
-    def _known(self, run: Run, *, wait: bool) -> Run | None:
+    def _known(self, run: Run, answers: Answers, *, wait: bool) -> Run | None:
         """Return a run that ends as the repository knows it; None if it has to wait for that."""
         if run.sealed is not None:
             return run
-        return seal_state.ended(run, seal_state.ask(self.repository, run), wait=wait)
+        return seal_state.ended(run, self._seal_state(run, answers), wait=wait)
+
+    def _seal_state(self, run: Run, answers: Answers) -> seal_state.SealState:
+        return seal_state.ask(self.repository, run, was_refused=refused.in_prepare(run, answers.prepared))
 
     def tell_hanging(self, capture_id: str) -> None:
         """Warn the callers of a run if its seal does not come back. Raises redis errors."""
@@ -199,7 +202,7 @@ class Orchestrator:
         if following is None:
             return None
         if following.state.ended:
-            known = self._known(following, wait=now < run.due_at)
+            known = self._known(following, answers, wait=now < run.due_at)
             return known and self._ended(known, answers, now)
         return following
 

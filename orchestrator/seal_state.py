@@ -62,14 +62,19 @@ class SealState:
     why: str = ""  # something is not known
 
 
-def ask(repository: Repository, run: Run) -> SealState:
-    """Return whether a capture is sealed. If it is not, no seal of it that was begun succeeds after this."""
+def ask(repository: Repository, run: Run, *, was_refused: bool = False) -> SealState:
+    """Return whether a capture is sealed. If it is not, no seal of it that was begun succeeds after this.
+
+    `was_refused`: its hosts' answers say that nothing can be sealed of it (`refused`), should the repository not answer.
+    """
     capture_id = run.capture_id
     try:
         return answered(f"The repository at {repository.address}", PATIENCE_S, lambda: _found(repository, run))
     except ManifestUnreadable as error:
         return SealState(sealed=True, why=_words(error))
     except Exception as error:  # noqa: BLE001  unreadable is not absent, whatever the reason
+        if was_refused and not isinstance(error, SealUndecided):
+            return SealState(sealed=False)
         log.warning("it is not known whether a capture is sealed", capture=capture_id, why=words_of(error))
         return SealState(sealed=None, why=_words(error))
 
