@@ -38,6 +38,12 @@ SOCKET_PATH_BYTES = 107
 #: time without bounds, and a misplaced unit (milliseconds for seconds) is refused by name.
 DAY_S = 86400
 KEPT_S = 366 * DAY_S
+#: A capture is sealed within this time of its request, or never: its session in the repository lasts seven days, of which an
+#: hour must be left for the seal (repository/session.py). Two hours of it are for the muster, the hold and the looks between.
+SEALED_WITHIN_S = 7 * DAY_S - 3600
+HOLD_AND_LOOKS_S = 2 * 3600
+#: How often a capture is prepared at most: a guest that has moved is looked for twice (orchestrator/search.py).
+PREPARED_TIMES = 3
 #: The highest rate: 1 TiB a second, more than any host reads. An infinite one is no rate; leave the setting out for none.
 MOST_MIB_S = 1 << 20
 
@@ -228,9 +234,10 @@ class OrchestratorSettings(_Part):
     #: Seconds without any progress after which a transfer counts as dead.
     transfer_stall_s: Annotated[float, Field(gt=0, le=DAY_S)] = 90.0
     #: Seconds for all transfers of a capture; an order that still waits in its queue after that is not begun any more.
-    #: At most six days: a capture's session in the repository lasts seven (repository/session.py).
+    #: At most six days: see SEALED_WITHIN_S.
     transfer_timeout_s: Annotated[float, Field(gt=0, le=6 * DAY_S)] = 24 * 3600.0
     #: Seconds to write the manifest, while the repository is away, full or read-only. No backup is open by then.
+    #: With preparing and all transfers it must fit into the life of a capture's session.
     seal_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 3600.0
     #: Seconds for every host to release.
     release_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 120.0
@@ -242,6 +249,20 @@ class OrchestratorSettings(_Part):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     #: Seconds that a run's record stays in Redis after its end.
     run_retention_s: Annotated[int, Field(gt=0, le=KEPT_S)] = 7 * 86400
+
+    @field_validator("seal_timeout_s")
+    @classmethod
+    def _fits_into_a_session(cls, seal_timeout_s: float, info: ValidationInfo) -> float:
+        """Refuse times with which garbage collection could take a capture for dead that still waits for its seal."""
+        prepare_s, transfer_s = (info.data.get(name, 0.0) for name in ("prepare_timeout_s", "transfer_timeout_s"))
+        together_s = PREPARED_TIMES * prepare_s + transfer_s + seal_timeout_s + HOLD_AND_LOOKS_S
+        if together_s > SEALED_WITHIN_S:
+            raise ValueError(
+                f"with {PREPARED_TIMES} times prepare_timeout_s, transfer_timeout_s and {HOLD_AND_LOOKS_S // 3600} hours for "
+                f"the hold it makes {together_s / DAY_S:.2f} days, and a capture must be sealed within "
+                f"{SEALED_WITHIN_S / DAY_S:.2f} days of its request"
+            )
+        return seal_timeout_s
 
 
 def known_names() -> frozenset[str]:

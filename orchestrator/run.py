@@ -24,6 +24,10 @@ from freezeframe.contract.words import RunState
 #: Events that a run's stream keeps; a caller that comes late sees the newest.
 EVENTS_KEPT = 2000
 
+#: Seconds that a run which goes on may stay as it is: its session lasts seven days, and then its hosts release. The setting
+#: `run_retention_s` may be shorter; a record that is gone would be a capture that nobody seals, and that its hosts undo.
+LONGEST_RUN_S = 9 * 86400
+
 _SWAP = """
 -- Change a run and tell of it, or do neither.
 -- KEYS     the run, its events, the active runs, then all keys that end with the run
@@ -147,7 +151,7 @@ class Runs:
             EVENTS_KEPT,
             run.capture_id,
             int(run.state.ended),
-            self._retention_s,
+            self._retention_s if run.state.ended else max(self._retention_s, LONGEST_RUN_S),
         ]
         return bool(self._swap(keys=[maker(run.capture_id) for maker in makers], args=args))
 

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from freezeframe import settings
-from freezeframe.settings import BusSettings, HostSettings, RepositorySettings, SettingsError, known_names, load
+from freezeframe.contract.request import LONGEST_HOLD_S
+from freezeframe.repository import session
+from freezeframe.settings import (
+    BusSettings,
+    HostSettings,
+    OrchestratorSettings,
+    RepositorySettings,
+    SettingsError,
+    known_names,
+    load,
+)
+from orchestrator import look, search
+from orchestrator.decision import HOLD_SLACK_S
+from orchestrator.run import LONGEST_RUN_S
 
 pytestmark = pytest.mark.case("S10")
 
@@ -292,3 +306,33 @@ def test_what_is_empty_is_not_set_in_the_file_as_in_the_environment(
     written(tmp_path, monkeypatch, "".join(f'{name} = ""\n' for name in names))
     assert [load(part) for part in parts] == plain
     assert "repository" not in load(RepositorySettings).model_fields_set
+
+
+def test_a_capture_that_waits_for_its_seal_has_a_session_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Garbage collection takes nothing of it, and the manifest may be written as long as it waits."""
+    assert load(OrchestratorSettings).seal_timeout_s == 3600
+    longest = {"transfer_timeout_s": 6 * 86400, "seal_timeout_s": 20 * 3600, "prepare_timeout_s": 1200}
+    for name, seconds in longest.items():
+        monkeypatch.setenv(f"FREEZEFRAME_{name.upper()}", str(seconds))
+    assert load(OrchestratorSettings).seal_timeout_s == 20 * 3600
+    monkeypatch.setenv("FREEZEFRAME_PREPARE_TIMEOUT_S", "1201")
+    with pytest.raises(
+        SettingsError, match=r"The setting seal_timeout_s .* 3 times prepare_timeout_s, .* 6\.96 days of"
+    ):
+        load(OrchestratorSettings)
+
+
+def test_the_default_of_the_seal_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREEZEFRAME_TRANSFER_TIMEOUT_S", str(6 * 86400))
+    assert load(OrchestratorSettings).seal_timeout_s == 3600
+    monkeypatch.setenv("FREEZEFRAME_PREPARE_TIMEOUT_S", "86400")
+    with pytest.raises(SettingsError, match="The setting seal_timeout_s cannot be used: with 3 times"):
+        load(OrchestratorSettings)
+
+
+def test_the_times_of_a_run_are_those_of_its_session_and_of_the_search() -> None:
+    longest_hold_s = LONGEST_HOLD_S + 3600 + HOLD_SLACK_S  # and the longest muster
+    assert timedelta(seconds=settings.SEALED_WITHIN_S) == session.TERM - session.MARGIN
+    assert longest_hold_s < settings.HOLD_AND_LOOKS_S
+    assert settings.PREPARED_TIMES == 1 + search.ROUNDS
+    assert session.TERM.total_seconds() + settings.DAY_S + look.SEAL_S < LONGEST_RUN_S
