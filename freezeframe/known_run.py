@@ -57,8 +57,12 @@ def failed(client: redis.Redis, besides: Collection[str]) -> list[KnownRun]:
 
 def find(client: redis.Redis, word: str) -> list[str]:
     """Return the ids that `word` is, or is the beginning of. Raises redis errors."""
-    beginning = word.upper()
-    return sorted(_ids(client, beginning)) if _BEGINNING.fullmatch(beginning) else []
+    return sorted(_ids(client, word.upper())) if may_be_id(word) else []
+
+
+def may_be_id(word: str) -> bool:
+    """Return True if `word` is an id, or the beginning of one, of any run. Pure."""
+    return _BEGINNING.fullmatch(word.upper()) is not None
 
 
 def load(client: redis.Redis, capture_id: str) -> KnownRun | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from freezeframe import known_run
 from freezeframe.cli.address import bus_settings
 from freezeframe.cli.failure import show_fault
 from freezeframe.cli.following import SAID, exit_code, show_receipt
@@ -28,12 +29,16 @@ class NoProofError(FreezeframeError):
 def run_instead(word: str, missing: CaptureNotFound) -> KnownRun:
     """Return the run that `word` means, of which the repository has no capture. Raises `missing` if it means none.
 
+    Raises UnreachableError while Redis is away: not known is not absent.
+
     A capture that was done is in no repository any more if it is not in this one: `missing` says so.
     """
     try:
         run = Client(bus_settings()).find_run(word)
     except UnreachableError as error:
-        raise CaptureNotFound(
+        if not known_run.may_be_id(word):
+            raise missing from error
+        raise UnreachableError(
             f"{missing.message} Whether such a capture is under way or has failed is not known: {error.message}",
             advice=error.hint,
         ) from error

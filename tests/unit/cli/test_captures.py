@@ -110,7 +110,7 @@ def test_show_says_what_the_proof_is_short_of(run: Run, repository: Repository, 
     assert "never released" in run("captures", "show", "latest").stdout
 
 
-def test_show_of_none(run: Run, repository: Repository, no_bus: None) -> None:
+def test_show_of_none(run: Run, repository: Repository, bus: BusSettings) -> None:
     ran = run("captures", "show", "01HZZ", "--json")
     assert ran.exit_code == 4
     assert ran.document["error"]["code"] == "capture-not-found"

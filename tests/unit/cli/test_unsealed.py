@@ -157,10 +157,30 @@ def test_a_record_of_a_newer_version_is_not_absent(run: Run, runs: Runs, bus: Bu
 
 
 def test_without_redis_it_is_not_known(run: Run, repository: Repository, no_bus: None) -> None:
+    """And not absent: a script must not take a capture that goes on for one that never was."""
     ran = run("captures", "show", capture_id(1), "--json")
-    assert ran.exit_code == 4
-    assert "has failed is not known: Redis does not answer" in ran.document["error"]["message"]
+    assert (ran.exit_code, ran.document["error"]["code"]) == (6, "unreachable")
+    message = ran.document["error"]["message"]
+    assert f"There is no capture '{capture_id(1)}' in {repository.address}." in message
+    assert "has failed is not known: Redis does not answer" in message
     assert run("captures").stdout == "No captures.\n"
+
+
+@pytest.mark.parametrize("word", ["latest", "web", "*"])
+def test_without_redis_what_is_no_id_is_not_found(run: Run, repository: Repository, no_bus: None, word: str) -> None:
+    ran = run("captures", "show", word, "--json")
+    assert (ran.exit_code, ran.document["error"]["code"]) == (4, "capture-not-found")
+
+
+@pytest.mark.parametrize("word", [capture_id(1), capture_id(1)[:20].lower(), "latest"])
+@pytest.mark.parametrize("options", [(), ("--json",), ("--proof",), ("--proof", "--json")])
+def test_without_redis_what_the_repository_has_is_shown(
+    run: Run, repository: Repository, no_bus: None, word: str, options: tuple[str, ...]
+) -> None:
+    repository.write_manifest(manifest_of(repository, capture_id(1)))
+    ran = run("captures", "show", word, *options)
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert capture_id(1) in ran.stdout
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
