@@ -18,7 +18,7 @@ from freezeframe.cli.proof_document import proof_document
 from freezeframe.cli.secret import open_repository
 from freezeframe.cli.selection import GroupFilter, GuestFilter, TagFilter, selection_of
 from freezeframe.cli.suspects import show_suspects
-from freezeframe.cli.unsealed import run_document, run_instead, show_run, told_failed
+from freezeframe.cli.unsealed import run_document, run_instead, run_meanwhile, show_run, told_failed
 from freezeframe.cli.verbs import VerbGroup
 from freezeframe.cli.verified import show_unreadable
 from freezeframe.client import Client, UnreachableError
@@ -28,7 +28,7 @@ from freezeframe.known_run import KnownRun
 from freezeframe.printable import one_line
 from freezeframe.repository import Manifest
 from freezeframe.repository.candidate import Candidate
-from freezeframe.repository.errors import CaptureNotFound, ManifestUnreadable, NewerFormat
+from freezeframe.repository.errors import CaptureNotFound, ManifestUnreadable, NewerFormat, RepositoryError
 
 #: Seconds for Redis to answer: it only adds what is on its way, the captures are in the repository.
 PATIENCE_S = 0.5
@@ -115,14 +115,19 @@ def show(
 ) -> None:
     """Show all that is known of one capture: guests, disks, hold windows, and whether it shows one instant.
 
-    Of one that has failed, why, and with the exit code that it had; of one that is on its way, how it stands. Redis keeps that
-    for 7 days, unless set.
+    Of one that has failed, why, and with the exit code that it had; of one that is on its way, how it stands, also while the
+    repository is away. Redis keeps that for 7 days, unless set.
     """
-    repository = open_repository()
     try:
+        repository = open_repository()
         manifest = repository.manifest(capture)
     except CaptureNotFound as error:
-        raise typer.Exit(_show_unsealed(capture, error, proof=proof, as_json=as_json)) from error
+        raise typer.Exit(_show_run(run_instead(capture, error), proof=proof, as_json=as_json)) from error
+    except RepositoryError as error:
+        run = None if proof else run_meanwhile(capture, error)
+        if run is None:
+            raise
+        raise typer.Exit(_show_run(run, proof=proof, as_json=as_json)) from error
     suspects = [one for one in repository.suspects.all() if one.capture_id == manifest.capture_id]
     if as_json:
         print_json(proof_document(manifest) if proof else capture_document(manifest))
@@ -133,8 +138,7 @@ def show(
         show_suspects(suspects)
 
 
-def _show_unsealed(capture: str, missing: CaptureNotFound, *, proof: bool, as_json: bool) -> int:
-    run = run_instead(capture, missing)
+def _show_run(run: KnownRun, *, proof: bool, as_json: bool) -> int:
     if as_json and not proof:
         print_json(run_document(run))
         return exit_code(run.receipt) if run.receipt is not None else 0

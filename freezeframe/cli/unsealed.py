@@ -10,13 +10,13 @@ from freezeframe import known_run
 from freezeframe.cli.address import bus_settings
 from freezeframe.cli.failure import show_fault
 from freezeframe.cli.following import SAID, exit_code, show_receipt
-from freezeframe.cli.output import fields, out, when_text
+from freezeframe.cli.output import err, fields, out, when_text
 from freezeframe.client import Client, UnreachableError
 from freezeframe.contract.words import RunState
 from freezeframe.errors import EXIT_NOT_FOUND, FreezeframeError
 from freezeframe.known_run import KnownRun
 from freezeframe.printable import one_line
-from freezeframe.repository.errors import CaptureNotFound
+from freezeframe.repository.errors import CaptureNotFound, RepositoryError, is_store_trouble
 
 
 class NoProofError(FreezeframeError):
@@ -44,6 +44,24 @@ def run_instead(word: str, missing: CaptureNotFound) -> KnownRun:
         ) from error
     if run is None or run.state is RunState.DONE:
         raise missing
+    return run
+
+
+def run_meanwhile(word: str, away: RepositoryError) -> KnownRun | None:
+    """Return the run that `word` means while the repository is `away`, and warn of that; None if there is no such run to show.
+
+    A run may wait for its seal for just that reason. One that is done is shown by its manifest, or not at all.
+    """
+    if not is_store_trouble(away):
+        return None
+    try:
+        run = Client(bus_settings()).find_run(word)
+    except FreezeframeError:  # what the repository has said comes first
+        return None
+    if run is None or run.state is RunState.DONE:
+        return None
+    said = f"This is what Redis has; the repository does not answer here: {away.message} {away.hint}"
+    err().print(Text.assemble(("warning: ", "bold yellow"), one_line(said.strip())), soft_wrap=True)
     return run
 
 

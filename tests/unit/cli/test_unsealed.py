@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -191,3 +192,46 @@ def test_failed_captures_that_are_not_known_are_not_none(
     assert ran.exit_code == 0
     assert "Captures that have failed, or are on their way, are not known: Redis does not answer" in ran.stderr
     assert run("captures", *options).stderr == ""  # nobody has asked for them
+
+
+WAITS = "The manifest could not be written to the repository at /srv: it has not answered for 120 s."
+
+
+@pytest.mark.parametrize("state", [RunState.SEALING, RunState.FAILED])
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_while_the_repository_is_away_a_run_is_shown_as_it_stands(
+    run: Run, runs: Runs, repository: Repository, state: RunState, options: tuple[str, ...]
+) -> None:
+    """It waits for its seal because of that, and the advice after Ctrl-C names this verb."""
+    kept(runs, 1, state, *((FAULT,) if state.ended else ()), warned=(WAITS,))
+    Path(repository.address).rename(Path(repository.address).with_name("elsewhere"))
+    ran = run("captures", "show", capture_id(1)[:24], *options)
+    assert ran.exit_code == (FAULT.exit_code if state.ended else 0)
+    assert "warning: This is what Redis has; the repository does not answer here: " in ran.stderr
+    assert WAITS in (str(ran.document) if options else ran.stdout)
+
+
+@pytest.mark.parametrize("state", [RunState.DONE, None])
+@pytest.mark.parametrize("options", [(), ("--proof",)])
+def test_while_the_repository_is_away_what_only_it_can_show_is_its_error(
+    run: Run, runs: Runs, repository: Repository, state: RunState | None, options: tuple[str, ...]
+) -> None:
+    if state:
+        kept(runs, 1, state)
+    Path(repository.address).rename(Path(repository.address).with_name("elsewhere"))
+    ran = run("captures", "show", capture_id(1), "--json", *options)
+    assert (ran.exit_code, ran.document["error"]["code"]) == (5, "repository-not-found")
+
+
+def test_without_both_the_repository_s_error_is_told(run: Run, repository: Repository, no_bus: None) -> None:
+    Path(repository.address).rename(Path(repository.address).with_name("elsewhere"))
+    ran = run("captures", "show", capture_id(1), "--json")
+    assert (ran.exit_code, ran.document["error"]["code"]) == (5, "repository-not-found")
+
+
+def test_damage_is_told_whatever_redis_has(run: Run, runs: Runs, repository: Repository) -> None:
+    kept(runs, 1, RunState.FAILED, FAULT)
+    place = Path(repository.address, repository.objects.protection.manifest_name(capture_id(1)))
+    place.write_bytes(b"{}")
+    ran = run("captures", "show", capture_id(1), "--json")
+    assert ran.document["error"]["code"] == "manifest-damaged"
