@@ -21,7 +21,7 @@ from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import GuestGoneError, HypervisorUnreachableError
 from workers.hypervisor.fake_guest import libvirt_error
 from workers.hypervisor.fake_held_guest import HeldFake, agent_command, held_fake
-from workers.steps import guest_in_hold
+from workers.steps import guest_in_hold, window
 from workers.steps.guest_in_hold import HeldGuest, Phase
 
 pytestmark = pytest.mark.case("P4")
@@ -169,6 +169,7 @@ def test_the_capture_tells_of_it_and_neither_guard_nor_undo_touches_it(
         raise FAILURES["hypervisor-unreachable"]
 
     monkeypatch.setattr(guest_in_hold, "_check_untouched", ask)
+    monkeypatch.setattr(window, "GIVE_UP_S", 1.0)
     a, _ = results(site.hold(hold=GuestHold(kind=kind), all_or_nothing=everyone, hold_timeout_s=2.0))
     hanging.may_end.set()
     assert one.paused
