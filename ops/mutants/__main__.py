@@ -143,7 +143,7 @@ def _tried_all(mutants: Sequence[Mutant], tests: Sequence[str], side_by_side: in
         first.check(reach)
         copies.put(first)
         with ThreadPoolExecutor(side_by_side) as pool:
-            futures = [pool.submit(_tried, copies, mutant, reach) for mutant in mutants]
+            futures = [pool.submit(_tried, copies, mutant, reach, kept.hint(mutant)) for mutant in mutants]
             verdicts = []
             for mutant, future in zip(mutants, futures, strict=True):
                 try:
@@ -158,10 +158,10 @@ def _tried_all(mutants: Sequence[Mutant], tests: Sequence[str], side_by_side: in
         return verdicts
 
 
-def _tried(copies: Queue[Copy], mutant: Mutant, reach: Reach) -> Verdict:
+def _tried(copies: Queue[Copy], mutant: Mutant, reach: Reach, hint: str | None) -> Verdict:
     copy = copies.get()
     try:
-        verdict = copy.tried(mutant, reach)
+        verdict = copy.tried(mutant, reach, hint)
     finally:
         copies.put(copy)
     print(f"{verdict.outcome:9} {mutant.path}:{mutant.line} {mutant.kind} {verdict.by}", file=sys.stderr, flush=True)

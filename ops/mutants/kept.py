@@ -60,7 +60,10 @@ class Kept:
         self._file = directory / "verdicts.jsonl"
         self.tree = digest_of(root, tests)
         self._contents: dict[str, str] = {}
-        self._records = {record.place: record for record in _read(self._file)}
+        self._records: dict[_Key, Record] = {}
+        self._caught_by: dict[tuple[str, str], str] = {}
+        for record in _read(self._file):
+            self._note(record)
 
     def last(self, mutant: Mutant) -> Verdict | None:
         """Return the last verdict on this change to the file as it is now."""
@@ -76,6 +79,10 @@ class Kept:
             return verdict if self._is_there(verdict.by) else None
         return verdict if record.tree == self.tree or mutant.key in equivalents else None
 
+    def hint(self, mutant: Mutant) -> str | None:
+        """Return the test that last caught this change in the file, whatever else was in it then: it probably does now."""
+        return self._caught_by.get((mutant.path, mutant.key))
+
     def add(self, verdict: Verdict) -> None:
         mutant, (content, *_) = verdict.mutant, self._place(verdict.mutant)
         when = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
@@ -85,7 +92,12 @@ class Kept:
         )
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(record)) + "\n")
+        self._note(record)
+
+    def _note(self, record: Record) -> None:
         self._records[record.place] = record
+        if record.outcome is Outcome.CAUGHT and "::" in record.by:
+            self._caught_by[record.path, record.key] = record.by
 
     def reach(self) -> Reach | None:
         """Return what was measured for code and tests as they are now."""

@@ -82,14 +82,15 @@ class Copy:
         if (by := self._failed(quickest, reach)) is not None:
             raise BaselineError(f"a test fails in the copy without a mutant, and passed before: {by}")
 
-    def tried(self, mutant: Mutant, reach: Reach) -> Verdict:
-        """Run the tests that reach the mutant until one fails: the quick ones first."""
+    def tried(self, mutant: Mutant, reach: Reach, hint: str | None = None) -> Verdict:
+        """Run the tests that reach the mutant until one fails: first `hint`, if it is one of them, then the quick ones."""
         tests = _reaching(mutant, reach)
         if not tests:
             return Verdict(mutant, Outcome.UNREACHED)
-        likely = self._likely(mutant.path, tests, reach)
-        rest = [test for test in tests if test not in likely]
-        for part in filter(None, [likely, *_parts(rest, reach)]):
+        first = [test for test in tests if test == hint]
+        likely = [test for test in self._likely(mutant.path, tests, reach) if test != hint]
+        rest = [test for test in tests if test not in first and test not in likely]
+        for part in filter(None, [first, likely, *_parts(rest, reach)]):
             if (by := self._failed_with(mutant, part, reach)) is not None:
                 self._catches[mutant.path, by] += 1
                 return Verdict(mutant, Outcome.CAUGHT, by, len(tests))

@@ -135,3 +135,16 @@ def test_a_section_takes_the_place_of_the_earlier_one(root: Path) -> None:
     write(page, "## Mutants\n\nold\n")
     write(page, "## Mutants\n\nnew\n")
     assert page.read_text() == "# Page\n\n## Mutants\n\nnew\n"
+
+
+def test_a_change_that_a_test_caught_is_tried_against_it_first_in_other_content(root: Path) -> None:
+    one, other, *_ = mutants(root)
+    kept(root).add(Verdict(one, Outcome.CAUGHT, TEST, 1))
+    kept(root).add(Verdict(other, Outcome.CAUGHT, "no end", 1))  # names no test
+    (root / "orchestrator" / "sign.py").write_text("# Of another year.\n\n" + MODULE)
+    moved, unnamed, never, *_ = mutants(root)
+    assert moved.key == one.key
+    assert kept(root).counts(moved, {}) is None
+    assert kept(root).hint(moved) == TEST
+    assert kept(root).hint(unnamed) is None
+    assert kept(root).hint(never) is None

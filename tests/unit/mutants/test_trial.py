@@ -88,6 +88,24 @@ def test_a_project_that_makes_errors_of_warnings_is_tried_and_not_only_broken(
     assert {one.by for one in found if one.outcome is Outcome.CAUGHT} == {"tests/test_sign.py::test_sign"}
 
 
+@pytest.mark.parametrize("hint", ["tests/test_sign.py::test_sign", "tests/test_sign.py::test_gone", None])
+def test_the_test_that_is_hinted_at_is_run_first_and_alone(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hint: str | None
+) -> None:
+    """One that is gone, or does not reach the change any more, is not run."""
+    names = ["tests/test_sign.py::test_sign", "tests/test_sign.py::test_other"]
+    mutant = next(one for one in mutants_of("orchestrator/sign.py", MODULE) if one.kind == "condition")
+    reach = Reach(
+        {"orchestrator/sign.py": {line: frozenset(names) for line in range(1, 13)}}, dict.fromkeys(names, 0.1)
+    )
+    copy, runs = Copy.of(project, tmp_path / "copy"), list[list[str]]()
+    monkeypatch.setattr(copy, "_failed", lambda tests, _: runs.append(list(tests)))
+    assert copy.tried(mutant, reach, hint).outcome is Outcome.SURVIVED
+    assert sorted(test for part in runs for test in part) == sorted(names)  # each once
+    assert (runs[0] == [hint]) is (hint in names)
+    copy.close()
+
+
 def test_a_pytest_that_breaks_says_nothing_of_a_mutant(project: Path, tmp_path: Path) -> None:
     copy = Copy.of(project, tmp_path / "copy")
     (copy.root / "broken.py").write_text("raise BaseException('as it happens')\n")
