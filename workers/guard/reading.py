@@ -18,20 +18,21 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from freezeframe.contract.words import HoldKind
 from workers.boot import boot_id, now_s
 from workers.guard.table import is_possible
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_HOLD = re.compile(r'"hold"\s*:\s*"([a-z-]+)"')
-_AGENT = re.compile(r'"agent_socket"\s*:\s*"(/[^"\\]+)"')
-_MONITOR = re.compile(r'"monitor_socket"\s*:\s*"(/[^"\\]+)"')
-_KEY = re.compile(r'"(\w+)"\s*:\s*"?$')
+_HOLD, _AGENT, _MONITOR = "hold", "agent_socket", "monitor_socket"
+_KEY = re.compile(r'"(\w+)"\s*:\s*(?:"(?:[^"\\]|\\.)*)?$')
+#: Characters of the longest string: of a path, with each of its bytes escaped, and its key.
+_STRING = 6 * 4096 + 64
+#: A key and its string, in JSON that may be cut off: the string may hold whatever a guest's name does, escaped.
+_SAID = re.compile(rf'"({_HOLD}|{_AGENT}|{_MONITOR})"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,10 @@ def _parse(capture_id: str, text: str) -> FoundLease:
         return FoundLease(capture_id, _of_text(text), damage="it is no lease")
     entries = document.get("guests")
     entries = entries if isinstance(entries, list) else []
-    guests = tuple(_of_entries(entries)) or _of_text(text)
+    guests = tuple(guest for entry in entries for guest in _of_entry(entry)) or _of_text(text)
     deadline, boot = _seconds(document.get("deadline_s")), document.get("boot_id")
-    is_ours = document.get("v") == 1 and len(guests) == len(entries) and deadline is not None
+    is_read = len(guests) == len(entries) and all(map(_has_its_sockets, guests, entries))
+    is_ours = document.get("v") == 1 and is_read and deadline is not None
     damage = None if is_ours else "another version has written it"
     return FoundLease(
         capture_id,
@@ -112,37 +114,82 @@ def _seconds(value: object) -> float | None:
     return seconds if math.isfinite(seconds) else None
 
 
-def _of_entries(entries: Iterable[Any]) -> Iterator[FoundGuest]:
-    for entry in entries:
-        text = json.dumps(entry)
-        for guest in _of_text(text):
-            yield FoundGuest(guest.guest_uuid, _hold_in(text), _path_in(_AGENT, text), _path_in(_MONITOR, text))
+def _of_entry(entry: object) -> Iterator[FoundGuest]:
+    """Return the guests that an entry names, wherever in it: another version may have put them deeper."""
+    pairs = list(_pairs(entry))
+    said = {key: value for key, value in reversed(pairs) if isinstance(value, str)}  # the first of each
+    texts = [text for key, value in pairs if not _is_of_no_guest(key) for text in (key, value) if isinstance(text, str)]
+    for guest_uuid in dict.fromkeys(match[0] for text in texts for match in _UUID.finditer(text)):
+        yield _guest(guest_uuid, said)
+
+
+def _pairs(document: object) -> Iterator[tuple[str, object]]:
+    """Return each value in a document with the key that it stands under, in their order."""
+    left: list[tuple[str, object]] = [("", document)]
+    while left:
+        key, value = left.pop()
+        yield key, value
+        if isinstance(value, dict):
+            left += reversed(value.items())
+        elif isinstance(value, list):
+            left += [(key, one) for one in reversed(value)]
+
+
+def _has_its_sockets(guest: FoundGuest, entry: object) -> bool:
+    """Return True if each socket that the entry names was read."""
+    sockets = {_AGENT: guest.agent_socket, _MONITOR: guest.monitor_socket}
+    return all(value is None or sockets.get(key, Path()) is not None for key, value in _pairs(entry))
+
+
+def _is_of_no_guest(key: str) -> bool:
+    """Return True for a key under which a UUID is no guest's, or may be of another: a socket's path can contain any."""
+    return "boot" in key or key in {_AGENT, _MONITOR}
 
 
 def _of_text(text: str) -> tuple[FoundGuest, ...]:
     """Every UUID that may be a guest's, with what stands between it and the next one."""
     found: dict[str, FoundGuest] = {}
-    matches = list(_UUID.finditer(text))
+    matches = [match for match in _UUID.finditer(text) if not _is_of_no_guest(_key_before(text, match.start()))]
     ends = [match.start() for match in matches[1:]] + [len(text)] * bool(matches)
     for match, end in zip(matches, ends, strict=True):
-        key = _KEY.search(text[: match.start()])
-        if key is not None and "boot" in key[1]:
-            continue
-        about = text[match.end() : end]
-        guest = FoundGuest(match[0], _hold_in(about), _path_in(_AGENT, about), _path_in(_MONITOR, about))
+        guest = _guest(match[0], _said_in(text[match.end() : end]))
         found.setdefault(guest.guest_uuid, guest)
     return tuple(found.values())
 
 
-def _hold_in(text: str) -> HoldKind:
-    """Return the hold that is named; if none is, the one that is let go by all means."""
-    match = _HOLD.search(text)
-    return HoldKind(match[1]) if match is not None and match[1] in list(HoldKind) else HoldKind.FREEZE_PAUSE
+def _key_before(text: str, end: int) -> str:
+    """Return the key of the string that stands at `end`, also of a part of it; nothing if there is none."""
+    key = _KEY.search(text, max(0, end - _STRING), end)
+    return key[1] if key is not None else ""
 
 
-def _path_in(pattern: re.Pattern[str], text: str) -> Path | None:
-    match = pattern.search(text)
-    return Path(match[1]) if match is not None else None
+def _said_in(text: str) -> Mapping[str, str]:
+    """Return the strings under the keys of a guest in a piece of JSON, the first of each."""
+    said: dict[str, str] = {}
+    for key, value in _SAID.findall(text):
+        with contextlib.suppress(ValueError):  # an escape that JSON does not have
+            said.setdefault(key, json.loads(value))
+    return said
+
+
+def _guest(guest_uuid: str, said: Mapping[str, str]) -> FoundGuest:
+    """Return a guest with its hold; if none is named that is known, the one that is let go by all means."""
+    hold = said.get(_HOLD)
+    return FoundGuest(
+        guest_uuid,
+        HoldKind(hold) if hold in list(HoldKind) else HoldKind.FREEZE_PAUSE,
+        _path(said.get(_AGENT, "")),
+        _path(said.get(_MONITOR, "")),
+    )
+
+
+def _path(text: str) -> Path | None:
+    """Return a socket's path; None for what no system call takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character, `\ud800`
+        return None
+    return Path(text) if text.startswith("/") and "\0" not in text else None
 
 
 def _of_journal(journal: Path) -> tuple[FoundGuest, ...]:
