@@ -23,7 +23,10 @@ def no_answer() -> libvirt.libvirtError:
 
 @dataclass
 class HeldFake(FakeGuest):
-    """`freezing`, `suspending` and `beginning` are waited for within the call, as for QEMU; then it takes effect."""
+    """`freezing`, `suspending` and `beginning` are waited for within the call, as for QEMU; then it takes effect.
+
+    `operation` is the job that libvirt has on it; `moves` begins such a one while the guest is frozen or suspended.
+    """
 
     frozen: bool = False
     has_backup: bool = False
@@ -36,6 +39,8 @@ class HeldFake(FakeGuest):
     refuses_begin: bool = False
     lies_about_resume: bool = False
     freeze_fails: Exception | None = None
+    operation: int | None = None
+    moves: int | None = None
     expires: bool = False  # the freeze ends by itself, and the thaw is answered as by the agent in Windows
 
     def __post_init__(self) -> None:
@@ -51,10 +56,16 @@ class HeldFake(FakeGuest):
         """A connection of its own."""
         return Domain(self)
 
+    def jobStats(self) -> dict[str, int]:
+        if self.operation is None:
+            return super().jobStats()
+        return {"type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "operation": self.operation}
+
     def suspend(self) -> None:
         self.suspend_called.set()
         assert self.suspending.wait(30)
         self.log.append("suspend")
+        self.operation = self.moves or self.operation
         self.state_code = libvirt.VIR_DOMAIN_PAUSED  # and success, if it was paused already
 
     def resume(self) -> None:
@@ -69,6 +80,8 @@ class HeldFake(FakeGuest):
         assert checkpoint is None or etree.fromstring(checkpoint).tag == "domaincheckpoint"
         assert flags == libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
         assert self.beginning.wait(30)
+        if self.operation is not None:  # after 30 s
+            raise libvirt_error(libvirt.VIR_ERR_OPERATION_TIMEOUT, "cannot acquire state change lock")
         if self.refuses_begin:
             raise libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, "no")
         assert not self.has_backup
@@ -106,6 +119,7 @@ class HeldFake(FakeGuest):
         if self.freeze_fails is not None:
             raise self.freeze_fails
         self.log.append("freeze")
+        self.operation = self.moves or self.operation
         self.frozen = True
         return json.dumps({"return": 2})
 

@@ -9,7 +9,8 @@ Two threads work on a guest: `take` holds it and begins its backup, over one con
 and does not wait for `take`. A call of `take` may be *pending*: sent, and not answered. It may take effect after `release` has
 seen the guest run. So a guest counts as settled only when it was seen running and `take` has ended; until then the guard keeps
 its lease. If `take` fails it lets the guest go itself, after it has said so: nobody waits for that. `take` first asks whether
-somebody else has paused the guest: if that fails or hangs, nobody knows, nothing was done to the guest, and it is left alone.
+somebody else has paused the guest, or libvirt works on it (`untouched`): if that fails or hangs, nobody knows, nothing was done
+to the guest, and it is left alone.
 """
 
 from __future__ import annotations
@@ -39,11 +40,9 @@ from workers.hypervisor.freeze_failure import FreezeFailedError
 from workers.pace import freeze_timeout_s
 from workers.steps.hold_failure import too_late
 from workers.steps.order_failure import UnexpectedError
+from workers.steps.untouched import check_no_job, check_untouched
 
 log = structlog.get_logger("hold")
-
-#: States in which a guest may be held.
-_RUNS = frozenset({"running", "idle", "no state", "in shutdown"})
 
 
 class Phase(StrEnum):
@@ -150,7 +149,7 @@ class HeldGuest:
             self._lets_go = self._pending = False
 
     def _take(self, deadline: float) -> None:
-        _check_untouched(self.domain, self.hold)
+        check_untouched(self.domain, self.hold)
         if not self._begin_to_hold():
             return
         if self.hold.kind.freezes:
@@ -165,6 +164,7 @@ class HeldGuest:
             return
         if not self.stands():
             raise GuardError("The thaw guard ended while guests were held.")
+        check_no_job(self.domain)
         backup.begin(self.domain, self.backup_xml, self.checkpoint_xml)
         self._advance(Phase.HELD, Phase.BEGUN, begun_ns=time.monotonic_ns())
 
@@ -275,16 +275,6 @@ class HeldGuest:
         if self.frozen is not None and not self.hold.kind.pauses and self.found.thawed != self.frozen:
             return f"{self.frozen} filesystems were frozen and {self.found.thawed} thawed"
         return None
-
-
-def _check_untouched(domain: Domain, hold: GuestHold) -> None:
-    """Raise GuestPausedError for a guest that somebody has paused since it was prepared.
-
-    libvirt answers a suspend of a paused guest with success and does nothing, and has one reason for all who pause; so it must
-    be seen before. [libvirt src/qemu/qemu_driver.c: qemuDomainSuspend]
-    """
-    if (hold.kind.pauses or hold.kind.freezes) and (state := domain.state()) not in _RUNS:
-        raise refusal.PausedMeanwhileError(f"Guest {domain.name} was prepared while it ran, and is {state} now.")
 
 
 def _freeze(domain: Domain, hold: GuestHold, timeout_s: int, agent_timeout_s: int) -> int:

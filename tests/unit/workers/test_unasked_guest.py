@@ -21,8 +21,9 @@ from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import GuestGoneError, HypervisorUnreachableError
 from workers.hypervisor.fake_guest import libvirt_error
 from workers.hypervisor.fake_held_guest import HeldFake, agent_command, held_fake
-from workers.steps import guest_in_hold, window
+from workers.steps import window
 from workers.steps.guest_in_hold import HeldGuest, Phase
+from workers.steps.untouched import check_untouched
 
 pytestmark = pytest.mark.case("P4")
 
@@ -69,7 +70,7 @@ class Hanging:
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
     one = Hanging()
-    monkeypatch.setattr(guest_in_hold, "_check_untouched", one)
+    monkeypatch.setattr("workers.steps.guest_in_hold.check_untouched", one)
     yield one
     one.may_end.set()
 
@@ -82,7 +83,7 @@ def test_a_guest_whose_state_is_not_told_is_left_as_it_is(
     def failing(*_: object) -> None:
         raise FAILURES[code]
 
-    monkeypatch.setattr(guest_in_hold, "_check_untouched", failing)
+    monkeypatch.setattr("workers.steps.guest_in_hold.check_untouched", failing)
     guest = guest_of(fake, kind)
     guest.take(LONG_S)
     guest.release()
@@ -118,13 +119,13 @@ def test_a_guest_that_was_left_behind_before_it_was_asked_of_is_not_held(
 ) -> None:
     fake.state_code = libvirt.VIR_DOMAIN_RUNNING
     guest = guest_of(fake, HoldKind.FREEZE_PAUSE)
-    real = guest_in_hold._check_untouched
+    real = check_untouched
 
     def slow(domain: Domain, hold: GuestHold) -> None:
         real(domain, hold)
         guest.leave_behind()
 
-    monkeypatch.setattr(guest_in_hold, "_check_untouched", slow)
+    monkeypatch.setattr("workers.steps.guest_in_hold.check_untouched", slow)
     guest.take(LONG_S)
     assert fake.log == []
     assert guest.is_settled()
@@ -157,7 +158,7 @@ def test_the_capture_tells_of_it_and_neither_guard_nor_undo_touches_it(
     site: Site, monkeypatch: pytest.MonkeyPatch, kind: HoldKind, *, everyone: bool, hangs: bool
 ) -> None:
     one, other = site.guests[HOSTS[0]]
-    real, hanging = guest_in_hold._check_untouched, Hanging()
+    real, hanging = check_untouched, Hanging()
 
     def ask(domain: Domain, hold: GuestHold) -> None:
         if domain.uuid != one.uuid:
@@ -168,7 +169,7 @@ def test_the_capture_tells_of_it_and_neither_guard_nor_undo_touches_it(
             hanging()
         raise FAILURES["hypervisor-unreachable"]
 
-    monkeypatch.setattr(guest_in_hold, "_check_untouched", ask)
+    monkeypatch.setattr("workers.steps.guest_in_hold.check_untouched", ask)
     monkeypatch.setattr(window, "GIVE_UP_S", 1.0)
     a, _ = results(site.hold(hold=GuestHold(kind=kind), all_or_nothing=everyone, hold_timeout_s=2.0))
     hanging.may_end.set()
