@@ -44,8 +44,10 @@ Places = dict[tuple[str, str], Place]
 
 
 def places(devices: Iterable[str], exports: Iterable[str]) -> Places:
-    """What `GUEST:TARGET=/dev/…` and `GUEST:TARGET=nbd://…` mean. Raises DeviceUnfitError for what means nothing, and for one
-    disk or one place that is named twice.
+    """Return what `GUEST:TARGET=/dev/…` and `GUEST:TARGET=nbd://…` mean.
+
+    Raises DeviceUnfitError for what means nothing, and for one disk or one place that is named twice. Here names are compared;
+    `apart.py` compares what they mean.
     """
     found: Places = {}
     for text, device in [*((one, True) for one in devices), *((one, False) for one in exports)]:
@@ -57,7 +59,11 @@ def places(devices: Iterable[str], exports: Iterable[str]) -> Places:
             )
         key = match["guest"], match["target"]
         place = BlockDevicePlace(Path(match["where"])) if device else NbdPlace(match["where"])
-        if key in found or place in found.values():
-            raise DeviceUnfitError(f"{text} names a disk or a place for the second time.", advice="Name each once.")
+        if key in found:
+            raise DeviceUnfitError(f"{text} names its disk for the second time.", advice="Name each disk once.")
+        if earlier := [f"{guest}:{target}" for (guest, target), other in found.items() if other == place]:
+            raise DeviceUnfitError(
+                f"{text} names the place of {earlier[0]}.", advice="Give each disk a place of its own."
+            )
         found[key] = place
     return found

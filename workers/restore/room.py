@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from freezeframe.repository import Manifest, Repository
 from workers import durable
+from workers.restore.apart import check_apart
 from workers.restore.disk import DiskPart, extent_of
 from workers.restore.errors import NoRoomError, TargetUnfitError
 from workers.restore.image import ImageFormat
@@ -24,10 +25,11 @@ _SPARE_BYTES: Final = 1 << 20
 _TABLES_SHARE: Final = 4096
 
 
-def check_room(repository: Repository, parts: Iterable[GuestPart], directory: Path, *, overwrite: bool) -> None:
+def check_room(repository: Repository, parts: Sequence[GuestPart], directory: Path, *, overwrite: bool) -> None:
     """Raises TargetUnfitError, TargetExistsError, TargetInUseError, NoRoomError, DiskDamagedError for a bad index,
-    and DeviceUnfitError or DeviceTooSmallError for a place that is no file.
+    and DeviceUnfitError, SamePlaceError or DeviceTooSmallError for a place that is no file.
     """
+    check_apart(disk for part in parts for disk in part.disks)
     place = _existing(directory)
     if not place.is_dir():
         raise TargetUnfitError(f"{place} is not a directory.")

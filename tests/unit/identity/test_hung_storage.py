@@ -16,6 +16,7 @@ from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.errors import HypervisorError
 from workers.identity import asking, uses
 from workers.identity.asking import Question, ask_all
+from workers.identity.places import Places, places_of
 from workers.identity.storage import SYS
 from workers.steps import sole_writer
 
@@ -67,9 +68,9 @@ def keys(*guests: Guest) -> dict[str, frozenset[str]]:
 @pytest.fixture
 def ever(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """An event that comes when the test is over; storage below /away waits for it."""
-    event, real = threading.Event(), uses.places_of
+    event, real = threading.Event(), places_of
 
-    def places(path: str, *, is_qcow2: bool = False, sys: Path = SYS) -> uses.Places:
+    def places(path: str, *, is_qcow2: bool = False, sys: Path = SYS) -> Places:
         if path.startswith("/away"):
             event.wait()
         return real(path, is_qcow2=is_qcow2, sys=sys)

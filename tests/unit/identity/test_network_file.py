@@ -11,7 +11,7 @@ from freezeframe.network_key import network_keys
 from freezeframe.storage_key import is_everywhere
 from workers.identity import network_file
 from workers.identity.network_file import keys_in, keys_of_file, keys_on_device, mount_of
-from workers.identity.uses import places_of
+from workers.identity.places import places_of
 
 pytestmark = pytest.mark.case("P2")
 

@@ -13,7 +13,8 @@ from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
 from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml, libvirt_error
-from workers.identity.uses import disk_uses, keys_of
+from workers.identity.places import keys_of
+from workers.identity.uses import disk_uses
 
 OTHER = "00000000-0000-4000-8000-00000000000b"
 
