@@ -31,8 +31,31 @@ log = structlog.get_logger("guard")
 LINE_BYTES = 1 << 20
 #: Workers that may be connected at once; each capture that is held needs one, and more wait in the socket's queue.
 CONNECTIONS = 64
+#: Workers more that may wait at once until a guest can be leased; none of them takes a hold's place. Prepare asks so for each
+#: guest in trouble, and waits LONGEST_INQUIRY_S at most. Of more workers each is answered at once.
+INQUIRERS = 256
 #: Seconds between two tries to accept a connection while that fails, as without a free descriptor.
 ACCEPT_PAUSE_S = 0.2
+
+
+class Place:
+    """The place that a connection takes until it leaves."""
+
+    def __init__(self, places: threading.BoundedSemaphore) -> None:
+        """Have a place that was acquired of `places`."""
+        self._places = places
+
+    def move(self, places: threading.BoundedSemaphore) -> bool:
+        """Take a place of `places` for the one so far; return False if none is free, and keep the one so far."""
+        if places is not self._places:
+            if not places.acquire(blocking=False):
+                return False
+            self.leave()
+            self._places = places
+        return True
+
+    def leave(self) -> None:
+        self._places.release()
 
 
 class Guard:
@@ -46,6 +69,7 @@ class Guard:
         self._changed = self.ledger.changed
         self._connections = 0
         self._places = threading.BoundedSemaphore(CONNECTIONS)
+        self._inquirers = threading.BoundedSemaphore(INQUIRERS)
         self._answering = 0  # calls that were read and are not answered yet
         self._draining = False
 
@@ -102,14 +126,15 @@ class Guard:
 
     def _serve(self, connection: socket.socket, number: int) -> None:
         """Answer one worker; when it hangs up, let go of what it left armed."""
+        place = Place(self._places)
         try:
             with connection, contextlib.suppress(OSError), connection.makefile("rb") as lines:
                 while line := lines.readline(LINE_BYTES):
                     with self._under_way():
-                        answer = self._answer(line, number)
+                        answer = self._answer(line, number, place)
                         connection.sendall(f"{answer.model_dump_json()}\n".encode())
         finally:
-            self._places.release()
+            place.leave()
             self.ledger.hang_up(number)
 
     @contextlib.contextmanager
@@ -124,7 +149,7 @@ class Guard:
                 self._answering -= 1
                 self._changed.notify_all()
 
-    def _answer(self, line: bytes, number: int) -> Answer:
+    def _answer(self, line: bytes, number: int, place: Place) -> Answer:
         try:
             call = Call.model_validate_json(line).root
         except ValidationError as error:
@@ -135,7 +160,11 @@ class Guard:
             return refusal
         if isinstance(call, Arm):
             return self.ledger.arm(call.lease, number)
-        return self.ledger.inquire(call) if isinstance(call, Inquire) else Answer(ok=True)
+        return self._inquire(call, place) if isinstance(call, Inquire) else Answer(ok=True)
+
+    def _inquire(self, call: Inquire, place: Place) -> Answer:
+        waits = place.move(self._inquirers)
+        return self.ledger.inquire(call if waits else call.model_copy(update={"seconds": 0.0}))
 
     def _stopping(self) -> Answer | None:
         """The refusal of a guard that is about to end: it would not be there to let go."""
