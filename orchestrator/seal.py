@@ -35,7 +35,7 @@ def manifest_of(
 ) -> Manifest:
     """The manifest of a run. Pure, and the same each time: sealing twice is sealing once."""
     assert run.plan is not None  # noqa: S101  a run is planned before it is sealed
-    not_seen = [*unseen.unseen_elsewhere(run, prepared, [*held, *seen]), *unseen.unseen_in(transferred)]
+    not_seen = [*unseen.unseen_since(run, prepared, [*held, *seen]), *unseen.unseen_in(transferred)]
     proof = unseen.claim_less(_of_guests(proof_of(run, held), run.kept), not_seen)
     steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
     disks = {(result.guest_uuid, result.target): result for result in transferred}

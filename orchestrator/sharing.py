@@ -82,12 +82,12 @@ def faults_since(
     return _faults(captured, told, is_itself)
 
 
-def others_may_have(prepared: Sequence[PrepareResult], kept: Collection[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield the captured disks of kept guests that have a name on every host, as host, guest's UUID and target."""
+def captured_disks(prepared: Sequence[PrepareResult], kept: Collection[str]) -> Iterator[tuple[str, str, str, bool]]:
+    """Yield the captured disks of kept guests: host, guest's UUID, target, and whether other hosts may have it too."""
     for result in prepared:
         for use in _uses(result):
-            if use.captured is not None and use.guest_uuid in kept and (use.shows or use.within):
-                yield use.host_id, use.guest_uuid, use.target
+            if use.captured is not None and use.guest_uuid in kept:
+                yield use.host_id, use.guest_uuid, use.target, bool(use.shows or use.within)
 
 
 def _faults(

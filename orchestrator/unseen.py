@@ -5,8 +5,9 @@
 | when a disk had been read, by its host  | that disk                                                                    |
 | after the hold, by one of the hosts     | those of other hosts that have a name on every host; its own guests' disks   |
 |                                         | that host has told as moving itself                                          |
-| what a host has told of writers since   | the same                                                                     |
-| cannot be read here                     |                                                                              |
+| a writer that came and went since, as   | the same, and all disks of its own guests: of those it tells nowhere else    |
+| a host tells, or what it tells cannot   |                                                                              |
+| be read here                            |                                                                              |
 
 They count as moving, so the proof claims less and the label is `crash`; a warning says why.
 """
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from freezeframe.contract.proof import GuestProof, HostProof, Proof
 from freezeframe.contract.result import HoldResult, PrepareResult, SeenUses, TransferResult
 from orchestrator.run import Run
-from orchestrator.sharing import others_may_have
+from orchestrator.sharing import captured_disks
 
 
 class Unseen(NamedTuple):
@@ -35,20 +36,20 @@ def unseen_in(transferred: Sequence[TransferResult]) -> list[Unseen]:
     return [Unseen(one.guest_uuid, one.target, one.writers_unseen) for one in transferred if one.writers_unseen]
 
 
-def unseen_elsewhere(
-    run: Run, prepared: Sequence[PrepareResult], since: Sequence[HoldResult | SeenUses]
-) -> list[Unseen]:
-    """Return the disks of which it is not known since the hold whether a guest of another host writes to them."""
+def unseen_since(run: Run, prepared: Sequence[PrepareResult], since: Sequence[HoldResult | SeenUses]) -> list[Unseen]:
+    """Return the disks of which it is not known since the hold whether another guest has written to them."""
     blind = {result.host_id: result.writers_unseen for result in since if result.writers_unseen}
     if not blind:
         return []
+    own = {one.host_id: one.writers_unseen for one in since if isinstance(one, SeenUses) and one.writers_unseen}
     found = []
-    for host_id, guest_uuid, target in others_may_have(prepared, run.kept):
-        other = next((name for name in sorted(blind) if name != host_id), None)
-        if other is not None:
+    for host_id, guest_uuid, target, elsewhere in captured_disks(prepared, run.kept):
+        other = next((name for name in sorted(blind) if name != host_id), None) if elsewhere else None
+        host, why = (host_id, own[host_id]) if host_id in own else (other, blind.get(other or ""))
+        if host is not None:
             warning = (
-                f"Since the hold it is not known whether a guest of host {other} writes to disk {target} of guest "
-                f"{_name(run, guest_uuid)}: {blind[other]}. The guest's label is crash."
+                f"Since the hold it is not known whether a guest of host {host} writes to disk {target} of guest "
+                f"{_name(run, guest_uuid)}: {why}. The guest's label is crash."
             )
             found.append(Unseen(guest_uuid, target, warning))
     return found

@@ -1,8 +1,11 @@
 """Watch for second writers: guests that start, stop or get disks while backups are open, in one thread of the control worker.
 
-    an event of libvirt ─▶ the guest's storage now ─▶ is it a captured disk's that is not read yet? ─▶ its backup is given up
+    an event of libvirt ─▶ the guest's storage now ─┬▶ is it a captured disk's that is not read yet? ─▶ its backup is given up
                                                     ├▶ the hold is not over: asked again each second
-                                                    └▶ other hosts may have it too: the orchestrator is told
+                                                    ├▶ other hosts may have it too: the orchestrator is told
+                                                    └▶ libvirt does not tell: asked again each second. Of a guest that is
+                                                       gone by then nobody knows any more: the orchestrator is told, and
+                                                       the labels of this host's guests claim less (`orchestrator/unseen.py`)
 
 The looks behind the hold and behind each disk (`steps/premises.py`, `steps/sole_writer.py`) find a writer that stays. This
 finds one that is gone by then, and ends the backup at once instead of after hours. A writer counts for a backup if it ran at
@@ -15,9 +18,9 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import redis
 import structlog
@@ -25,7 +28,7 @@ import structlog
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.proof import GuestProof
-from freezeframe.contract.result import HoldResult, SeenUses
+from freezeframe.contract.result import HoldResult, SeenUses, StorageUse
 from freezeframe.contract.words import Step
 from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
@@ -33,6 +36,7 @@ from workers import fitness, host_calls
 from workers.boot import boot_id
 from workers.bounded import NO_THREAD
 from workers.host import Host
+from workers.hypervisor.errors import GuestGoneError
 from workers.hypervisor.guest_events import GuestEvent, GuestEvents
 from workers.identity.uses import disk_uses, uses_of_guest
 from workers.journal import CaptureJournal
@@ -52,11 +56,24 @@ AGAIN_S: Final = 1.0
 
 @dataclass(frozen=True)
 class _Seen:
-    """The storage that a guest used for a time; `until_ns` is None while it does."""
+    """The storage that a guest used for a time, and why not all of it is known; `until_ns` is None while it does."""
 
     guest_uuid: str
     uses: tuple[fitness.DiskUse, ...]
     until_ns: int | None = None
+    unseen: str = ""
+
+    def reaches(self, begun_ns: int) -> bool:
+        """Return True if the guest used it at any time since then."""
+        return self.until_ns is None or self.until_ns >= begun_ns
+
+
+class _Look(NamedTuple):
+    """What libvirt tells of the storage of one guest now."""
+
+    uses: tuple[fitness.DiskUse, ...] = ()
+    unseen: str = ""
+    gone: bool = False  # the guest does not run any more
 
 
 @dataclass
@@ -83,37 +100,61 @@ class WriterWatch:
 
     def take(self, events: Iterable[GuestEvent]) -> None:
         """Note what guests use since these events, and give up the backups of disks to which they write."""
+        asked = set()
         for event in events:
-            self._replace(event.guest_uuid, () if event.stopped else self._uses(event.guest_uuid), event.at_ns)
+            asked.add(event.guest_uuid)
+            self._note(event)
             self._pending = True
+        self._ask_again(asked)
         if self._pending:
             self._judge()
 
-    def _uses(self, guest_uuid: str) -> tuple[fitness.DiskUse, ...]:
+    def _note(self, event: GuestEvent) -> None:
+        found = _Look() if event.stopped else self._uses(event.guest_uuid)
+        self._replace(event.guest_uuid, found.uses, event.at_ns, found.unseen)
+        if found.gone:  # before anybody has seen what it had
+            self._seen.append(_Seen(event.guest_uuid, (), time.monotonic_ns(), "it was gone when libvirt was asked"))
+        if found.unseen:
+            log.warning("the storage of a guest is not known yet", guest=event.guest_uuid, why=found.unseen)
+
+    def _ask_again(self, asked: Collection[str]) -> None:
+        """Ask once more for what libvirt did not tell of guests that still run; those of `asked` were asked just now."""
+        late = [number for number, one in enumerate(self._seen) if one.unseen and one.until_ns is None]
+        if not late or not open_backups(self.host):
+            return
+        self._pending = True
+        for number in late:
+            one = self._seen[number]
+            if one.guest_uuid not in asked:
+                found = self._uses(one.guest_uuid)
+                ended, known = time.monotonic_ns(), replace(one, uses=found.uses, unseen=found.unseen)
+                self._seen[number] = replace(one, until_ns=ended) if found.gone else known
+
+    def _uses(self, guest_uuid: str) -> _Look:
         what = f"the storage of guest {guest_uuid}"
         try:
-            return tuple(
-                host_calls.answered(self.host, what, ONE_S, lambda: uses_of_guest(self.host.hypervisor, guest_uuid))
-            )
-        except (FreezeframeError, OSError, ValueError) as error:  # it is gone again, or libvirt does not answer
-            log.warning("the storage of a guest that came is not known", guest=guest_uuid, why=str(error))
-            return ()
+            uses = host_calls.answered(self.host, what, ONE_S, lambda: uses_of_guest(self.host.hypervisor, guest_uuid))
+        except GuestGoneError:
+            return _Look(gone=True)
+        except (FreezeframeError, OSError, ValueError) as error:
+            return _Look(unseen=str(error).rstrip(".") or type(error).__name__)
+        return _Look(tuple(uses))
 
-    def _replace(self, guest_uuid: str, uses: tuple[fitness.DiskUse, ...], at_ns: int) -> None:
+    def _replace(self, guest_uuid: str, uses: tuple[fitness.DiskUse, ...], at_ns: int, unseen: str = "") -> None:
         """End what the guest used until now, and note what it uses instead."""
         self._seen = [
             replace(one, until_ns=at_ns) if one.guest_uuid == guest_uuid and one.until_ns is None else one
             for one in self._seen
         ]
-        if uses:
-            self._seen.append(_Seen(guest_uuid, uses))
+        if uses or unseen:
+            self._seen.append(_Seen(guest_uuid, uses, unseen=unseen))
 
     def _judge(self) -> None:
         backups = open_backups(self.host)
         self._pending = False
-        if not backups:  # what is over concerns no later one
-            self._seen = [one for one in self._seen if one.until_ns is None]
         self._tell()
+        if not backups and not self._pending:  # what is over concerns no later one
+            self._seen = [one for one in self._seen if one.until_ns is None]
         for one in backups:
             journal = self.host.journal.of(one.capture_id)
             text = journal.result(Step.HOLD, "")
@@ -122,8 +163,8 @@ class WriterWatch:
                 continue
             begun_ns = _begun_ns(text, one.guest_uuid)
             others = [] if begun_ns is None else self._used_since(begun_ns)
-            if others and given_up(journal, one.guest_uuid) is None:
-                self._check(journal, one, others)
+            if begun_ns is not None and others and given_up(journal, one.guest_uuid) is None:
+                self._check(journal, one, others, begun_ns)
 
     def _tell(self) -> None:
         """Tell the orchestrator of each capture that is under way who has come since its guests were held."""
@@ -132,13 +173,20 @@ class WriterWatch:
         for capture_id, journal in under_way.items():
             text = journal.result(Step.HOLD, "")
             begun = [guest.begun_ns for guest in _held_guests(text or "") if guest.begun_ns is not None]
-            used = self._used_since(min(begun)) if begun else []
+            if not begun:
+                continue
+            used = self._used_since(min(begun))
             for use in fitness.later_uses(used, told_uses(journal) if used else ()):
-                result = SeenUses(capture_id=capture_id, host_id=self.host.host_id, uses=(use,)).model_dump_json()
-                if (capture_id, result) not in self._told:
-                    self._publish(capture_id, result)
+                self._publish(capture_id, (use,))
+            for seen in self._seen:  # one that still runs is seen by the looks, or they say that it is not
+                if seen.unseen and seen.until_ns is not None and seen.reaches(min(begun)):
+                    self._publish(capture_id, (), f"what guest {seen.guest_uuid} used is not known: {seen.unseen}")
 
-    def _publish(self, capture_id: str, result: str) -> None:
+    def _publish(self, capture_id: str, uses: tuple[StorageUse, ...], unseen: str = "") -> None:
+        told = SeenUses(capture_id=capture_id, host_id=self.host.host_id, uses=uses, writers_unseen=unseen)
+        result = told.model_dump_json()
+        if (capture_id, result) in self._told:
+            return
         key, part = names.results_key(capture_id), hashlib.sha256(result.encode()).hexdigest()
         try:
             self.host.redis.hsetnx(key, names.result_field(names.SEEN_USES, self.host.host_id, part), result)
@@ -149,10 +197,13 @@ class WriterWatch:
             self._pending = True
 
     def _used_since(self, begun_ns: int) -> list[fitness.DiskUse]:
-        return [use for one in self._seen if one.until_ns is None or one.until_ns >= begun_ns for use in one.uses]
+        return [use for one in self._seen if one.reaches(begun_ns) for use in one.uses]
 
-    def _check(self, journal: CaptureJournal, one: OpenBackup, others: list[fitness.DiskUse]) -> None:
-        own = {use.target: use for use in self._uses(one.guest_uuid)}
+    def _check(self, journal: CaptureJournal, one: OpenBackup, others: list[fitness.DiskUse], begun_ns: int) -> None:
+        found = self._uses(one.guest_uuid)
+        if found.unseen:
+            self._own_unseen(one, found.unseen, begun_ns)
+        own = {use.target: use for use in found.uses}
         for target in one.targets:
             if target not in own or journal.result(Step.TRANSFER, f"{one.guest_uuid}.{target}") is not None:
                 continue
@@ -165,6 +216,12 @@ class WriterWatch:
                 ending.note(self.host, one, Fault.of(error, guest=one.guest, host=self.host.host_id, disk=target))
                 _start_to_end(self.host, one)
                 return
+
+    def _own_unseen(self, one: OpenBackup, why: str, begun_ns: int) -> None:
+        """Ask for the captured guest's own storage again; once a guest that came is gone, only its storage could tell."""
+        self._pending = True
+        if any(seen.until_ns is not None and seen.uses and seen.reaches(begun_ns) for seen in self._seen):
+            self._publish(one.capture_id, (), f"the storage of guest {one.guest} is not known: {why}")
 
 
 def _begun_ns(text: str, guest_uuid: str) -> int | None:

@@ -136,7 +136,7 @@ class SeenUses(Result):
 
     uses: tuple[StorageUse, ...]
     writers_unseen: Annotated[str, UNLESS_EMPTY] = (
-        ""  # why they are not known; as an orchestrator has it, no host tells it
+        ""  # why one that is gone was never known; the host's own guests are concerned too
     )
 
 

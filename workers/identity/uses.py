@@ -42,9 +42,11 @@ def disk_uses(hypervisor: Hypervisor) -> list[DiskUse]:
 
 
 def uses_of_guest(hypervisor: Hypervisor, guest_uuid: str) -> list[DiskUse]:
-    """Return the storage of every disk and device of one guest; nothing if it does not run. Raises HypervisorError."""
+    """Return the storage of every disk and device of one running guest. Raises HypervisorError, GuestGoneError if it is off."""
     domain = hypervisor.domain(guest_uuid)
-    return _uses(list(_disks_in_use(hypervisor, domain))) if domain.active() else []
+    if not domain.active():
+        raise GuestGoneError(f"Guest {domain.name} does not run.")
+    return _uses(list(_disks_in_use(hypervisor, domain)))
 
 
 @dataclass(frozen=True)

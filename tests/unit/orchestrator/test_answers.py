@@ -210,6 +210,6 @@ def test_a_host_whose_hold_cannot_be_read_leaves_it_open_who_writes_to_the_other
         uses=(use,),
     )
     held = Answers.read(CAPTURE, {names.result_field(Step.HOLD, "host-b"): newer(Step.HOLD, "host-b")}).held
-    [found] = unseen.unseen_elsewhere(run, [prepared], held)
+    [found] = unseen.unseen_since(run, [prepared], held)
     assert (found.guest_uuid, found.target) == (GUEST, "vda")
     assert "not known whether a guest of host host-b writes" in found.warning

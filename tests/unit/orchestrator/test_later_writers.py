@@ -167,18 +167,31 @@ UNREAD = "it has told of one, in words that this orchestrator does not read"
 
 @pytest.mark.case("S5")
 @pytest.mark.parametrize("text", ["{", "[]", '{"v": 99, "uses": []}'])
-@pytest.mark.parametrize(("teller", "label"), [("host-b", Consistency.CRASH), ("host-a", Consistency.GROUP)])
+@pytest.mark.parametrize(("teller", "warned"), [("host-b", (ALPHA, BETA)), ("host-a", (ALPHA,))])
 def test_a_writer_of_whom_a_host_has_told_in_words_that_are_not_read_is_not_taken_for_none(
-    text: str, teller: str, label: Consistency
+    text: str, teller: str, warned: tuple[str, ...]
 ) -> None:
-    """What a host has seen of its own guests' disks it tells in its answers to the transfers."""
+    """Nor for one that writes to disks of other hosts alone. Only alpha's disk may be had by another host."""
     seen = Answers.read(CAPTURE, {names.result_field(names.SEEN_USES, teller, "1"): text}).seen
+    check_labels(seen, teller, warned, UNREAD)
+
+
+@pytest.mark.parametrize(("teller", "warned"), [("host-b", (ALPHA, BETA)), ("host-a", (ALPHA,))])
+def test_a_writer_that_was_gone_before_its_host_knew_what_it_had_takes_the_labels_of_that_host_s_guests(
+    teller: str, warned: tuple[str, ...]
+) -> None:
+    """No look at what runs when a disk has been read can find it any more."""
+    seen = SeenUses(capture_id=CAPTURE, host_id=teller, uses=(), writers_unseen="it is gone")
+    check_labels((seen,), teller, warned, "it is gone")
+
+
+def check_labels(seen: tuple[SeenUses, ...], teller: str, warned: tuple[str, ...], why: str) -> None:
     reads = [transferred("host-a"), transferred("host-b")]
-    alpha, beta = manifest_of(run(RunState.SEALING), PREPARED, (held("host-a"), held("host-b")), reads, seen).guests
-    assert alpha.consistency is label
-    assert beta.warnings == ()
-    warned = (
-        f"Since the hold it is not known whether a guest of host host-b writes to disk vda of guest a: {UNREAD}. "
-        "The guest's label is crash."
-    )
-    assert alpha.warnings == ((warned,) if label is Consistency.CRASH else ())
+    guests = manifest_of(run(RunState.SEALING), PREPARED, (held("host-a"), held("host-b")), reads, seen).guests
+    for guest, uuid in zip(guests, (ALPHA, BETA), strict=True):
+        warning = (
+            f"Since the hold it is not known whether a guest of host {teller} writes to disk vda of guest {uuid[-1]}: {why}. "
+            "The guest's label is crash."
+        )
+        assert guest.warnings == ((warning,) if uuid in warned else ())
+        assert (guest.consistency is Consistency.CRASH) == (uuid in warned)

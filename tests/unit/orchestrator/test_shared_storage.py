@@ -19,7 +19,7 @@ from freezeframe.contract.result import (
 )
 from freezeframe.contract.words import CaptureKind
 from freezeframe.errors import EXIT_REFUSED
-from orchestrator.sharing import faults_since, others_may_have, shared_faults
+from orchestrator.sharing import captured_disks, faults_since, shared_faults
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 ALPHA, BETA = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
@@ -275,8 +275,9 @@ def test_a_volume_is_shared_with_who_writes_to_all_of_its_lun_later() -> None:
 
 
 def test_only_disks_with_a_name_on_every_host_may_be_another_host_s() -> None:
-    assert list(others_may_have(BOTH, {ALPHA, BETA})) == [("host-a", ALPHA, "vdb")]
-    assert list(others_may_have(BOTH, {BETA})) == []
+    of_alpha, of_beta = ("host-a", ALPHA, "vdb", True), ("host-b", BETA, "vda", False)
+    assert list(captured_disks(BOTH, {ALPHA, BETA})) == [of_alpha, of_beta]
+    assert list(captured_disks(BOTH, {BETA})) == [of_beta]
 
 
 @pytest.mark.parametrize(
