@@ -157,30 +157,50 @@ class WriterWatch:
             self._seen = [one for one in self._seen if one.until_ns is None]
         for one in backups:
             journal = self.host.journal.of(one.capture_id)
-            text = journal.result(Step.HOLD, "")
-            if text is None:
-                self._pending = True  # its own look is still to come, and nobody must end a backup within the hold
-                continue
-            begun_ns = _begun_ns(text, one.guest_uuid)
-            others = [] if begun_ns is None else self._used_since(begun_ns)
-            if begun_ns is not None and others and given_up(journal, one.guest_uuid) is None:
-                self._check(journal, one, others, begun_ns)
+            try:
+                self._judge_one(journal, one)
+            except (OSError, ValueError) as error:  # of this backup alone: the others are judged all the same
+                log.warning("a backup cannot be judged yet", capture=one.capture_id, guest=one.guest, why=str(error))
+                self._pending = True
+
+    def _judge_one(self, journal: CaptureJournal, one: OpenBackup) -> None:
+        """Give a backup up if another guest writes to it. Raises OSError, ValueError if the journal does not tell."""
+        guests = _held_guests(journal)
+        if guests is None:
+            self._pending = True  # its own look is still to come, and nobody must end a backup within the hold
+            return
+        begun_ns = next((guest.begun_ns for guest in guests if guest.guest_uuid == one.guest_uuid), None)
+        others = [] if begun_ns is None else self._used_since(begun_ns)
+        if begun_ns is not None and others and given_up(journal, one.guest_uuid) is None:
+            self._check(journal, one, others, begun_ns)
 
     def _tell(self) -> None:
         """Tell the orchestrator of each capture that is under way who has come since its guests were held."""
         under_way = {journal.capture_id: journal for journal in self.host.journal.unended()} if self._seen else {}
         self._told = {one for one in self._told if one[0] in under_way}
-        for capture_id, journal in under_way.items():
-            text = journal.result(Step.HOLD, "")
-            begun = [guest.begun_ns for guest in _held_guests(text or "") if guest.begun_ns is not None]
-            if not begun:
-                continue
-            used = self._used_since(min(begun))
-            for use in fitness.later_uses(used, told_uses(journal) if used else ()):
-                self._publish(capture_id, (use,))
-            for seen in self._seen:  # one that still runs is seen by the looks, or they say that it is not
-                if seen.unseen and seen.until_ns is not None and seen.reaches(min(begun)):
-                    self._publish(capture_id, (), f"what guest {seen.guest_uuid} used is not known: {seen.unseen}")
+        for journal in under_way.values():
+            try:
+                self._tell_of(journal)
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # who is in its way cannot be known, and the others are told all the same
+                log.warning("a hold's result cannot be read", capture=journal.capture_id, why=str(error))
+                self._publish(journal.capture_id, (), _unread(journal, error))
+                self._pending = True
+
+    def _tell_of(self, journal: CaptureJournal) -> None:
+        """Tell of one capture. Raises OSError, ValueError if its hold's result cannot be read."""
+        begun = [guest.begun_ns for guest in _held_guests(journal) or () if guest.begun_ns is not None]
+        if not begun:
+            return
+        used = self._used_since(min(begun))
+        for use in fitness.later_uses(used, told_uses(journal) if used else ()):
+            self._publish(journal.capture_id, (use,))
+        for seen in self._seen:  # one that still runs is seen by the looks, or they say that it is not
+            if seen.unseen and seen.until_ns is not None and seen.reaches(min(begun)):
+                why = f"what guest {seen.guest_uuid} used is not known: {seen.unseen}"
+                self._publish(journal.capture_id, (), why)
 
     def _publish(self, capture_id: str, uses: tuple[StorageUse, ...], unseen: str = "") -> None:
         told = SeenUses(capture_id=capture_id, host_id=self.host.host_id, uses=uses, writers_unseen=unseen)
@@ -224,18 +244,21 @@ class WriterWatch:
             self._publish(one.capture_id, (), f"the storage of guest {one.guest} is not known: {why}")
 
 
-def _begun_ns(text: str, guest_uuid: str) -> int | None:
-    """Return when the hold began the guest's backup; None if it did not, or in another boot of the host."""
-    return next((guest.begun_ns for guest in _held_guests(text) if guest.guest_uuid == guest_uuid), None)
+def _held_guests(journal: CaptureJournal) -> tuple[GuestProof, ...] | None:
+    """Return the guests of a hold's result; None while it is not over, and none if it is of another boot of the host.
 
-
-def _held_guests(text: str) -> tuple[GuestProof, ...]:
-    """Return the guests of a hold's result, if it is of this boot of the host; none if it cannot be read."""
-    try:
-        proof = HoldResult.model_validate_json(text).proof
-    except ValueError:
-        return ()
+    Raises OSError, ValueError if there is one that cannot be read.
+    """
+    text = journal.result(Step.HOLD, "")
+    if text is None:
+        return None
+    proof = HoldResult.model_validate_json(text).proof
     return proof.guests if proof and proof.boot_id == boot_id() else ()
+
+
+def _unread(journal: CaptureJournal, error: OSError | ValueError) -> str:
+    why = error.strerror or str(error) if isinstance(error, OSError) else "it is damaged or of another version"
+    return f"the host cannot read its own answer to the hold of capture {journal.capture_id} ({why})"
 
 
 def _start_to_end(host: Host, one: OpenBackup) -> None:

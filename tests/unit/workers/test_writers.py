@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from typing import Self, cast
 
@@ -10,6 +11,7 @@ import pytest
 import redis
 
 from freezeframe.contract import names
+from freezeframe.contract.fault import Fault
 from freezeframe.contract.result import PrepareResult, SeenUses, StorageUse
 from freezeframe.contract.words import Step
 from tests.unit.workers import watched_host
@@ -21,7 +23,9 @@ from workers.host_calls import LibvirtHangsError
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.errors import GuestGoneError, HypervisorUnreachableError
 from workers.hypervisor.guest_events import GuestEvent, GuestEvents
-from workers.scratch.open_backups import given_up
+from workers.journal import BackupChange, ClaimChange, ReservationChange
+from workers.scratch import ending
+from workers.scratch.open_backups import OpenBackup, given_up
 from workers.writers import WriterWatch
 
 pytestmark = pytest.mark.case("P2")
@@ -455,3 +459,72 @@ def test_what_redis_does_not_take_is_told_also_when_all_backups_are_over(
     monkeypatch.setattr(writers, "open_backups", lambda _: [])
     watch.take([])
     assert len(told(host)) == 1
+
+
+EARLIER, LATER = (f"01{letter}{CAPTURE[3:]}" for letter in "JZ")
+
+
+def unreadable(host: Host, capture_id: str, how: str) -> None:
+    """Another capture of this host, of another guest, whose answer to the hold cannot be read."""
+    other = host.journal.of(capture_id)
+    host.claims.take(GAMMA, capture_id)
+    other.record(ClaimChange(guest_uuid=GAMMA))
+    other.record(ReservationChange(guest_uuid=GAMMA, guest="gamma", needed_bytes=1, targets=("vda",)))
+    socket = watched_host.export_socket(host, GAMMA)
+    other.record(BackupChange(guest_uuid=GAMMA, socket=socket, checkpoint=None, repository_id="r"))
+    if how == "EIO":
+        (host.settings.state_dir / "captures" / capture_id / "results" / "hold.json").mkdir(parents=True)  # EISDIR
+    else:
+        other.store_result(Step.HOLD, "", '{"v": 99}')
+
+
+@pytest.mark.parametrize("other", [EARLIER, LATER])
+@pytest.mark.parametrize("how", ["EIO", "of a newer version"])
+def test_a_hold_that_cannot_be_read_hides_no_writer_of_another_capture(
+    how: str, other: str, host: Host, machine: Machine
+) -> None:
+    held(host, ALPHA)
+    unreadable(host, other, how)
+    machine.has(BETA, "vdz", "lun")
+    WriterWatch(host).take([came()])
+    assert "guest beta writes to the same storage" in reason(host)
+    assert told(host) == []
+
+
+@pytest.mark.parametrize("how", ["EIO", "of a newer version"])
+def test_of_its_own_capture_it_is_told_that_writers_are_not_known(how: str, host: Host, machine: Machine) -> None:
+    """No writer that has come and gone can be found without it, and the capture goes on."""
+    unreadable(host, LATER, how)
+    machine.has(BETA, "vdz", "lun")
+    watch = WriterWatch(host)
+    watch.take([came()])
+    found = cast("dict[str, str]", host.redis.hgetall(names.results_key(LATER)))
+    (one,) = (SeenUses.model_validate_json(text) for text in found.values())
+    assert one.writers_unseen.startswith(f"the host cannot read its own answer to the hold of capture {LATER} (")
+    assert one.uses == ()
+
+
+def test_a_reason_that_cannot_be_written_down_keeps_no_other_backup(
+    host: Host, libvirt: Libvirt, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk. It is tried again, each second."""
+    begin(host, libvirt, GAMMA)
+    machine.has(GAMMA, "vda", "lun too")
+    held(host, ALPHA, GAMMA)
+    note = ending.note
+
+    def full(host: Host, one: OpenBackup, fault: Fault) -> None:
+        if one.guest_uuid == ALPHA:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        note(host, one, fault)
+
+    machine.has(BETA, "vdy", "lun")
+    machine.has(BETA, "vdz", "lun too")
+    watch = WriterWatch(host)
+    with monkeypatch.context() as broken:
+        broken.setattr(ending, "note", full)
+        watch.take([came()])
+    assert "guest beta" in reason(host, GAMMA)
+    assert reason(host) == ""
+    watch.take([])
+    assert "guest beta" in reason(host)
