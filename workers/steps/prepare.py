@@ -40,7 +40,7 @@ from workers.steps.claimed import claim
 from workers.steps.leasing import check_let_go
 from workers.steps.parents import choose_parent, full_reason
 from workers.steps.prepare_guests import prepare_each
-from workers.steps.refusing import refuse, refuse_shared, uses_here
+from workers.steps.refusing import patience_for_uses_s, refuse, refuse_shared, uses_here
 from workers.steps.rehearsal import rehearse
 from workers.steps.settling import remove_orphans
 from workers.steps.still_fit import check_block_jobs, job_refusal
@@ -64,7 +64,7 @@ def prepare(host: Host, order: PrepareOrder) -> PrepareResult:
     host_calls.answered(host, "validating XML", TYPES_S, host.hypervisor.set_up_types)
     journal = host.journal.of(order.capture_id)
     guests = prepare_each(host, order, journal, lambda plan: _prepare_guest(host, order, journal, plan))
-    uses = uses_here(host, guests)
+    uses = uses_here(host, guests, patience_for_uses_s(order.not_after))
     return PrepareResult(
         capture_id=order.capture_id,
         host_id=host.host_id,

@@ -176,7 +176,7 @@ def test_what_is_prepared_is_compared_with_all_that_runs_on_the_host(
         "_prepare_guest",
         lambda _host, _order, _journal, plan: PreparedGuest(guest_uuid=plan.guest_uuid, name="a"),
     )
-    monkeypatch.setattr(prepare, "uses_here", lambda _host, _guests: uses)
+    monkeypatch.setattr(prepare, "uses_here", lambda _host, _guests, _patience_s: uses)
     monkeypatch.setattr(prepare, "refuse_shared", shared)
     result = prepare.prepare(host, to_prepare(ALPHA, repository_id=str(repository.config.id)))
     assert asked == ["a"]
