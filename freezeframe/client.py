@@ -20,7 +20,7 @@ from freezeframe.contract import names
 from freezeframe.contract.event import EndEvent, Event, ProgressEvent, StateEvent, WarningEvent
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.errors import EXIT_NOT_FOUND, EXIT_UNREACHABLE, FreezeframeError
-from freezeframe.known_run import KnownRun
+from freezeframe.known_run import KnownRun, KnownRuns
 from freezeframe.settings import BusSettings
 
 #: Seconds that a request stays valid in its queue, and that we wait for the first event: one number, so that a request
@@ -145,15 +145,10 @@ class Client:
                     raise
                 time.sleep(0.5)
 
-    def active_runs(self) -> list[KnownRun]:
-        """Runs that have not ended, newest first. A record that cannot be read is passed over."""
+    def runs(self, besides: Collection[str]) -> KnownRuns:
+        """Return the runs that go on, have failed lately or cannot be read, newest first, but those of `besides`."""
         with _reaching_redis():
-            return known_run.active(self._redis)
-
-    def failed_runs(self, besides: Collection[str]) -> list[KnownRun]:
-        """Runs that have failed lately, newest first, but those of `besides`. A record that cannot be read is passed over."""
-        with _reaching_redis():
-            return known_run.failed(self._redis, besides)
+            return known_run.runs(self._redis, besides)
 
     def find_run(self, word: str) -> KnownRun | None:
         """The run whose id `word` is, or alone begins so; None if there is none. Raises AmbiguousRunError, NewerRunError."""

@@ -13,6 +13,7 @@ import redis
 
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
+from freezeframe.contract.message import Message
 from freezeframe.contract.request import CaptureRequest, Receipt
 from freezeframe.contract.words import RunState
 from freezeframe.errors import FreezeframeError
@@ -44,15 +45,44 @@ class KnownRun:
     receipt: Receipt | None = None  # once it has ended
 
 
-def active(client: redis.Redis) -> list[KnownRun]:
-    """Return the runs that have not ended, newest first. A record that cannot be read is passed over. Raises redis errors."""
-    return _readable(client, cast("set[str]", client.smembers(names.ACTIVE_RUNS_KEY)))
+@dataclass(frozen=True)
+class UnreadRun:
+    """A run that is there, and of which this version cannot tell how it stands."""
+
+    capture_id: str
+    active: bool  # it has not ended
+    why: str
+
+    def __str__(self) -> str:
+        return f"Capture {self.capture_id} {'is under way' if self.active else 'has ended'}, and {self.why}."
 
 
-def failed(client: redis.Redis, besides: Collection[str]) -> list[KnownRun]:
-    """Return the runs that have failed and that Redis still has, newest first, but those of `besides`. Raises redis errors."""
-    found = _readable(client, set(_ids(client, "")) - set(besides))
-    return [run for run in found if run.state is RunState.FAILED]
+@dataclass(frozen=True)
+class KnownRuns:
+    """The runs that Redis has, each newest first. Unreadable is not absent: a guest may be held in a run that is unread."""
+
+    active: tuple[KnownRun, ...] = ()
+    failed: tuple[KnownRun, ...] = ()
+    unread: tuple[UnreadRun, ...] = ()
+
+
+def runs(client: redis.Redis, besides: Collection[str]) -> KnownRuns:
+    """Return the runs that go on, have failed or cannot be read, but for those of `besides`. Raises redis errors."""
+    active = cast("set[str]", client.smembers(names.ACTIVE_RUNS_KEY))
+    ids = sorted({*active, *_ids(client, "")} - set(besides), reverse=True)
+    records = {one: _record(client, one) for one in ids}
+    found = {one: _run_of(one, record) for one, record in records.items()}
+    known = [run for run in found.values() if run is not None]
+    return KnownRuns(
+        active=tuple(run for run in known if run.capture_id in active),
+        failed=tuple(run for run in known if run.capture_id not in active and run.state is RunState.FAILED),
+        unread=tuple(
+            UnreadRun(one, one in active, _why(records[one]))
+            for one, run in found.items()
+            # one that had ended and has expired since it was listed is none
+            if run is None and (records[one] is not None or one in active)
+        ),
+    )
 
 
 def find(client: redis.Redis, word: str) -> list[str]:
@@ -83,10 +113,17 @@ def _ids(client: redis.Redis, beginning: str) -> Iterable[str]:
     return [one for one in ids if _ID.fullmatch(one)]
 
 
-def _readable(client: redis.Redis, ids: Iterable[str]) -> list[KnownRun]:
-    records = ((one, _record(client, one)) for one in sorted(ids, reverse=True))
-    runs = (_run_of(one, record) for one, record in records)
-    return [run for run in runs if run is not None]
+def _why(record: str | None) -> str:
+    """Return why a record that this version cannot read is none for it. Pure."""
+    if record is None:
+        return "Redis has lost its record"
+    try:
+        version = json.loads(record)["v"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        version = None
+    if isinstance(version, int) and version > Message.model_fields["v"].default:
+        return f"its record was written by a newer version (format {version}) and cannot be read here"
+    return "its record cannot be read here"
 
 
 def _record(client: redis.Redis, capture_id: str) -> str | None:

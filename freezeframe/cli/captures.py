@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.text import Text
@@ -24,7 +25,7 @@ from freezeframe.cli.verified import show_unreadable
 from freezeframe.client import Client, UnreachableError
 from freezeframe.contract.retention import Selection
 from freezeframe.contract.words import CaptureKind
-from freezeframe.known_run import KnownRun
+from freezeframe.known_run import KnownRun, KnownRuns, NewerRunError
 from freezeframe.printable import one_line
 from freezeframe.repository import Manifest
 from freezeframe.repository.candidate import Candidate
@@ -32,6 +33,9 @@ from freezeframe.repository.errors import CaptureNotFound, ManifestUnreadable, N
 
 #: Seconds for Redis to answer: it only adds what is on its way, the captures are in the repository.
 PATIENCE_S = 0.5
+
+#: The runs while Redis does not answer: they are not known, which is not none.
+UNKNOWN: Final = KnownRuns()
 
 #: Characters of an id: all of a ULID; and where there is little room, at least its time.
 LONG_ID, SHORT_ID = 26, 10
@@ -64,7 +68,8 @@ def list_captures(
     after a power cut. A guest that was held is crash too if something on its disks was not still, or its hold is not proven.
     Any verb takes the beginning of an id.
 
-    They are read from the repository; captures that are on their way or have failed are shown as well if Redis answers.
+    They are read from the repository; captures that are on their way or have failed are shown as well if Redis answers. A
+    warning says so if it does not, and which captures there are that only a newer version can read.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -75,14 +80,14 @@ def list_captures(
     sealed = [one for one in found if Candidate.of(one).selected_by(selection)]
     known = {one.capture_id for one in found}
     suspects = repository.suspects.all()
-    runs, gone = _runs(known, tell=with_failed)
-    active, failed = ([run for run in some if _will_be(run, selection)] for some in (runs, gone))
+    runs = _runs(known)
+    active, failed = ([run for run in some if _will_be(run, selection)] for some in (runs.active, runs.failed))
     if as_json:
         documents = [one.model_dump(mode="json", exclude={"format"}) for one in suspects]
         damaged = [one.message for one in unreadable if not isinstance(one, NewerFormat)]
         newer = [one.message for one in unreadable if isinstance(one, NewerFormat)]
         document = {"captures": sealed, "damaged": damaged, "newer": newer, "suspects": documents}
-        print_json({"active": _documents(active), "failed": _documents(failed), **document})
+        print_json({**_run_documents(runs, active, failed), **document})
         return
     for error in unreadable:
         show_unreadable(error)
@@ -90,7 +95,7 @@ def list_captures(
     if shown or sealed:
         _show(shown, sealed, known | {run.capture_id for run in (*active, *failed)})
     else:
-        out().print("No captures.")
+        out().print("The repository has no captures." if runs is UNKNOWN or runs.unread else "No captures.")
     if failed and not with_failed:
         out().print(told_failed(failed), soft_wrap=True)
     show_suspects(suspects)
@@ -145,24 +150,31 @@ def _show_run(run: KnownRun, *, proof: bool, as_json: bool) -> int:
     return show_run(run, proof=proof)
 
 
-def _runs(known: set[str], *, tell: bool) -> tuple[list[KnownRun], list[KnownRun]]:
-    """Runs that go on and runs that have failed, of no capture that is known; none of them if Redis does not answer.
-
-    `tell`: they were asked for, so that it is said if they are not known.
-    """
+def _runs(known: set[str]) -> KnownRuns:
+    """Return the runs of no capture that is known, with a warning for each that cannot be read; UNKNOWN while Redis is away."""
     try:
-        client = Client(bus_settings(PATIENCE_S))
-        active = [run for run in client.active_runs() if run.capture_id not in known]
-        return active, client.failed_runs(known | {run.capture_id for run in active})
+        runs = Client(bus_settings(PATIENCE_S)).runs(known)
     except UnreachableError as error:
-        if tell:
-            said = f"Captures that have failed, or are on their way, are not known: {error.message} {error.hint}"
-            err().print(Text.assemble(("warning: ", "bold yellow"), one_line(said.strip())), soft_wrap=True)
-        return [], []
+        _warn(f"Captures that have failed, or are on their way, are not known: {error.message} {error.hint}")
+        return UNKNOWN
+    for run in runs.unread:
+        _warn(f"{run} {NewerRunError.advice}")
+    return runs
 
 
-def _documents(runs: list[KnownRun]) -> list[dict[str, object]]:
-    return [run_document(run) for run in runs]
+def _warn(text: str) -> None:
+    err().print(Text.assemble(("warning: ", "bold yellow"), one_line(text.strip())), soft_wrap=True)
+
+
+def _run_documents(runs: KnownRuns, active: list[KnownRun], failed: list[KnownRun]) -> dict[str, object]:
+    """Return what programs are told of runs: null is not known, and nothing is none."""
+    if runs is UNKNOWN:
+        return {"active": None, "failed": None, "unread": None}
+    return {
+        "active": [run_document(run) for run in active],
+        "failed": [run_document(run) for run in failed],
+        "unread": [asdict(run) for run in runs.unread],
+    }
 
 
 def _will_be(run: KnownRun, selection: Selection) -> bool:

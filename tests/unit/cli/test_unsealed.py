@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from contextlib import closing
@@ -154,7 +155,59 @@ def test_a_record_of_a_newer_version_is_not_absent(run: Run, runs: Runs, bus: Bu
         client.hset(names.run_key(capture_id(1)), "record", '{"v": 2}')
     ran = run("captures", "show", capture_id(1), "--json")
     assert (ran.exit_code, ran.document["error"]["code"]) == (1, "newer-run")
-    assert run("captures").exit_code == 0
+
+
+UNREAD = [
+    (json.dumps({"v": 2, "state": "holding-more", "request": {}}), "was written by a newer version (format 2)"),
+    (json.dumps({"state": "holding-more", "request": {}}), "its record cannot be read here"),
+    ("[", "its record cannot be read here"),
+    ("[" * 100_000, "its record cannot be read here"),
+    ("[]", "its record cannot be read here"),
+    (json.dumps({"v": "2"}), "its record cannot be read here"),
+    (None, "Redis has lost its record"),
+]
+
+
+@pytest.mark.parametrize(("record", "why"), UNREAD)
+@pytest.mark.parametrize("options", [("--group", "other"), ("--failed", "--json")])
+def test_a_run_that_cannot_be_read_is_listed_as_such(  # advice relies upon it: "see that no capture of the guest runs"
+    run: Run, runs: Runs, bus: BusSettings, options: tuple[str, ...], record: str | None, why: str
+) -> None:
+    kept(runs, 2, RunState.FAILED, FAULT)
+    with closing(bus_module.connect(bus)) as client:
+        client.sadd(names.ACTIVE_RUNS_KEY, capture_id(1))
+        if record is not None:
+            client.hset(names.run_key(capture_id(1)), mapping={"record": record, "version": "1"})
+    ran = run("captures", *options)
+    assert ran.exit_code == 0
+    [line] = ran.stderr.splitlines()
+    assert line.startswith(f"warning: Capture {capture_id(1)} is under way, and ")
+    assert why in line
+    assert "Install the orchestrator's version of freezeframe here (`freezeframe version`)." in line
+    if "--json" in options:
+        [told] = ran.document["unread"]
+        assert (told["capture_id"], told["active"]) == (capture_id(1), True)
+        assert why in told["why"]
+        assert [one["capture_id"] for one in ran.document["failed"]] == [capture_id(2)]
+    else:
+        assert "No captures." not in ran.stdout
+
+
+def test_a_run_that_has_ended_and_cannot_be_read_is_listed_as_such(run: Run, runs: Runs, bus: BusSettings) -> None:
+    with closing(bus_module.connect(bus)) as client:
+        client.hset(names.run_key(capture_id(1)), "record", '{"v": 2}')
+    assert f"Capture {capture_id(1)} has ended, and its record was written by a newer version" in run("captures").stderr
+    assert [one["active"] for one in run("captures", "--json").document["unread"]] == [False]
+
+
+def test_a_run_that_cannot_be_read_and_whose_capture_is_there_is_no_matter(
+    run: Run, runs: Runs, bus: BusSettings, repository: Repository
+) -> None:
+    repository.write_manifest(manifest_of(repository, capture_id(1)))
+    with closing(bus_module.connect(bus)) as client:
+        client.hset(names.run_key(capture_id(1)), "record", '{"v": 2}')
+    ran = run("captures", "--json")
+    assert (ran.document["unread"], ran.stderr) == ([], "")
 
 
 def test_without_redis_it_is_not_known(run: Run, repository: Repository, no_bus: None) -> None:
@@ -164,7 +217,7 @@ def test_without_redis_it_is_not_known(run: Run, repository: Repository, no_bus:
     message = ran.document["error"]["message"]
     assert f"There is no capture '{capture_id(1)}' in {repository.address}." in message
     assert "has failed is not known: Redis does not answer" in message
-    assert run("captures").stdout == "No captures.\n"
+    assert run("captures").stdout == "The repository has no captures.\n"
 
 
 @pytest.mark.parametrize("word", ["latest", "web", "*"])
@@ -184,14 +237,19 @@ def test_without_redis_what_the_repository_has_is_shown(
     assert capture_id(1) in ran.stdout
 
 
+@pytest.mark.parametrize("asked", [(), ("--failed",)])
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_failed_captures_that_are_not_known_are_not_none(
-    run: Run, repository: Repository, no_bus: None, options: tuple[str, ...]
+def test_runs_that_are_not_known_are_not_none(
+    run: Run, repository: Repository, no_bus: None, asked: tuple[str, ...], options: tuple[str, ...]
 ) -> None:
-    ran = run("captures", "--failed", *options)
+    """Advice says: see that no capture of the guest runs (`freezeframe captures`), then move the file away."""
+    ran = run("captures", *asked, *options)
     assert ran.exit_code == 0
     assert "Captures that have failed, or are on their way, are not known: Redis does not answer" in ran.stderr
-    assert run("captures", *options).stderr == ""  # nobody has asked for them
+    if options:
+        assert [ran.document[one] for one in ("active", "failed", "unread", "captures")] == [None, None, None, []]
+    else:
+        assert ran.stdout == "The repository has no captures.\n"
 
 
 WAITS = "The manifest could not be written to the repository at /srv: it has not answered for 120 s."
