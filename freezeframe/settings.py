@@ -44,6 +44,9 @@ SEALED_WITHIN_S = 7 * DAY_S - 3600
 HOLD_AND_LOOKS_S = 2 * 3600
 #: How often a capture is prepared at most: a guest that has moved is looked for twice (orchestrator/search.py).
 PREPARED_TIMES = 3
+#: The longest that an agent may take to answer: the thaw guard waits so long (workers/guard/table.py), and a guest whose agent
+#: takes longer would never be seen thawed by it.
+LONGEST_AGENT_S = 5
 #: The highest rate: 1 TiB a second, more than any host reads. An infinite one is no rate; leave the setting out for none.
 MOST_MIB_S = 1 << 20
 
@@ -186,7 +189,7 @@ class HostSettings(_Part):
     #: The guard's socket. Short, because a Unix socket's path ends at 107 bytes.
     run_dir: AbsolutePath = Path("/run/freezeframe")
     #: Seconds an agent may take to answer; libvirt's default is to wait for ever (FACTS: vdsm #160).
-    agent_timeout_s: Annotated[int, Field(ge=1, le=60)] = 5
+    agent_timeout_s: Annotated[int, Field(ge=1, le=LONGEST_AGENT_S)] = LONGEST_AGENT_S
     #: Seconds that the guard grants on top of the hold's own deadline, for the host to thaw by itself first.
     guard_grace_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     #: A transfer's threads, each with an NBD connection of its own, two chunks on their way and one in hand. As many as there

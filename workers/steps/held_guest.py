@@ -34,7 +34,7 @@ log = structlog.get_logger("hold")
 
 #: QEMU's monitor, in the directory that libvirt keeps for the guest. [libvirt src/qemu: qemuProcessPrepareMonitorChr]
 MONITOR = "monitor.sock"
-#: Seconds for libvirt's answers about one guest; each takes a millisecond.
+#: Seconds for the answers about one guest: libvirt's take milliseconds, its agent's LONGEST_AGENT_S at most.
 READY_S = 10.0
 #: Seconds more for a guest with encrypted scratch files, which may have to be made anew: qemu-img measures for seconds.
 RENEW_S = 30.0
