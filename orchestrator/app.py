@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import functools
 import threading
-from typing import Any
 
 import structlog
 from celery.signals import worker_ready, worker_shutting_down
 from prometheus_client import start_http_server
-from pydantic import ValidationError
 
 from freezeframe import bus
 from freezeframe.access import open_repository
 from freezeframe.contract import names
-from freezeframe.contract.request import CaptureRequest
 from freezeframe.settings import BusSettings, OrchestratorSettings, load
-from orchestrator.intake import take_in_patiently
+from orchestrator import unread_request
+from orchestrator.intake import refuse_patiently, take_in_patiently
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
 from orchestrator.run import Runs
@@ -47,14 +45,17 @@ def orchestrator() -> Orchestrator:
 
 
 @app.task(name=names.INTAKE_TASK, ignore_result=True)  # type: ignore[untyped-decorator]
-def intake(payload: dict[str, Any], not_after_us: int | None = None) -> None:
-    """Take in a request for a capture, which its caller gives up at `not_after_us` of Redis's clock."""
+def intake(payload: object = None, not_after_us: object = None, *more: object, **named: object) -> None:
+    """Take in a request for a capture, which its caller gives up at `not_after_us` of Redis's clock.
+
+    One that this version cannot read, whatever its message consists of, is refused: its caller waits for an answer.
+    """
     try:
-        request = CaptureRequest.model_validate(payload)
-    except ValidationError as error:
-        log.warning("unreadable request", faults=error.error_count())
+        request, until_us = unread_request.parsed(payload, not_after_us, more=bool(more or named))
+    except unread_request.UnreadableRequestError as error:
+        refuse_patiently(orchestrator(), payload, error)
         return
-    take_in_patiently(orchestrator(), request, not_after_us)
+    take_in_patiently(orchestrator(), request, until_us)
 
 
 @app.task(name=names.LOOK_TASK, ignore_result=True)  # type: ignore[untyped-decorator]

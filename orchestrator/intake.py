@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import redis
@@ -16,7 +16,7 @@ from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import RunState, WantedKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.presence import known_hosts, unread_hosts
-from orchestrator import clocks, decision, metrics, sessions, unread
+from orchestrator import clocks, decision, metrics, sessions, unread, unread_request
 from orchestrator.choices import without_strays
 from orchestrator.defect import fault_of
 from orchestrator.errors import NoGuestsError, SplitGuestError, UnknownGuestError
@@ -25,6 +25,7 @@ from orchestrator.newer import newer_hosts
 from orchestrator.planner import left_out, parent_disks, plan_hosts, unfit_faults
 from orchestrator.receipt import receipt_of
 from orchestrator.run import Run
+from orchestrator.unread_request import UnreadableRequestError
 
 log = structlog.get_logger("intake")
 
@@ -44,15 +45,28 @@ def take_in_patiently(
 
     The caller waits no longer for its first event than this. Raises redis errors after that.
     """
+    _patiently(request.capture_id, lambda: take_in(orchestrator, request, not_after_us), patience_s)
+
+
+def refuse_patiently(
+    orchestrator: Orchestrator, payload: object, error: UnreadableRequestError, patience_s: float = PATIENCE_S
+) -> None:
+    """Answer a request that cannot be read, again while Redis is away or refuses. Raises redis errors after that."""
+    _patiently(
+        "of a request that cannot be read", lambda: unread_request.refuse(orchestrator, payload, error), patience_s
+    )
+
+
+def _patiently(capture: str, call: Callable[[], None], patience_s: float) -> None:
     until = time.monotonic() + patience_s
     while True:
         try:
-            take_in(orchestrator, request, not_after_us)
+            call()
         except redis.RedisError as error:
             if time.monotonic() > until:
-                log.warning("request lost", capture=request.capture_id, why=redis_fault.words_of(error))
+                log.warning("request lost", capture=capture, why=redis_fault.words_of(error))
                 raise
-            log.warning("request not taken in yet", capture=request.capture_id, why=redis_fault.words_of(error))
+            log.warning("request not taken in yet", capture=capture, why=redis_fault.words_of(error))
             time.sleep(PAUSE_S)
         else:
             return

@@ -45,11 +45,6 @@ def test_a_request_is_taken_in_until_its_caller_gives_up(done: list[tuple[object
     assert [(one[0], *one[2:]) for one in done] == [("intake", request, 77)]
 
 
-def test_a_request_that_cannot_be_read_ends_nothing_and_is_not_taken_in(done: list[tuple[object, ...]]) -> None:
-    app_module.intake({"capture_id": "none"}, 77)
-    assert done == []
-
-
 @pytest.mark.parametrize(("port", "served"), [(0, []), (9100, [("metrics", 9100, "127.0.0.1")])])
 def test_the_reconciler_runs_until_the_worker_stops_and_metrics_show_on_this_machine_only(
     done: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch, port: int, served: list[tuple[object, ...]]
