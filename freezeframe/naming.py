@@ -86,6 +86,14 @@ def virsh_word(name: str, guest_uuid: str) -> str:
     return name if _PLAIN.fullmatch(name) and not _UUID_OF_VIRSH.fullmatch(name) else guest_uuid
 
 
-def shell_word(name: str) -> str:
-    """Return a guest's name, or what contains one, as a shell must read it to pass it to `freezeframe`."""
-    return shlex.quote(name)
+def guest_word(name: str, guest_uuid: str) -> str:
+    """Return a word for a shell that makes `freezeframe` mean this guest as an argument, whatever its name is.
+
+    A name may look like an option, or like the UUID of another guest.
+    """
+    return guest_uuid if name.startswith("-") or is_uuid(name) else shlex.quote(name)
+
+
+def argument(word: str) -> str:
+    """Return a word as a shell must read it to pass it to `freezeframe` as an argument, also one that looks like an option."""
+    return f"-- {shlex.quote(word)}" if word.startswith("-") else shlex.quote(word)

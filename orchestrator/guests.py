@@ -37,8 +37,8 @@ def _likeliest(same: Sequence[Place]) -> Place:
     """Return where one guest is. Raises SplitGuestError if two hosts that are up say that it works there."""
     working = {place.host.entry.host_id: place for place in same if place.host.alive and place.guest.state in WORKING}
     if len(working) > 1:
-        ways = " or ".join(naming.shell_word(f"{working[one].guest.name}@{one}") for one in sorted(working))
         one = same[0].guest
+        ways = " or ".join(f"{naming.guest_word(one.name, one.guest_uuid)}@{host_id}" for host_id in sorted(working))
         raise SplitGuestError(
             f"Guest {one.name} ({one.guest_uuid}) runs on {' and on '.join(sorted(working))} at once.",
             advice=f"Name the one that you mean: {ways}. Give the other a UUID of its own, or end it.",
@@ -78,21 +78,26 @@ def meant(wanted: str, known: Sequence[Place]) -> list[Place]:
 
 def _way_out(place: Place, known: Sequence[Place]) -> str:
     """Return what names this guest alone, as a shell must read it."""
-    word = f"{place.guest.name}@{place.host.entry.host_id}"
-    alone = {one.guest.guest_uuid for one in meant(word, known)} == {place.guest.guest_uuid}
-    return naming.shell_word(word if alone else place.guest.guest_uuid)
+    alone = {one.guest.guest_uuid for one in meant(_at(place), known)} == {place.guest.guest_uuid}
+    return naming.guest_word(_at(place), place.guest.guest_uuid) if alone else place.guest.guest_uuid
+
+
+def _at(place: Place) -> str:
+    return f"{place.guest.name}@{place.host.entry.host_id}"
 
 
 def unknown(wanted: str, known: Sequence[Place]) -> UnknownGuestError:
     """Return the refusal of a word that means no guest, with a near one."""
     name, at, host_id = wanted.rpartition("@")
     hosts = {place.host.entry.host_id for place in known}
-    names = {place.guest.name for place in known}
+    names = {place.guest.name: place.guest.guest_uuid for place in known}
     message = f"There is no guest {wanted}."
     if at and host_id in hosts:
         message = f"There is no guest {name} on host {host_id}."
     elif at and name in names:
         message = f"There is no guest {wanted}, and no host {host_id} with a guest {name}."
     near = difflib.get_close_matches(wanted, names, n=1) or difflib.get_close_matches(name, names, n=1)
-    advice = f"Did you mean {naming.shell_word(near[0])}? `freezeframe guests` lists all." if near else None
+    advice = (
+        f"Did you mean {naming.guest_word(near[0], names[near[0]])}? `freezeframe guests` lists all." if near else None
+    )
     return UnknownGuestError(message, advice=advice)

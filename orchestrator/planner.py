@@ -94,7 +94,7 @@ def _host_trouble(place: Place) -> FreezeframeError | None:
         f"Guest {place.guest.name} is on host {entry.host_id}, which has not been heard of since "
         f"{entry.at:%Y-%m-%d %H:%M:%S} UTC.",
         advice="Look whether the host is up and its control worker runs (`freezeframe hosts`). To capture the rest without it, "
-        f"add --policy degrade; if it is gone for good: `freezeframe hosts forget {naming.shell_word(entry.host_id)}`.",
+        f"add --policy degrade; if it is gone for good: `freezeframe hosts forget {naming.argument(entry.host_id)}`.",
     )
 
 

@@ -26,7 +26,7 @@ class UnreadHostError(FreezeframeError):
     exit_code = EXIT_REFUSED
 
     def __init__(self, host: UnreadHost) -> None:
-        word = naming.shell_word(host.host_id)
+        word = naming.argument(host.host_id)
         without = "To capture the rest without it, add --policy degrade"
         gone = "" if host.alive else f"; if it is gone for good: `freezeframe hosts forget {word}`"
         super().__init__(f"{host} Its guests would be left out.", advice=f"{UNREAD_ADVICE} {without}{gone}.")

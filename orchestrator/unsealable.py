@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from freezeframe import naming
 from freezeframe.bounded import is_shortage
 from freezeframe.contract.fault import Fault
 from freezeframe.repository import GuestCapture, Manifest, Repository
@@ -84,7 +83,7 @@ def _unfit_disks(
 
 def _fault(error: Exception, guest: GuestCapture, target: str) -> Fault:
     fault = fault_of(error)
-    again = f"capture the guest again: `freezeframe capture {naming.shell_word(guest.name)}`"
+    again = f"capture the guest again: `freezeframe capture {guest.guest_uuid}`"  # another host's may have its name
     advice = f"Look at the storage of the repository, where the index was written a while ago; then {again}."
     return fault.model_copy(
         update={

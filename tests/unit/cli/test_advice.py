@@ -21,11 +21,16 @@ from freezeframe.cli.capture import guest_holds
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.inventory import GuestEntry, HostEntry
 from freezeframe.contract.request import CaptureRequest, DiskChoice
-from freezeframe.contract.words import HoldKind
+from freezeframe.contract.words import Consistency, HoldKind
 from freezeframe.errors import FreezeframeError
-from freezeframe.naming import NamedGuest, shell_word
-from freezeframe.presence import KnownHost
+from freezeframe.naming import NamedGuest, argument, guest_word
+from freezeframe.presence import KnownHost, UnreadHost
+from freezeframe.repository import GuestCapture
+from freezeframe.repository.errors import IndexDamaged
+from orchestrator import unsealable
+from orchestrator.errors import AmbiguousGuestError, SplitGuestError, UnknownGuestError
 from orchestrator.planner import plan_hosts
+from orchestrator.unread import UnreadHostError
 from tests.odd_names import ODD_NAMES
 from workers import refusal
 from workers.fitness import blocked_command, state_refusal
@@ -39,6 +44,8 @@ from workers.pace import TooSlow
 
 TOP = Path(__file__).resolve().parents[3]
 UUID = "00000000-0000-4000-8000-00000000000a"
+#: The UUID of another guest, by which one may be named too; and that of one of the same name.
+TWIN, OTHER = "00000000-0000-4000-8000-00000000000b", "00000000-0000-4000-8000-00000000000c"
 #: What stands for a value that is only known when the message is made.
 VALUE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 _COMMAND = re.compile(r"`((?:freezeframe|virsh|qemu-img|redis-cli)\b[^`]*)`")
@@ -150,9 +157,6 @@ def test_advice_about_a_guest_works_when_pasted(name: str, state: str) -> None:
     assert DiskChoice.parse(choice) == DiskChoice(guest=UUID, target="vdb")
 
 
-TWIN = "00000000-0000-4000-8000-00000000000b"
-
-
 @pytest.mark.case("I5")
 @pytest.mark.parametrize("name", ["web", TWIN, "it's"])
 def test_advice_of_one_host_works_where_another_has_a_guest_of_that_name_in_the_capture(name: str) -> None:
@@ -222,11 +226,91 @@ def test_advice_with_virsh_names_the_guest(name: str) -> None:
         assert shlex.split(command)[1] == (name if name == "web" else UUID)
 
 
-@pytest.mark.parametrize("name", [*ODD_NAMES, "-rf", ".hidden"])
+#: Names that a verb takes for something else.
+MISTAKEN = ("-rf", "-web", "--json", "--", "-")
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", [*ODD_NAMES, *MISTAKEN, ".hidden"])
 def test_a_name_is_quoted_such_that_a_verb_gets_it_whole(name: str) -> None:
-    command, rest = command_of(shlex.split(f"capture --guest-hold {shell_word(f'{name}:pause')} -- {shell_word(name)}"))
+    pasted = shlex.split(f"capture --guest-hold {shlex.quote(f'{name}:pause')} {argument(name)}")
+    command, rest = command_of(pasted)
     params = command.make_context("capture", rest).params
     assert (params["guests"], params["guest_hold"]) == ([name], [f"{name}:pause"])
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", [*ODD_NAMES, *MISTAKEN, ".hidden", TWIN])
+def test_a_guest_s_word_means_that_guest_as_an_argument(name: str) -> None:
+    command, rest = command_of(shlex.split(f"capture {guest_word(name, UUID)}"))
+    [word] = command.make_context("capture", rest).params["guests"]
+    assert word in ((UUID,) if name == TWIN or name in MISTAKEN else (name,))
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", ["web", *MISTAKEN])
+def test_the_ways_out_of_a_refusal_are_arguments_that_mean_that_guest(name: str) -> None:
+    hosts = [known_host("host-a", UUID, name), known_host("host-b", OTHER, name)]
+    with pytest.raises(AmbiguousGuestError) as ambiguous:
+        plan_hosts(CaptureRequest(capture_id=VALUE, guests=(name,)), hosts, lambda _: ())
+    ways = re.split(", ", ambiguous.value.hint.removeprefix("Name one of ").removesuffix("."))
+    assert {planned(hosts, way) for way in ways} == {("host-a", UUID), ("host-b", OTHER)}
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", ["web", "db 1", *MISTAKEN, TWIN])
+def test_the_ways_out_where_one_guest_is_on_two_hosts_are_arguments(name: str) -> None:
+    hosts = [known_host("host-a", UUID, name), known_host("host-b", UUID, name)]
+    with pytest.raises(SplitGuestError) as split:
+        plan_hosts(CaptureRequest(capture_id=VALUE, guests=(UUID,)), hosts, lambda _: ())
+    ways = split.value.hint.removeprefix("Name the one that you mean: ").partition(". Give")[0].split(" or ")
+    assert [planned(hosts, way) for way in ways] == [("host-a", UUID), ("host-b", UUID)]
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", ["websrv", "-websrv", "--websrv"])
+def test_the_near_name_of_a_guest_that_is_not_there_is_an_argument(name: str) -> None:
+    hosts = [known_host("host-a", UUID, name)]
+    with pytest.raises(UnknownGuestError) as unknown:
+        plan_hosts(CaptureRequest(capture_id=VALUE, guests=("websvr",)), hosts, lambda _: ())
+    way = unknown.value.hint.removeprefix("Did you mean ").partition("?")[0]
+    assert planned(hosts, way) == ("host-a", UUID)
+
+
+def planned(hosts: list[KnownHost], pasted: str) -> tuple[str, str]:
+    """Return the host and the guest that `freezeframe capture` followed by this means."""
+    command, rest = command_of(shlex.split(f"capture {pasted}"))
+    words = command.make_context("capture", rest).params["guests"]
+    [host] = plan_hosts(CaptureRequest(capture_id=VALUE, guests=tuple(words)), hosts, lambda _: ())
+    [guest] = host.guests
+    return host.host_id, guest.guest_uuid
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", ["web", "it's", *MISTAKEN, TWIN])
+def test_a_guest_that_could_not_be_sealed_is_captured_again_by_the_printed_command(name: str) -> None:
+    guest = GuestCapture(
+        guest_uuid=UUID,
+        name=name,
+        host_id="host-a",
+        domain_xml="<domain/>",
+        consistency=Consistency.CRASH,
+        hold_ms=None,
+        disks=(),
+    )
+    fault = unsealable._fault(IndexDamaged("It is damaged."), guest, "vda")
+    [pasted] = re.findall(r"`freezeframe capture (.*)`", fault.advice)
+    hosts = [known_host("host-a", UUID, name), known_host("host-b", OTHER, name)]
+    assert planned(hosts, pasted) == ("host-a", UUID)
+
+
+@pytest.mark.parametrize("host_id", ["host-a", "-a", "--force", "a b"])
+def test_a_host_that_cannot_be_read_is_forgotten_by_the_printed_command(host_id: str) -> None:
+    """Its id is of a key in Redis, whoever wrote that."""
+    error = UnreadHostError(UnreadHost(host_id, "cannot be read", alive=False))
+    [pasted] = re.findall(r"`freezeframe (hosts forget .*?)`", error.hint)
+    command, rest = command_of(shlex.split(pasted))
+    assert command.make_context("forget", rest).params["host"] == host_id
 
 
 def test_every_option_that_a_message_names_is_one_of_some_verb() -> None:

@@ -240,8 +240,7 @@ def test_under_degrade_an_index_costs_its_guest_and_no_other(
     assert (run.state, run.sealed, run.kept) == (RunState.RELEASING, True, (kept,))
     assert places(run) == [(code, NAMES[lost], "vdb")]
     assert f"Disk vdb of guest {NAMES[lost]} cannot be sealed: " in run.faults[0].message
-    word = "'db 2'" if lost == DB else "web"
-    assert (f"`freezeframe capture {word}`" in run.faults[0].advice) is (damage != "newer")
+    assert (f"`freezeframe capture {lost}`" in run.faults[0].advice) is (damage != "newer")
     assert ("Update freezeframe" in run.faults[0].advice) is (damage == "newer")
     assert told_sealed(sent) == [(kept,)]
     receipt = release(orchestrator).receipt
