@@ -15,6 +15,8 @@ alone would prove nothing, since a process can write over its own command line; 
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,6 +29,10 @@ from workers.peer import Peer
 
 #: The longest path that a Unix socket can have: sun_path has 108 bytes, one of them for its end. [unix(7)]
 SOCKET_PATH_BYTES: Final = 107
+#: The least room for an export socket's name: as libvirt's own beside it, `monitor.sock`, needs; without that no guest starts.
+LEAST_NAME_BYTES: Final = 12
+#: The characters of a hash that say as much as a capture's id does, at 5 bits each.
+_WHOLE_ID: Final = 26
 
 
 class QemuUnknownError(FreezeframeError):
@@ -66,14 +72,28 @@ class QemuProcess:
         return Peer(f"the QEMU of guest {self.guest}", self.pid)
 
     def export_socket(self, capture_id: str) -> Path:
-        """Return the path at which this QEMU shall serve a capture's exports. Raises SocketPathTooLongError."""
+        """Return the path at which this QEMU shall serve a capture's exports. Raises SocketPathTooLongError.
+
+        libvirt takes 20 characters of the guest's name for the directory, of up to 4 bytes each. [libvirt domain_conf.c:
+        virDomainDefGetShortName] Where that leaves no room for the capture's id, the socket is named by as much of its hash as
+        fits, 60 bits at least. Only captures of this one guest have sockets there.
+        """
         path = self.directory / f"{capture_id}.sock"
-        length = len(bytes(path))
-        if length > SOCKET_PATH_BYTES:
+        if len(bytes(path)) <= SOCKET_PATH_BYTES:
+            return path
+        room = SOCKET_PATH_BYTES - len(bytes(self.directory)) - len("/")
+        if room < LEAST_NAME_BYTES:
             raise SocketPathTooLongError(
-                f"The socket of guest {self.guest} would be at {path}: {length} bytes, and {SOCKET_PATH_BYTES} are possible."
+                f"The socket of guest {self.guest} would be in {self.directory}, which leaves {room} bytes of "
+                f"{SOCKET_PATH_BYTES} for its name; {LEAST_NAME_BYTES} are needed."
             )
-        return path
+        return self.directory / hashed(capture_id)[:room]
+
+
+def hashed(capture_id: str) -> str:
+    """Return a name for a socket that says as much as the id does; any beginning of it is one too."""
+    digest = hashlib.sha256(capture_id.encode()).digest()
+    return base64.b32encode(digest).decode().lower()[:_WHOLE_ID]
 
 
 def find(run_dir: Path, name: str, uuid: str, proc: Path = Path("/proc")) -> QemuProcess:

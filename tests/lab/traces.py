@@ -26,7 +26,7 @@ def traces(system: System) -> list[str]:
         found += [f"{host.name}: scratch {path.name}" for path in (directory / "scratch").iterdir()]
         secrets = (secret.XMLDesc() for secret in host.connection().listAllSecrets())
         found += [f"{host.name}: passphrase {xml}" for xml in secrets if "freezeframe" in xml]
-        sockets = (host.root / "var/lib/libvirt/qemu").glob("domain-*/*.sock")
+        sockets = [path for path in (host.root / "var/lib/libvirt/qemu").glob("domain-*/*") if path.is_socket()]
         found += [f"{host.name}: socket {path}" for path in sockets if path.name != "monitor.sock"]
     return found
 

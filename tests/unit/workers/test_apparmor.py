@@ -11,7 +11,7 @@ import pytest
 from freezeframe.settings import HostSettings
 from tests.apparmor import Rule, allows, rules
 from workers.host import Host
-from workers.qemu_process import QemuProcess
+from workers.qemu_process import LEAST_NAME_BYTES, QemuProcess, hashed
 from workers.restore.image import ImageFormat
 
 pytestmark = pytest.mark.case("G1")
@@ -25,6 +25,8 @@ GUESTS = {
     "beta": (8, "0198c0de-0000-7000-8000-000000000002"),
     "a name that is longer than twenty": (9, "0198c0de-0000-7000-8000-000000000003"),
     "with space": (77, "0198c0de-0000-7000-8000-000000000004"),
+    "数据库": (12, "0198c0de-0000-7000-8000-000000000005"),
+    "Grüße aus Köln": (13, "0198c0de-0000-7000-8000-000000000006"),
 }
 
 
@@ -70,6 +72,17 @@ def scratch(host: Host) -> Path:
 @pytest.mark.parametrize("name", GUESTS)
 def test_each_qemu_may_make_its_own_export_socket(name: str, shipped: list[Rule]) -> None:
     assert allows(of(name, shipped), socket(name), "rw")
+
+
+def test_each_qemu_may_make_a_socket_that_is_named_by_a_hash(shipped: list[Rule]) -> None:
+    """The profile opens the guest's directory, whatever is made there.
+
+    A guest whose name is long enough for that does not run where profiles are enforced: libvirt's helper takes 20 bytes of a
+    name, and libvirtd 20 characters, so the profile opens another directory than the one with the guest's own key.
+    """
+    directory = Path("/var/lib/libvirt/qemu/domain-7-alpha")
+    assert allows(of("alpha", shipped), directory / hashed(CAPTURE)[:LEAST_NAME_BYTES], "rw")
+    assert not allows(of("beta", shipped), directory / hashed(CAPTURE)[:LEAST_NAME_BYTES], "w")
 
 
 @pytest.mark.parametrize("name", GUESTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -104,11 +105,59 @@ def test_a_socket_is_named_by_the_whole_id(process: QemuProcess) -> None:
     assert process.export_socket(CAPTURE) != beside.export_socket(CAPTURE)
 
 
+#: Names of which libvirt takes all or 20 characters for a directory in which its own monitor.sock has just room, or nearly.
+LONG_NAMES = (
+    "数据库服务器生产环境主节点一号机",
+    "база-данных-продакшн-01",
+    "🦊" * 12,
+    "数" * 20,
+    "é" * 20,
+    "🦊" * 15 + "ab",
+)
+
+
+def domain_directory(name: str, number: int = 12) -> Path:
+    """As libvirt names it. [domain_conf.c, virDomainDefGetShortName]"""
+    return Path(f"/var/lib/libvirt/qemu/domain-{number}-{name[:20]}")
+
+
+@pytest.mark.case("I5")
+@pytest.mark.parametrize("name", LONG_NAMES)
+def test_a_guest_that_libvirt_can_start_has_room_for_an_export_of_each_capture(name: str) -> None:
+    directory = domain_directory(name)
+    assert len(bytes(directory / "monitor.sock")) <= 107, "libvirt would not start it"
+    process = QemuProcess(name, UUID, 1, 64055, 108, (), directory)
+    captures = [CAPTURE, *(CAPTURE[:at] + "Z" + CAPTURE[at + 1 :] for at in range(len(CAPTURE)))]
+    paths = [process.export_socket(capture) for capture in captures]
+    assert len(set(paths)) == len(captures)  # of the whole id, also where it is hashed
+    assert paths == [process.export_socket(capture) for capture in captures]
+    for path in paths:
+        assert path.parent == directory
+        assert len(path.name) >= 12
+        assert path.name != "monitor.sock"
+        with socket.socket(socket.AF_UNIX) as one, pytest.raises(FileNotFoundError):
+            one.connect(str(path))  # and not that it is too long
+
+
+@pytest.mark.case("I5")
+def test_a_socket_s_name_has_whatever_room_there_is(process: QemuProcess) -> None:
+    """By the id as long as that fits, then by as much of its hash as fits, and by no less than 60 bits of it."""
+    names = {}
+    for room in range(12, 40):
+        directory = Path("/" + "d" * (107 - room - len("//")))
+        path = replace(process, directory=directory).export_socket(CAPTURE)
+        assert len(bytes(path)) <= 107
+        names[room] = path.name
+    assert {names[room] for room in range(31, 40)} == {f"{CAPTURE}.sock"}
+    assert [len(names[room]) for room in range(12, 31)] == [*range(12, 26), *[26] * 5]
+    assert all(names[26].startswith(names[room]) for room in range(12, 31))
+
+
 def test_a_directory_that_leaves_no_room_for_a_socket_is_told(process: QemuProcess) -> None:
-    fits = replace(process, directory=Path("/" + "d" * (107 - len(f"//{CAPTURE}.sock"))))
-    assert len(bytes(fits.export_socket(CAPTURE))) == 107
-    longer = replace(process, directory=fits.directory.with_name(fits.directory.name + "d"))
-    with pytest.raises(SocketPathTooLongError, match="108 bytes") as told:
+    longest = replace(process, directory=Path("/" + "d" * (107 - 12 - len("//"))))
+    assert len(bytes(longest.export_socket(CAPTURE))) == 107
+    longer = replace(process, directory=longest.directory.with_name(longest.directory.name + "d"))
+    with pytest.raises(SocketPathTooLongError, match="leaves 11 bytes of 107 for its name; 12 are needed") as told:
         longer.export_socket(CAPTURE)
     assert "virsh domrename" in told.value.hint
 
