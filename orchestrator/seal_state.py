@@ -145,20 +145,17 @@ def _in_its_state(run: Run) -> Run:
 def _sealed(run: Run, guests: Sequence[str]) -> Run:
     """Return the run with exactly the guests that the manifest has. What is met after a seal is no fault of those."""
     planned = _planned(run)
-    missing = {uuid: place for uuid, place in planned.items() if uuid not in guests}
-    captured = {uuid: place for uuid, place in planned.items() if uuid in guests}
-    faults = [one for one in run.faults if _concerns(one, missing) or not _concerns(one, captured)]
-    faults += [one for one in run.unsealed_faults if _concerns(one, missing)]
+    missing, captured = planned.keys() - set(guests), planned.keys() & set(guests)
+    met_by = {fault: _meant(fault, planned) for fault in (*run.faults, *run.unsealed_faults)}
+    faults = [one for one in run.faults if met_by[one] & missing or not met_by[one] & captured]
+    faults += [one for one in run.unsealed_faults if met_by[one] & missing]
     met = [
         f"The capture had been sealed when the orchestrator met this: {fault.message}"
         for fault in (*run.faults, *run.unsealed_faults)
         if fault not in faults and fault.code not in _TRACES
     ]
-    faults += [
-        _unexplained(*place)
-        for uuid, place in missing.items()
-        if not any(_concerns(one, {uuid: place}) for one in faults)
-    ]
+    explained = {uuid for fault in faults for uuid in _explained(fault, met_by[fault])}
+    faults += [_unexplained(*place) for uuid, place in planned.items() if uuid in missing - explained]
     update = {
         "sealed": True,
         "kept": tuple(guests),
@@ -175,13 +172,23 @@ def _planned(run: Run) -> dict[str, tuple[str, str]]:
     return {guest.guest_uuid: (guest.name, host.host_id) for host in hosts for guest in host.guests}
 
 
-def _concerns(fault: Fault, guests: Mapping[str, tuple[str, str]]) -> bool:
-    """Return True if a fault is told of one of these guests, or of the whole host of one."""
-    if fault.guest is not None:
-        return any(fault.guest in (uuid, name) for uuid, (name, _) in guests.items())
-    return any(fault.host == host_id for _, host_id in guests.values())
+def _meant(fault: Fault, planned: Mapping[str, tuple[str, str]]) -> set[str]:
+    """Return the UUIDs of the guests that a fault is told of, or of all guests of its host.
+
+    A name is only a label: the guest of that name on the fault's host is meant, and without one there, any of that name may be.
+    """
+    if fault.guest is None:
+        return {uuid for uuid, (_, host_id) in planned.items() if host_id == fault.host}
+    named = {uuid: host_id for uuid, (name, host_id) in planned.items() if fault.guest in (uuid, name)}
+    return {uuid for uuid, host_id in named.items() if host_id == fault.host} or set(named)
+
+
+def _explained(fault: Fault, meant: set[str]) -> set[str]:
+    """Return the guests of which this fault says why they are missing: none if it may be told of another of the name."""
+    return meant if fault.guest is None or len(meant) == 1 else set()
 
 
 def _unexplained(name: str, host_id: str) -> Fault:
-    error = NotInCaptureError(f"Guest {name} is not in the capture that was sealed, and Redis has lost the reason.")
+    where = f"Guest {name} on host {host_id}"
+    error = NotInCaptureError(f"{where} is not in the capture that was sealed, and Redis has lost the reason.")
     return Fault.of(error, guest=name, host=host_id)
