@@ -71,6 +71,16 @@ class UnexplainedError(FreezeframeError):
     )
 
 
+class AnswersLostError(FreezeframeError):
+    """Redis has a run, and not what the hosts answered of its guests: nothing may be sealed of what is left."""
+
+    code = "answers-lost"
+    advice = (
+        "Redis has lost or evicted data while the capture ran: set its `maxmemory-policy` to noeviction, and have nothing else "
+        "delete keys there. Then capture again."
+    )
+
+
 class TransferStalledError(FreezeframeError):
     """A transfer has made no progress."""
 

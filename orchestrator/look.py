@@ -63,9 +63,9 @@ class Orchestrator:
 
     def look(self, capture_id: str, stalled: Sequence[Fault] = ()) -> Run | None:
         """Bring a run as far as it can go now; the run as it then is, None if there is none."""
-        while (loaded := self.runs.load(capture_id)) is not None:
-            run, version = loaded
-            answers = Answers.read(capture_id, self.runs.results(capture_id))
+        while (loaded := self.runs.load_with_results(capture_id)) is not None:
+            run, version, results = loaded
+            answers = Answers.read(capture_id, results)
             following = self._next(run, answers, stalled)
             if following is None:
                 return run

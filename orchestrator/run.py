@@ -118,13 +118,19 @@ class Runs:
 
     def load(self, capture_id: str) -> tuple[Run, str] | None:
         """A run and its version; None if there is none, or none that can be read."""
-        record, version = cast("list[str | None]", self._redis.hmget(names.run_key(capture_id), ["record", "version"]))
-        if record is None or version is None:
-            return None
-        try:
-            return Run.model_validate_json(record), version
-        except ValidationError:
-            return None
+        return _loaded(cast("list[str | None]", self._redis.hmget(names.run_key(capture_id), ["record", "version"])))
+
+    def load_with_results(self, capture_id: str) -> tuple[Run, str, dict[str, str]] | None:
+        """As `load`, and all results that have come by names.result_field, of one moment.
+
+        Read one after the other they would be a run without its results if Redis were emptied in between.
+        """
+        with self._redis.pipeline(transaction=True) as together:
+            together.hmget(names.run_key(capture_id), ["record", "version"])
+            together.hgetall(names.results_key(capture_id))
+            fields, results = together.execute()
+        loaded = _loaded(fields)
+        return None if loaded is None else (*loaded, results)
 
     def is_there(self, capture_id: str) -> bool:
         """Return True if there is a run of that id, also one that cannot be read."""
@@ -170,6 +176,16 @@ class Runs:
     def pulses(self, capture_id: str) -> dict[str, str]:
         """What each transfer last said of its progress, by names.pulse_field; what matters is whether it changes."""
         return cast("dict[str, str]", self._redis.hgetall(names.pulse_key(capture_id)))
+
+
+def _loaded(fields: list[str | None]) -> tuple[Run, str] | None:
+    record, version = fields
+    if record is None or version is None:
+        return None
+    try:
+        return Run.model_validate_json(record), version
+    except ValidationError:
+        return None
 
 
 def _event(run: Run) -> str:

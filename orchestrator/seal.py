@@ -19,6 +19,7 @@ from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest
 from orchestrator import unseen
 from orchestrator.clocks import MOST_APART_S
 from orchestrator.decision import proof_of
+from orchestrator.errors import AnswersLostError
 from orchestrator.inherited import warnings_of
 from orchestrator.run import Run
 
@@ -33,7 +34,10 @@ def manifest_of(
     transferred: Sequence[TransferResult],
     seen: Sequence[SeenUses] = (),
 ) -> Manifest:
-    """The manifest of a run. Pure, and the same each time: sealing twice is sealing once."""
+    """Return the manifest of a run: of each guest that is kept, and of no other. Pure: sealing twice is sealing once.
+
+    Raises AnswersLostError if a guest that is kept is not among the answers, or twice.
+    """
     assert run.plan is not None  # noqa: S101  a run is planned before it is sealed
     not_seen = [*unseen.unseen_since(run, prepared, [*held, *seen]), *unseen.unseen_in(transferred)]
     proof = unseen.claim_less(_of_guests(proof_of(run, held), run.kept), not_seen)
@@ -50,6 +54,7 @@ def manifest_of(
         for guest in result.guests
         if guest.guest_uuid in run.kept and not guest.fault  # it may have been refused elsewhere before
     )
+    _check_all_are_there(run, guests)
     kinds = {disk.kind for guest in guests for disk in guest.disks}
     return Manifest(
         capture_id=run.capture_id,
@@ -64,6 +69,14 @@ def manifest_of(
         guests=guests,
         proof=proof,
     )
+
+
+def _check_all_are_there(run: Run, guests: Sequence[GuestCapture]) -> None:
+    """Raise AnswersLostError unless these are the guests that are kept: a capture of fewer would be sealed without a word."""
+    found = sorted(guest.guest_uuid for guest in guests)
+    if found != sorted(run.kept):
+        names = ", ".join(sorted(set(run.kept).symmetric_difference(found))) or "one that is there twice"
+        raise AnswersLostError(f"What the hosts answered is not what the capture keeps: {names}.")
 
 
 def _of_guests(proof: Proof, kept: Collection[str]) -> Proof:

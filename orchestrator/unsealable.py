@@ -9,6 +9,7 @@
 | the same until the time is over, and the indexes of some guests   | the others' fault: nobody can tell whether those are   |
 | can be read                                                       | whole                                                  |
 | a session that is lost, a manifest that is there                  | it is the run's (`seal_state`)                         |
+| answers of hosts that Redis has lost                              | it is the run's: what else is lost is not known        |
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from freezeframe.repository import GuestCapture, Manifest, Repository
 from freezeframe.repository.errors import AlreadyExists, IndexDamaged, SessionLost, is_store_trouble
 from freezeframe.repository.sealed import check_index, check_there
 from orchestrator.defect import fault_of
+from orchestrator.errors import AnswersLostError
 from orchestrator.run import Run
 from orchestrator.seal_wait import passing
 
 #: Whoever meets these finds no guest at fault.
-_OF_THE_RUN = (AlreadyExists, SessionLost)
+_OF_THE_RUN = (AlreadyExists, AnswersLostError, SessionLost)
 
 
 def find(

@@ -228,7 +228,7 @@ def test_no_other_run_is_tried_while_redis_is_away(
         looked.append(capture_id)
         raise error
 
-    monkeypatch.setattr(Runs, "load", load)
+    monkeypatch.setattr(Runs, "load_with_results", load)
     with pytest.raises(type(error)):
         Reconciler(orchestrator).reconcile()
     assert looked == [CAPTURE]
