@@ -11,21 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.message import UNLESS_EMPTY, DiskTarget, GuestUuid, Shape
 from freezeframe.contract.words import HoldKind
 from workers import durable
 
-#: The version of a line's format. 2: a guest that was let go may be settled.
-VERSION: Final = 2
+#: The newest version of a line's format. 2: a guest that was let go may be settled. 3: a guest may have left while it was held.
+VERSION: Final = 3
 
 
 class _GuestChange(Shape):
     """`v` is the version of the line's format. A line without it is older; this version reads all older ones."""
 
-    v: Literal[1, 2] = VERSION
+    v: Literal[1, 2] = 2
     guest_uuid: GuestUuid
 
 
@@ -92,6 +92,15 @@ class LetGoChange(_GuestChange):
     settled: Annotated[bool, UNLESS_EMPTY] = False
 
 
+class LeftChange(Shape):
+    """The guest is not on this host any more, and nobody has seen it run since it was held: it may go on so elsewhere."""
+
+    v: Literal[3] = 3
+    change: Literal["left"] = "left"
+    guest_uuid: GuestUuid
+    at: AwareDatetime
+
+
 class ThawPendingChange(_GuestChange):
     """All is undone but for a thaw that the agent does not answer. Another capture may take the guest over."""
 
@@ -105,6 +114,7 @@ AnyChange = (
     | BackupChange
     | HoldChange
     | LetGoChange
+    | LeftChange
     | ThawPendingChange
     | GivenUpChange
     | FreedChange
@@ -112,6 +122,18 @@ AnyChange = (
 
 
 _line: TypeAdapter[AnyChange] = TypeAdapter(Annotated[AnyChange, Field(discriminator="change")])
+
+
+def left_held(changes: Sequence[AnyChange]) -> LeftChange | None:
+    """Return that the guest left this host while it was held; None if it has not, or was seen running since. Pure."""
+    if any(isinstance(change, LetGoChange) for change in changes):
+        return None
+    return next((change for change in changes if isinstance(change, LeftChange)), None)
+
+
+def hold_kind(changes: Sequence[AnyChange]) -> HoldKind:
+    """Return how the guest is held, if it is. Pure."""
+    return next((change.hold for change in reversed(changes) if isinstance(change, HoldChange)), HoldKind.NONE)
 
 
 def thaw_is_pending(changes: Sequence[AnyChange]) -> bool:

@@ -25,7 +25,7 @@ from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Manifest, Repository
 from freezeframe.repository.errors import RepositoryError
 from freezeframe.repository.sealed import final_manifest, sealed_manifest
-from workers import durable, own_redis
+from workers import durable, left_held, own_redis
 from workers.host import Host
 from workers.journal import CaptureJournal
 from workers.runs import RunUnreadableError, run_state
@@ -90,6 +90,7 @@ def recover(host: Host, *, force: bool = False, by_hand: bool = False) -> list[R
     `by_hand`: not in the control worker, so `host` may ask another Redis than the one that the captures run over. Each capture
     is its own: whatever is odd about one keeps recovery from no other. Raises OSError if the journals cannot be listed.
     """
+    _look_for_left(host)
     try:
         claimed, unreadable = host.claims.held()
     except OSError as error:
@@ -99,6 +100,16 @@ def recover(host: Host, *, force: bool = False, by_hand: bool = False) -> list[R
     found = [_recover_one(host, host.journal.of(capture_id), look) for capture_id in sorted(captures)]
     found += [Recovered(UNKNOWN_CAPTURE, State.STUCK, (f"guest {guest}: {why}",)) for guest, why in unreadable.items()]
     return found
+
+
+def _look_for_left(host: Host) -> None:
+    """Let go of guests that have moved while they were held, whether or not their runs go on: they must not wait for those."""
+    try:
+        left_held.look(host)
+    except (redis.RedisError, OSError) as error:
+        log.info("guests that have moved are not looked for", why=str(error))
+    except Exception:  # a defect: what captures have left is undone all the same
+        log.exception("guests that have moved are not looked for")
 
 
 def recover_forever(host: Host, stop: threading.Event, looks: Looks | None = None) -> None:

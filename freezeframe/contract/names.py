@@ -23,6 +23,8 @@ STEP_TASKS = {
 ACTIVE_RUNS_KEY = f"{PREFIX}:runs:active"
 #: A random id of this Redis, by which a host knows the one that it has its orders from.
 REDIS_ID_KEY = f"{PREFIX}:redis-id"
+#: Guests that have left a host while they were held (`LeftHeld`): a hash of left_held_field to JSON.
+LEFT_HELD_KEY = f"{PREFIX}:left-held"
 #: The last epoch given out.
 EPOCH_KEY = f"{PREFIX}:epoch"
 
@@ -75,6 +77,10 @@ SEEN_USES = "uses"
 
 def result_field(step: Step | str, host_id: str, part: str = "") -> str:
     return f"{step}/{host_id}/{part}"
+
+
+def left_held_field(capture_id: str, guest_uuid: str) -> str:
+    return f"{capture_id}/{guest_uuid}"
 
 
 def events_key(capture_id: str) -> str:

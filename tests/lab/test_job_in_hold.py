@@ -1,23 +1,33 @@
-"""A guest whose migration begins while its host waits at the muster: left alone, and the others are not held for its sake."""
+"""A guest whose migration begins in the muster is left alone; one that leaves in its freeze is thawed where it has gone."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
+import libvirt_qemu
 import pytest
 
+from freezeframe.contract import names
 from ops.lab import Lab, blank
+from ops.lab.errors import LabError
+from ops.lab.guest import Guest
+from ops.lab.hook import hook_agent
 from ops.lab.waiting import wait_for
 from ops.system import System
 
-from .command import Command
+from .command import Command, Outcome
 from .inventory import one_more_guest
 from .muster import mustering
 from .test_moved import migrate, running, wait_published
+from .traces import traces
 
 PARTIAL = 10
+#: Long enough for the guest to arrive on its new host before it freezes.
+SLOW_HOOK = '#!/bin/sh\ncase "$1" in freeze) sleep 8;; thaw) echo thaw >>/run/thaws;; esac\n'
 OUT = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
 
 
@@ -56,3 +66,70 @@ def test_a_guest_whose_migration_begins_in_the_muster_is_neither_frozen_nor_wait
     [fault] = outcome.answer["faults"]
     assert (fault["code"], fault["guest"], fault["host"]) == ("guest-migrating", mover, "host-a")
     wait_published(system, mover, "host-a")
+
+
+@pytest.mark.case("G6", "S4")
+def test_a_guest_that_migrates_while_it_is_being_frozen_is_thawed_on_its_new_host(
+    command: Command, lab: Lab, system: System, mover: str
+) -> None:
+    """It is moved with its agent at work, freezes on the other host, and nobody there has held it."""
+    hook_agent(lab.guests[mover], SLOW_HOOK)
+    source = running(lab, mover)
+    capturing = command.begin("capture", mover, "gamma", "--policy", "degrade", "--hold-timeout", "30")
+    with ThreadPoolExecutor(1) as pool:
+        wait_for("the freeze", lambda: not _answers(pool, source), 60.0, 0.02)
+        migrate(lab, mover, "host-b")
+    there = running(lab, mover)
+    _check_left(command.finish(capturing), mover)
+    wait_for("the thaw on the other host", lambda: thaws(lab.guests[mover]) > 0, 30.0)
+    assert _status(there) == "thawed"
+    wait_for("its old host to know", lambda: not system.redis.exists(names.LEFT_HELD_KEY), 30.0)
+    migrate(lab, mover, "host-a")
+    wait_published(system, mover, "host-a")
+    wait_for("the lease to be retired", lambda: traces(system) == [], 60.0)
+
+
+@pytest.mark.case("G6", "S4")
+def test_a_guest_that_is_saved_while_it_is_being_frozen_is_thawed_when_it_is_started_again(
+    command: Command, lab: Lab, system: System, mover: str
+) -> None:
+    guest = lab.guests[mover]
+    hook_agent(guest, SLOW_HOOK)
+    capturing = command.begin("capture", mover, "gamma", "--policy", "degrade", "--hold-timeout", "30")
+    with ThreadPoolExecutor(1) as pool:
+        wait_for("the freeze", lambda: not _answers(pool, guest.domain), 60.0, 0.02)
+        guest.domain.managedSave()
+    _check_left(command.finish(capturing), mover)
+    guest.domain.create()
+    wait_for("the thaw", lambda: thaws(guest) > 0, 60.0)
+    assert guest.fsfreeze_status() == "thawed"
+    wait_for("the lease to be retired", lambda: traces(system) == [], 60.0)
+
+
+def _check_left(outcome: Outcome, mover: str) -> None:
+    assert outcome.code == PARTIAL, outcome.stderr
+    assert [guest["guest"] for guest in outcome.answer["guests"]] == ["gamma"]
+    [fault] = outcome.answer["faults"]
+    assert (fault["code"], fault["guest"], fault["host"]) == ("guest-left-held", mover, "host-a")
+
+
+def thaws(guest: Guest) -> int:
+    """How often it was thawed, by its own account; it cannot say while it is frozen."""
+    try:
+        return guest.shell("cat /run/thaws").count("thaw")
+    except (LabError, libvirt.libvirtError):
+        return 0
+
+
+def _answers(pool: ThreadPoolExecutor, domain: libvirt.virDomain) -> bool:
+    """Return False while its agent is at work on something."""
+    try:
+        pool.submit(_status, domain).result(0.5)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _status(domain: libvirt.virDomain) -> str:
+    answer = libvirt_qemu.qemuAgentCommand(domain, '{"execute": "guest-fsfreeze-status"}', 5, 0)
+    return str(json.loads(answer)["return"])

@@ -10,7 +10,7 @@ import structlog
 from freezeframe import heartbeat, log
 from freezeframe.errors import FreezeframeError
 from freezeframe.settings import HostSettings, load
-from workers import descriptors, durable
+from workers import descriptors, durable, left_held
 from workers.guard.lease import LeaseFiles
 from workers.guard.server import Guard
 from workers.hypervisor.connection import Hypervisor
@@ -43,8 +43,9 @@ def guard() -> None:
     descriptors.raise_limit()
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # for all threads, which inherit it: only `_told_to_end` takes them
     durable.make_directory(settings.state_dir)
-    settled = Journal(settings.state_dir).is_settled
-    server = Guard(LeaseFiles(settings.state_dir), Hypervisor(settings.libvirt_uri), settled)
+    journal, hypervisor = Journal(settings.state_dir), Hypervisor(settings.libvirt_uri)
+    gone = left_held.noting(hypervisor, journal)
+    server = Guard(LeaseFiles(settings.state_dir), hypervisor, journal.is_settled, gone=gone)
     serving = threading.Thread(target=server.run, args=(settings.guard_socket,), name="guard", daemon=True)
     serving.start()
     heartbeat.beat_while(server.at_work)

@@ -22,7 +22,7 @@ from workers.boot import now_s
 from workers.bounded import NO_THREAD
 from workers.guard.lease import Answer, Arm, Call, Disarm, Inquire, LeaseFiles, Refusal
 from workers.guard.ledger import Ledger, Settled
-from workers.guard.watch import Watch
+from workers.guard.watch import Gone, Watch
 from workers.hypervisor.connection import Hypervisor
 
 log = structlog.get_logger("guard")
@@ -62,10 +62,15 @@ class Guard:
     """Keeps leases and lets go of guests that outlive theirs."""
 
     def __init__(
-        self, files: LeaseFiles, hypervisor: Hypervisor, settled: Settled, clock: Callable[[], float] = now_s
+        self,
+        files: LeaseFiles,
+        hypervisor: Hypervisor,
+        settled: Settled,
+        clock: Callable[[], float] = now_s,
+        gone: Gone = lambda *_: None,
     ) -> None:
         self.ledger = Ledger(files, settled, clock)
-        self.watch = Watch(self.ledger, hypervisor)
+        self.watch = Watch(self.ledger, hypervisor, gone)
         self._changed = self.ledger.changed
         self._connections = 0
         self._places = threading.BoundedSemaphore(CONNECTIONS)

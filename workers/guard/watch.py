@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 
 import structlog
 
@@ -34,14 +35,19 @@ STUCK_S = 30.0
 READY_THREADS = 8
 
 
+#: Told of a guest, the second, that is not here any more, and that the hold of a capture, the first, may still keep.
+Gone = Callable[[str, str], None]
+
+
 class Watch:
     """Looks at the guests of leases that are let go."""
 
-    def __init__(self, ledger: Ledger, hypervisor: Hypervisor) -> None:
+    def __init__(self, ledger: Ledger, hypervisor: Hypervisor, gone: Gone = lambda *_: None) -> None:
         self.calls, self.asks = GuestCalls(), GuestCalls()
         self.thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._ledger = ledger
         self._hypervisor = hypervisor
+        self._gone = gone
         self._stuck_since: float | None = None  # no look has begun since then: every thread of the pool is in use
 
     def start(self) -> None:
@@ -109,5 +115,20 @@ class Watch:
         asked, answer = self._ledger.clock(), Look.NO_ANSWER
         try:
             answer = letting_go.look(self._hypervisor, self.asks, due.guest)
+            if answer is Look.GONE:
+                self._tell_gone(due)
         finally:
             self._ledger.looked(due, answer, asked)
+
+    def _tell_gone(self, due: DueLook) -> None:
+        """Have it written down that a guest has gone which may be held still, before its lease may be retired."""
+        guest = due.guest.guest_uuid
+        try:
+            self.asks.answered(
+                f"{guest} gone",
+                "Noting that it has left",
+                letting_go.LIBVIRT_S,
+                lambda: self._gone(due.capture_id, guest),
+            )
+        except Exception as error:  # noqa: BLE001  the next look tries again
+            log.error("it is not noted that a guest has left", guest=guest, why=str(error))  # noqa: TRY400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import libvirt_qemu
 
 from workers.hypervisor.agent_answer import asking
 from workers.hypervisor.disk import DomainDisk, disks_of, parse
-from workers.hypervisor.errors import HypervisorError, telling
+from workers.hypervisor.errors import GuestGoneError, HypervisorError, telling
 from workers.hypervisor.loan import Loan
 
 #: The channel that libvirt takes for the guest agent's.
@@ -40,6 +41,20 @@ _STOPPED = {
 def state_text(state: int | None) -> str:
     """Return a state in virsh's words. Pure."""
     return "unknown" if state is None else _STATES.get(state, "unknown")
+
+
+#: Reasons for which a guest is off whose memory goes on as it was, and those for which it is gone.
+_GOES_ON = frozenset({libvirt.VIR_DOMAIN_SHUTOFF_SAVED, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED})
+_ENDED = frozenset(_STOPPED) - _GOES_ON
+
+
+class Presence(StrEnum):
+    """Where a guest's memory is: what held the guest goes with it."""
+
+    HERE = "here"  # it runs, or is paused, or arrives
+    ELSEWHERE = "elsewhere"  # saved, or on another host; or it has ended and is not known here any more
+    ENDED = "ended"  # it was shut down, forced off, or crashed
+    UNKNOWN = "unknown"  # it is off, and a libvirtd that was started since does not know how that came
 
 
 class Domain:
@@ -71,6 +86,24 @@ class Domain:
         if state == libvirt.VIR_DOMAIN_SHUTDOWN:
             return "was shut down"
         return _STOPPED.get(reason, "stopped") if state == libvirt.VIR_DOMAIN_SHUTOFF else None
+
+    def presence(self) -> Presence:
+        """Return where the guest's memory is, as far as libvirt knows here."""
+        try:
+            with telling(f"asking for the state of {self}"):
+                if self.handle.isActive():
+                    return Presence.HERE
+                _, reason = self.handle.state()
+                if reason in _GOES_ON or self.handle.hasManagedSaveImage():
+                    return Presence.ELSEWHERE
+        except GuestGoneError:
+            return Presence.ELSEWHERE
+        return Presence.ENDED if reason in _ENDED else Presence.UNKNOWN
+
+    def is_saved(self) -> bool:
+        """Return True for a guest that goes on from a saved state when it is started."""
+        with telling(f"asking {self} for a saved state"):
+            return bool(self.handle.hasManagedSaveImage())
 
     def start_id(self) -> int:
         """Return libvirt's number of this start of the guest: another one means that it was off in between; -1 while off."""
@@ -210,6 +243,9 @@ _OPERATIONS = {
     libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP: "dump",
     libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP: "backup",
 }
+
+#: What `job` calls a guest that is not here yet: it neither runs nor answers.
+ARRIVING = _OPERATIONS[libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN]
 
 #: What `job` calls a guest that is on its way from one host to another.
 MIGRATIONS = frozenset(

@@ -25,7 +25,8 @@ def no_answer() -> libvirt.libvirtError:
 class HeldFake(FakeGuest):
     """`freezing`, `suspending` and `beginning` are waited for within the call, as for QEMU; then it takes effect.
 
-    `operation` is the job that libvirt has on it; `moves` begins such a one while the guest is frozen or suspended.
+    `operation` is the job that libvirt has on it, `off` the reason for which it does not run here; `moves` and `leaves` become
+    them when the guest is frozen or suspended.
     """
 
     frozen: bool = False
@@ -41,6 +42,9 @@ class HeldFake(FakeGuest):
     freeze_fails: Exception | None = None
     operation: int | None = None
     moves: int | None = None
+    off: int | None = None
+    leaves: int | None = None
+    saved: bool = False
     expires: bool = False  # the freeze ends by itself, and the thaw is answered as by the agent in Windows
 
     def __post_init__(self) -> None:
@@ -61,11 +65,20 @@ class HeldFake(FakeGuest):
             return super().jobStats()
         return {"type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "operation": self.operation}
 
+    def isActive(self) -> bool:
+        return self.off is None
+
+    def state(self) -> list[int]:
+        return super().state() if self.off is None else [libvirt.VIR_DOMAIN_SHUTOFF, self.off]
+
+    def hasManagedSaveImage(self) -> bool:
+        return self.saved
+
     def suspend(self) -> None:
         self.suspend_called.set()
         assert self.suspending.wait(30)
         self.log.append("suspend")
-        self.operation = self.moves or self.operation
+        self.operation, self.off = self.moves or self.operation, self.leaves or self.off
         self.state_code = libvirt.VIR_DOMAIN_PAUSED  # and success, if it was paused already
 
     def resume(self) -> None:
@@ -80,6 +93,8 @@ class HeldFake(FakeGuest):
         assert checkpoint is None or etree.fromstring(checkpoint).tag == "domaincheckpoint"
         assert flags == libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
         assert self.beginning.wait(30)
+        if self.off is not None:
+            raise libvirt_error(libvirt.VIR_ERR_OPERATION_INVALID, "domain is not running")
         if self.operation is not None:  # after 30 s
             raise libvirt_error(libvirt.VIR_ERR_OPERATION_TIMEOUT, "cannot acquire state change lock")
         if self.refuses_begin:
@@ -91,6 +106,8 @@ class HeldFake(FakeGuest):
     def agent_command(self, command: str, timeout_s: int) -> str:
         assert timeout_s > 0
         call = json.loads(command)
+        if self.off is not None:
+            raise libvirt_error(libvirt.VIR_ERR_OPERATION_INVALID, "domain is not running")
         if self.paused:
             raise no_answer()
         match call["execute"]:
@@ -119,7 +136,7 @@ class HeldFake(FakeGuest):
         if self.freeze_fails is not None:
             raise self.freeze_fails
         self.log.append("freeze")
-        self.operation = self.moves or self.operation
+        self.operation, self.off = self.moves or self.operation, self.leaves or self.off
         self.frozen = True
         return json.dumps({"return": 2})
 

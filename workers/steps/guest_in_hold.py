@@ -27,6 +27,7 @@ import structlog
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.proof import GuestProof
 from freezeframe.contract.result import PreparedGuest
+from freezeframe.contract.words import HoldKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
 from workers import hold as holding
@@ -37,6 +38,7 @@ from workers.hypervisor import agent, backup
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError
 from workers.hypervisor.freeze_failure import FreezeFailedError
+from workers.left_held import LeftHeldError, left_error
 from workers.pace import freeze_timeout_s
 from workers.steps.hold_failure import too_late
 from workers.steps.order_failure import UnexpectedError
@@ -246,9 +248,24 @@ class HeldGuest:
             holding.verify_let_go(domain, self.hold.kind, self.agent_timeout_s)
         except Exception as error:  # noqa: BLE001  the guard keeps its lease
             self._note(error)
+            self._has_left(domain)
+            return
+        if self._has_left(domain):
             return
         with self._lock:
             self.thawed_ns, self.phase = time.monotonic_ns(), Phase.GONE
+
+    def _has_left(self, domain: Domain) -> bool:
+        """Return True, and have that for the first fault, if the guest has gone as it was held: nobody has seen it run."""
+        if self.hold.kind is HoldKind.NONE or self.hold_start_ns is None:
+            return False
+        try:
+            left = left_error(domain)
+        except FreezeframeError:
+            return False  # not known: who has seen it run has settled it, and the guard asks on of one that nobody has
+        if left is not None and not any(isinstance(one, LeftHeldError) for one in self.faults):
+            self.faults.insert(0, left)
+        return left is not None
 
     def proof(self, *, lease_stood: bool) -> GuestProof:
         return GuestProof(

@@ -7,6 +7,8 @@ guest until that was disarmed, or let go and seen running for so long that no ca
     names it                       may be held by the capture, and is let go
     does not name it, or is gone   was disarmed or retired, or was never armed: if it is held, others hold it
     cannot be read, is damaged     may be held, and is let go: it must not stay so
+    does not name it, and the      left this host held, so nobody has seen it run, and is let go (`workers/left_held.py`)
+    journal says that it has left
 
 What an administrator or another tool has paused or frozen meanwhile is left so. A suspend that waits in a QEMU that is itself
 suspended retires no lease: each look of the guard sends a resume, which waits behind it (`Domain.let_run`).
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from workers.changes import left_held
 from workers.guard.client import GuardError
 from workers.guard.lease import leased
 from workers.host import Host
@@ -46,5 +49,7 @@ def may_hold(host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequ
     """Return False if the capture holds the guest no more, or never did; True also if that is not known."""
     if any(isinstance(change, LetGoChange) for change in changes):
         return False
+    if left_held(changes) is not None:
+        return True
     named = leased(host.settings.state_dir, journal.capture_id)
     return named is None or guest_uuid in named

@@ -9,7 +9,8 @@ Each guest is undone by itself, under its own lock: one that hangs stays open, a
 
 One thing may stay to do when all else is undone: a thaw that the agent does not answer. Only the agent can say whether the
 guest is frozen, and the next capture asks it; so the next capture may take the guest over (`claimed.py`), and recovery goes on
-sending the thaw until the agent answers, or the guest is off.
+sending the thaw until the agent answers, or the guest is off. So it is with a guest that left this host while it was held,
+until it was let go where it is (`workers/left_held.py`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import structlog
 
 from freezeframe.contract.words import HoldKind
 from freezeframe.errors import FreezeframeError
-from workers import durable, hold
-from workers.changes import thaw_is_pending
+from workers import durable, hold, left_held
+from workers.changes import hold_kind, thaw_is_pending
 from workers.claims import ClaimUnreadableError
 from workers.host import Host
 from workers.hypervisor import backup, lost
@@ -141,6 +142,7 @@ def _undo_on_host(
         except GuestGoneError:  # what belonged to the guest went with it, but for what is in its images
             if sealed is not None:
                 settle_gone(changes, sealed=sealed)
+        unthawed += _left(host, journal, guest_uuid, changes)
     for change in changes:
         if isinstance(change, ScratchChange):
             change.path.unlink(missing_ok=True)
@@ -211,6 +213,13 @@ def _let_go(host: Host, journal: CaptureJournal, domain: Domain, kind: HoldKind)
     return []
 
 
+def _left(host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange]) -> list[str]:
+    """Return that the guest is not here, and held where it is, as far as is known (`workers/left_held.py`)."""
+    if may_hold(host, journal, guest_uuid, changes):
+        left_held.note(host.hypervisor, journal, guest_uuid)
+    return left_held.still_left(journal, guest_uuid)
+
+
 def _thaw_late(
     host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange], holder: str | None
 ) -> list[str]:
@@ -222,8 +231,9 @@ def _thaw_late(
     with contextlib.suppress(GuestGoneError):
         domain = host.hypervisor.domain(guest_uuid)
         if domain.active():
-            return _let_go(host, journal, domain, HoldKind.FREEZE)
-    return []
+            left = left_held.still_left(journal, guest_uuid)
+            return _let_go(host, journal, domain, hold_kind(changes) if left else HoldKind.FREEZE)
+    return _left(host, journal, guest_uuid, changes)
 
 
 def _remove_scratch_directory(host: Host, capture_id: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from freezeframe.contract.words import HoldKind
+from workers import left_held
 from workers.boot import boot_id, now_s
 from workers.guard.client import GuardError, GuardLine
 from workers.guard.lease import LeasedGuest, LeaseFiles, StoredLease
@@ -45,11 +46,12 @@ class GuardInThread:
         self.socket = directory / "guard.sock"
         self.now = Clock()
         self.journal = Journal(directory)
+        self.gone = left_held.noting(self.hypervisor, self.journal)
         self.guard = self.another()
 
     def another(self) -> Guard:
         """Return the guard that is started when the one before was killed."""
-        return Guard(self.files, self.hypervisor, self.journal.is_settled, self.now)
+        return Guard(self.files, self.hypervisor, self.journal.is_settled, self.now, self.gone)
 
     def forward(self, seconds: float) -> None:
         self.now.ahead_s += seconds

@@ -323,7 +323,7 @@ def test_a_whole_line_whose_newline_was_lost_is_a_change(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (LINE.replace('"v":2', '"v":3'), "a newer version of freezeframe wrote it (format 3)"),
+        (LINE.replace('"v":2', '"v":4'), "a newer version of freezeframe wrote it (format 4)"),
         (LINE.replace('"v":2', '"v":99'), "a newer version of freezeframe wrote it (format 99)"),
         (LINE.replace('"v":2', '"v":2,"colour":1'), "claim.colour: Extra inputs are not permitted"),
         (LINE.replace('"v":2', '"v":0'), "claim.v: Input should be 1 or 2"),

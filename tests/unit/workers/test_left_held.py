@@ -1,0 +1,373 @@
+"""A guest that leaves its host while it is held: told, and let go where its memory goes on, whoever has died meanwhile."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+import libvirt
+import libvirt_qemu
+import pytest
+import redis
+
+from freezeframe.contract import names
+from freezeframe.contract.left_held import LOOKED_FOR, LeftHeld
+from freezeframe.contract.words import HoldKind
+from freezeframe.settings import BusSettings
+from tests.unit.workers.guard_site import GuardInThread, until
+from tests.unit.workers.hold_site import CAPTURE, host_of, prepare
+from tests.unit.workers.test_guest_in_hold import deadline, guest_of
+from workers import left_held
+from workers.changes import left_held as left_by
+from workers.guard.lease import LeasedGuest, LeaseFiles, StoredLease
+from workers.guard.table import SETTLE_S
+from workers.host import Host
+from workers.hypervisor.connection import Hypervisor
+from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import GuestGoneError
+from workers.hypervisor.fake_held_guest import HeldFake, agent_command, held_fake
+from workers.journal import HoldChange, LeftChange, LetGoChange
+from workers.steps.guest_in_hold import Phase
+from workers.steps.undo import undo_capture
+
+pytestmark = pytest.mark.case("G6", "S4")
+
+MIGRATED, SAVED = libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED, libvirt.VIR_DOMAIN_SHUTOFF_SAVED
+HOLDS = [HoldKind.FREEZE, HoldKind.PAUSE, HoldKind.FREEZE_PAUSE]
+OTHER_CAPTURE = "01KBBBBBBBBBBBBBBBBBBBBBBB"
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> HeldFake:
+    monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", agent_command)
+    return held_fake(1)
+
+
+@pytest.mark.parametrize("reason", [MIGRATED, SAVED])
+@pytest.mark.parametrize("kind", HOLDS)
+def test_a_guest_that_leaves_as_it_is_held_is_told_with_a_command_that_lets_it_go(
+    fake: HeldFake, kind: HoldKind, reason: int
+) -> None:
+    fake.leaves = reason
+    guest = guest_of(fake, kind)
+    guest.take(deadline())
+    guest.release()
+    assert guest.phase is Phase.GOING
+    assert not guest.is_settled()  # the guard keeps its lease, and the journal the hold
+    fault = guest.faults[0]
+    assert fault.code == "guest-left-held"
+    assert "guest-1" in fault.message
+    assert shlex.split(fault.hint.split("`")[1]) == ["freezeframe", "thaw", fake.uuid]
+    assert [one.code for one in guest.faults].count("guest-left-held") == 1
+
+
+@pytest.mark.parametrize("kind", HOLDS)
+def test_a_guest_that_is_forced_off_as_it_is_held_has_not_left(fake: HeldFake, kind: HoldKind) -> None:
+    fake.leaves = libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED
+    guest = guest_of(fake, kind)
+    guest.take(deadline())
+    assert "guest-left-held" not in [one.code for one in guest.faults]
+    assert guest.faults
+
+
+class Moved:
+    """A guest that was held on host-a when it left; `there` is where it goes on, if that is host-b."""
+
+    def __init__(self, directory: Path, settings: BusSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.a, self.b = (host_of(directory / host, host, settings) for host in ("host-a", "host-b"))
+        self.fakes: dict[int, HeldFake] = {}
+        self.uuid = held_fake(1).uuid
+        self.journal = self.a.journal.of(CAPTURE)
+
+        def domain(hypervisor: Hypervisor, uuid: str) -> Domain:
+            found = self.fakes.get(id(hypervisor))
+            if found is None or found.uuid != uuid:
+                raise GuestGoneError(f"There is no guest {uuid}.")
+            return found.domain()
+
+        monkeypatch.setattr(Hypervisor, "domain", domain)
+        monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", agent_command)
+        prepare(self.a, [held_fake(1)])
+
+    def held(self, kind: HoldKind) -> None:
+        """The worker has held the guest and has not let it go; the guard's lease is there."""
+        self.kind = kind
+        self.journal.record(HoldChange(guest_uuid=self.uuid, hold=kind))
+        LeaseFiles(self.a.settings.state_dir).add(
+            StoredLease(
+                capture_id=CAPTURE,
+                guests=(LeasedGuest(guest_uuid=self.uuid, hold=kind),),
+                deadline_s=0.0,
+                boot_id=self.uuid,
+            )
+        )
+
+    def noted(self) -> None:
+        """The guard has noted that it has left, and has retired its lease."""
+        left_held.note(self.a.hypervisor, self.journal, self.uuid)
+        LeaseFiles(self.a.settings.state_dir).remove(CAPTURE)
+
+    def on(self, host: Host, *, off: int | None = None) -> HeldFake:
+        """It is known to this host, as it was held."""
+        made = self.fakes[id(host.hypervisor)] = held_fake(1)
+        made.frozen, made.off = self.kind.freezes, off
+        if self.kind.pauses:
+            made.state_code = libvirt.VIR_DOMAIN_PAUSED
+        return made
+
+    def is_open(self) -> bool:
+        return left_by(self.journal.guest(self.uuid).read().changes) is not None
+
+    def notes(self) -> dict[str, LeftHeld]:
+        found = cast("dict[str, str]", self.a.redis.hgetall(names.LEFT_HELD_KEY))
+        return {field: LeftHeld.model_validate_json(text) for field, text in found.items()}
+
+    def look_twice(self) -> None:
+        for host in (self.a, self.b, self.a):
+            left_held.look(host)
+
+
+@pytest.fixture
+def moved(tmp_path: Path, bus_settings: BusSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moved]:
+    made = Moved(tmp_path, bus_settings, monkeypatch)
+    made.a.redis.delete(names.LEFT_HELD_KEY)
+    yield made
+    for host in (made.a, made.b):
+        host.redis.close()
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["left there shut off", "gone from its old host"])
+@pytest.mark.parametrize("kind", HOLDS)
+def test_a_guest_that_migrated_held_is_let_go_on_its_new_host_and_the_journal_ends(
+    moved: Moved, kind: HoldKind, *, kept: bool
+) -> None:
+    moved.held(kind)
+    if kept:
+        moved.on(moved.a, off=MIGRATED)
+    there = moved.on(moved.b)
+    moved.noted()
+    moved.look_twice()
+    assert (there.frozen, there.paused) == (False, False)
+    assert not moved.is_open()
+    assert moved.notes() == {}
+    assert undo_capture(moved.a, moved.journal, sealed=()) == []
+    assert moved.journal.ended
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["noted by the guard", "worker and guard are dead"])
+@pytest.mark.parametrize("kind", HOLDS)
+def test_the_journal_stays_open_until_the_guest_is_let_go_somewhere(
+    moved: Moved, kind: HoldKind, *, noted: bool
+) -> None:
+    moved.held(kind)
+    if noted:
+        moved.noted()
+    for _ in range(2):
+        (told,) = undo_capture(moved.a, moved.journal, sealed=())
+        assert moved.uuid in told
+        assert f"`freezeframe thaw {moved.uuid}`" in told
+        assert not moved.journal.ended
+    there = moved.on(moved.b)
+    moved.look_twice()
+    assert (there.frozen, there.paused) == (False, False)
+    assert undo_capture(moved.a, moved.journal, sealed=()) == []
+    assert moved.journal.ended
+    assert moved.a.claims.holder(moved.uuid) is None
+
+
+@pytest.mark.parametrize("managed", [True, False], ids=["managed save", "save to a file"])
+@pytest.mark.parametrize("kind", HOLDS)
+def test_a_guest_that_was_saved_held_is_let_go_when_it_is_started_again(
+    moved: Moved, kind: HoldKind, *, managed: bool
+) -> None:
+    moved.held(kind)
+    here = moved.on(moved.a, off=SAVED)
+    here.saved = managed
+    moved.noted()
+    left_held.look(moved.a)
+    assert moved.is_open()
+    here.off = libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN  # libvirtd was started again meanwhile
+    left_held.look(moved.a)
+    assert moved.is_open()
+    here.off, here.saved = None, False
+    left_held.look(moved.a)
+    assert (here.frozen, here.paused) == (False, False)
+    assert not moved.is_open()
+
+
+def test_a_saved_state_is_known_after_libvirtd_was_started_again_and_stays_longer_than_a_week(moved: Moved) -> None:
+    moved.held(HoldKind.FREEZE)
+    here = moved.on(moved.a, off=libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN)
+    here.saved = True
+    moved.noted()
+    assert moved.is_open()
+    moved.journal.guest(moved.uuid)._changes.unlink()
+    moved.journal.record(HoldChange(guest_uuid=moved.uuid, hold=HoldKind.FREEZE))
+    moved.journal.record(LeftChange(guest_uuid=moved.uuid, at=datetime.now(UTC) - 2 * LOOKED_FOR))
+    left_held.look(moved.a)
+    assert moved.is_open()
+    here.off, here.saved = None, False
+    left_held.look(moved.a)
+    assert here.log == ["thaw"]
+
+
+def test_a_guest_that_comes_back_and_is_not_held_any_more_has_no_hook_called(moved: Moved) -> None:
+    moved.held(HoldKind.FREEZE)
+    moved.noted()
+    here = moved.on(moved.a)
+    here.frozen = False
+    left_held.look(moved.a)
+    assert here.log == []
+    assert not moved.is_open()
+
+
+def test_a_guest_that_was_saved_and_then_shut_down_is_held_by_nobody(moved: Moved) -> None:
+    moved.held(HoldKind.FREEZE)
+    moved.on(moved.a, off=SAVED)
+    moved.noted()
+    moved.on(moved.a, off=libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
+    left_held.look(moved.a)
+    assert not moved.is_open()
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN,
+        libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED,
+        libvirt.VIR_DOMAIN_SHUTOFF_CRASHED,
+        libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN,
+    ],
+)
+def test_a_guest_that_ended_in_its_hold_leaves_nothing_open(moved: Moved, reason: int) -> None:
+    moved.held(HoldKind.FREEZE)
+    moved.on(moved.a, off=reason)
+    moved.noted()
+    assert not moved.is_open()
+    assert undo_capture(moved.a, moved.journal, sealed=()) == []
+
+
+def test_a_guest_that_is_still_arriving_is_not_touched(moved: Moved) -> None:
+    moved.held(HoldKind.PAUSE)
+    there = moved.on(moved.b)
+    there.operation = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN
+    moved.noted()
+    moved.look_twice()
+    assert there.log == []
+    there.operation = None
+    moved.look_twice()
+    assert there.log == ["resume"]
+
+
+def test_a_guest_that_another_capture_has_in_hand_on_its_new_host_is_left_to_that(moved: Moved) -> None:
+    moved.held(HoldKind.FREEZE)
+    there = moved.on(moved.b)
+    moved.b.claims.take(moved.uuid, OTHER_CAPTURE)
+    moved.noted()
+    moved.look_twice()
+    assert there.log == []
+    moved.b.claims.drop(moved.uuid, OTHER_CAPTURE)
+    moved.look_twice()
+    assert there.log == ["thaw"]
+
+
+def test_a_guest_that_says_it_is_still_frozen_is_not_told_as_let_go(
+    moved: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved.held(HoldKind.FREEZE)
+    there = moved.on(moved.b)
+    moved.noted()
+    with monkeypatch.context() as patch:
+        patch.setattr("workers.hypervisor.agent.thaw", lambda *_: 0)
+        moved.look_twice()
+    assert moved.is_open()
+    assert there.log == []
+    moved.look_twice()
+    assert there.log == ["thaw"]
+    assert not moved.is_open()
+
+
+def test_the_note_goes_when_an_undo_has_found_the_guest_here_again_so_that_no_freeze_of_others_ends(
+    moved: Moved,
+) -> None:
+    moved.held(HoldKind.FREEZE)
+    moved.noted()
+    left_held.look(moved.a)
+    assert len(moved.notes()) == 1
+    moved.journal.record(LetGoChange(guest_uuid=moved.uuid))
+    left_held.look(moved.a)
+    assert moved.notes() == {}
+    there = moved.on(moved.b)
+    left_held.look(moved.b)
+    assert there.log == []
+
+
+def test_a_note_stays_while_redis_takes_no_writes_until_the_journal_says_that_the_guest_is_let_go(
+    moved: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved.held(HoldKind.FREEZE)
+    moved.noted()
+    left_held.look(moved.a)
+
+    def refuses(*_: object) -> int:
+        raise redis.exceptions.ReadOnlyError("You can't write against a read only replica.")
+
+    moved.on(moved.a)
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.Redis, "hdel", refuses)
+        left_held.look(moved.a)
+    assert moved.is_open()
+    left_held.look(moved.a)
+    assert not moved.is_open()
+    assert moved.notes() == {}
+
+
+def test_notes_that_are_newer_are_left_and_do_not_keep_others_from_being_read(moved: Moved) -> None:
+    moved.held(HoldKind.FREEZE)
+    there = moved.on(moved.b)
+    moved.noted()
+    moved.a.redis.hset(names.LEFT_HELD_KEY, "newer", '{"v": 2}')
+    moved.look_twice()
+    assert not there.frozen
+    assert moved.a.redis.hgetall(names.LEFT_HELD_KEY) == {"newer": '{"v": 2}'}
+
+
+def test_a_guest_that_is_found_nowhere_is_looked_for_a_week(moved: Moved) -> None:
+    moved.held(HoldKind.FREEZE)
+    at = datetime.now(UTC) - LOOKED_FOR - timedelta(minutes=1)
+    LeaseFiles(moved.a.settings.state_dir).remove(CAPTURE)
+    moved.journal.record(LeftChange(guest_uuid=moved.uuid, at=at))
+    old = LeftHeld(capture_id=CAPTURE, guest_uuid=moved.uuid, host_id="host-a", hold=HoldKind.FREEZE, at=at)
+    field = names.left_held_field(CAPTURE, moved.uuid)
+    moved.a.redis.hset(names.LEFT_HELD_KEY, field, old.model_dump_json())
+    there = moved.on(moved.b)
+    left_held.look(moved.b)
+    assert there.log == []  # who froze it since then?
+    left_held.look(moved.a)
+    assert not moved.is_open()
+    assert moved.notes() == {}
+
+
+def test_the_guard_notes_that_a_guest_has_left_before_it_retires_the_lease(
+    guard: GuardInThread, fake: HeldFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.frozen, fake.off = True, MIGRATED
+    monkeypatch.setattr(Hypervisor, "domain", lambda *_: fake.domain())
+    journal = guard.journal.of(CAPTURE)
+    journal.record(HoldChange(guest_uuid=fake.uuid, hold=HoldKind.FREEZE))
+    guard.store((LeasedGuest(guest_uuid=fake.uuid, hold=HoldKind.FREEZE),), deadline_s=-60.0)
+    guard.start()
+    guard.forward(SETTLE_S + 60)
+    until(guard.retired)
+    changes = journal.guest(fake.uuid).read().changes
+    assert [one.change for one in changes] == ["hold", "left"]
+
+
+def test_a_guest_that_was_seen_running_has_not_left_held(moved: Moved) -> None:
+    moved.held(HoldKind.FREEZE)
+    moved.journal.record(LetGoChange(guest_uuid=moved.uuid))
+    moved.noted()
+    assert not moved.is_open()
