@@ -69,7 +69,7 @@ def open_host(bus_settings: BusSettings) -> Host:
         settings=settings,
         bus=bus_settings,
         repository=repository.repository,
-        hypervisor=Hypervisor(settings.libvirt_uri),
+        hypervisor=Hypervisor(settings.libvirt_uri, settings.libvirt_run_dir),
         redis=bus.connect(bus_settings),
         journal=Journal(settings.state_dir),
         claims=Claims(settings.state_dir),

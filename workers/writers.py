@@ -69,7 +69,7 @@ class _Seen:
 
 
 class _Look(NamedTuple):
-    """What libvirt tells of the storage of one guest now."""
+    """What libvirt and the storage of one guest tell of it now."""
 
     uses: tuple[fitness.DiskUse, ...] = ()
     unseen: str = ""
@@ -95,7 +95,8 @@ class WriterWatch:
             self.host, "the storage of all guests", ALL_S, lambda: disk_uses(self.host.hypervisor)
         )
         for uuid in sorted({use.guest_uuid for use in uses} | {one.guest_uuid for one in self._seen}):
-            self._replace(uuid, tuple(use for use in uses if use.guest_uuid == uuid), now_ns)
+            found = tuple(use for use in uses if use.guest_uuid == uuid)
+            self._replace(uuid, found, now_ns, _unseen_writes(found))
         self._judge()
 
     def take(self, events: Iterable[GuestEvent]) -> None:
@@ -138,7 +139,7 @@ class WriterWatch:
             return _Look(gone=True)
         except (FreezeframeError, OSError, ValueError) as error:
             return _Look(unseen=str(error).rstrip(".") or type(error).__name__)
-        return _Look(tuple(uses))
+        return _Look(tuple(uses), _unseen_writes(uses))
 
     def _replace(self, guest_uuid: str, uses: tuple[fitness.DiskUse, ...], at_ns: int, unseen: str = "") -> None:
         """End what the guest used until now, and note what it uses instead."""
@@ -221,8 +222,8 @@ class WriterWatch:
 
     def _check(self, journal: CaptureJournal, one: OpenBackup, others: list[fitness.DiskUse], begun_ns: int) -> None:
         found = self._uses(one.guest_uuid)
-        if found.unseen:
-            self._own_unseen(one, found.unseen, begun_ns)
+        if unseen := found.unseen or next((use.unseen for use in found.uses if use.unseen), ""):
+            self._own_unseen(one, unseen, begun_ns)
         own = {use.target: use for use in found.uses}
         for target in one.targets:
             if target not in own or journal.result(Step.TRANSFER, f"{one.guest_uuid}.{target}") is not None:
@@ -242,6 +243,10 @@ class WriterWatch:
         self._pending = True
         if any(seen.until_ns is not None and seen.uses and seen.reaches(begun_ns) for seen in self._seen):
             self._publish(one.capture_id, (), f"the storage of guest {one.guest} is not known: {why}")
+
+
+def _unseen_writes(uses: Iterable[fitness.DiskUse]) -> str:
+    return next((use.writes_unseen for use in uses if use.writes_unseen), "")
 
 
 def _held_guests(journal: CaptureJournal) -> tuple[GuestProof, ...] | None:

@@ -25,7 +25,7 @@ from workers.fitness.encryption import plain_text_warnings
 from workers.fitness.guest import blocked_command, state_refusal
 from workers.fitness.leaving_out import not_capturable
 from workers.fitness.passed_through import Passed, attached_devices, passed_warnings
-from workers.fitness.sharing import DiskUse, later_uses, shared_reason, uses_everywhere
+from workers.fitness.sharing import DiskUse, later_uses, shared_reason, unseen_reason, uses_everywhere
 from workers.fitness.size import size_hindrance
 from workers.fitness.stillness import MovingDisk, Stillness, all_moving, stillness
 from workers.fitness.tracking import untracked_reason
@@ -50,6 +50,7 @@ __all__ = [
     "size_hindrance",
     "state_refusal",
     "stillness",
+    "unseen_reason",
     "untracked_reason",
     "uses_everywhere",
 ]

@@ -29,6 +29,8 @@ class DiskUse:
     writes: frozenset[str]
     within: frozenset[str] = frozenset()
     writes_within: frozenset[str] = frozenset()
+    unseen: str = ""  # why what it shows is not all known
+    writes_unseen: str = ""  # why it may write to any storage
 
 
 def shared_reason(guest_uuid: str, target: str, uses: Iterable[DiskUse]) -> str | None:
@@ -41,9 +43,19 @@ def shared_reason(guest_uuid: str, target: str, uses: Iterable[DiskUse]) -> str 
         if other is own or not _reaches(other, own):
             continue
         if other.guest_uuid == guest_uuid:
+            if own.unseen or other.unseen:  # each may be any of the guest's disks that do not tell
+                continue
             return f"disk {other.target} of the same guest writes to the same storage"
         return f"disk {other.target} of the running guest {other.guest} writes to the same storage"
     return None
+
+
+def unseen_reason(guest_uuid: str, target: str, uses: Iterable[DiskUse]) -> str | None:
+    """Return the reason why it is not known whether this disk has another writer; None if it is."""
+    reasons = (
+        use.unseen if (use.guest_uuid, use.target) == (guest_uuid, target) else use.writes_unseen for use in uses
+    )
+    return next(filter(None, reasons), None)
 
 
 def _reaches(writer: DiskUse, disk: DiskUse) -> bool:

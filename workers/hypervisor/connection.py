@@ -20,6 +20,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import libvirt
@@ -56,10 +57,14 @@ class _Kept:
 
 
 class Hypervisor:
-    """The libvirt daemon behind `uri`. Threads may share one; a process that was forked must make its own."""
+    """The libvirt daemon behind `uri`. Threads may share one; a process that was forked must make its own.
 
-    def __init__(self, uri: str) -> None:
+    `run_dir` is where it notes the guests that run (`workers/qemu_process.py`); None where nobody asks for their processes.
+    """
+
+    def __init__(self, uri: str, run_dir: Path | None = None) -> None:
         self._uri = uri
+        self.run_dir = run_dir
         self._idle: deque[Any] = deque(maxlen=IDLE)  # no lock: a loan may end wherever Python collects garbage
         self._pid = os.getpid()
         self._kept: dict[str, _Kept] = {}  # by the passphrases' UUIDs

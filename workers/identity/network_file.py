@@ -67,6 +67,13 @@ def keys_of_file(path: str, seen: os.stat_result) -> frozenset[str]:
     return keys_in(mount, resolved, handle)
 
 
+def keys_of_open(resolved: str, device: int) -> frozenset[str]:
+    """Return the keys of an open file by its path, as its link in /proc has it; none for one of this host. Asks no server."""
+    text = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
+    mount = None if os.major(device) else mount_of(resolved, device, text)
+    return keys_in(mount, resolved) if mount else frozenset()
+
+
 def keys_on_device(path: str, inode: int, device: str | None) -> frozenset[str]:
     """Return the key of a file on a device that several hosts have mounted at once; none on any other. Raises OSError.
 

@@ -21,23 +21,30 @@ from freezeframe.network_key import iscsi_key
 from freezeframe.storage_key import everywhere_key
 from workers.identity import rbd, stack
 from workers.identity.data_file import data_file_of
-from workers.identity.network_file import keys_of_file, keys_on_device
+from workers.identity.network_file import keys_of_file, keys_of_open, keys_on_device
+from workers.identity.statx import cached
 from workers.identity.storage import SYS, facts_at
 
 
 @dataclass(frozen=True)
 class Places:
-    """The keys of some storage, and those of what it lies within."""
+    """The keys of some storage, those of what it lies within, and why they are not all: unknown storage may be any."""
 
     keys: frozenset[str] = frozenset()
     within: frozenset[str] = frozenset()
+    unseen: str = ""
+    is_open: bool = False  # it is not known by its path, and who uses it has it open as a file or device of this host
 
 
 def joined(found: Iterable[Places]) -> Places:
     """Return the place of several pieces of storage."""
     known = list(found)
+    unknown = [one for one in known if one.unseen]
     return Places(
-        frozenset(key for one in known for key in one.keys), frozenset(key for one in known for key in one.within)
+        frozenset(key for one in known for key in one.keys),
+        frozenset(key for one in known for key in one.within),
+        unknown[0].unseen if unknown else "",
+        is_open=bool(unknown) and all(one.is_open for one in unknown),
     )
 
 
@@ -54,12 +61,28 @@ def places_of(path: str, *, is_qcow2: bool = False, sys: Path = SYS) -> Places:
     return joined(found)
 
 
+def place_of_open(link: str, sys: Path = SYS) -> Places | None:
+    """Return where an open file or device is, by its link in /proc; None if it is neither. Asks no server. Raises OSError."""
+    seen = cached(link)
+    if stat.S_ISBLK(seen.mode):
+        return _of_number(seen.special, sys)
+    if not stat.S_ISREG(seen.mode):
+        return None
+    own = frozenset({f"file {seen.device}:{seen.inode}"})
+    under = stack.directory_of(seen.device, sys)
+    if under is None:
+        return Places(own | keys_of_open(os.fspath(Path(link).readlink()), seen.device))
+    return Places(own | keys_on_device(link, seen.inode, everywhere_key(facts_at(under, sys))), _around(under, sys))
+
+
 def _place(path: str, sys: Path) -> Places:
     seen = Path(path).stat()
-    if not stat.S_ISBLK(seen.st_mode):
-        return _of_file(path, seen, sys)
-    number = frozenset({f"number {os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}"})
-    directory = stack.directory_of(seen.st_rdev, sys)
+    return _of_number(seen.st_rdev, sys) if stat.S_ISBLK(seen.st_mode) else _of_file(path, seen, sys)
+
+
+def _of_number(device: int, sys: Path) -> Places:
+    number = frozenset({f"number {os.major(device)}:{os.minor(device)}"})
+    directory = stack.directory_of(device, sys)
     if directory is None:
         return Places(number)
     return joined([Places(number), of_device(directory, sys)])
@@ -77,7 +100,12 @@ def _of_file(path: str, seen: os.stat_result, sys: Path) -> Places:
     if under is None:
         return Places(own | keys_of_file(path, seen))
     named = keys_on_device(path, seen.st_ino, everywhere_key(facts_at(under, sys)))
-    return Places(own | named, _names({under}, sys) | _below(under, sys))
+    return Places(own | named, _around(under, sys))
+
+
+def _around(under: Path, sys: Path) -> frozenset[str]:
+    """Return the keys of the device that a file system is on, and of those below it."""
+    return _names({under}, sys) | _below(under, sys)
 
 
 def _of_loop(directory: Path, sys: Path) -> Places:

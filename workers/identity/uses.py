@@ -1,11 +1,24 @@
-"""Which storage each disk of the running guests of this host uses, by keys that are equal for the same storage (`places`)."""
+"""Which storage each disk of the running guests of this host uses, by keys that are equal for the same storage (`places`).
+
+| the storage of a running guest                                | counts as                                                   |
+|---------------------------------------------------------------|-------------------------------------------------------------|
+| tells what it is                                              | that                                                        |
+| hangs, or its path is gone, stale or unreadable               | what its QEMU has open that is no other disk of the guest   |
+|                                                               | (`open_storage`): so its writes are known. What the disk    |
+|                                                               | itself shows is not: its own label claims less              |
+| the same, and its QEMU's descriptors do not tell; a pool that | unknown, as any storage of this host: all captured disks    |
+| does not tell                                                 | count as moving (`DiskUse.writes_unseen`)                   |
+
+Another name proves nothing: a path that is gone, or does not answer, may have led to any storage. Nor does trouble with one
+guest's storage cost other guests their labels, as long as its QEMU's descriptors tell that it is not theirs.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +31,15 @@ from workers.hypervisor.errors import GuestGoneError
 from workers.hypervisor.passed_through import PassedDevice, passed_devices
 from workers.identity import rbd, stack
 from workers.identity.asking import Question, ask_all
+from workers.identity.open_storage import OpenStorage, apart_from, of_guest
 from workers.identity.places import Places, joined, of_device, places_of
 from workers.identity.sources import Source, sources_of
 from workers.identity.storage import SYS
 
-#: Seconds for all storage together to say what it is; less than those who ask have for one guest (`steps/sole_writer.ONE_S`).
-PATIENCE_S = 8.0
+#: Seconds for all storage together to say what it is, and for descriptors of those that have not; together less than those who
+#: ask have for one guest (`steps/sole_writer.ONE_S`).
+PATIENCE_S = 7.0
+DESCRIPTORS_S = 1.0
 
 
 def disk_uses(hypervisor: Hypervisor) -> list[DiskUse]:
@@ -38,7 +54,7 @@ def disk_uses(hypervisor: Hypervisor) -> list[DiskUse]:
                 found += _disks_in_use(hypervisor, domain)
         except GuestGoneError:  # it was undefined, or its transient guest ended, since it was listed
             continue
-    return _uses(found)
+    return _uses(found, hypervisor.run_dir)
 
 
 def uses_of_guest(hypervisor: Hypervisor, guest_uuid: str) -> list[DiskUse]:
@@ -46,7 +62,7 @@ def uses_of_guest(hypervisor: Hypervisor, guest_uuid: str) -> list[DiskUse]:
     domain = hypervisor.domain(guest_uuid)
     if not domain.active():
         raise GuestGoneError(f"Guest {domain.name} does not run.")
-    return _uses(list(_disks_in_use(hypervisor, domain)))
+    return _uses(list(_disks_in_use(hypervisor, domain)), hypervisor.run_dir)
 
 
 @dataclass(frozen=True)
@@ -61,16 +77,72 @@ class _Disk:
     if_known: bool = False  # it counts only where this host has its storage as a device or file
 
 
-def _uses(disks: Sequence[_Disk]) -> list[DiskUse]:
-    """Ask for the storage of all disks side by side."""
+@dataclass(frozen=True)
+class _Found:
+    """A disk, and where it is: what it shows, its own layers and those below, and what it writes."""
+
+    disk: _Disk
+    shown: Places
+    own: Places
+
+
+def _uses(disks: Sequence[_Disk], run_dir: Path | None) -> list[DiskUse]:
+    """Ask for the storage of all disks side by side, and for the descriptors of guests whose storage does not tell."""
     answers = iter(ask_all([one for disk in disks for one in (*disk.own, *disk.below)], PATIENCE_S))
-    uses = []
+    found = []
     for disk in disks:
         own = joined(next(answers) for _ in disk.own)
         shown = joined([own, *(next(answers) for _ in disk.below)])
         if shown.keys or not disk.if_known:
-            uses.append(_use(disk.domain, disk.target, shown, Places() if disk.readonly else own))
-    return uses
+            found.append(_Found(disk, shown, Places() if disk.readonly else own))
+    opened = _opened(found, run_dir)
+    return [_use(one, opened.get(one.disk.domain.uuid, ())) for one in found]
+
+
+def _opened(found: Sequence[_Found], run_dir: Path | None) -> dict[str, Sequence[OpenStorage]]:
+    """Return, of each guest with writes that are not known, what its QEMU has open that is no other disk of it.
+
+    Nothing for one that has fewer open than it has such disks: then they are not among them.
+    """
+    late: dict[str, list[_Found]] = {}
+    for one in found:
+        if one.own.unseen and one.own.is_open:
+            late.setdefault(one.disk.domain.uuid, []).append(one)
+    if run_dir is None:
+        return {}
+    questions = [_descriptors(run_dir, ones[0].disk.domain) for ones in late.values()]
+    opened: dict[str, Sequence[OpenStorage]] = {}
+    for (uuid, ones), storage in zip(late.items(), ask_all(questions, DESCRIPTORS_S), strict=True):
+        known = {key for one in found if one.disk.domain.uuid == uuid for key in one.shown.keys}
+        rest = [one for one in apart_from(storage, frozenset(known)) if one.writes]
+        if len(rest) >= len(ones):
+            opened[uuid] = rest
+    return opened
+
+
+def _descriptors(run_dir: Path, domain: Domain) -> Question[Sequence[OpenStorage]]:
+    name, uuid = domain.name, domain.uuid
+    return Question(f"The descriptors of guest {uuid}", lambda: of_guest(run_dir, name, uuid), ())
+
+
+def _use(found: _Found, opened: Sequence[OpenStorage]) -> DiskUse:
+    """Return the use of a disk, by what its QEMU has open where its storage does not tell."""
+    domain, target, own, unseen = found.disk.domain, found.disk.target, found.own, found.shown.unseen
+    if own.unseen and own.is_open and opened:
+        own = joined([replace(own, unseen=""), *(one.places for one in opened)])
+    shown = joined([replace(found.shown, unseen=""), own])
+    what = f"disk {target} of guest {domain.name}: "
+    return DiskUse(
+        domain.uuid,
+        domain.name,
+        target,
+        shown.keys,
+        own.keys,
+        shown.within,
+        own.within,
+        unseen=what + unseen if unseen else "",
+        writes_unseen=what + own.unseen if own.unseen else "",
+    )
 
 
 def _disks_in_use(hypervisor: Hypervisor, domain: Domain) -> Iterator[_Disk]:
@@ -85,10 +157,6 @@ def _disks_in_use(hypervisor: Hypervisor, domain: Domain) -> Iterator[_Disk]:
         yield _Disk(domain, disk.target, own, tuple(map(ask, behind.backing)), disk.readonly)
     for device in passed_devices(xml):
         yield _Disk(domain, device.name, tuple(_passed_questions(device, SYS)), readonly=device.readonly, if_known=True)
-
-
-def _use(domain: Domain, target: str, shown: Places, written: Places) -> DiskUse:
-    return DiskUse(domain.uuid, domain.name, target, shown.keys, written.keys, shown.within, written.within)
 
 
 def passed_places(device: PassedDevice, sys: Path = SYS) -> Places:
@@ -113,9 +181,9 @@ def _known(places: Places) -> Question[Places]:
 
 
 def _at(path: str, sys: Path, *, is_qcow2: bool = False) -> Question[Places]:
-    """Ask for the storage at a path. One that does not answer is known by its name alone."""
+    """Ask for the storage at a path. One that does not answer has its name, and may be any storage."""
     directory = os.path.dirname(path)  # noqa: PTH120  a pathlib.Path would not keep a path as it is written
-    by_name = Places(frozenset({f"path {path}"}))
+    by_name = Places(frozenset({f"path {path}"}), unseen=f"{path} does not tell which storage it is", is_open=True)
     return Question(f"The storage in {directory}", lambda: places_of(path, is_qcow2=is_qcow2, sys=sys), by_name)
 
 
@@ -139,7 +207,7 @@ def _question(hypervisor: Hypervisor, guest_uuid: str, source: Source) -> Questi
         return Question(
             f"Storage pool {pool}",
             lambda: _in_pool(hypervisor.domain(guest_uuid).volume_path(pool, volume), source),
-            Places(_named_keys(source, None)),  # also a pool that is not there any more, while its guest runs on
+            Places(_named_keys(source, None), unseen=f"storage pool {pool} does not tell where volume {volume} is"),
         )
     if source.path is None or not source.path.startswith("/"):
         return _known(Places(_named_keys(source, source.path)))

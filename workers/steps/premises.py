@@ -13,7 +13,7 @@ may blame a change that came just too late, and misses none that stayed.
 | libvirt or the storage does not tell                       | the same: unknown is never unchanged                      |
 | another guest has begun to write to one of its disks       | the same, as in prepare                                   |
 | a filesystem lies on a disk that the freeze did not reach  | the disk counts as moving, and a warning names it         |
-| its agent, or other guests' storage, does not tell         | all its disks count as moving                             |
+| its agent, or other guests' storage, does not tell         | all its disks count as moving (`identity/uses.py`)        |
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Seen:
 
 @dataclass(frozen=True)
 class Writers:
-    """The storage that all running guests of the host use, or the reason why that could not be seen."""
+    """The storage that all running guests of the host use, and the reason why not all of it could be seen."""
 
     uses: tuple[fitness.DiskUse, ...] = ()
     unseen: str = ""
@@ -100,7 +100,8 @@ def _start_uses(host: Host, *, wanted: bool) -> Future[list[fitness.DiskUse]]:
 
 def _answer(host: Host, uses: Future[list[fitness.DiskUse]], until: float) -> Writers:
     try:
-        return Writers(tuple(uses.result(max(0.0, until - time.monotonic()))))
+        found = tuple(uses.result(max(0.0, until - time.monotonic())))
+        return Writers(found, next((use.writes_unseen for use in found if use.writes_unseen), ""))
     except NoAnswer:
         host.calls.give_up(_USES, uses)
         return Writers(unseen="libvirt or a storage does not answer")
@@ -110,9 +111,8 @@ def _answer(host: Host, uses: Future[list[fitness.DiskUse]], until: float) -> Wr
 
 
 def _judge_writers(guests: Sequence[HeldGuest], writers: Writers) -> list[tuple[HeldGuest, str]]:
-    """Drop each guest with a disk to which another guest writes now; return warnings."""
-    if writers.unseen:
-        return [(guest, _unshared_unproven(guest, writers.unseen)) for guest in guests]
+    """Drop each guest with a disk to which another guest writes now; return warnings of those of which that is not known."""
+    warnings = []
     for guest in guests:
         reasons = (
             (disk, fitness.shared_reason(guest.uuid, disk.target, writers.uses)) for disk in guest.prepared.disks
@@ -121,7 +121,14 @@ def _judge_writers(guests: Sequence[HeldGuest], writers: Writers) -> list[tuple[
         if shared is not None:
             who = NamedGuest(guest.domain.name, guest.uuid)
             _drop(guest, fitness.not_capturable(who, shared[0].target, shared[1]), is_cause=True)
-    return []
+        elif unseen := writers.unseen or _own_unseen(guest, writers):
+            warnings.append((guest, _unshared_unproven(guest, unseen)))
+    return warnings
+
+
+def _own_unseen(guest: HeldGuest, writers: Writers) -> str | None:
+    reasons = (fitness.unseen_reason(guest.uuid, disk.target, writers.uses) for disk in guest.prepared.disks)
+    return next(filter(None, reasons), None)
 
 
 def _unshared_unproven(guest: HeldGuest, why: str) -> str:

@@ -82,7 +82,7 @@ def _check(order: TransferOrder, own: fitness.DiskUse | None, uses: Sequence[fit
     reason = fitness.shared_reason(*mine, [own, *others])
     if reason is not None:
         raise SecondWriterError.of(NamedGuest(order.guest_name, order.guest_uuid), order.target, reason)
-    return ""
+    return fitness.unseen_reason(*mine, [own, *others]) or ""
 
 
 def _warning(order: TransferOrder, why: str) -> str:

@@ -51,8 +51,8 @@ def in_pool(number: int, pool: str, find: Callable[[], str]) -> Guest:
 
 
 class Host:
-    def __init__(self, guests: list[Guest]) -> None:
-        self.guests = guests
+    def __init__(self, guests: list[Guest], run_dir: Path | None = None) -> None:
+        self.guests, self.run_dir = guests, run_dir
 
     def domains(self) -> list[Guest]:
         return self.guests

@@ -15,7 +15,7 @@ from freezeframe import bus
 from freezeframe.settings import BusSettings, HostSettings
 from tests.unit.workers import read_site
 from tests.unit.workers.guard_site import GuardInThread, until
-from tests.unit.workers.hold_site import Site
+from tests.unit.workers.hold_site import Site, storage_by_name
 from tests.unit.workers.watched_host import Libvirt as WatchedLibvirt
 from workers import durable, inventory
 from workers.claims import Claims
@@ -157,4 +157,5 @@ def machine(host: Host, device: Path, monkeypatch: pytest.MonkeyPatch) -> read_s
     monkeypatch.setattr(Hypervisor, "domains", lambda _: made.domains())
     monkeypatch.setattr(Hypervisor, "domain", lambda _, uuid: made.domain(uuid))
     monkeypatch.setattr(source_failure, "read_disk", made.read)
+    storage_by_name(monkeypatch)
     return made

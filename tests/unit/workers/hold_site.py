@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +31,9 @@ from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.fake_held_guest import HeldFake, agent_command, held_fake
+from workers.identity import uses
+from workers.identity.places import Places, places_of
+from workers.identity.storage import SYS
 from workers.journal import HoldChange, Journal, LetGoChange
 from workers.pace import Paces
 from workers.qemu_process import QemuProcess
@@ -122,6 +127,19 @@ def retire(files: LeaseFiles, *guests: str) -> None:
     files.add(StoredLease(capture_id=CAPTURE, guests=left, deadline_s=found.deadline_s, boot_id=found.boot_id))
 
 
+def storage_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let storage that this machine does not have be what its path says; but what is at /gone/… does not tell."""
+
+    def places(path: str, *, is_qcow2: bool = False, sys: Path = SYS) -> Places:
+        with suppress(FileNotFoundError):
+            return places_of(path, is_qcow2=is_qcow2, sys=sys)
+        if path.startswith("/gone/"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        return Places(frozenset({f"path {path}"}))
+
+    monkeypatch.setattr(uses, "places_of", places)
+
+
 class Site:
     """Hosts with two guests each, prepared and not yet held."""
 
@@ -142,6 +160,7 @@ class Site:
         monkeypatch.setattr(Hypervisor, "domains", lambda _: [one.domain() for one in self.fakes.values()])
         monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", agent_command)
         give_each_guest_a_qemu(directory, monkeypatch)
+        storage_by_name(monkeypatch)
         for host_id, host in self.hosts.items():
             prepare(host, self.guests[host_id])
 

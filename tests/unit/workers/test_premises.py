@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from freezeframe.contract.words import Consistency, Step
 from freezeframe.errors import FreezeframeError
 from orchestrator.decision import HOLD_SLACK_S
 from tests.unit.workers.hold_site import CAPTURE, FREEZE, PAUSE, Site, proof_of, results
+from workers.fitness import DiskUse
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
@@ -25,6 +27,7 @@ from workers.hypervisor.errors import HypervisorError
 from workers.hypervisor.fake_guest import UUID, disk_xml, domain_xml, libvirt_error
 from workers.hypervisor.fake_held_guest import HeldFake, no_answer
 from workers.identity.read import Unknown
+from workers.identity.uses import disk_uses
 from workers.scratch.open_backups import begun_guests
 from workers.steps import drift, premises
 from workers.steps import hold as step
@@ -310,12 +313,14 @@ def test_an_agent_that_hangs_after_the_hold_costs_the_label_and_not_the_guest(
     assert consistency(proof_of(held)) is Consistency.CRASH
 
 
-def add_writer(site: Site, monkeypatch: pytest.MonkeyPatch, listed: Callable[[], list[Domain]] | None = None) -> Change:
-    """Have libvirt list a guest more, from then on, which writes to the disk of the guest that changes."""
+def add_writer(
+    site: Site, monkeypatch: pytest.MonkeyPatch, listed: Callable[[], list[Domain]] | None = None, more: str = ""
+) -> Change:
+    """Have libvirt list a guest more, from then on, which writes to the disk of the guest that changes, or to `more`."""
     guests = [*site.fakes.values()]
 
     def change(fake: HeldFake) -> None:
-        xml = domain_xml(disk_xml("vdx", f"/{fake.label}.img"), name="beta", uuid=UUID)
+        xml = domain_xml(disk_xml("vdx", more or f"/{fake.label}.img"), name="beta", uuid=UUID)
         guests.append(HeldFake(xml, uuid=UUID, label="beta"))
 
     monkeypatch.setattr(Hypervisor, "domains", lambda _: listed() if listed else [one.domain() for one in guests])
@@ -334,6 +339,51 @@ def test_a_guest_to_whose_disk_another_writes_since_the_muster_takes_no_part(
     assert "Disk vda of guest guest-11 cannot be captured: disk vdx of the running guest beta" in fault.fault.message
     assert steps_of(held, changed).begun_ns is None
     assert sum(steps_of(held, fake).own_instant for fake in site.fakes.values()) == 3
+
+
+@pytest.mark.case("P2")
+def test_a_guest_of_which_nobody_knows_what_it_writes_to_takes_the_labels_of_the_host_s_guests(
+    site: Site, in_muster: Callable[[Change], HeldFake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path is gone, and may have led to any storage. Other hosts are told, for the disks that they share."""
+    in_muster(add_writer(site, monkeypatch, more="/gone/lun"))
+    held = results(site.hold())
+    why = "disk vdx of guest beta: /gone/lun does not tell which storage it is"
+    assert [one.writers_unseen for one in held] == [why] * 2
+    assert all(steps_of(held, fake).moving_disks == ("vda",) for fake in site.fakes.values())
+    assert all(steps_of(held, fake).begun_ns is not None for fake in site.fakes.values())
+    assert {warning.text for one in held for warning in one.guest_warnings} == {
+        f"After the hold it could not be seen whether another guest writes to the disks of guest {fake.label}: {why}. "
+        "The guest's label is crash."
+        for fake in site.fakes.values()
+    }
+
+
+@pytest.mark.case("P2")
+def test_one_whose_own_storage_does_not_tell_loses_its_own_label(
+    site: Site, in_muster: Callable[[Change], HeldFake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where its QEMU's descriptors tell that it writes to no other guest's disk: but which disk is captured is not known."""
+
+    def uses(hypervisor: Hypervisor) -> list[DiskUse]:
+        return [replace(one, unseen="why") if one.guest_uuid == known[0].uuid else one for one in disk_uses(hypervisor)]
+
+    known = [in_muster(lambda _: None)]
+    monkeypatch.setattr(premises, "disk_uses", uses)
+    held = results(site.hold())
+    assert [len(steps_of(held, fake).moving_disks) for fake in site.fakes.values()] == [1, 0, 0, 0]
+    assert [one.writers_unseen for one in held] == ["", ""]
+
+
+@pytest.mark.case("P2")
+def test_a_writer_that_is_known_is_found_beside_one_that_is_not(
+    site: Site, in_muster: Callable[[Change], HeldFake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_muster(add_writer(site, monkeypatch))
+    changed = site.guests["host-b"][0]
+    changed.live_xml = changed.live_xml.replace("</devices>", disk_xml("vdb", "/gone/x") + "</devices>")
+    held = results(site.hold(all_or_nothing=False))
+    assert [fault.fault.code for fault in held[0].guest_faults] == ["disk-not-capturable"]
 
 
 @pytest.mark.case("P2", "G4")

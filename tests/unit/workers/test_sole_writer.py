@@ -145,6 +145,17 @@ def test_a_disk_that_was_never_known_is_not_called_unshared(host: Host, machine:
     assert "libvirt did not tell what the disk is" in stored(host).writers_unseen
 
 
+def test_a_guest_whose_storage_does_not_tell_is_not_taken_for_no_writer(host: Host, machine: Machine) -> None:
+    machine.meanwhile = starts(machine, disk_xml("vdc", "/gone/lun"))
+    why = "disk vdc of guest beta: /gone/lun does not tell which storage it is"
+    assert why in stored(host).writers_unseen
+
+
+def test_one_that_only_reads_such_storage_is_in_nobody_s_way(host: Host, machine: Machine) -> None:
+    machine.meanwhile = starts(machine, disk_xml("vdc", "/gone/lun", more="<readonly/>"))
+    assert stored(host).writers_unseen == ""
+
+
 @pytest.mark.usefixtures("machine")
 def test_a_libvirt_that_hangs_is_waited_for_no_longer_than_told(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     back = threading.Event()

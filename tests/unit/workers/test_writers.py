@@ -370,6 +370,28 @@ def test_a_writer_of_whom_libvirt_tells_late_is_asked_for_again(host: Host, mach
     assert unseen(host) == []
 
 
+@pytest.mark.parametrize("when", ["it comes", "after a gap"])
+def test_one_whose_storage_does_not_tell_is_asked_for_again_and_takes_the_label_if_it_goes(
+    when: str, host: Host, machine: Machine
+) -> None:
+    held(host, ALPHA)
+    nothing = frozenset[str]()
+    machine.running[BETA] = [DiskUse(BETA, "beta", "vdz", nothing, nothing, writes_unseen="its link is gone")]
+    watch = WriterWatch(host)
+    if when == "it comes":
+        watch.take([came()])
+    else:
+        watch.begin()
+    assert (reason(host), unseen(host)) == ("", [])
+    other = WriterWatch(host, [*watch._seen])
+    watch.take([went()])
+    assert unseen(host) == [f"what guest {BETA} used is not known: its link is gone"]
+    machine.running[BETA] = []
+    machine.has(BETA, "vdz", "lun")
+    other.take([])
+    assert "guest beta" in reason(host)
+
+
 @pytest.mark.parametrize("end", ["stopped", "not there when asked again", "given a disk, and it was taken away again"])
 def test_one_that_was_gone_before_libvirt_told_takes_the_label(
     end: str, host: Host, machine: Machine, late: set[str]
