@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.presence import KnownHost
 from freezeframe.repository.age import asked_at
+from orchestrator.run import Run
 
 #: Seconds that a machine's clock may be off. With NTP it is less than one; orders allow for minutes, of which this is a part.
 MOST_APART_S = 15.0
@@ -19,6 +20,10 @@ MOST_APART_S = 15.0
 #: request can wait in a queue; a caller that asks again with the id of a run that there is meets that run, whatever its age.
 MOST_AHEAD = timedelta(minutes=5)
 MOST_BEHIND = timedelta(hours=1)
+#: How far ahead of this clock a run may have come to its state: another orchestrator entered it, by a clock that may be off in
+#: the other direction. Further ahead means that this clock was set back since.
+SET_BACK = timedelta(seconds=60)
+assert timedelta(seconds=2 * MOST_APART_S) <= SET_BACK  # noqa: S101
 
 
 class ClockError(FreezeframeError):
@@ -85,6 +90,20 @@ def host_trouble(host: KnownHost) -> ClockError | None:
     if ahead_s is None or abs(ahead_s) <= MOST_APART_S:
         return None
     return ClockError(f"The clock of host {host.entry.host_id} is {drift_text(ahead_s)}.")
+
+
+def dated_anew(run: Run, now: datetime) -> Run | None:
+    """Return a run whose state begins at `now`, if the clock was set back since it began; None if it was not.
+
+    Else a host that is dead would be waited for until the clock has come to the old time again, with the backups of the others
+    open. So a state lasts at most as long as it may, once for each time that the clock is set back.
+    """
+    if run.state.ended or run.entered_at - now <= SET_BACK:
+        return None
+    due_at = now + (run.due_at - run.entered_at)
+    return run.model_copy(
+        update={"entered_at": now, "due_at": due_at, "search": None}
+    )  # it begins again, by this clock
 
 
 def redis_time(answer: tuple[int, int]) -> datetime:

@@ -33,7 +33,7 @@ from freezeframe.repository.errors import (
     is_store_trouble,
 )
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import again, decision, metrics, refused, seal_state, seal_wait, sessions, touched, unsealable
+from orchestrator import again, clocks, decision, metrics, refused, seal_state, seal_wait, sessions, touched, unsealable
 from orchestrator.answers import Answers
 from orchestrator.defect import fault_of
 from orchestrator.inherited import warnings_of
@@ -65,6 +65,12 @@ class Orchestrator:
         """Bring a run as far as it can go now; the run as it then is, None if there is none."""
         while (loaded := self.runs.load_with_results(capture_id)) is not None:
             run, version, results = loaded
+            if (again_dated := clocks.dated_anew(run, datetime.now(UTC))) is not None:
+                log.warning(
+                    "the clock was set back; a state begins anew", capture=capture_id, began=str(run.entered_at)
+                )
+                self.runs.change(again_dated, version, tell=False)
+                continue
             answers = Answers.read(capture_id, results)
             following = self._next(run, answers, stalled)
             if following is None:
