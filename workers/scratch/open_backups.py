@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import redis
 import structlog
 
-from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.result import HoldResult
 from freezeframe.contract.words import RunState, Step
@@ -26,6 +23,7 @@ from workers.journal import (
     ReservationChange,
     ScratchChange,
 )
+from workers.runs import RunUnreadableError, find_run
 
 log = structlog.get_logger("scratch")
 
@@ -112,12 +110,17 @@ def is_done_with(journal: CaptureJournal, one: OpenBackup, begun: frozenset[str]
 
 
 def is_dropped(host: Host, one: OpenBackup) -> bool:
-    """Return True if the run goes on without this guest. False if Redis does not say: that is no reason to end anything."""
+    """Return True if the run goes on without this guest.
+
+    False if Redis, or a record that is not understood, does not say: that is no reason to end anything.
+    """
     try:
-        text = cast("str | None", host.redis.hget(names.run_key(one.capture_id), "record"))
+        run = find_run(host, one.capture_id)
     except redis.RedisError:
         return False
-    if text is None:
+    except RunUnreadableError as error:
+        log.warning("cannot tell whether a backup is done with", capture=one.capture_id, why=error.message)
         return False
-    record = json.loads(text)
-    return record.get("state") in _KEPT_IS_KNOWN and one.guest_uuid not in record.get("kept", ())
+    if run is None or run.kept is None:
+        return False
+    return run.state in _KEPT_IS_KNOWN and one.guest_uuid not in run.kept

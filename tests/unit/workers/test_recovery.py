@@ -378,9 +378,13 @@ def test_a_result_of_a_newer_version_s_step_is_told_with_the_others(host: Host, 
 
 
 @pytest.mark.case("S5")
-def test_a_run_of_a_newer_orchestrator_is_left_alone_and_the_others_recover(host: Host, guest: str) -> None:
+@pytest.mark.parametrize("record", ['{"state": "melting"}', '{"v": 2, "state": "failed"}', "[2]", "null"])
+def test_a_run_of_a_newer_orchestrator_is_left_alone_and_the_others_recover(
+    host: Host, guest: str, record: str
+) -> None:
+    """Also if its words are those of this version: they may mean something else there."""
     host.journal.of(OTHER_CAPTURE).record(ClaimChange(guest_uuid=guest))
-    run_is(host, "melting")
+    host.redis.hset(names.run_key(CAPTURE), "record", record)
     first, second = recover(host)
     assert (first.state, second.state) == (State.UNKNOWN, State.UNDONE)
     assert left_alone(host, guest)

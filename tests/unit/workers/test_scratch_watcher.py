@@ -111,6 +111,35 @@ def test_a_guest_that_its_run_dropped_ends(
     assert libvirt.ended == ended
 
 
+@pytest.mark.case("S5")
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"v": 2, "state": "transferring", "kept": []},
+        {"v": 2, "state": "transferring", "kept_guests": [ALPHA]},
+        {"v": 1, "state": "transferring"},
+        {"v": 1, "state": "transferring", "kept": None},
+        {"v": 1, "state": "transferring", "kept": {"0": ALPHA}},
+        {"v": 1, "state": "transferring", "kept": [{"guest_uuid": ALPHA}]},
+        {"v": 1, "state": "melting", "kept": []},
+        [2],
+        2,
+        None,
+    ],
+)
+def test_a_record_that_is_not_understood_ends_no_backup_and_keeps_no_other_unwatched(
+    host: Host, libvirt: Libvirt, record: object
+) -> None:
+    """As that of a newer orchestrator. Beta's transfers are done with."""
+    for uuid in (ALPHA, BETA):
+        begin(host, libvirt, uuid)
+    held(host, ALPHA, BETA)
+    transferred(host, BETA, *TARGETS)
+    host.redis.hset(names.run_key(CAPTURE), "record", json.dumps(record))
+    look(Watcher(host), 0)
+    assert libvirt.ended == ["beta"]
+
+
 def test_a_redis_that_does_not_answer_ends_nothing(
     host: Host, libvirt: Libvirt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
