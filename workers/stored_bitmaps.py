@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from workers.hypervisor import bitmaps
+from workers.hypervisor import bitmaps, volumes
 from workers.hypervisor.domain import Domain
 from workers.tools import english
 
@@ -28,13 +28,20 @@ class Unread:
     target: str
     image: Path
     why: str
+    pool: str = ""  # of a volume, whose path is not known
 
     def told(self, guest: str, *, runs: bool) -> str:
         """Return what is told of it, and what to do."""
-        image = shlex.quote(str(self.image))
+        image, pool = shlex.quote(str(self.image)), shlex.quote(self.pool)
         itself = "Detaching asks the guest's QEMU, which knows. If that fails, see" if runs else "See"
+        what = f"Disk {self.target} of guest {guest}: whether bitmaps of ours are in"
+        if self.pool:
+            return (
+                f"{what} volume {self.image} is not known: {self.why}. {itself} that libvirt knows it "
+                f"(`virsh pool-start {pool}`, `virsh pool-refresh {pool}`) and detach again."
+            )
         return (
-            f"Disk {self.target} of guest {guest}: whether bitmaps of ours are in {self.image} is not known: {self.why}. "
+            f"{what} {self.image} is not known: {self.why}. "
             f"{itself} that root of this host can read it (mount its storage; export NFS with no_root_squash) and detach "
             f"again. Or look by hand while the guest is off: `qemu-img info {image}` lists them, named freezeframe.…, and "
             f"`qemu-img bitmap --remove {image} NAME` removes one."
@@ -52,8 +59,9 @@ class Stored:
 def look(domain: Domain) -> Stored:
     """Look into the images of all disks, and into those below them. Raises HypervisorError."""
     by_image: dict[Path, list[str]] = {}
-    unread: list[Unread] = []
-    for target, image in bitmaps.images_with_bitmaps(domain.disks()):
+    images = volumes.images_with_bitmaps(domain, domain.disks())
+    unread = [Unread(one.target, Path(one.pool, one.volume), one.why, one.pool) for one in images.unlocated]
+    for target, image in images.found:
         chain, why = _chain(image)
         found = bitmaps.ours_in(chain)
         by_image |= found.by_image

@@ -64,13 +64,17 @@ def is_ours(name: str) -> bool:
 def images_with_bitmaps(disks: Iterable[DomainDisk]) -> list[tuple[str, Path]]:
     """Return target and image of each disk that can have bitmaps in a file or device of this host. Pure.
 
+    Volumes of pools have no path here: `volumes.images_with_bitmaps` asks libvirt for it.
+    """
+    return [(disk.target, Path(disk.source)) for disk in disks if disk.source.startswith("/") and can_have(disk)]
+
+
+def can_have(disk: DomainDisk) -> bool:
+    """Return True for a disk that can have bitmaps.
+
     What a guest has in a disk that is raw is its own affair, also if it looks like a qcow2.
     """
-    return [
-        (disk.target, Path(disk.source))
-        for disk in disks
-        if disk.source.startswith("/") and disk.source_format == "qcow2" and disk.device in {"disk", "lun"}
-    ]
+    return disk.source_format == "qcow2" and disk.device in {"disk", "lun"}
 
 
 def in_image(path: Path) -> list[str]:

@@ -10,6 +10,7 @@ damaged. libvirt checks that with REDEFINE_VALIDATE, which needs `<domain>` in t
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import libvirt
 from lxml import etree
 
-from workers.hypervisor import bitmaps, lost
+from workers.hypervisor import bitmaps, lost, volumes
 from workers.hypervisor.disk import parse, text
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError, HypervisorUnreachableError, telling
@@ -109,15 +110,21 @@ def delete(domain: Domain, name: str, images: Iterable[Path] = ()) -> bool:
         if domain.active():
             lost.remove_bitmaps(domain, {name})
         else:
-            bitmaps.remove_from_images({*images, *image_paths(domain)}, {name})
+            bitmaps.remove_from_images({*images, *_image_paths(domain)}, {name})
         with telling(f"forgetting checkpoint {name} of {domain}"):
             handle.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
     return True
 
 
-def image_paths(domain: Domain) -> list[Path]:
-    """Return the qcow2 images of a guest's disks that are files or devices of this host."""
-    return [path for _, path in bitmaps.images_with_bitmaps(domain.disks())]
+def _image_paths(domain: Domain) -> list[Path]:
+    """Return the qcow2 images of a guest's disks on this host. Raises HypervisorError for a volume that is not found."""
+    images = volumes.images_with_bitmaps(domain, domain.disks())
+    for one in images.unlocated:
+        raise HypervisorError(
+            f"Bitmaps of {domain}, disk {one.target}, cannot be looked for: {one.why}.",
+            advice=f"`virsh pool-start {shlex.quote(one.pool)}` and `virsh pool-refresh {shlex.quote(one.pool)}`.",
+        )
+    return images.paths
 
 
 def _rewrite(domain: Domain, handle: Any) -> None:

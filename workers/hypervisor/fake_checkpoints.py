@@ -63,6 +63,8 @@ class CheckpointedGuest(Domain):
     refusal: Exception | None = None
     monitor_refuses: bool = False
     backup: str | None = None  # its XML
+    pool: str = ""  # of which its image is a volume
+    pool_is_gone: bool = False
 
     def __post_init__(self) -> None:
         self.uuid, self.name, self.handle = "00000000-0000-4000-8000-00000000000a", "alpha", self
@@ -91,13 +93,19 @@ class CheckpointedGuest(Domain):
         return [
             DomainDisk(
                 target="vda",
-                source=str(self.image),
-                source_type="file",
+                source=f"{self.pool}/{self.image.name}" if self.pool else str(self.image),
+                source_type="volume" if self.pool else "file",
                 source_format="qcow2",
                 device="disk",
                 transient=False,
             )
         ]
+
+    def volume_path(self, pool: str, volume: str) -> str:
+        assert (pool, volume) == (self.pool, self.image.name)
+        if self.pool_is_gone:
+            raise HypervisorError(f"looking for volume {volume} of pool {pool} failed: no storage pool")
+        return str(self.image)
 
     def checkpointLookupByName(self, name: str) -> Checkpoint:  # noqa: N802  libvirt's name
         if name not in self.checkpoints:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from workers.hypervisor import bitmaps, checkpoint, lost
+from workers.hypervisor import bitmaps, checkpoint, lost, volumes
 from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
@@ -68,12 +68,15 @@ def remove_orphans(domain: Domain, disks: Iterable[DomainDisk]) -> list[str]:
     Each migration leaves one for each disk, since checkpoints do not move with the guest. Call it after all that might still
     make use of such a bitmap. What cannot be removed is logged: it costs the guest's writes a little, and no capture.
     """
-    stored = bitmaps.ours_in(path for _, path in bitmaps.images_with_bitmaps(disks))
-    for image, why in stored.unread.items():  # looked into again before the next capture
+    images = volumes.images_with_bitmaps(domain, disks)
+    stored = bitmaps.ours_in(images.paths)
+    unread = {str(path): why for path, why in stored.unread.items()}
+    unread |= {f"volume {one.volume} of pool {one.pool}": one.why for one in images.unlocated}
+    for image, why in unread.items():  # looked into again before the next capture
         log.warning(
             "bitmaps of an image are not known",
             guest=domain.name,
-            image=str(image),
+            image=image,
             why=why,
         )
     found = {name for names in stored.by_image.values() for name in names}
