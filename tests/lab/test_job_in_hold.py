@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import libvirt
 import libvirt_qemu
@@ -76,8 +77,7 @@ def test_a_guest_that_migrates_while_it_is_being_frozen_is_thawed_on_its_new_hos
     hook_agent(lab.guests[mover], SLOW_HOOK)
     source = running(lab, mover)
     capturing = command.begin("capture", mover, "gamma", "--policy", "degrade", "--hold-timeout", "30")
-    with ThreadPoolExecutor(1) as pool:
-        wait_for("the freeze", lambda: not _answers(pool, source), 60.0, 0.02)
+    with freezing(system, source):
         migrate(lab, mover, "host-b")
     there = running(lab, mover)
     _check_left(command.finish(capturing), mover)
@@ -96,14 +96,23 @@ def test_a_guest_that_is_saved_while_it_is_being_frozen_is_thawed_when_it_is_sta
     guest = lab.guests[mover]
     hook_agent(guest, SLOW_HOOK)
     capturing = command.begin("capture", mover, "gamma", "--policy", "degrade", "--hold-timeout", "30")
-    with ThreadPoolExecutor(1) as pool:
-        wait_for("the freeze", lambda: not _answers(pool, guest.domain), 60.0, 0.02)
+    with freezing(system, guest.domain):
         guest.domain.managedSave()
     _check_left(command.finish(capturing), mover)
     guest.domain.create()
     wait_for("the thaw", lambda: thaws(guest) > 0, 60.0)
     assert guest.fsfreeze_status() == "thawed"
     wait_for("the lease to be retired", lambda: traces(system) == [], 60.0)
+
+
+@contextmanager
+def freezing(system: System, domain: libvirt.virDomain) -> Iterator[None]:
+    """Within this block a guest of host-a is being frozen: it is leased, and its agent does not answer."""
+    leases = system.directory / "host-a" / "state" / "leases"
+    with ThreadPoolExecutor(1) as pool:
+        wait_for("the lease", lambda: any(leases.glob("*.json")), 60.0, 0.02)
+        wait_for("the freeze", lambda: not _answers(pool, domain), 10.0, 0.02)
+        yield
 
 
 def _check_left(outcome: Outcome, mover: str) -> None:

@@ -248,14 +248,19 @@ class HeldGuest:
             holding.verify_let_go(domain, self.hold.kind, self.agent_timeout_s)
         except Exception as error:  # noqa: BLE001  the guard keeps its lease
             self._note(error)
-            self._has_left(domain)
+            self._leaves(domain)
             return
-        if self._has_left(domain):
+        if self._leaves(domain):
             return
         with self._lock:
             self.thawed_ns, self.phase = time.monotonic_ns(), Phase.GONE
 
-    def _has_left(self, domain: Domain) -> bool:
+    @property
+    def has_left(self) -> bool:
+        """Return True if the guest's first fault is that it has left its host as it was held."""
+        return bool(self.faults) and isinstance(self.faults[0], LeftHeldError)
+
+    def _leaves(self, domain: Domain) -> bool:
         """Return True, and have that for the first fault, if the guest has gone as it was held: nobody has seen it run."""
         if self.hold.kind is HoldKind.NONE or self.hold_start_ns is None:
             return False
@@ -263,7 +268,7 @@ class HeldGuest:
             left = left_error(domain)
         except FreezeframeError:
             return False  # not known: who has seen it run has settled it, and the guard asks on of one that nobody has
-        if left is not None and not any(isinstance(one, LeftHeldError) for one in self.faults):
+        if left is not None and not self.has_left:
             self.faults.insert(0, left)
         return left is not None
 

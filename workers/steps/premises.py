@@ -224,9 +224,12 @@ def _silent(guest: HeldGuest) -> fitness.Stillness:
 
 
 def _drop(guest: HeldGuest, error: FreezeframeError, *, is_cause: bool = False) -> None:
-    """Take the guest out of the capture. A change that is the cause of a hold that failed is told first."""
+    """Take the guest out of the capture. A change that is the cause of a hold that failed is told first.
+
+    Of a guest that has left as it was held, and so is off here or runs in another QEMU, that it left is told first.
+    """
     if is_cause:
-        guest.faults.insert(0, error)
+        guest.faults.insert(int(guest.has_left), error)
     elif guest.begun_ns is not None:
         guest.faults.append(error)
     guest.begun_ns = None  # no backup of the disks that were prepared has begun; `scratch.open_backups` ends it

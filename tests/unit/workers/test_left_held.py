@@ -14,11 +14,12 @@ import pytest
 import redis
 
 from freezeframe.contract import names
+from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.left_held import LOOKED_FOR, LeftHeld
 from freezeframe.contract.words import HoldKind
 from freezeframe.settings import BusSettings
 from tests.unit.workers.guard_site import GuardInThread, until
-from tests.unit.workers.hold_site import CAPTURE, host_of, prepare
+from tests.unit.workers.hold_site import CAPTURE, Site, host_of, prepare, results
 from tests.unit.workers.test_guest_in_hold import deadline, guest_of
 from workers import left_held
 from workers.changes import left_held as left_by
@@ -71,6 +72,25 @@ def test_a_guest_that_is_forced_off_as_it_is_held_has_not_left(fake: HeldFake, k
     guest.take(deadline())
     assert "guest-left-held" not in [one.code for one in guest.faults]
     assert guest.faults
+
+
+@pytest.mark.parametrize("reason", [MIGRATED, SAVED])
+@pytest.mark.parametrize("everyone", [True, False], ids=["all", "degrade"])
+def test_the_capture_tells_that_a_guest_has_left_and_not_that_it_runs_in_another_qemu(
+    site: Site, reason: int, *, everyone: bool
+) -> None:
+    fake = site.guests["host-a"][0]
+    fake.leaves = reason
+    tell = fake.XMLDesc
+
+    def desc(flags: int = 0) -> str:  # libvirt's number of a guest's start goes when it is off
+        return tell(flags) if fake.off is None else tell(flags).replace("<domain ", "<domain id='8' ")
+
+    fake.XMLDesc = desc  # type: ignore[method-assign]
+    held = results(site.hold(hold=GuestHold(kind=HoldKind.FREEZE), all_or_nothing=everyone))
+    (fault,) = held[0].guest_faults
+    assert (fault.guest_uuid, fault.fault.code) == (fake.uuid, "guest-left-held")
+    assert fake.uuid not in site.journalled("host-a")[1]
 
 
 class Moved:
