@@ -122,3 +122,25 @@ def test_a_guest_that_comes_upon_a_disk_that_is_read_costs_that_disk_s_guest(
         assert [one["guest"] for one in outcome.answer["guests"]] == ["gamma"]
     assert (fault["code"], fault["guest"]) == ("disk-shared", shown.name)
     assert f"disk vdz of the running guest {writer.name} writes to the same storage" in fault["message"]
+
+
+def test_a_guest_whose_disk_has_lost_its_path_costs_no_other_guest_its_label(
+    command: Command, shown: Guest, guests: tuple[Guest, Guest]
+) -> None:
+    """As a LUN whose link in /dev/disk/by-path is gone: the descriptors of its QEMU tell that it writes elsewhere."""
+    writer = guests[1]
+    image, link = writer.folder / "own.raw", writer.folder / "by-path"
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    link.symlink_to(image)
+    source = f"<driver name='qemu' type='raw'/><source file='{link}'/><target dev='vdy' bus='virtio'/>"
+    if not writer.domain.isActive():
+        writer.domain.create()
+    more = f"<disk type='file' device='disk'>{source}</disk>"
+    writer.domain.attachDeviceFlags(more, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    link.unlink()
+    captured = command("capture", shown.name, "gamma", "--guest-hold", f"{shown.name}:pause")
+    assert captured.answer["consistency"] == "group", captured.stderr
+    assert captured.answer["warnings"] == []
+    writer.domain.detachDeviceFlags(more, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    wait_for("the disk to be gone", lambda: "'vdy'" not in writer.domain.XMLDesc(), 30.0)
