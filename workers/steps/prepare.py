@@ -12,6 +12,7 @@ A guest that is refused is undone at once and named in the result; the orchestra
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from subprocess import SubprocessError
 
 from freezeframe.bounded import answered
@@ -30,8 +31,9 @@ from workers.host import Host
 from workers.hypervisor import agent, agent_info, backup, checkpoint, lost
 from workers.hypervisor.disk import DomainDisk, disks_of
 from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import AgentError
+from workers.hypervisor.errors import AgentError, HypervisorError
 from workers.hypervisor.image import header_of
+from workers.hypervisor.volumes import located
 from workers.identity.device_class import passed_of
 from workers.identity.read import Unknown, read_identities
 from workers.journal import CaptureJournal, ClaimChange
@@ -193,14 +195,17 @@ def _prepare_disk(
     if (hindrance := fitness.size_hindrance(size_bytes, order.chunk_bytes)) is not None:
         raise fitness.not_capturable(NamedGuest(domain.name, domain.uuid), disk.target, hindrance)
     choice = choose_parent(disk.target, identities, plan.parents)
-    untracked = fitness.untracked_reason(disk, header_of(disk))
+    where = disk
+    with suppress(HypervisorError):  # no image of a volume that is not found can be read here
+        where = located(domain, disk)
+    untracked = fitness.untracked_reason(where, header_of(where))
     reason = untracked or full_reason(domain, disk.target, size_bytes, choice, order.chunk_bytes)
     proven = choice.parent if reason is None else None
     identity = identities[disk.target]
     name = checkpoint.checkpoint_name(order.repository_id, order.capture_id)
     return PreparedDisk(
         target=disk.target,
-        source=disk.source,
+        source=where.source,
         source_format=disk.source_format,
         identity=None if isinstance(identity, Unknown) else identity,
         size_bytes=size_bytes,

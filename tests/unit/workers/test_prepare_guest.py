@@ -25,6 +25,7 @@ from workers.host import Host
 from workers.hypervisor import checkpoint
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import Domain
+from workers.hypervisor.errors import HypervisorError
 from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml, libvirt_error
 from workers.hypervisor.fake_keeper import FakeKeeper, no_keeper
 from workers.hypervisor.loan import Loan
@@ -326,6 +327,28 @@ def test_a_qcow2_of_version_2_is_captured_in_full_without_a_checkpoint(prepared:
     assert by_target["vda"].checkpoint is None
     assert "qemu-img amend" in (by_target["vda"].full_reason or "")
     assert by_target["vdb"].checkpoint is not None
+
+
+@pytest.mark.case("G2")
+@pytest.mark.parametrize("found", [True, False])
+def test_a_volume_of_a_pool_records_its_changes_as_a_file_does(
+    prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, found: bool
+) -> None:
+    image = tmp_path / "web.qcow2"
+    image.write_bytes(b"QFI\xfb\0\0\0\x03" + bytes(96))
+
+    def volume_path(_: Domain, pool: str, volume: str) -> str:
+        assert (pool, volume) == ("default", "web.qcow2")
+        if not found:
+            raise HypervisorError("Looking for volume web.qcow2 of pool default failed.")
+        return str(image)
+
+    monkeypatch.setattr(Domain, "volume_path", volume_path)
+    volume = disk_xml("vda", "x", driver="qcow2").replace("type='file'", "type='volume'")
+    volume = volume.replace("file='x'", "pool='default' volume='web.qcow2'")
+    (disk,) = prepared(FakeGuest(domain_xml(volume), filesystems=[ROOT])).disks
+    assert (disk.checkpoint is not None, disk.source) == (found, str(image) if found else "default/web.qcow2")
+    assert ("cannot be read from this host" in (disk.full_reason or "")) != found
 
 
 @pytest.mark.case("I2", "I3")
