@@ -91,7 +91,7 @@ def test_init_with_what_the_settings_name(run: Run, place: Path, monkeypatch: py
     monkeypatch.setenv("FREEZEFRAME_PASSPHRASE_FILE", str(place / "passphrase"))
     assert run("repo", "init", "--encrypt").exit_code == 0
     assert open_repository().config.encrypted
-    assert run("captures").stdout == "No captures.\n"
+    assert run("captures").stdout == "The repository has no captures.\n"
 
 
 def test_init_asks_for_a_passphrase_twice_and_shows_none(run: Run, place: Path, terminal: None) -> None:
