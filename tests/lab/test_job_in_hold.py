@@ -89,6 +89,7 @@ def test_a_guest_that_migrates_while_it_is_being_frozen_is_thawed_on_its_new_hos
     wait_for("the lease to be retired", lambda: traces(system) == [], 60.0)
 
 
+@pytest.mark.long  # most of a minute for what the migration shows too; the unit tests have both
 @pytest.mark.case("G6", "S4")
 def test_a_guest_that_is_saved_while_it_is_being_frozen_is_thawed_when_it_is_started_again(
     command: Command, lab: Lab, system: System, mover: str

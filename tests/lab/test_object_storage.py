@@ -68,6 +68,7 @@ def test_a_server_that_comes_back_is_waited_for(system: System, storage: ObjectS
     assert command("verify", outcome.answer["capture_id"]).code == 0
 
 
+@pytest.mark.long  # a minute and a half, all of it patience; one that comes back is waited for each time
 def test_a_server_that_does_not_come_back_ends_the_capture(
     system: System, storage: ObjectStorage, command: Command
 ) -> None:
