@@ -74,8 +74,9 @@ def runs(client: redis.Redis, besides: Collection[str]) -> KnownRuns:
     found = {one: _run_of(one, record) for one, record in records.items()}
     known = [run for run in found.values() if run is not None]
     return KnownRuns(
-        active=tuple(run for run in known if run.capture_id in active),
-        failed=tuple(run for run in known if run.capture_id not in active and run.state is RunState.FAILED),
+        # by what the record says, which was read last: a run may have ended since the active ones were listed
+        active=tuple(run for run in known if not run.state.ended),
+        failed=tuple(run for run in known if run.state is RunState.FAILED),
         unread=tuple(
             UnreadRun(one, one in active, _why(records[one]))
             for one, run in found.items()

@@ -41,7 +41,8 @@ def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettin
         "dispatched": False,
         "sent_to": {},
         "search": None,
-        "seal_begun": run.seal_begun or state is RunState.SEALING,
+        # by its state too: an older orchestrator, which knows no such field, may have brought the run to its seal
+        "seal_begun": run.seal_begun or RunState.SEALING in {state, run.state},
         **changes,
     }
     return run.model_copy(update=update)

@@ -43,6 +43,7 @@ def manifest_of(
     proof = unseen.claim_less(_of_guests(proof_of(run, held), run.kept), not_seen)
     steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
     disks = {(result.guest_uuid, result.target): result for result in transferred}
+    _check_all_were_held(run, steps)
     chunk_bytes = run.plan.chunk_bytes
     audits = [*warnings_of(prepared, transferred), *((one.guest_uuid, one.warning) for one in not_seen)]
     found = [*((one.guest_uuid, one.text) for result in held for one in result.guest_warnings), *audits]
@@ -69,6 +70,12 @@ def manifest_of(
         guests=guests,
         proof=proof,
     )
+
+
+def _check_all_were_held(run: Run, steps: Collection[str]) -> None:
+    """Raise AnswersLostError if the holds' results do not name each guest that is kept."""
+    if lost := set(run.kept).difference(steps):
+        raise AnswersLostError(f"What the hosts answered of their hold does not name {', '.join(sorted(lost))}.")
 
 
 def _check_all_are_there(run: Run, guests: Sequence[GuestCapture]) -> None:
@@ -115,11 +122,20 @@ def _guest_capture(
         autostart=guest.autostart,
         consistency=guest_consistency(proof, steps),
         hold_ms=steps.hold_ms,
-        disks=tuple(
-            _disk_capture(disk, transferred[guest.guest_uuid, disk.target], chunk_bytes) for disk in guest.disks
-        ),
+        disks=tuple(_disk_capture(disk, _transfer_of(guest, disk, transferred), chunk_bytes) for disk in guest.disks),
         skipped=guest.skipped,
     )
+
+
+def _transfer_of(
+    guest: PreparedGuest, disk: PreparedDisk, transferred: dict[tuple[str, str], TransferResult]
+) -> TransferResult:
+    found = transferred.get((guest.guest_uuid, disk.target))
+    if found is None:
+        raise AnswersLostError(
+            f"The answer about the transfer of disk {disk.target} of guest {guest.name} is not there."
+        )
+    return found
 
 
 def _disk_capture(disk: PreparedDisk, result: TransferResult, chunk_bytes: int) -> DiskCapture:

@@ -36,6 +36,8 @@ _ADVICE: Final = {
     RepositoryFull: "Free space there, or extend it.",
     RepositoryNotFound: "Check that its file system is mounted on the orchestrator's host.",
 }
+#: True also of a capture that is sealed by now, of whose receipt it is a part.
+_BEGINS: Final = "The manifest had to wait for the repository at "
 _HANGING: Final = "Check its mount on the orchestrator's host, and its server."
 
 
@@ -66,10 +68,7 @@ def hanging(run: Run, address: str, now: datetime) -> str | None:
 
 
 def _sentence(address: str, due_at: datetime, said: str, advice: str) -> str:
-    return (
-        f"The manifest could not be written to the repository at {address}: {said} "
-        f"It is tried until {due_at:%Y-%m-%d %H:%M} UTC. {advice}"
-    )
+    return f"{_BEGINS}{address}, until {due_at:%Y-%m-%d %H:%M} UTC at the longest: {said} {advice}"
 
 
 def tell(runs: Runs, run: Run, text: str) -> None:
@@ -78,7 +77,7 @@ def tell(runs: Runs, run: Run, text: str) -> None:
     loaded = runs.load(run.capture_id)
     if loaded is None or loaded[0].state is not RunState.SEALING:
         return
-    known = [one for one in loaded[0].warnings if one.startswith("The manifest could not be written to ")]
+    known = [one for one in loaded[0].warnings if one.startswith(_BEGINS)]
     if text in known or len(known) >= MOST_REASONS:
         return
     log.warning("a seal waits for the repository", capture=run.capture_id, why=text)

@@ -47,7 +47,7 @@ def find(
         try:
             manifest = manifest_of(run.model_copy(update={"kept": (guest_uuid,)}))
         except Exception as own:  # a defect that this guest's answers meet
-            if is_shortage(own):  # of this host, and no guest's
+            if is_shortage(own) or isinstance(own, _OF_THE_RUN):  # of this host, or of the run, and no guest's
                 raise
             place = _place(run, guest_uuid)
             found.append((guest_uuid, fault_of(own).model_copy(update=place)))

@@ -83,7 +83,9 @@ class WriterWatch:
     host: Host
     _seen: list[_Seen] = field(default_factory=list)
     _pending: bool = False
-    _told: set[tuple[str, str]] = field(default_factory=set)  # captures, and what their orchestrator was told
+    _told: dict[tuple[str, str], str] = field(
+        default_factory=dict
+    )  # by capture and field, what its orchestrator was told
 
     def begin(self) -> None:
         """Take all guests that run now for new, if any backup is open: they may have come unseen."""
@@ -101,6 +103,7 @@ class WriterWatch:
 
     def take(self, events: Iterable[GuestEvent]) -> None:
         """Note what guests use since these events, and give up the backups of disks to which they write."""
+        self._tell_again()
         asked = set()
         for event in events:
             asked.add(event.guest_uuid)
@@ -178,7 +181,6 @@ class WriterWatch:
     def _tell(self) -> None:
         """Tell the orchestrator of each capture that is under way who has come since its guests were held."""
         under_way = {journal.capture_id: journal for journal in self.host.journal.unended()} if self._seen else {}
-        self._told = {one for one in self._told if one[0] in under_way}
         for journal in under_way.values():
             try:
                 self._tell_of(journal)
@@ -203,19 +205,38 @@ class WriterWatch:
                 why = f"what guest {seen.guest_uuid} used is not known: {seen.unseen}"
                 self._publish(journal.capture_id, (), why)
 
+    def _tell_again(self) -> None:
+        """Put into Redis again what was told of captures under way: one that fails over, or is restored, may have lost it."""
+        if not self._told:
+            return
+        try:
+            under_way = {journal.capture_id for journal in self.host.journal.unended()}
+        except OSError as error:
+            log.warning("captures under way cannot be listed", why=str(error))
+            return
+        self._told = {place: result for place, result in self._told.items() if place[0] in under_way}
+        for (capture_id, place), result in self._told.items():
+            self._put(capture_id, place, result)
+
     def _publish(self, capture_id: str, uses: tuple[StorageUse, ...], unseen: str = "") -> None:
         told = SeenUses(capture_id=capture_id, host_id=self.host.host_id, uses=uses, writers_unseen=unseen)
         result = told.model_dump_json()
-        if (capture_id, result) in self._told:
-            return
-        key, part = names.results_key(capture_id), hashlib.sha256(result.encode()).hexdigest()
+        part = hashlib.sha256(result.encode()).hexdigest()
+        place = names.result_field(names.SEEN_USES, self.host.host_id, part)
+        if (capture_id, place) not in self._told and self._put(capture_id, place, result):
+            self._told[capture_id, place] = result
+
+    def _put(self, capture_id: str, place: str, result: str) -> bool:
+        """Put a result into Redis unless it is there; return False if Redis does not take it now."""
+        key = names.results_key(capture_id)
         try:
-            self.host.redis.hsetnx(key, names.result_field(names.SEEN_USES, self.host.host_id, part), result)
+            self.host.redis.hsetnx(key, place, result)
             self.host.redis.expire(key, RESULTS_KEEP_S)
-            self._told.add((capture_id, result))
         except redis.RedisError as error:
             log.warning("a writer is not told of yet", capture=capture_id, why=str(error))
             self._pending = True
+            return False
+        return True
 
     def _used_since(self, begun_ns: int) -> list[fitness.DiskUse]:
         return [use for one in self._seen if one.reaches(begun_ns) for use in one.uses]

@@ -293,3 +293,15 @@ def test_damage_is_told_whatever_redis_has(run: Run, runs: Runs, repository: Rep
     place.write_bytes(b"{}")
     ran = run("captures", "show", capture_id(1), "--json")
     assert ran.document["error"]["code"] == "manifest-damaged"
+
+
+def test_a_run_that_ends_while_runs_are_listed_is_listed_as_what_it_has_ended_as(
+    run: Run, runs: Runs, repository: Repository
+) -> None:
+    """The ids of active runs are read first, the records last: one that was sealed in between was listed as failed."""
+    for number, state in enumerate((RunState.DONE, RunState.FAILED, RunState.SEALING), 1):
+        kept(runs, number, state)
+        runs._redis.sadd(names.ACTIVE_RUNS_KEY, capture_id(number))
+    document = run("captures", "--json").document
+    assert [one["capture_id"] for one in document["active"]] == [capture_id(3)]
+    assert [one["capture_id"] for one in run("captures", "--failed", "--json").document["failed"]] == [capture_id(2)]

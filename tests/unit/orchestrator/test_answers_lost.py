@@ -11,7 +11,7 @@ from redis.client import Pipeline
 
 from freezeframe.contract import names
 from freezeframe.contract.result import PrepareResult
-from freezeframe.contract.words import RunState, Step
+from freezeframe.contract.words import Policy, RunState, Step
 from freezeframe.repository import Repository
 from orchestrator.answers import Answers
 from orchestrator.errors import AnswersLostError
@@ -82,13 +82,19 @@ def test_a_redis_that_is_emptied_at_any_moment_of_the_look_leaves_no_capture_of_
     assert emptied.calls > 0
 
 
-def test_where_the_answers_alone_are_gone_nothing_is_sealed_and_it_is_told(
-    transferred: Orchestrator, sent: Sent
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("lost", [Step.PREPARE, Step.HOLD, Step.TRANSFER, None])
+def test_where_answers_alone_are_gone_nothing_is_sealed_and_it_is_told(
+    transferred: Orchestrator, sent: Sent, lost: Step | None, policy: Policy
 ) -> None:
-    """Evicted, or deleted by hand, once the run has come to its seal."""
+    """Evicted, or deleted by hand, once the run has come to its seal; hosts put theirs back one by one."""
     run, version = transferred.runs.load(CAPTURE) or pytest.fail("no run")
-    transferred.runs.change(run.model_copy(update={"state": RunState.SEALING}), version, tell=False)
-    transferred.redis.delete(names.results_key(CAPTURE))
+    request = run.request.model_copy(update={"policy": policy})
+    sealing = run.model_copy(update={"state": RunState.SEALING, "request": request})
+    transferred.runs.change(sealing, version, tell=False)
+    key = names.results_key(CAPTURE)
+    gone = [field for field in transferred.runs.results(CAPTURE) if lost is None or field.startswith(f"{lost}/")]
+    transferred.redis.hdel(key, *gone)
     ended = transferred.look(CAPTURE)
     assert ended is not None
     assert [fault.code for fault in ended.faults] == ["answers-lost"]

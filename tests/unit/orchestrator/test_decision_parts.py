@@ -173,3 +173,13 @@ def test_only_transfers_that_failed_are_faults() -> None:
         decision.after_transfer(run(RunState.TRANSFERRING, Policy.DEGRADE), results, EXPECTED, NOW, SETTINGS)
     )
     assert (following.kept, following.faults) == ((BETA,), (TROUBLE,))
+
+
+@pytest.mark.parametrize("state", list(RunState))
+def test_a_run_whose_seal_has_begun_is_known_as_that_whoever_began_it(state: RunState) -> None:
+    """An older orchestrator, which knows no such field, may have brought it to its seal."""
+    of_an_older_one = run(state).model_copy(update={"seal_begun": False})
+    entered = decision.enter(of_an_older_one, RunState.RELEASING, LATE, SETTINGS)
+    assert entered.seal_begun is (state is RunState.SEALING)
+    assert decision.enter(run(state), RunState.SEALING, LATE, SETTINGS).seal_begun
+    assert decision.enter(entered, RunState.FAILED, LATE, SETTINGS).seal_begun is entered.seal_begun

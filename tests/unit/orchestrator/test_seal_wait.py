@@ -107,7 +107,8 @@ def test_the_advice_is_for_who_may_still_save_the_capture(
 ) -> None:
     """Not to capture again, and never to make a new repository in a mount point that is empty."""
     text = seal_wait.trouble(error, "/srv/captures", run_of(orchestrator).due_at)
-    assert text.endswith(f" UTC. {advice}")
+    assert text.endswith(f". {advice}")
+    assert text.startswith("The manifest had to wait for the repository at /srv/captures, until ")
     assert "repo init" not in text
 
 

@@ -299,10 +299,12 @@ def test_an_index_of_another_disk_is_its_guest_s(orchestrator: Orchestrator, dis
 def test_a_guest_of_which_no_manifest_can_be_made_costs_no_other(
     orchestrator: Orchestrator, disks: Disks, wanted: Policy
 ) -> None:
-    """A defect, or an answer of another version: here an index for a disk that the transfer has not told."""
+    """A defect, or an answer of another version: here a transfer without an index, and without a fault."""
     policy(orchestrator, wanted)
     assert (DB, "vda") in disks.indexes
-    orchestrator.redis.hdel(names.results_key(CAPTURE), names.result_field(Step.TRANSFER, "host-a", f"{DB}.vda"))
+    odd = TransferResult(capture_id=CAPTURE, host_id="host-a", guest_uuid=DB, target="vda")
+    field = names.result_field(Step.TRANSFER, "host-a", f"{DB}.vda")
+    orchestrator.redis.hset(names.results_key(CAPTURE), field, odd.model_dump_json())
     run = look(orchestrator)
     assert places(run) == [("unexpected", "db 2", None)]
     assert (run.sealed, run.kept) == ((True, (WEB,)) if wanted is Policy.DEGRADE else (False, ()))

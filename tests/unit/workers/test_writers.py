@@ -277,7 +277,7 @@ def told(host: Host) -> list[SeenUses]:
 
 
 def test_other_hosts_are_told_of_a_writer_that_comes_to_storage_which_they_may_have(
-    host: Host, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    host: Host, machine: Machine
 ) -> None:
     """Also when this host has read all its disks, and although the writer is gone again."""
     watch = WriterWatch(host)
@@ -293,9 +293,9 @@ def test_other_hosts_are_told_of_a_writer_that_comes_to_storage_which_they_may_h
     (use,) = found.uses
     assert (found.host_id, use.guest_uuid, use.target, use.writes) == ("host-a", BETA, "vdz", (LUN,))
     assert host.redis.ttl(names.results_key(CAPTURE)) > 0
-    monkeypatch.setattr(host.redis, "hsetnx", lambda *_: pytest.fail("it was told twice"))
     machine.has(GAMMA, "vda", "third")
     watch.take([came(GAMMA)])
+    assert told(host) == [found]  # once
 
 
 @pytest.mark.parametrize("why", ["reads only", "local", "gone before", "told before", "not begun"])
@@ -329,6 +329,28 @@ def test_what_redis_does_not_take_is_told_again(host: Host, machine: Machine, mo
     assert told(host) == []
     watch.take([])
     assert len(told(host)) == 1
+
+
+@pytest.mark.parametrize("backups", [True, False], ids=["in the transfer", "at the seal"])
+def test_what_redis_has_lost_is_told_again_for_as_long_as_the_capture_is_under_way(
+    host: Host, machine: Machine, monkeypatch: pytest.MonkeyPatch, *, backups: bool
+) -> None:
+    """After a failover, say: hosts tell their other results again, and without this one the label would claim more."""
+    held(host, ALPHA)
+    machine.has(BETA, "vdz", LUN)
+    watch = WriterWatch(host)
+    watch.take([came()])
+    [first] = told(host)
+    if not backups:
+        monkeypatch.setattr(writers, "open_backups", lambda _: [])
+        watch.take([went()])
+    host.redis.delete(names.results_key(CAPTURE))
+    watch.take([])
+    assert told(host) == [first]
+    host.journal.of(CAPTURE).end()
+    host.redis.delete(names.results_key(CAPTURE))
+    watch.take([])
+    assert told(host) == []
 
 
 def test_nobody_is_told_of_a_capture_that_has_ended(host: Host, machine: Machine) -> None:
