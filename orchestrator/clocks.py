@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.presence import KnownHost
 from freezeframe.repository.age import asked_at
-from orchestrator.run import Run
+from orchestrator.run import Dates, Run
 
 #: Seconds that a machine's clock may be off. With NTP it is less than one; orders allow for minutes, of which this is a part.
 MOST_APART_S = 15.0
@@ -93,17 +93,35 @@ def host_trouble(host: KnownHost) -> ClockError | None:
 
 
 def dated_anew(run: Run, now: datetime) -> Run | None:
-    """Return a run whose state begins at `now`, if the clock was set back since it began; None if it was not.
+    """Return a run with the dates that its state has by this clock, if they are others; None if they are not.
 
-    Else a host that is dead would be waited for until the clock has come to the old time again, with the backups of the others
-    open. So a state lasts at most as long as it may, once for each time that the clock is set back.
+        the clock was set back since    │ the state begins at `now`
+        it was set right after that     │ the dates from before: the new ones may be long past, and no host is late for that
+
+    With the old dates a host that is dead would be waited for until the clock has come to the old time again, with the backups
+    of the others open. So a state lasts at most as long as it may, once more for each time that the clock is set back.
     """
-    if run.state.ended or run.entered_at - now <= SET_BACK:
+    if run.state.ended:
         return None
-    due_at = now + (run.due_at - run.entered_at)
-    return run.model_copy(
-        update={"entered_at": now, "due_at": due_at, "search": None}
-    )  # it begins again, by this clock
+    right = next((place for place, dates in enumerate(run.dated_before) if dates.entered_at - now <= SET_BACK), None)
+    if right is not None:
+        return _dated(run, run.dated_before[right], run.dated_before[:right])
+    if run.entered_at - now <= SET_BACK:
+        return None
+    before = Dates(entered_at=run.entered_at, due_at=run.due_at)
+    anew = Dates(entered_at=now, due_at=now + (run.due_at - run.entered_at))
+    return _dated(run, anew, (*run.dated_before, before))
+
+
+def due_at(run: Run, now: datetime) -> datetime:
+    """Return when a run counts as late, by the clock as it is now."""
+    return (dated_anew(run, now) or run).due_at
+
+
+def _dated(run: Run, dates: Dates, before: tuple[Dates, ...]) -> Run:
+    """Return a run with these dates. A search begins again: it compares what was dated by the other clock."""
+    changes = {"entered_at": dates.entered_at, "due_at": dates.due_at, "dated_before": before, "search": None}
+    return run.model_copy(update=changes)
 
 
 def redis_time(answer: tuple[int, int]) -> datetime:

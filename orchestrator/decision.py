@@ -38,6 +38,7 @@ def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettin
         "state": state,
         "entered_at": now,
         "due_at": now + timedelta(seconds=seconds),
+        "dated_before": (),
         "dispatched": False,
         "sent_to": {},
         "search": None,

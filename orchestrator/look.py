@@ -65,20 +65,25 @@ class Orchestrator:
         """Bring a run as far as it can go now; the run as it then is, None if there is none."""
         while (loaded := self.runs.load_with_results(capture_id)) is not None:
             run, version, results = loaded
-            if (again_dated := clocks.dated_anew(run, datetime.now(UTC))) is not None:
-                log.warning(
-                    "the clock was set back; a state begins anew", capture=capture_id, began=str(run.entered_at)
-                )
-                self.runs.change(again_dated, version, tell=False)
+            now = datetime.now(UTC)
+            if self._dated_anew(run, version, now):
                 continue
             answers = Answers.read(capture_id, results)
-            following = self._next(run, answers, stalled)
+            following = self._next(run, answers, now, stalled)
             if following is None:
                 return run
             following = seal_state.doubted(run, following)
             if self.runs.change(following, version, tell=following.state is not run.state):
                 self._follow(following, answers)
         return None
+
+    def _dated_anew(self, run: Run, version: str, now: datetime) -> bool:
+        """Whether the clock was set, so that the run has to be loaded again, with its new dates."""
+        anew = clocks.dated_anew(run, now)
+        if anew is not None:
+            log.warning("the clock was set", capture=run.capture_id, due=str(run.due_at), due_now=str(anew.due_at))
+            self.runs.change(anew, version, tell=False)
+        return anew is not None
 
     def _follow(self, run: Run, answers: Answers) -> None:
         """Do what comes with a run's new record."""
@@ -97,7 +102,7 @@ class Orchestrator:
         run, version = loaded
         now = datetime.now(UTC)
         following = decision.give_up(run, fault_of(error), now, self.settings)
-        if following is None:
+        if self._dated_anew(run, version, now) or following is None:
             return
         log.error("a run is given up", capture=capture_id, state=str(run.state))
         if following.state.ended:
@@ -184,9 +189,8 @@ class Orchestrator:
         release_until = run.entered_at + timedelta(seconds=self.settings.release_validity_s)
         return orders_of(run, answers.prepared, release_until)
 
-    def _next(self, run: Run, answers: Answers, stalled: Sequence[Fault]) -> Run | None:
-        """The run as it should be next, or None if it has to wait."""
-        now = datetime.now(UTC)
+    def _next(self, run: Run, answers: Answers, now: datetime, stalled: Sequence[Fault]) -> Run | None:
+        """The run as it should be next, or None if it has to wait. `now` is the moment by which it is dated."""
         match run.state:
             case RunState.PREPARING:
                 # the inventory is read only if somebody has to be looked for in it
@@ -224,6 +228,7 @@ class Orchestrator:
     def _not_sealed(self, run: Run, answers: Answers, error: Exception) -> Run | None:
         """Wait, go on without the guests that cannot be sealed, or give the run up."""
         now = datetime.now(UTC)
+        run = clocks.dated_anew(run, now) or run  # the clock may have been set right while the seal hung
         in_time = now < run.due_at
         error = seal_wait.passing(error)
         guests: list[tuple[str, Fault]] = []

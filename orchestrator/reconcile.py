@@ -20,7 +20,7 @@ import structlog
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.words import RunState
 from freezeframe.errors import FreezeframeError
-from orchestrator import metrics, sessions
+from orchestrator import clocks, metrics, sessions
 from orchestrator.apart import Apart
 from orchestrator.errors import TransferStalledError
 from orchestrator.look import Orchestrator
@@ -154,7 +154,8 @@ class Reconciler:
         """`moved` is when each host last did, and `now` the time of the same clock."""
         stall_s = self._orchestrator.settings.transfer_stall_s
         unanswered = self._unanswered_hosts(run)
-        late = datetime.now(UTC) > run.due_at
+        at = datetime.now(UTC)
+        late = at > clocks.due_at(run, at)
         stalled = [host_id for host_id in unanswered if late or now - moved[host_id] > stall_s]
         if stalled:
             store = self._orchestrator.repository.address

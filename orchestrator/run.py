@@ -63,6 +63,13 @@ class Search(Shape):
     seen: dict[HostId, datetime]  # each host's newest entry when the search began; only a newer one says more
 
 
+class Dates(Shape):
+    """When a run came to its state, and when it counts as late, by a clock that was set back since."""
+
+    entered_at: datetime
+    due_at: datetime
+
+
 class Run(Message):
     """A run's record."""
 
@@ -73,6 +80,7 @@ class Run(Message):
     plan: Plan | None = None
     entered_at: datetime  # when it came to this state
     due_at: datetime  # when it counts as late
+    dated_before: Annotated[tuple[Dates, ...], UNLESS_EMPTY] = ()  # the first first; each by a clock set back since
     dispatched: bool = False  # the orders of this state are on their queues
     sent_to: dict[HostId, str] = Field(default_factory=dict)  # the worker of each host that they were sent to (`again`)
     round: int = 0  # of prepare: above 0 for guests that were found on another host than planned
@@ -90,6 +98,11 @@ class Run(Message):
     unsealed_faults: Annotated[tuple[Fault, ...], UNLESS_EMPTY] = ()  # that count if it is not sealed
     warnings: tuple[str, ...] = ()
     receipt: Receipt | None = None  # once it has ended
+
+    @property
+    def first_entered_at(self) -> datetime:
+        """When it came to this state, whatever was done to the clock since: the same at each look."""
+        return self.dated_before[0].entered_at if self.dated_before else self.entered_at
 
     @property
     def to_prepare(self) -> tuple[HostPlan, ...]:

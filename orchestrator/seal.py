@@ -59,7 +59,7 @@ def manifest_of(
     kinds = {disk.kind for guest in guests for disk in guest.disks}
     return Manifest(
         capture_id=run.capture_id,
-        created_at=run.entered_at,
+        created_at=run.first_entered_at,
         group=run.request.group,
         tags=run.request.tags,
         instant=Instant(at=_instant(proof, run)),
@@ -101,8 +101,9 @@ def _instant(proof: Proof, run: Run) -> datetime:
     Redis's is a wall clock, which may be set while a capture runs. Without a release: when the hold was due.
     """
     if proof.release_us is None:
-        return run.entered_at
-    return min(max(datetime.fromtimestamp(proof.release_us / 1e6, UTC), run.asked_at - APART), run.entered_at + APART)
+        return run.first_entered_at
+    latest = run.first_entered_at + APART
+    return min(max(datetime.fromtimestamp(proof.release_us / 1e6, UTC), run.asked_at - APART), latest)
 
 
 def _guest_capture(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from freezeframe.contract.words import RunState, Step
-from freezeframe.repository import Repository
+from freezeframe.repository import Manifest, Repository
 from freezeframe.repository.errors import RepositoryFull
 from orchestrator import clocks, look, reconcile, seal_wait
 from orchestrator.look import Orchestrator
@@ -17,6 +17,7 @@ from tests.unit.orchestrator.one_run import CAPTURE, Sent, hold, prepare, releas
 
 pytestmark = pytest.mark.case("S7")
 DAY = timedelta(days=1)
+MINUTE = timedelta(minutes=1)
 
 
 class Clock(datetime):
@@ -44,6 +45,11 @@ def seconds_left(run: Run, clock: type[Clock]) -> float:
 
 def looked(orchestrator: Orchestrator) -> Run:
     return orchestrator.look(CAPTURE) or pytest.fail("no run")
+
+
+def is_as_before(found: Run, run: Run) -> bool:
+    """Return True if a run is as it was, but for what its callers were told meanwhile."""
+    return found.model_copy(update={"warnings": run.warnings}) == run
 
 
 def full(*_: object) -> None:
@@ -74,7 +80,7 @@ def test_a_host_that_is_dead_is_waited_for_as_long_as_its_state_may_last(
     orchestrator: Orchestrator, clock: type[Clock], run: Run
 ) -> None:
     lasts_s = (run.due_at - run.entered_at).total_seconds()
-    clock.ahead = -DAY
+    clock.ahead = -2 * DAY  # a transfer may last one
     again = looked(orchestrator)
     assert again.state is run.state
     assert lasts_s - 30 < seconds_left(again, clock) <= lasts_s
@@ -99,6 +105,129 @@ def test_a_capture_goes_on_to_its_end(orchestrator: Orchestrator, clock: type[Cl
     assert transfer(orchestrator).sealed
     assert sent.steps[-1] is Step.RELEASE
     assert release(orchestrator).state is RunState.DONE
+
+
+@pytest.mark.parametrize("back", [DAY + MINUTE, timedelta(seconds=61)])
+def test_a_clock_that_is_set_right_after_one_look_does_a_run_no_harm(
+    orchestrator: Orchestrator, clock: type[Clock], run: Run, back: timedelta
+) -> None:
+    clock.ahead = -back
+    assert looked(orchestrator).due_at < run.due_at
+    clock.ahead = timedelta()
+    Reconciler(orchestrator).reconcile()
+    assert is_as_before(looked(orchestrator), run)
+
+
+def test_after_that_the_state_lasts_as_long_as_at_first_and_may_be_set_back_again(
+    orchestrator: Orchestrator, clock: type[Clock], run: Run
+) -> None:
+    for _ in range(3):
+        clock.ahead = -DAY - MINUTE
+        assert looked(orchestrator).due_at < run.due_at
+        clock.ahead = timedelta()
+        assert looked(orchestrator).due_at == run.due_at
+    clock.ahead = run.due_at - run.entered_at
+    Reconciler(orchestrator).reconcile()
+    assert looked(orchestrator).state is not run.state
+
+
+def test_a_clock_that_was_set_back_twice_may_be_set_right_at_once_or_in_two_steps(
+    orchestrator: Orchestrator, clock: type[Clock], run: Run
+) -> None:
+    for steps in ([-DAY, -3 * DAY, -DAY, timedelta()], [-DAY, -3 * DAY, timedelta()]):
+        due: dict[timedelta, datetime] = {}
+        for clock.ahead in steps:
+            Reconciler(orchestrator).reconcile()
+            again = looked(orchestrator)
+            assert again.state is run.state
+            assert due.setdefault(clock.ahead, again.due_at) == again.due_at
+        assert is_as_before(again, run)
+
+
+def test_another_orchestrator_whose_clock_is_behind_costs_a_run_no_time(
+    orchestrator: Orchestrator, clock: type[Clock], run: Run
+) -> None:
+    for clock.ahead in [timedelta(hours=-1), timedelta()] * 10:
+        again = looked(orchestrator)
+        assert again.state is run.state
+        assert again.first_entered_at == run.entered_at
+        assert len(again.dated_before) <= 1
+    assert again.due_at == run.due_at
+
+
+@pytest.mark.parametrize("run", [RunState.TRANSFERRING], indirect=True)
+def test_a_clock_that_is_set_right_in_the_middle_of_reconciling_stalls_no_transfer(
+    orchestrator: Orchestrator, clock: type[Clock], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulses = orchestrator.runs.pulses
+
+    def set_right(capture_id: str) -> dict[str, str]:
+        clock.ahead = timedelta()
+        return pulses(capture_id)
+
+    clock.ahead = -DAY - MINUTE
+    monkeypatch.setattr(orchestrator.runs, "pulses", set_right)
+    Reconciler(orchestrator).reconcile()
+    assert clock.ahead == timedelta()
+    assert looked(orchestrator).state is run.state
+
+
+@pytest.mark.parametrize("run", [RunState.SEALING], indirect=True)
+def test_a_clock_that_is_set_right_while_a_seal_hangs_does_not_end_it(
+    orchestrator: Orchestrator, clock: type[Clock], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(*_: object) -> None:
+        clock.ahead = timedelta()
+        raise RepositoryFull("The repository is full: the seal waits.")
+
+    clock.ahead = -DAY - MINUTE
+    looked(orchestrator)
+    monkeypatch.setattr(Repository, "seal", hang)
+    assert looked(orchestrator).state is run.state
+    assert looked(orchestrator).due_at == run.due_at
+
+
+def test_a_run_that_cannot_be_looked_at_is_not_given_up_for_it_and_not_kept_for_ever(
+    orchestrator: Orchestrator, clock: type[Clock], run: Run
+) -> None:
+    error = ValueError("a defect")
+    clock.ahead = -2 * DAY
+    orchestrator.give_up(CAPTURE, error)
+    clock.ahead = timedelta()
+    orchestrator.give_up(CAPTURE, error)
+    assert orchestrator.runs.load(CAPTURE) is not None
+    assert is_as_before(looked(orchestrator), run)
+    clock.ahead = -2 * DAY
+    orchestrator.give_up(CAPTURE, error)
+    clock.ahead += run.due_at - run.entered_at + MINUTE
+    orchestrator.give_up(CAPTURE, error)
+    given_up, _ = orchestrator.runs.load(CAPTURE) or pytest.fail("no run")
+    assert given_up.state is not run.state
+
+
+@pytest.mark.parametrize("run", [RunState.SEALING], indirect=True)
+@pytest.mark.parametrize("ahead", [-DAY, -2 * DAY, timedelta()])
+def test_sealing_twice_makes_the_same_manifest_whatever_the_clock_was_set_to(
+    orchestrator: Orchestrator, clock: type[Clock], run: Run, monkeypatch: pytest.MonkeyPatch, ahead: timedelta
+) -> None:
+    """A seal whose answer was lost is tried again."""
+    sealed: list[bytes] = []
+
+    def note(_: Repository, manifest: Manifest) -> None:
+        sealed.append(manifest.model_dump_json().encode())
+        raise RepositoryFull("The repository is full: the seal waits.")
+
+    monkeypatch.setattr(Repository, "seal", note)
+    for clock.ahead in [timedelta(), -DAY, ahead]:
+        looked(orchestrator)
+    assert len(sealed) == 3
+    assert len(set(sealed)) == 1
+
+
+def test_a_new_state_has_its_own_dates(orchestrator: Orchestrator, clock: type[Clock]) -> None:
+    clock.ahead = -DAY
+    assert looked(orchestrator).dated_before
+    assert prepare(orchestrator).dated_before == ()
 
 
 @pytest.mark.parametrize("seconds", [0, 15, 30, 59])

@@ -13,6 +13,7 @@ from freezeframe.contract.proof import GuestProof, HostProof
 from freezeframe.contract.result import HoldResult, PreparedDisk, PreparedGuest, PrepareResult, TransferResult
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import DiskCapture, Manifest
+from orchestrator.clocks import dated_anew
 from orchestrator.run import Run
 from orchestrator.seal import APART, manifest_of
 from tests.unit.orchestrator.test_seal import ALPHA, CAPTURE, FREEZE, NOW, OLDER, run
@@ -141,3 +142,15 @@ def test_the_instant_is_the_release_and_never_far_from_the_run(released: datetim
     found = made(one, [prepared("host-a", ALPHA, disk())], [read(ALPHA)], release_us)
     assert found.instant.at == at.astimezone(UTC)
     assert found.created_at == ENTERED
+
+
+@pytest.mark.case("S7")
+@pytest.mark.parametrize("released", [MIDDLE, None, ENTERED + timedelta(days=400)])
+def test_a_manifest_does_not_change_with_the_clock(released: datetime | None) -> None:
+    release_us = None if released is None else round(released.timestamp() * 1e6)
+    one = run().model_copy(update={"entered_at": ENTERED})
+    found = []
+    for now in (ENTERED, ENTERED - timedelta(days=1), ENTERED - timedelta(days=3), ENTERED + timedelta(seconds=1)):
+        one = dated_anew(one, now) or one
+        found.append(made(one, [prepared("host-a", ALPHA, disk())], [read(ALPHA)], release_us))
+    assert found == [found[0]] * 4
