@@ -5,8 +5,10 @@ goes on: the orchestrator will send its release. But what this host answered whi
 run need not wait for its deadline. A run that has ended, or that Redis no longer knows, is undone here: if its manifest is in
 the repository it was sealed, and its guests keep their checkpoints; if not, they do not (invariants 4, 5 and 7), once its
 session is ended as failed, so that a seal which still hangs somewhere takes its manifest back. Nobody else would: a Redis
-that lost its data has lost the release too, and the workers live on. By hand a Redis that does not know a run ends it only if
-it is the one that the control worker has its orders from (`own_redis`).
+that lost its data has lost the release too, and the workers live on. This host may be the only one whose Redis does not know
+the run: the others' session is ended for that only when it has lasted (`unknown_runs`); until then this host's guests are let
+go and their backups end, and checkpoints and claims stay. By hand a Redis that does not know a run ends it at once, and only
+if it is the one that the control worker has its orders from (`own_redis`).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from workers.journal import CaptureJournal
 from workers.runs import RunUnreadableError, run_state
 from workers.steps.publication import publish_again
 from workers.steps.undo import undo_capture, undo_guests
+from workers.unknown_runs import UnknownRuns
 
 log = structlog.get_logger("recovery")
 
@@ -46,7 +49,7 @@ class State(StrEnum):
     UNDONE = "undone"
     RUNNING = "running"  # left alone: its run goes on
     BUSY = "busy"  # left alone: a step of it is at work on this host
-    UNKNOWN = "unknown"  # left alone: Redis does not say whether its run goes on
+    UNKNOWN = "unknown"  # left alone, but for holds and backups: whether its run goes on is not known
     STUCK = "stuck"  # not all could be undone
 
 
@@ -59,6 +62,8 @@ _STRANGE = (
     "The Redis that was asked has no record of the run, and is not known to be the one that this host's workers use: it is "
     "another, or was emptied while they were down."
 )
+#: Of a run that has just become unknown.
+_JUST_UNKNOWN = "Redis has no record of the run: its checkpoints are settled if that lasts."
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,14 @@ class Looks:
         self.stuck = stuck
 
 
-def recover(host: Host, *, force: bool = False, by_hand: bool = False) -> list[Recovered]:
+def recover(
+    host: Host, *, force: bool = False, by_hand: bool = False, unknown: UnknownRuns | None = None
+) -> list[Recovered]:
     """Undo every interrupted capture on this host; `force` does not ask Redis whether a run still goes on.
 
-    `by_hand`: not in the control worker, so `host` may ask another Redis than the one that the captures run over. Each capture
-    is its own: whatever is odd about one keeps recovery from no other. Raises OSError if the journals cannot be listed.
+    `by_hand`: not in the control worker, so `host` may ask another Redis than the one that the captures run over. `unknown` is
+    what earlier looks have seen; without it a run that Redis does not know is lost at once. Each capture is its own: whatever
+    is odd about one keeps recovery from no other. Raises OSError if the journals cannot be listed.
     """
     _look_for_left(host)
     try:
@@ -96,7 +104,9 @@ def recover(host: Host, *, force: bool = False, by_hand: bool = False) -> list[R
     except OSError as error:
         claimed, unreadable = {}, {"any": f"the claims cannot be read: {error}"}
     captures = {journal.capture_id for journal in host.journal.unended()} | set(claimed)
-    look = _Look(_Sealed(host), force=force, by_hand=by_hand)
+    if unknown is not None:
+        unknown.keep(captures)
+    look = _Look(_Sealed(host), unknown, force=force, by_hand=by_hand)
     found = [_recover_one(host, host.journal.of(capture_id), look) for capture_id in sorted(captures)]
     found += [Recovered(UNKNOWN_CAPTURE, State.STUCK, (f"guest {guest}: {why}",)) for guest, why in unreadable.items()]
     return found
@@ -115,9 +125,10 @@ def _look_for_left(host: Host) -> None:
 def recover_forever(host: Host, stop: threading.Event, looks: Looks | None = None) -> None:
     """Recover at once, and until told to stop."""
     looks = looks or Looks()
+    unknown = UnknownRuns()
     while not stop.is_set():
         try:
-            looks.note(recover(host))
+            looks.note(recover(host, unknown=unknown))
         except Exception:
             log.exception("recovery failed")  # a defect, or a full disk; the next look may still help
         stop.wait(LOOK_S)
@@ -136,8 +147,18 @@ class _Look:
     """One look of recovery."""
 
     sealed: _Sealed
+    unknown: UnknownRuns | None
     force: bool
     by_hand: bool
+
+    def is_lost(self, capture_id: str) -> bool:
+        """Return True for a run that Redis does not know if it counts as lost."""
+        return self.unknown is None or self.unknown.is_lost(capture_id)
+
+    def forget(self, capture_id: str) -> None:
+        """Note that a run is not one that Redis does not know, as far as can be told."""
+        if self.unknown is not None:
+            self.unknown.forget(capture_id)
 
 
 def _recover_one(host: Host, journal: CaptureJournal, look: _Look) -> Recovered:
@@ -152,34 +173,46 @@ def _recover_one(host: Host, journal: CaptureJournal, look: _Look) -> Recovered:
 
 def _attempt(host: Host, journal: CaptureJournal, look: _Look) -> Recovered:
     """Raises FreezeframeError, OSError."""
+    give_up = True
     if not look.force:
         try:
             state = run_state(host, journal.capture_id)
             if state is None and look.by_hand and not own_redis.is_own(host):
                 return Recovered(journal.capture_id, State.UNKNOWN, (_STRANGE,))
         except redis.RedisError as error:  # no reason to touch a guest
+            look.forget(journal.capture_id)
             return Recovered(journal.capture_id, State.UNKNOWN, (redis_fault.words_of(error),))
         except RunUnreadableError as error:
+            look.forget(journal.capture_id)
             return Recovered(journal.capture_id, State.UNKNOWN, (f"{error} {error.hint}",))
+        if state is not None:
+            look.forget(journal.capture_id)
         if state is not None and not state.ended:
             publish_again(host, journal)
             return Recovered(journal.capture_id, State.RUNNING)
+        give_up = state is not None or look.is_lost(journal.capture_id)
     try:
         with journal.at_rest():
-            problems = _undo(host, journal, look.sealed, force=look.force)
+            return _undo(host, journal, look, give_up=give_up)
     except BlockingIOError:
         return Recovered(journal.capture_id, State.BUSY)
-    return Recovered(journal.capture_id, State.STUCK if problems else State.UNDONE, tuple(problems))
 
 
-def _undo(host: Host, journal: CaptureJournal, sealed: _Sealed, *, force: bool) -> list[str]:
-    """Undo a capture as the repository knows it. By `force` its run may go on, and other hosts' guests are still sealed."""
-    find = sealed_manifest if force else final_manifest
+def _undo(host: Host, journal: CaptureJournal, look: _Look, *, give_up: bool) -> Recovered:
+    """Undo a capture as the repository knows it, as far as that may be.
+
+    By force its run may go on, and other hosts' guests are still sealed. Unless it may be given up, they are too.
+    """
+    find = final_manifest if give_up and not look.force else sealed_manifest
     try:
-        guests = sealed.guests(journal.capture_id, find)
+        guests = look.sealed.guests(journal.capture_id, find)
     except (RepositoryError, OSError) as error:
-        return [str(error), *undo_guests(host, journal, sealed=None)]
-    return undo_capture(host, journal, sealed=guests)
+        return Recovered(journal.capture_id, State.STUCK, (str(error), *undo_guests(host, journal, sealed=None)))
+    if guests is None and not give_up:
+        left = undo_guests(host, journal, sealed=None)
+        return Recovered(journal.capture_id, State.STUCK if left else State.UNKNOWN, (_JUST_UNKNOWN, *left))
+    problems = undo_capture(host, journal, sealed=guests or set())
+    return Recovered(journal.capture_id, State.STUCK if problems else State.UNDONE, tuple(problems))
 
 
 class _Sealed:
@@ -192,8 +225,8 @@ class _Sealed:
         self._host = host
         self._unreachable: RepositoryError | None = None
 
-    def guests(self, capture_id: str, find: Callable[[Repository, str], Manifest | None]) -> set[str]:
-        """None of them if there is no manifest. Raises repository errors."""
+    def guests(self, capture_id: str, find: Callable[[Repository, str], Manifest | None]) -> set[str] | None:
+        """Return None if there is no manifest. Raises repository errors."""
         if self._unreachable is not None:
             raise self._unreachable
         try:
@@ -205,4 +238,4 @@ class _Sealed:
         except RepositoryError as error:
             self._unreachable = error if error.transient else None
             raise
-        return {guest.guest_uuid for guest in manifest.guests} if manifest else set()
+        return {guest.guest_uuid for guest in manifest.guests} if manifest else None

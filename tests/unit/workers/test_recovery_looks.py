@@ -15,6 +15,7 @@ from workers import durable, recovery
 from workers.claims import Claims
 from workers.host import Host
 from workers.recovery import UNKNOWN_CAPTURE, Looks, Recovered, State
+from workers.unknown_runs import UnknownRuns
 
 ONE, OTHER = "01KAAAAAAAAAAAAAAAAAAAAAAA", "01KAAAAAAAAAAAAAAAAAAAAAAB"
 STUCK = Recovered(ONE, State.STUCK, ("guest web: its agent does not answer",))
@@ -58,7 +59,8 @@ def test_a_look_that_fails_is_followed_by_the_next_and_none_when_told_to_stop(
     found: list[object] = [OSError("no space"), ValueError("odd"), [STUCK], [STUCK]]
     asked: list[Host] = []
 
-    def recover(own: Host) -> list[Recovered]:
+    def recover(own: Host, *, unknown: UnknownRuns) -> list[Recovered]:
+        assert isinstance(unknown, UnknownRuns)
         asked.append(own)
         answer = found.pop(0)
         if not found:
