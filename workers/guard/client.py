@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,8 @@ from workers.guard.lease import Answer, Arm, Disarm, Inquire, Lease, LeasedGuest
 
 #: Seconds for one answer of the guard; it only has to fsync one small file.
 ANSWER_S = 5.0
+#: Seconds between two tries to connect while the guard's queue is full.
+ROOM_PAUSE_S = 0.01
 
 
 class GuardError(FreezeframeError):
@@ -50,6 +53,22 @@ class GuardRefusedError(GuardError):
         super().__init__(message, advice=_OTHER_VERSION if reason is None else _ADVICE.get(reason, _OTHER_VERSION))
 
 
+def _connect(connection: socket.socket, path: Path) -> None:
+    """Connect within ANSWER_S, also while more workers connect than the guard has accepted yet. Raises OSError.
+
+    With a time-out a connection to a socket in the file system does not wait for room in its queue: the kernel refuses it at
+    once, with EAGAIN, and tells nobody when there is room. [man 2 connect]
+    """
+    deadline = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            return connection.connect(str(path))
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(ROOM_PAUSE_S)
+
+
 class GuardLine:
     """A connection to the guard. While it is open its leases live; when it closes, armed guests are let go."""
 
@@ -60,7 +79,7 @@ class GuardLine:
             raise GuardError(f"The thaw guard cannot be asked: {error.strerror or error}.") from error
         self._socket.settimeout(ANSWER_S)
         try:
-            self._socket.connect(str(path))
+            _connect(self._socket, path)
         except OSError as error:
             self._socket.close()
             raise GuardError(f"The thaw guard does not answer at {path}: {error.strerror or error}.") from error

@@ -184,7 +184,7 @@ def _listen(path: Path) -> socket.socket:
     mask = os.umask(0o177)  # only the worker's own user may arm or disarm
     try:
         listener.bind(str(path))
-        listener.listen(CONNECTIONS)
+        listener.listen(CONNECTIONS + INQUIRERS)
     except BaseException:
         listener.close()
         raise

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from freezeframe.contract.words import HoldKind
 from tests.unit.workers.guard_site import CAPTURE, OTHER, GuardInThread, paused, until
-from workers.guard import letting_go, server
-from workers.guard.client import GuardLine
+from workers.guard import client, letting_go, server
+from workers.guard.client import GuardError, GuardLine
 from workers.guard.lease import LONGEST_INQUIRY_S, LeasedGuest
 from workers.guard.table import Look
 
@@ -117,3 +122,36 @@ def test_a_worker_takes_one_place_for_all_that_it_asks(
             assert asks(guard, 1) == 1
     until(lambda: asks(guard, 1) == taken(guard) == 0)
     assert look == [Look.NO_ANSWER]
+
+
+def test_a_worker_waits_for_a_place_in_the_guards_queue(tmp_path: Path) -> None:
+    """More workers at once than the guard has accepted: the kernel refuses them, where they should wait."""
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        listener.bind(str(tmp_path / "guard"))
+        listener.listen(0)
+        stack.enter_context(GuardLine(tmp_path / "guard"))  # and the queue is full
+        tries = threading.Event()
+        waits = pool.submit(lambda: stack.enter_context(_line_that_tries(tmp_path / "guard", tries)))
+        assert tries.wait(60)
+        for _ in range(2):
+            stack.enter_context(listener.accept()[0])
+        assert isinstance(waits.result(60), GuardLine)
+
+
+def _line_that_tries(path: Path, tries: threading.Event) -> GuardLine:
+    def refused(seconds: float) -> None:
+        tries.set()
+        time.sleep(seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "time", SimpleNamespace(monotonic=time.monotonic, sleep=refused))
+        return GuardLine(path)
+
+
+def test_a_queue_that_stays_full_is_told_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ANSWER_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "guard"))
+        listener.listen(0)
+        with GuardLine(tmp_path / "guard"), pytest.raises(GuardError, match="Resource temporarily unavailable"):
+            GuardLine(tmp_path / "guard")
