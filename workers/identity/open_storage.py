@@ -4,7 +4,8 @@
     /proc/PID/fdinfo/N   flags: read, or written too
 
 A link in /dev/disk/by-path goes when a path to the LUN is lost, and NFS forgets or does not answer; QEMU goes on writing. No
-server is asked. Which descriptor is which disk is not told: what is no other disk's of the guest is all that it can be.
+server is asked. Which descriptor is which disk is not told: what is no other disk's of the guest is all that it can be. The
+guest's memory is left out, which may be a file without a name, or in a directory of huge pages.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from workers.identity.places import Places, place_of_open
 from workers.identity.storage import SYS
 
 PROC: Final = Path("/proc")
+#: Of memory: the kernel's name of a file without one, and QEMU's of one in a directory. [qemu system/physmem.c: file_ram_open]
+_MEMORY: Final = re.compile(r"^/memfd:|/qemu_back_mem\.[^/]*$")
 _FLAGS: Final = re.compile(r"^flags:\s+0([0-7]+)$", re.MULTILINE)
 
 
@@ -31,6 +34,7 @@ class OpenStorage:
 
     places: Places
     writes: bool  # it is read and written, as a disk is; a log is written only
+    name: str  # as the kernel has it; no path may lead there any more
 
 
 def of_guest(run_dir: Path, name: str, guest_uuid: str, proc: Path = PROC) -> list[OpenStorage]:
@@ -43,11 +47,12 @@ def of_process(directory: Path, sys: Path = SYS) -> list[OpenStorage]:
     found = []
     for link in (directory / "fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
+            name = os.fspath(link.readlink())
             places = place_of_open(os.fspath(link), sys)
-            if places is not None:
+            if places is not None and not _MEMORY.search(name):
                 flags = _FLAGS.search((directory / "fdinfo" / link.name).read_text(encoding="ascii", errors="replace"))
                 writes = flags is not None and int(flags[1], 8) & os.O_ACCMODE == os.O_RDWR
-                found.append(OpenStorage(places, writes))
+                found.append(OpenStorage(places, writes, name.removesuffix(" (deleted)")))
     return found
 
 

@@ -61,6 +61,16 @@ def sources_of(domain_xml: str) -> dict[str, DiskSources]:
     return found
 
 
+def variables_of(domain_xml: str) -> str | None:
+    """The file with the variables of the guest's UEFI, which QEMU reads and writes, and which is no disk."""
+    nvram = parse(domain_xml).find("./os/nvram")
+    if nvram is None:
+        return None
+    source = nvram.find("source")
+    named = nvram.text if source is None else source.get("file")
+    return (named or "").strip() or None
+
+
 def _backing(element: etree._Element) -> Iterator[Source]:
     """The layers below, uppermost first. A data file of theirs is named by the image itself."""
     below = element.find("backingStore")

@@ -6,6 +6,8 @@
 | hangs, or its path is gone, stale or unreadable               | what its QEMU has open that is no other disk of the guest   |
 |                                                               | (`open_storage`): so its writes are known. What the disk    |
 |                                                               | itself shows is not: its own label claims less              |
+| the same, and the kernel has it open, not QEMU: a LUN of a    | unknown, as below                                           |
+| vhost-scsi target                                             |                                                             |
 | the same, and its QEMU's descriptors do not tell; a pool that | unknown, as any storage of this host: all captured disks    |
 | does not tell                                                 | count as moving (`DiskUse.writes_unseen`)                   |
 
@@ -33,7 +35,7 @@ from workers.identity import rbd, stack
 from workers.identity.asking import Question, ask_all
 from workers.identity.open_storage import OpenStorage, apart_from, of_guest
 from workers.identity.places import Places, joined, of_device, places_of
-from workers.identity.sources import Source, sources_of
+from workers.identity.sources import Source, sources_of, variables_of
 from workers.identity.storage import SYS
 
 #: Seconds for all storage together to say what it is, and for descriptors of those that have not; together less than those who
@@ -75,6 +77,7 @@ class _Disk:
     below: tuple[Question[Places], ...] = ()
     readonly: bool = False
     if_known: bool = False  # it counts only where this host has its storage as a device or file
+    firmware: str | None = None  # the file with the variables of its guest's UEFI, which QEMU has open too
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def _opened(found: Sequence[_Found], run_dir: Path | None) -> dict[str, Sequence
     opened: dict[str, Sequence[OpenStorage]] = {}
     for (uuid, ones), storage in zip(late.items(), ask_all(questions, DESCRIPTORS_S), strict=True):
         known = {key for one in found if one.disk.domain.uuid == uuid for key in one.shown.keys}
-        rest = [one for one in apart_from(storage, frozenset(known)) if one.writes]
+        firmware = {one.disk.firmware for one in ones}
+        rest = [one for one in apart_from(storage, frozenset(known)) if one.writes and one.name not in firmware]
         if len(rest) >= len(ones):
             opened[uuid] = rest
     return opened
@@ -147,16 +151,17 @@ def _use(found: _Found, opened: Sequence[OpenStorage]) -> DiskUse:
 
 def _disks_in_use(hypervisor: Hypervisor, domain: Domain) -> Iterator[_Disk]:
     xml = domain.live_xml()
-    sources = sources_of(xml)
+    sources, firmware = sources_of(xml), variables_of(xml)
     for disk in disks_of(xml):
         if (behind := sources.get(disk.target)) is None:
             continue
         ask = partial(_question, hypervisor, domain.uuid)
         written = (source for source in (behind.active, behind.data_file, behind.mirror) if source is not None)
         own = tuple(map(ask, written))
-        yield _Disk(domain, disk.target, own, tuple(map(ask, behind.backing)), disk.readonly)
+        yield _Disk(domain, disk.target, own, tuple(map(ask, behind.backing)), disk.readonly, firmware=firmware)
     for device in passed_devices(xml):
-        yield _Disk(domain, device.name, tuple(_passed_questions(device, SYS)), readonly=device.readonly, if_known=True)
+        questions = tuple(_passed_questions(device, SYS))
+        yield _Disk(domain, device.name, questions, readonly=device.readonly, if_known=True, firmware=firmware)
 
 
 def passed_places(device: PassedDevice, sys: Path = SYS) -> Places:
@@ -173,17 +178,18 @@ def _passed_questions(device: PassedDevice, sys: Path) -> Iterator[Question[Plac
     elif device.kind == "memory" and device.address:
         yield _at(device.address, sys)
     elif device.kind == "scsi_host" and device.address:
-        yield from (_at(path, sys) for path in _exported(device.address, sys))
+        # the kernel has it open, not QEMU: no descriptor of QEMU's is this
+        yield from (_at(path, sys, is_open=False) for path in _exported(device.address, sys))
 
 
 def _known(places: Places) -> Question[Places]:
     return Question(None, lambda: places, places)
 
 
-def _at(path: str, sys: Path, *, is_qcow2: bool = False) -> Question[Places]:
-    """Ask for the storage at a path. One that does not answer has its name, and may be any storage."""
+def _at(path: str, sys: Path, *, is_qcow2: bool = False, is_open: bool = True) -> Question[Places]:
+    """Ask for the storage at a path, which QEMU has open. One that does not answer has its name, and may be any storage."""
     directory = os.path.dirname(path)  # noqa: PTH120  a pathlib.Path would not keep a path as it is written
-    by_name = Places(frozenset({f"path {path}"}), unseen=f"{path} does not tell which storage it is", is_open=True)
+    by_name = Places(frozenset({f"path {path}"}), unseen=f"{path} does not tell which storage it is", is_open=is_open)
     return Question(f"The storage in {directory}", lambda: places_of(path, is_qcow2=is_qcow2, sys=sys), by_name)
 
 

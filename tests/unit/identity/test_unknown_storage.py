@@ -171,6 +171,74 @@ def test_two_disks_of_a_guest_that_do_not_tell_are_not_called_one(lun: Path, tmp
         )
 
 
+@pytest.fixture
+def vhost_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guest:
+    """A guest with a disk of its own, and a LUN that the kernel exports to it: `by-path`, by the administrator's name."""
+    link = tmp_path / "config/vhost/naa.5001/tpgt_1/lun/lun_0/made"
+    storage = tmp_path / "config/core/iblock_0/db"
+    for one in (storage, link.parent):
+        one.mkdir(parents=True)
+    (storage / "udev_path").write_text(f"{tmp_path / 'by-path'}\n")
+    link.symlink_to(storage)
+    (tmp_path / "sys/kernel").mkdir(parents=True)
+    (tmp_path / "sys/kernel/config").mkdir()
+    (tmp_path / "sys/kernel/config/target").symlink_to(tmp_path / "config")
+    monkeypatch.setattr(uses, "SYS", tmp_path / "sys")
+    (tmp_path / "own").write_bytes(b"")
+    vhost = "<hostdev mode='subsystem' type='scsi_host'><source protocol='vhost' wwpn='naa.5001'/></hostdev><disk device='disk'"
+    own = f"type='file'><driver type='raw'/><source file='{tmp_path / 'own'}'/><target dev='vda'/></disk>{vhost}"
+    return Guest(2, f"{own} type='file'><driver type='raw'/><source file='{tmp_path / 'own'}'/><readonly/>")
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_qemu_has_open_is_not_what_the_kernel_exports_to_its_guest(
+    gone: bool,  # noqa: FBT001
+    lun: Path,
+    vhost_guest: Guest,
+    tmp_path: Path,
+) -> None:
+    """The kernel has a vhost-scsi target's storage open: whatever QEMU has open, it is not that."""
+    (tmp_path / "other").write_bytes(b"")
+    if gone:
+        lun.with_name("by-path").unlink()
+    with qemu(tmp_path, vhost_guest, f"r+{tmp_path / 'own'}", f"r+{tmp_path / 'other'}") as run_dir:
+        reason, unseen = look(in_file(1, str(lun)), vhost_guest, run_dir)
+    if gone:
+        assert (reason, unseen is not None and "by-path does not tell which storage it is" in unseen) == (None, True)
+    else:
+        assert (reason is not None and "of the running guest g2 writes to the same storage" in reason, unseen) == (
+            True,
+            None,
+        )
+
+
+@pytest.mark.parametrize("named", ["<nvram template='/t'>{}</nvram>", "<nvram type='file'><source file='{}'/></nvram>"])
+def test_the_firmware_s_variables_are_not_taken_for_a_disk(named: str, lun: Path, tmp_path: Path) -> None:
+    """QEMU writes to them as to a disk."""
+    (tmp_path / "vars.fd").write_bytes(b"")
+    other = in_file(2, "/gone/x")
+    xml = other.live_xml().replace("<devices>", f"<os>{named.format(tmp_path / 'vars.fd')}</os><devices>")
+    other.live_xml = lambda: xml  # type: ignore[method-assign]
+    with qemu(tmp_path, other, f"r+{tmp_path / 'vars.fd'}") as run_dir:
+        assert look(in_file(1, str(lun)), other, run_dir) == (
+            None,
+            "disk vda of guest g2: /gone/x does not tell which storage it is",
+        )
+
+
+def test_a_guest_s_memory_is_not_taken_for_a_disk(tmp_path: Path) -> None:
+    """It is a file without a name, or one that QEMU makes in a directory of huge pages."""
+    (tmp_path / "qemu_back_mem.pc.ram.Xy12Ab").write_bytes(b"")
+    (tmp_path / "disk").write_bytes(b"")
+    memory = os.memfd_create("memory-backend-memfd")
+    with os.fdopen(memory, "r+b", buffering=0), (tmp_path / "qemu_back_mem.pc.ram.Xy12Ab").open("r+b"):
+        before = of_process(Path("/proc/self"))
+        with (tmp_path / "disk").open("r+b"):
+            names = {one.name for one in of_process(Path("/proc/self"))} - {one.name for one in before}
+    assert names == {str(tmp_path / "disk")}
+    assert not [one.name for one in before if "mem" in one.name.rpartition("/")[2]]
+
+
 def test_an_open_file_has_the_keys_that_its_path_has(tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(b"")
