@@ -36,6 +36,8 @@ class Host:
     paces: Paces
     repository_key: KeySource = NO_KEY
     calls: GuestCalls = field(default_factory=GuestCalls)  # for whatever may hang because of one guest
+    #: Captures and guests that left a host held, and that this process has let go (`workers/left_held.py`).
+    let_go: set[tuple[str, str]] = field(default_factory=set, compare=False)
 
     @property
     def host_id(self) -> str:

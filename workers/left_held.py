@@ -38,13 +38,14 @@ from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.domain import ARRIVING, Domain, Presence
 from workers.hypervisor.errors import GuestGoneError
 from workers.hypervisor.freeze_failure import FreezeExpiredError
-from workers.journal import CaptureJournal, Journal, LetGoChange
+from workers.journal import CaptureJournal, Journal, JournalUnreadableError, LetGoChange
 from workers.steps.each_guest import each_guest
 
 log = structlog.get_logger("left-held")
 
-#: Seconds for the guests of one look; one takes milliseconds, one whose agent hangs two of its time-outs.
-PATIENCE_S = 20.0
+#: Seconds for the guests of one look; one takes milliseconds. Recovery waits for it in every round: one whose agent is dead or
+#: hangs is given up, its thread ends by itself, and it is not asked again before.
+PATIENCE_S = 2.0
 _PURPOSE = "letting go of a guest that has moved"
 
 
@@ -69,12 +70,17 @@ def left_error(domain: Domain) -> LeftHeldError | None:
 
 
 def note(hypervisor: Hypervisor, journal: CaptureJournal, guest_uuid: str) -> None:
-    """Write down of a guest that was held, and not seen running since, that it has left. Raises HypervisorError, OSError.
+    """Write down of a guest that was held, and not seen running since, that it has left.
+
+    Raises HypervisorError, OSError; JournalUnreadableError if nobody knows whether it was held.
 
     Call it only while the capture may hold the guest (`let_go_since`).
     """
-    changes = journal.guest(guest_uuid).read().changes
+    record = journal.guest(guest_uuid).read()
+    changes = record.changes
     kinds = {type(change) for change in changes}
+    if record.trouble and HoldChange not in kinds:
+        raise JournalUnreadableError(f"{record.trouble}.")
     if HoldChange not in kinds or LeftChange in kinds or LetGoChange in kinds or hold_kind(changes) is HoldKind.NONE:
         return
     try:
@@ -111,15 +117,17 @@ def look(host: Host) -> None:
                 if left_held(journal.guest(guest).read().changes):
                     own.setdefault(guest, []).append(journal)
     _each(host, list(own), lambda guest: _own(host, own[guest], guest))
-    others = {}
+    others, over = {}, []
     for field, text in cast("dict[str, str]", host.redis.hgetall(names.LEFT_HELD_KEY)).items():
         if (told := _read(text)) is None:
             continue
         if datetime.now(UTC) - told.at > LOOKED_FOR or _is_settled(host, told):
-            host.redis.hdel(names.LEFT_HELD_KEY, field)
+            over.append(field)
         elif told.host_id != host.host_id and told.let_go_by is None:
             others[told.guest_uuid] = told
     _each(host, list(others), lambda guest: _others(host, others[guest]))
+    if over:  # last: a Redis that takes no writes keeps no guest held
+        host.redis.hdel(names.LEFT_HELD_KEY, *over)
 
 
 def _each(host: Host, guests: Sequence[str], work: Callable[[str], None]) -> None:
@@ -143,9 +151,10 @@ def _settle(host: Host, journal: CaptureJournal, guest_uuid: str) -> None:
             return
         field = names.left_held_field(journal.capture_id, guest_uuid)
         kind = hold_kind(changes)
-        if _is_over(host, journal, left, kind) or _is_told_let_go(host, field):
-            host.redis.hdel(names.LEFT_HELD_KEY, field)
+        is_done = (journal.capture_id, guest_uuid) in host.let_go
+        if is_done or _is_over(host, journal, left, kind) or _is_told_let_go(host, field):
             journal.record(LetGoChange(guest_uuid=guest_uuid))
+            host.redis.hdel(names.LEFT_HELD_KEY, field)  # if Redis refuses, the next look does it (`_is_settled`)
             return
         told = LeftHeld(
             capture_id=journal.capture_id, guest_uuid=guest_uuid, host_id=host.host_id, hold=kind, at=left.at
@@ -162,7 +171,7 @@ def _is_over(host: Host, journal: CaptureJournal, left: LeftChange, kind: HoldKi
         presence = Presence.ELSEWHERE
     else:
         if presence is Presence.HERE:
-            return _let_go(host, domain, kind, journal.capture_id)
+            return _let_go(host, domain, kind, journal.capture_id, is_own=True)
         if presence is Presence.ENDED:
             return True
         if domain.is_saved():
@@ -185,32 +194,46 @@ def _is_settled(host: Host, told: LeftHeld) -> bool:
 
 def _others(host: Host, told: LeftHeld) -> None:
     """Let go of a guest that left another host held, if it is here. Raises FreezeframeError, redis errors."""
-    try:
-        domain = host.hypervisor.domain(told.guest_uuid)
-        if domain.presence() is not Presence.HERE or not _let_go(host, domain, told.hold, None):
+    if (told.capture_id, told.guest_uuid) not in host.let_go:  # or only Redis has not taken that
+        try:
+            domain = host.hypervisor.domain(told.guest_uuid)
+            if domain.presence() is not Presence.HERE or not _let_go(
+                host, domain, told.hold, told.capture_id, is_own=False
+            ):
+                return
+        except GuestGoneError:
             return
-    except GuestGoneError:
-        return
-    log.warning("let go of a guest that came here held", guest=told.guest_uuid, capture=told.capture_id)
+        log.warning("let go of a guest that came here held", guest=told.guest_uuid, capture=told.capture_id)
     done = told.model_copy(update={"let_go_by": host.host_id})
     field = names.left_held_field(told.capture_id, told.guest_uuid)
     host.redis.hset(names.LEFT_HELD_KEY, field, done.model_dump_json())
 
 
-def _let_go(host: Host, domain: Domain, kind: HoldKind, capture_id: str | None) -> bool:
+def _let_go(host: Host, domain: Domain, kind: HoldKind, capture_id: str, *, is_own: bool) -> bool:
     """Let a guest go that is here, if it is held; return False for one that is not here yet, or in hand of another capture.
 
+    Who has it in hand is asked again before each call that changes it: the call before may have hung, and its look be over.
+    That it was let go is remembered: who holds it later is not the capture, whether or not that could be written down.
     Raises FreezeframeError unless it has confirmed that it runs.
     """
-    if host.claims.holder(domain.uuid) not in {None, capture_id} or domain.job() == ARRIVING:
+
+    def in_hand() -> bool:
+        return host.claims.holder(domain.uuid) not in ({None, capture_id} if is_own else {None})
+
+    if in_hand() or domain.job() == ARRIVING:
         return False
     timeout_s = host.settings.agent_timeout_s
     if kind.pauses and domain.state() == "paused":
+        if in_hand():
+            return False
         domain.resume()
     if kind.freezes and agent.freeze_status(domain, timeout_s) == "frozen":
+        if in_hand():
+            return False
         with contextlib.suppress(FreezeExpiredError):
             agent.thaw(domain, timeout_s)
     hold.verify_let_go(domain, kind, timeout_s)
+    host.let_go.add((capture_id, domain.uuid))
     return True
 
 

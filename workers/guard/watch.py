@@ -115,13 +115,16 @@ class Watch:
         asked, answer = self._ledger.clock(), Look.NO_ANSWER
         try:
             answer = letting_go.look(self._hypervisor, self.asks, due.guest)
-            if answer is Look.GONE:
-                self._tell_gone(due)
+            if answer is Look.GONE and not self._tell_gone(due):
+                answer = Look.NO_ANSWER
         finally:
             self._ledger.looked(due, answer, asked)
 
-    def _tell_gone(self, due: DueLook) -> None:
-        """Have it written down that a guest has gone which may be held still, before its lease may be retired."""
+    def _tell_gone(self, due: DueLook) -> bool:
+        """Have it written down that a guest has gone which may be held still; return False if it is not, as on a full disk.
+
+        The lease is not retired until then: nobody else knows of the hold.
+        """
         guest = due.guest.guest_uuid
         try:
             self.asks.answered(
@@ -132,3 +135,5 @@ class Watch:
             )
         except Exception as error:  # noqa: BLE001  the next look tries again
             log.error("it is not noted that a guest has left", guest=guest, why=str(error))  # noqa: TRY400
+            return False
+        return True

@@ -93,7 +93,11 @@ class Domain:
             with telling(f"asking for the state of {self}"):
                 if self.handle.isActive():
                     return Presence.HERE
-                _, reason = self.handle.state()
+                state, reason = self.handle.state()
+                if (
+                    state != libvirt.VIR_DOMAIN_SHUTOFF
+                ):  # it was started meanwhile; a reason has a meaning for its state only
+                    return Presence.HERE
                 if reason in _GOES_ON or self.handle.hasManagedSaveImage():
                     return Presence.ELSEWHERE
         except GuestGoneError:

@@ -261,13 +261,20 @@ class HeldGuest:
         return bool(self.faults) and isinstance(self.faults[0], LeftHeldError)
 
     def _leaves(self, domain: Domain) -> bool:
-        """Return True, and have that for the first fault, if the guest has gone as it was held: nobody has seen it run."""
+        """Return True, and have that for the first fault, if the guest has gone as it was held: nobody has seen it run.
+
+        Return True too if that is not known of a guest that was only paused: the guard keeps its lease, and asks on.
+        """
         if self.hold.kind is HoldKind.NONE or self.hold_start_ns is None:
             return False
         try:
             left = left_error(domain)
-        except FreezeframeError:
-            return False  # not known: who has seen it run has settled it, and the guard asks on of one that nobody has
+        except FreezeframeError as error:
+            # not known. An agent that answers is one of a guest that runs here; a guest that is shut off is not paused either
+            if self.hold.kind is not HoldKind.PAUSE:
+                return False
+            self._note(error)
+            return True
         if left is not None and not self.has_left:
             self.faults.insert(0, left)
         return left is not None

@@ -142,13 +142,16 @@ def _undo_on_host(
         except GuestGoneError:  # what belonged to the guest went with it, but for what is in its images
             if sealed is not None:
                 settle_gone(changes, sealed=sealed)
-        unthawed += _left(host, journal, guest_uuid, changes)
     for change in changes:
         if isinstance(change, ScratchChange):
             change.path.unlink(missing_ok=True)
         if isinstance(change, BackupChange):
             change.socket.unlink(missing_ok=True)
     kept = _forget_passphrases(host, guest_uuid, changes)
+    if any(not isinstance(change, ClaimChange) for change in changes):
+        unthawed += _left(
+            host, journal, guest_uuid, changes
+        )  # last: a full disk does not take it, and the files are gone
     freed = FreedChange(guest_uuid=guest_uuid)
     if (unthawed or kept or sealed is None) and freed not in changes:
         journal.record(freed)  # the claim stays, and the room for its scratch files is free
@@ -188,10 +191,13 @@ def _undo_on_guest(
 
 
 def _is_held(host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange]) -> bool:
-    """Return True if the capture may hold the guest. Of a guest that the guard has let go that is written down."""
+    """Return True if the capture may hold the guest. Of a guest that the guard has let go that is written down.
+
+    A line that cannot be read may say that the guest has left as it was held: its lease has gone then, too.
+    """
     held = may_hold(host, journal, guest_uuid, changes)
     kinds = {type(change) for change in changes}
-    if not held and HoldChange in kinds and LetGoChange not in kinds:
+    if not held and HoldChange in kinds and LetGoChange not in kinds and not journal.guest(guest_uuid).read().trouble:
         log.info("the guard has no lease of it any more", capture=journal.capture_id, guest=guest_uuid)
         with contextlib.suppress(OSError):
             journal.record(LetGoChange(guest_uuid=guest_uuid))

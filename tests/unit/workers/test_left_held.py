@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import shlex
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, Never, cast
 
 import libvirt
 import libvirt_qemu
@@ -21,16 +24,18 @@ from freezeframe.settings import BusSettings
 from tests.unit.workers.guard_site import GuardInThread, until
 from tests.unit.workers.hold_site import CAPTURE, Site, host_of, prepare, results
 from tests.unit.workers.test_guest_in_hold import deadline, guest_of
-from workers import left_held
+from workers import left_held, recovery
 from workers.changes import left_held as left_by
 from workers.guard.lease import LeasedGuest, LeaseFiles, StoredLease
 from workers.guard.table import SETTLE_S
 from workers.host import Host
+from workers.hypervisor import agent
 from workers.hypervisor.connection import Hypervisor
-from workers.hypervisor.domain import Domain
-from workers.hypervisor.errors import GuestGoneError
+from workers.hypervisor.domain import Domain, Presence
+from workers.hypervisor.errors import GuestGoneError, HypervisorError
+from workers.hypervisor.fake_guest import libvirt_error
 from workers.hypervisor.fake_held_guest import HeldFake, agent_command, held_fake
-from workers.journal import HoldChange, LeftChange, LetGoChange
+from workers.journal import CaptureJournal, HoldChange, JournalUnreadableError, LeftChange, LetGoChange, ScratchChange
 from workers.steps.guest_in_hold import Phase
 from workers.steps.undo import undo_capture
 
@@ -325,26 +330,6 @@ def test_the_note_goes_when_an_undo_has_found_the_guest_here_again_so_that_no_fr
     assert there.log == []
 
 
-def test_a_note_stays_while_redis_takes_no_writes_until_the_journal_says_that_the_guest_is_let_go(
-    moved: Moved, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    moved.held(HoldKind.FREEZE)
-    moved.noted()
-    left_held.look(moved.a)
-
-    def refuses(*_: object) -> int:
-        raise redis.exceptions.ReadOnlyError("You can't write against a read only replica.")
-
-    moved.on(moved.a)
-    with monkeypatch.context() as patch:
-        patch.setattr(redis.Redis, "hdel", refuses)
-        left_held.look(moved.a)
-    assert moved.is_open()
-    left_held.look(moved.a)
-    assert not moved.is_open()
-    assert moved.notes() == {}
-
-
 def test_notes_that_are_newer_are_left_and_do_not_keep_others_from_being_read(moved: Moved) -> None:
     moved.held(HoldKind.FREEZE)
     there = moved.on(moved.b)
@@ -371,6 +356,54 @@ def test_a_guest_that_is_found_nowhere_is_looked_for_a_week(moved: Moved) -> Non
     assert moved.notes() == {}
 
 
+@pytest.mark.parametrize("kind", HOLDS)
+def test_a_guest_whose_journal_cannot_be_read_is_not_taken_for_one_that_was_never_held(
+    moved: Moved, kind: HoldKind
+) -> None:
+    moved.held(kind)
+    moved.journal.guest(moved.uuid)._changes.write_text("damaged\n")
+    with pytest.raises(JournalUnreadableError):
+        left_held.note(moved.a.hypervisor, moved.journal, moved.uuid)
+
+
+@pytest.mark.parametrize("trouble", ["the disk is full", "the journal cannot be read", "libvirt fails", "no thread"])
+def test_the_guard_keeps_the_lease_of_a_guest_that_has_left_until_that_is_noted(
+    guard: GuardInThread, fake: HeldFake, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    fake.frozen, fake.off = True, MIGRATED
+    monkeypatch.setattr(Hypervisor, "domain", lambda *_: fake.domain())
+    journal = guard.journal.of(CAPTURE)
+    journal.record(HoldChange(guest_uuid=fake.uuid, hold=HoldKind.FREEZE))
+    guard.store((LeasedGuest(guest_uuid=fake.uuid, hold=HoldKind.FREEZE),), deadline_s=-60.0)
+    tries = []
+
+    def fails(*_: object, **__: object) -> Never:
+        tries.append(1)
+        raise {
+            "the disk is full": OSError(errno.ENOSPC, "No space left on device"),
+            "the journal cannot be read": JournalUnreadableError("changes: line 1 is damaged."),
+            "libvirt fails": HypervisorError("asking for the state: internal error"),
+            "no thread": RuntimeError("can't start new thread"),
+        }[trouble]
+
+    def looked_at_twice() -> bool:
+        guard.forward(SETTLE_S + 60)
+        return len(tries) > 2 or not any(guard.leases.glob("*.json"))
+
+    with monkeypatch.context() as patch:
+        if trouble == "the disk is full":
+            patch.setattr(CaptureJournal, "record", fails)
+        elif trouble == "libvirt fails":
+            patch.setattr(Domain, "presence", fails)
+        else:
+            patch.setattr(guard.guard.watch, "_gone", fails)
+        guard.start()
+        until(looked_at_twice)
+        assert any(guard.leases.glob("*.json"))
+    until(guard.retired)
+    assert [one.change for one in journal.guest(fake.uuid).read().changes] == ["hold", "left"]
+
+
 def test_the_guard_notes_that_a_guest_has_left_before_it_retires_the_lease(
     guard: GuardInThread, fake: HeldFake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,3 +424,251 @@ def test_a_guest_that_was_seen_running_has_not_left_held(moved: Moved) -> None:
     moved.journal.record(LetGoChange(guest_uuid=moved.uuid))
     moved.noted()
     assert not moved.is_open()
+
+
+def refused(*_: object) -> int:
+    raise redis.exceptions.ReadOnlyError("You can't write against a read only replica.")
+
+
+def is_held_by_others(fake: HeldFake, kind: HoldKind) -> None:
+    """An administrator suspends the guest, or freezes it."""
+    fake.log.clear()
+    fake.frozen = kind.freezes
+    if kind.pauses:
+        fake.state_code = libvirt.VIR_DOMAIN_PAUSED
+
+
+@pytest.mark.parametrize("kind", HOLDS)
+def test_a_guest_that_came_back_is_let_go_once_also_while_redis_takes_no_writes(
+    moved: Moved, monkeypatch: pytest.MonkeyPatch, kind: HoldKind
+) -> None:
+    moved.held(kind)
+    moved.noted()
+    left_held.look(moved.a)
+    here = moved.on(moved.a)
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.Redis, "hdel", refused)
+        for _ in range(2):
+            with contextlib.suppress(redis.RedisError):
+                left_held.look(moved.a)
+            is_held_by_others(here, kind)
+        assert not moved.is_open()
+        assert len(moved.notes()) == 1
+    left_held.look(moved.a)
+    assert moved.notes() == {}
+    assert here.log == []
+
+
+@pytest.mark.parametrize("kind", HOLDS)
+def test_a_guest_that_came_back_is_let_go_once_also_while_the_disk_is_full(
+    moved: Moved, monkeypatch: pytest.MonkeyPatch, kind: HoldKind
+) -> None:
+    moved.held(kind)
+    moved.noted()
+    here = moved.on(moved.a)
+
+    def full(*_: object) -> Never:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CaptureJournal, "record", full)
+        left_held.look(moved.a)
+    assert here.log
+    assert moved.is_open()
+    is_held_by_others(here, kind)
+    left_held.look(moved.a)
+    assert here.log == []
+    assert not moved.is_open()
+
+
+@pytest.mark.parametrize("kind", HOLDS)
+def test_a_guest_that_came_to_another_host_is_let_go_once_also_while_redis_takes_no_writes(
+    moved: Moved, monkeypatch: pytest.MonkeyPatch, kind: HoldKind
+) -> None:
+    moved.held(kind)
+    moved.noted()
+    left_held.look(moved.a)
+    there = moved.on(moved.b)
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.Redis, "hset", refused)
+        left_held.look(moved.b)
+        assert there.log
+        is_held_by_others(there, kind)
+        left_held.look(moved.b)
+    assert there.log == []
+    left_held.look(moved.b)
+    left_held.look(moved.a)
+    assert there.log == []
+    assert not moved.is_open()
+    assert moved.notes() == {}
+
+
+def test_a_note_that_cannot_be_taken_away_keeps_no_other_guest_held(
+    moved: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved.held(HoldKind.FREEZE)
+    moved.noted()
+    old = LeftHeld(
+        capture_id=OTHER_CAPTURE,
+        guest_uuid=held_fake(2).uuid,
+        host_id="host-a",
+        hold=HoldKind.FREEZE,
+        at=datetime.now(UTC) - 2 * LOOKED_FOR,
+    )
+    field = names.left_held_field(OTHER_CAPTURE, old.guest_uuid)
+    moved.a.redis.hset(names.LEFT_HELD_KEY, field, old.model_dump_json())
+    left = LeftHeld(
+        capture_id=CAPTURE, guest_uuid=moved.uuid, host_id="host-a", hold=HoldKind.FREEZE, at=datetime.now(UTC)
+    )
+    moved.a.redis.hset(names.LEFT_HELD_KEY, names.left_held_field(CAPTURE, moved.uuid), left.model_dump_json())
+    there = moved.on(moved.b)
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.Redis, "hdel", refused)
+        with pytest.raises(redis.RedisError):
+            left_held.look(moved.b)
+    assert there.log == ["thaw"]
+
+
+def test_the_rounds_of_recovery_do_not_wait_for_guests_that_hang() -> None:
+    """This host's own and others' are looked at one after the other, before all else."""
+    assert 2 * left_held.PATIENCE_S <= recovery.LOOK_S
+
+
+@pytest.mark.parametrize("call", ["state", "freeze_status"])
+def test_a_guest_that_another_capture_took_while_a_call_hung_is_not_let_go(
+    moved: Moved, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    moved.held(HoldKind.FREEZE if call == "freeze_status" else HoldKind.PAUSE)
+    there = moved.on(moved.b)
+    moved.noted()
+    left_held.look(moved.a)
+    owner = agent if call == "freeze_status" else Domain
+    asked = getattr(owner, call)
+
+    def late(*args: Any) -> Any:
+        answer = asked(*args)
+        moved.b.claims.take(moved.uuid, OTHER_CAPTURE)
+        return answer
+
+    monkeypatch.setattr(owner, call, late)
+    left_held.look(moved.b)
+    assert there.log == []
+    assert len(moved.notes()) == 1
+
+
+STARTED = [
+    (
+        libvirt.VIR_DOMAIN_PAUSED,
+        libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
+    ),  # the number of a shut off guest that was destroyed
+    (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED),  # that has crashed
+    (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED),  # that was shut down
+]
+
+
+@pytest.mark.parametrize(("state", "reason"), STARTED)
+def test_a_guest_that_is_started_as_it_is_asked_for_is_here(
+    fake: HeldFake, monkeypatch: pytest.MonkeyPatch, state: int, reason: int
+) -> None:
+    fake.off = SAVED
+    monkeypatch.setattr(fake, "state", lambda: [state, reason])
+    assert fake.domain().presence() is Presence.HERE
+
+
+@pytest.mark.parametrize("trouble", ["the disk is full", "libvirt fails"])
+def test_the_scratch_files_of_a_guest_that_has_left_go_also_if_that_cannot_be_noted(
+    moved: Moved, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    moved.held(HoldKind.FREEZE)
+    scratch = moved.a.scratch_file(CAPTURE, moved.uuid, "vda")
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    scratch.touch()
+    moved.journal.record(ScratchChange(guest_uuid=moved.uuid, path=scratch))
+
+    def fails(*_: object) -> Never:
+        if trouble == "the disk is full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        raise HypervisorError("asking for the state: internal error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(left_held, "note", fails)
+        (told,) = undo_capture(moved.a, moved.journal, sealed=())
+    assert moved.uuid in told
+    assert not scratch.exists()
+    assert undo_capture(moved.a, moved.journal, sealed=())
+    assert moved.is_open()
+
+
+def test_a_paused_guest_is_not_called_running_while_nobody_knows_whether_it_has_left(
+    fake: HeldFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest that is shut off, saved as it was paused, is not paused; whether it was saved libvirt does not say."""
+    guest = guest_of(fake, HoldKind.PAUSE)
+    guest.take(deadline())
+    fake.off, fake.saved = libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN, True
+
+    def fails() -> Never:
+        raise libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, "no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake, "hasManagedSaveImage", fails)
+        guest.release()
+    assert not guest.is_settled()
+    assert guest.phase is Phase.GOING
+    assert guest.faults
+    guest.release()
+    assert guest.faults[0].code == "guest-left-held"
+
+
+@pytest.mark.parametrize("kind", [HoldKind.FREEZE, HoldKind.FREEZE_PAUSE])
+def test_a_guest_whose_agent_says_that_it_is_thawed_runs_here_also_if_libvirt_fails_then(
+    fake: HeldFake, monkeypatch: pytest.MonkeyPatch, kind: HoldKind
+) -> None:
+    guest = guest_of(fake, kind)
+    guest.take(deadline())
+
+    def fails(_: Domain) -> Never:
+        raise HypervisorError("asking for the state: internal error")
+
+    monkeypatch.setattr(Domain, "presence", fails)
+    guest.release()
+    assert guest.is_settled()
+    assert guest.faults == []
+
+
+def test_an_undo_that_cannot_read_that_a_guest_has_left_does_not_call_it_let_go(moved: Moved) -> None:
+    moved.held(HoldKind.FREEZE)
+    moved.on(moved.a, off=MIGRATED)
+    moved.noted()
+    path = moved.journal.guest(moved.uuid)._changes
+    written = path.read_text()
+    path.write_text(written.replace('"left"', '"damaged"'))
+    assert path.read_text() != written
+    assert undo_capture(moved.a, moved.journal, sealed=())
+    assert LetGoChange not in {type(one) for one in moved.journal.guest(moved.uuid).read().changes}
+
+
+def test_a_guest_that_hangs_is_let_go_by_the_look_that_began_it_and_asked_by_no_other(
+    moved: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved.held(HoldKind.FREEZE)
+    there = moved.on(moved.b)
+    moved.noted()
+    left_held.look(moved.a)
+    goes_on, asked = threading.Event(), []
+    ask = agent.freeze_status
+
+    def hangs(domain: Domain, timeout_s: int) -> str:
+        asked.append(domain.uuid)
+        assert goes_on.wait(30)
+        return ask(domain, timeout_s)
+
+    monkeypatch.setattr(left_held, "PATIENCE_S", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(agent, "freeze_status", hangs)
+        for _ in range(3):
+            left_held.look(moved.b)
+        assert asked == [moved.uuid]
+        goes_on.set()
+        until(lambda: any(note.let_go_by for note in moved.notes().values()))
+    assert there.log == ["thaw"]
