@@ -18,9 +18,10 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
 
 import redis
 import structlog
@@ -36,19 +37,22 @@ from workers import fitness, host_calls
 from workers.boot import boot_id
 from workers.bounded import NO_THREAD
 from workers.host import Host
-from workers.hypervisor.errors import GuestGoneError
 from workers.hypervisor.guest_events import GuestEvent, GuestEvents
-from workers.identity.uses import disk_uses, uses_of_guest
+from workers.identity.uses import disk_uses
 from workers.journal import CaptureJournal
 from workers.refusal import SecondWriterError
 from workers.scratch import ending
 from workers.scratch.open_backups import OpenBackup, given_up, open_backups
 from workers.steps.prepared import told_uses
 from workers.steps.publication import RESULTS_KEEP_S
+from workers.storage_looks import Look, looks, unseen_writes
 
 log = structlog.get_logger("writers")
 
-#: Seconds for libvirt to tell of one guest, and of all; and until libvirt is asked for events again, or a hold may be over.
+ResultT = TypeVar("ResultT")
+
+#: Seconds for libvirt to tell of some guests, side by side, and of all; and until it is asked for events again, or a hold may
+#: be over.
 ONE_S: Final = 10.0
 ALL_S: Final = 30.0
 AGAIN_S: Final = 1.0
@@ -68,12 +72,13 @@ class _Seen:
         return self.until_ns is None or self.until_ns >= begun_ns
 
 
-class _Look(NamedTuple):
-    """What libvirt and the storage of one guest tell of it now."""
+class _Doubt(NamedTuple):
+    """An open backup, and what other guests have used since it began at `begun_ns`."""
 
-    uses: tuple[fitness.DiskUse, ...] = ()
-    unseen: str = ""
-    gone: bool = False  # the guest does not run any more
+    journal: CaptureJournal
+    backup: OpenBackup
+    others: list[fitness.DiskUse]
+    begun_ns: int
 
 
 @dataclass
@@ -98,51 +103,51 @@ class WriterWatch:
         )
         for uuid in sorted({use.guest_uuid for use in uses} | {one.guest_uuid for one in self._seen}):
             found = tuple(use for use in uses if use.guest_uuid == uuid)
-            self._replace(uuid, found, now_ns, _unseen_writes(found))
+            self._replace(uuid, found, now_ns, unseen_writes(found))
         self._judge()
 
     def take(self, events: Iterable[GuestEvent]) -> None:
-        """Note what guests use since these events, and give up the backups of disks to which they write."""
+        """Note what guests use since these events, and give up the backups of disks to which they write.
+
+        Who is known to write waits for no guest of which libvirt tells late.
+        """
         self._tell_again()
-        asked = set()
-        for event in events:
-            asked.add(event.guest_uuid)
-            self._note(event)
+        come = list(events)
+        found = looks(self.host, (event.guest_uuid for event in come if not event.stopped), ONE_S)
+        for event in come:
+            self._note(event, Look() if event.stopped else found[event.guest_uuid])
             self._pending = True
-        self._ask_again(asked)
         if self._pending:
             self._judge()
+        if self._ask_again({event.guest_uuid for event in come}):
+            self._judge()
 
-    def _note(self, event: GuestEvent) -> None:
-        found = _Look() if event.stopped else self._uses(event.guest_uuid)
+    def _note(self, event: GuestEvent, found: Look) -> None:
+        if found.gone and event.adds_none:  # what it had it has until it stops, of which an event of its own tells
+            return
         self._replace(event.guest_uuid, found.uses, event.at_ns, found.unseen)
         if found.gone:  # before anybody has seen what it had
             self._seen.append(_Seen(event.guest_uuid, (), time.monotonic_ns(), "it was gone when libvirt was asked"))
         if found.unseen:
             log.warning("the storage of a guest is not known yet", guest=event.guest_uuid, why=found.unseen)
 
-    def _ask_again(self, asked: Collection[str]) -> None:
-        """Ask once more for what libvirt did not tell of guests that still run; those of `asked` were asked just now."""
+    def _ask_again(self, asked: Collection[str]) -> bool:
+        """Ask once more for what libvirt did not tell of guests that still run; those of `asked` were asked just now.
+
+        Return True if any was asked.
+        """
         late = [number for number, one in enumerate(self._seen) if one.unseen and one.until_ns is None]
         if not late or not open_backups(self.host):
-            return
+            return False
         self._pending = True
-        for number in late:
-            one = self._seen[number]
-            if one.guest_uuid not in asked:
-                found = self._uses(one.guest_uuid)
-                ended, known = time.monotonic_ns(), replace(one, uses=found.uses, unseen=found.unseen)
-                self._seen[number] = replace(one, until_ns=ended) if found.gone else known
-
-    def _uses(self, guest_uuid: str) -> _Look:
-        what = f"the storage of guest {guest_uuid}"
-        try:
-            uses = host_calls.answered(self.host, what, ONE_S, lambda: uses_of_guest(self.host.hypervisor, guest_uuid))
-        except GuestGoneError:
-            return _Look(gone=True)
-        except (FreezeframeError, OSError, ValueError) as error:
-            return _Look(unseen=str(error).rstrip(".") or type(error).__name__)
-        return _Look(tuple(uses), _unseen_writes(uses))
+        again = {number: self._seen[number] for number in late if self._seen[number].guest_uuid not in asked}
+        told = looks(self.host, (one.guest_uuid for one in again.values()), ONE_S)
+        ended = time.monotonic_ns()
+        for number, one in again.items():
+            found = told[one.guest_uuid]
+            known = replace(one, uses=found.uses, unseen=found.unseen)
+            self._seen[number] = replace(one, until_ns=ended) if found.gone else known
+        return bool(again)
 
     def _replace(self, guest_uuid: str, uses: tuple[fitness.DiskUse, ...], at_ns: int, unseen: str = "") -> None:
         """End what the guest used until now, and note what it uses instead."""
@@ -159,24 +164,32 @@ class WriterWatch:
         self._tell()
         if not backups and not self._pending:  # what is over concerns no later one
             self._seen = [one for one in self._seen if one.until_ns is None]
-        for one in backups:
-            journal = self.host.journal.of(one.capture_id)
-            try:
-                self._judge_one(journal, one)
-            except (OSError, ValueError) as error:  # of this backup alone: the others are judged all the same
-                log.warning("a backup cannot be judged yet", capture=one.capture_id, guest=one.guest, why=str(error))
-                self._pending = True
+        doubts = [doubt for one in backups if (doubt := self._each(one, partial(self._doubt, one))) is not None]
+        own = looks(self.host, (doubt.backup.guest_uuid for doubt in doubts), ONE_S)
+        for doubt in doubts:
+            self._each(doubt.backup, partial(self._check, doubt, own[doubt.backup.guest_uuid]))
 
-    def _judge_one(self, journal: CaptureJournal, one: OpenBackup) -> None:
-        """Give a backup up if another guest writes to it. Raises OSError, ValueError if the journal does not tell."""
+    def _each(self, one: OpenBackup, judge: Callable[[], ResultT]) -> ResultT | None:
+        """Judge one backup; what its journal does not tell, or take, is tried again, and costs the others nothing."""
+        try:
+            return judge()
+        except (OSError, ValueError) as error:
+            log.warning("a backup cannot be judged yet", capture=one.capture_id, guest=one.guest, why=str(error))
+            self._pending = True
+            return None
+
+    def _doubt(self, one: OpenBackup) -> _Doubt | None:
+        """Return what may be in a backup's way. Raises OSError, ValueError if the journal does not tell."""
+        journal = self.host.journal.of(one.capture_id)
         guests = _held_guests(journal)
         if guests is None:
             self._pending = True  # its own look is still to come, and nobody must end a backup within the hold
-            return
+            return None
         begun_ns = next((guest.begun_ns for guest in guests if guest.guest_uuid == one.guest_uuid), None)
         others = [] if begun_ns is None else self._used_since(begun_ns)
-        if begun_ns is not None and others and given_up(journal, one.guest_uuid) is None:
-            self._check(journal, one, others, begun_ns)
+        if begun_ns is None or not others or given_up(journal, one.guest_uuid) is not None:
+            return None
+        return _Doubt(journal, one, others, begun_ns)
 
     def _tell(self) -> None:
         """Tell the orchestrator of each capture that is under way who has come since its guests were held."""
@@ -241,8 +254,9 @@ class WriterWatch:
     def _used_since(self, begun_ns: int) -> list[fitness.DiskUse]:
         return [use for one in self._seen if one.reaches(begun_ns) for use in one.uses]
 
-    def _check(self, journal: CaptureJournal, one: OpenBackup, others: list[fitness.DiskUse], begun_ns: int) -> None:
-        found = self._uses(one.guest_uuid)
+    def _check(self, doubt: _Doubt, found: Look) -> None:
+        """Give a backup up if another guest writes to it. Raises OSError, ValueError if the journal does not take it."""
+        journal, one, others, begun_ns = doubt
         if unseen := found.unseen or next((use.unseen for use in found.uses if use.unseen), ""):
             self._own_unseen(one, unseen, begun_ns)
         own = {use.target: use for use in found.uses}
@@ -264,10 +278,6 @@ class WriterWatch:
         self._pending = True
         if any(seen.until_ns is not None and seen.uses and seen.reaches(begun_ns) for seen in self._seen):
             self._publish(one.capture_id, (), f"the storage of guest {one.guest} is not known: {why}")
-
-
-def _unseen_writes(uses: Iterable[fitness.DiskUse]) -> str:
-    return next((use.writes_unseen for use in uses if use.writes_unseen), "")
 
 
 def _held_guests(journal: CaptureJournal) -> tuple[GuestProof, ...] | None:

@@ -6,28 +6,22 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import libvirt
 
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.errors import telling
 
-#: Events after which a running guest may use other storage. A block job writes to its destination, and may end upon it.
-_DEVICES: Final = (
-    libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
-    libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
-    libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
-)
-
 
 @dataclass(frozen=True)
 class GuestEvent:
-    """A guest that has stopped, or that runs and may use other storage than before; `at_ns` is of the monotonic clock."""
+    """A guest that has stopped, or that may use other storage than before; `at_ns` is of the monotonic clock."""
 
     guest_uuid: str
     at_ns: int
     stopped: bool = False
+    adds_none: bool = False  # it uses less at most: a device has gone
 
 
 class GuestEvents:
@@ -39,8 +33,9 @@ class GuestEvents:
         self._ids: list[int] = []
         with telling("asking for events of guests"):
             self._register(libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lived)
-            for one in _DEVICES:
-                self._register(one, self._changed)
+            self._register(libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, self._added)
+            self._register(libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._removed)
+            self._register(libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, self._worked)
 
     def __enter__(self) -> Self:
         return self
@@ -75,5 +70,13 @@ class GuestEvents:
             stopped = event == libvirt.VIR_DOMAIN_EVENT_STOPPED
             self._queue.put(GuestEvent(handle.UUIDString(), time.monotonic_ns(), stopped))
 
-    def _changed(self, _connection: Any, handle: Any, *_: object) -> None:
+    def _added(self, _connection: Any, handle: Any, _alias: str, _opaque: object) -> None:
         self._queue.put(GuestEvent(handle.UUIDString(), time.monotonic_ns()))
+
+    def _removed(self, _connection: Any, handle: Any, _alias: str, _opaque: object) -> None:
+        self._queue.put(GuestEvent(handle.UUIDString(), time.monotonic_ns(), adds_none=True))
+
+    def _worked(self, _connection: Any, handle: Any, _disk: str, kind: int, _status: int, _opaque: object) -> None:
+        """A block job writes to its destination, and may end upon it; a backup's, as those of captures, does not."""
+        if kind != libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP:
+            self._queue.put(GuestEvent(handle.UUIDString(), time.monotonic_ns()))

@@ -19,7 +19,7 @@ from freezeframe.repository.errors import RepositoryNotReadable
 from tests.unit.workers import watched_host
 from tests.unit.workers.hold_site import FREEZE, HOSTS, Site, proof_of, results
 from tests.unit.workers.watched_host import ALPHA, BETA, CAPTURE, TARGETS, Libvirt, begin, held, look, transferred
-from workers import host_calls, writers
+from workers import host_calls, storage_looks, writers
 from workers.bounded import MOST_THREADS, GuestCalls, NoThreadError, NotStartedError, ThreadsInUseError
 from workers.commands import thaw
 from workers.fitness import DiskUse
@@ -294,7 +294,7 @@ def test_a_backup_that_a_second_writer_spoils_is_given_up_and_ends_later(
     begin(host, libvirt, ALPHA)
     held(host, ALPHA)
     monkeypatch.setattr(writers, "boot_id", lambda: "b")
-    monkeypatch.setattr(writers, "uses_of_guest", lambda _, uuid: uses[uuid])
+    monkeypatch.setattr(storage_looks, "uses_of_guest", lambda _, uuid: uses[uuid])
     shortage.lasts = False
     host.calls.answered("warm", "Asking", LONG_S, lambda: 1)  # a thread that idles, for the questions
     shortage.lasts = True
@@ -302,6 +302,16 @@ def test_a_backup_that_a_second_writer_spoils_is_given_up_and_ends_later(
     assert given_up(host.journal.of(CAPTURE), ALPHA) is not None  # its transfers fail, and the watcher ends it then
     assert shortage.refused == 1
     assert libvirt.ended == []
+
+
+def test_with_one_thread_guests_are_asked_for_their_storage_in_turn(
+    host: Host, shortage: Shortage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_looks, "uses_of_guest", lambda *_: [])
+    shortage.lasts = False
+    host.calls.answered("warm", "Asking", LONG_S, lambda: 1)
+    shortage.lasts = True
+    assert storage_looks.looks(host, [ALPHA, BETA], LONG_S) == dict.fromkeys((ALPHA, BETA), storage_looks.Look())
 
 
 @pytest.mark.parametrize("purpose", ["ready", "hold", "let go", "look"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Self, cast
 
 import libvirt as libvirt_library
@@ -16,7 +18,7 @@ from freezeframe.contract.result import PrepareResult, SeenUses, StorageUse
 from freezeframe.contract.words import Step
 from tests.unit.workers import watched_host
 from tests.unit.workers.watched_host import ALPHA, BETA, CAPTURE, GAMMA, Libvirt, begin, held, transferred
-from workers import writers
+from workers import storage_looks, writers
 from workers.fitness import DiskUse
 from workers.host import Host
 from workers.host_calls import LibvirtHangsError
@@ -30,6 +32,8 @@ from workers.writers import WriterWatch
 
 pytestmark = pytest.mark.case("P2")
 
+DELTA = "00000000-0000-4000-8000-00000000000d"
+
 
 class Machine:
     """The storage of the guests that run on the host."""
@@ -39,7 +43,7 @@ class Machine:
 
     def has(self, uuid: str, target: str, storage: str, *, reads_only: bool = False) -> None:
         keys = frozenset({storage})
-        use = DiskUse(uuid, watched_host.NAMES[uuid], target, keys, frozenset() if reads_only else keys)
+        use = DiskUse(uuid, watched_host.NAMES.get(uuid, "delta"), target, keys, frozenset() if reads_only else keys)
         self.running.setdefault(uuid, []).append(use)
 
     def all(self, _: Hypervisor) -> list[DiskUse]:
@@ -57,7 +61,7 @@ def machine(host: Host, libvirt: Libvirt, monkeypatch: pytest.MonkeyPatch) -> Ma
     made = Machine()
     made.has(ALPHA, "vda", "lun")
     made.has(ALPHA, "vdb", "own")
-    monkeypatch.setattr(writers, "uses_of_guest", made.one)
+    monkeypatch.setattr(storage_looks, "uses_of_guest", made.one)
     monkeypatch.setattr(writers, "disk_uses", made.all)
     begin(host, libvirt, ALPHA)
     return made
@@ -375,7 +379,7 @@ def late(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> set[str]:
             raise LibvirtHangsError("libvirt has not answered within 10 s.")
         return machine.one(hypervisor, uuid)
 
-    monkeypatch.setattr(writers, "uses_of_guest", one)
+    monkeypatch.setattr(storage_looks, "uses_of_guest", one)
     return found
 
 
@@ -572,3 +576,139 @@ def test_a_reason_that_cannot_be_written_down_keeps_no_other_backup(
     assert reason(host) == ""
     watch.take([])
     assert "guest beta" in reason(host)
+
+
+def lost_device(uuid: str = BETA, at_ns: int = 10) -> GuestEvent:
+    return GuestEvent(uuid, at_ns, adds_none=True)
+
+
+def test_a_device_that_was_taken_from_a_guest_which_is_gone_by_then_takes_no_label(
+    host: Host, machine: Machine
+) -> None:
+    """It has got nothing: the looks have seen what it had."""
+    held(host, ALPHA)
+    WriterWatch(host).take([lost_device(GAMMA)])
+    assert (reason(host), told(host)) == ("", [])
+
+
+def test_what_such_a_guest_had_counts_until_it_stopped(host: Host, machine: Machine) -> None:
+    watch = WriterWatch(host)
+    machine.has(BETA, "vdz", "lun")
+    watch.take([came(at_ns=0)])
+    del machine.running[BETA]
+    watch.take([lost_device(at_ns=1)])
+    watch.take([went(at_ns=3)])  # the backup began at 2
+    held(host, ALPHA)
+    watch.take([])
+    assert "disk vdz of the running guest beta" in reason(host)
+
+
+def test_a_device_that_was_taken_from_a_guest_that_runs_is_in_nobody_s_way_any_more(
+    host: Host, machine: Machine
+) -> None:
+    watch = WriterWatch(host)
+    machine.has(BETA, "vdz", "lun")
+    watch.take([came(at_ns=0)])
+    machine.running[BETA] = []
+    watch.take([lost_device(at_ns=1)])
+    held(host, ALPHA)
+    watch.take([])
+    assert (reason(host), told(host)) == ("", [])
+
+
+def test_libvirt_tells_of_devices_and_block_jobs_but_not_of_backups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of each backup of a capture is such an event."""
+    callbacks: dict[int, Callable[..., None]] = {}
+
+    def register(domain: None, event_id: int, callback: Callable[..., None], opaque: None) -> int:
+        assert (domain, opaque) == (None, None)
+        callbacks[event_id] = callback
+        return len(callbacks)
+
+    connection = SimpleNamespace(domainEventRegisterAny=register, domainEventDeregisterAny=lambda _: None)
+    monkeypatch.setattr(Hypervisor, "lend", lambda _: SimpleNamespace(connection=connection))
+    beta = SimpleNamespace(UUIDString=lambda: BETA)
+    lib = libvirt_library
+    with GuestEvents(Hypervisor("test:///default")) as events:
+        jobs = callbacks[lib.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2]
+        jobs(None, beta, "vda", lib.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP, lib.VIR_DOMAIN_BLOCK_JOB_CANCELED, None)
+        jobs(None, beta, "vda", lib.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY, lib.VIR_DOMAIN_BLOCK_JOB_READY, None)
+        callbacks[lib.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED](None, beta, "virtio-disk1", None)
+        callbacks[lib.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED](None, beta, "virtio-disk1", None)
+        found = events.wait(0)
+    assert [(one.guest_uuid, one.stopped, one.adds_none) for one in found] == [
+        (BETA, False, False),
+        (BETA, False, False),
+        (BETA, False, True),
+    ]
+
+
+def test_a_writer_that_is_known_waits_for_no_guest_of_which_libvirt_tells_late(
+    host: Host, libvirt: Libvirt, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(host, libvirt, GAMMA)  # its backup stays open
+    machine.has(GAMMA, "vda", "third")
+    machine.has(BETA, "vdz", "lun")
+    by_then = list[str]()
+
+    def asked(hypervisor: Hypervisor, uuid: str) -> list[DiskUse]:
+        if uuid != DELTA:
+            return machine.one(hypervisor, uuid)
+        by_then.append(reason(host))
+        raise LibvirtHangsError("libvirt has not answered.")
+
+    monkeypatch.setattr(storage_looks, "uses_of_guest", asked)
+    watch = WriterWatch(host)
+    watch.take([came(), came(DELTA)])
+    held(host, ALPHA, GAMMA)
+    watch.take([])
+    first, second = by_then
+    assert first == ""
+    assert "guest beta" in second
+
+
+@pytest.mark.parametrize("whose", ["come", "late", "captured"])
+def test_guests_are_asked_for_side_by_side(
+    whose: str, host: Host, libvirt: Libvirt, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answers only when the other is asked too: one after another, neither would, and each would cost its time."""
+    begin(host, libvirt, GAMMA)
+    machine.has(GAMMA, "vda", "third")
+    machine.has(BETA, "vdz", "lun")
+    machine.has(DELTA, "vdz", "third")
+    both = {ALPHA, GAMMA} if whose == "captured" else {BETA, DELTA}
+    together = threading.Barrier(2)
+
+    def one(hypervisor: Hypervisor, uuid: str) -> list[DiskUse]:
+        if uuid in both:
+            together.wait(5.0)
+        return machine.one(hypervisor, uuid)
+
+    watch = WriterWatch(host)
+    monkeypatch.setattr(writers, "ONE_S", 0.5)
+    if whose == "late":
+        with monkeypatch.context() as away:
+            away.setattr(storage_looks, "uses_of_guest", unanswered)
+            watch.take([came(), came(DELTA)])
+    held(host, ALPHA, GAMMA)
+    monkeypatch.setattr(storage_looks, "uses_of_guest", one)
+    watch.take([] if whose == "late" else [came(), came(DELTA)])
+    assert "guest beta" in reason(host)
+    assert "guest delta" in reason(host, GAMMA)
+
+
+def unanswered(*_: object) -> list[DiskUse]:
+    raise LibvirtHangsError("libvirt has not answered.")
+
+
+def test_of_more_guests_than_are_asked_for_at_once_each_is_asked_for(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_looks, "AT_ONCE", 2)
+    monkeypatch.setattr(
+        storage_looks, "uses_of_guest", lambda _, uuid: [DiskUse(uuid, uuid, "vda", frozenset(), frozenset())]
+    )
+    found = storage_looks.looks(host, [ALPHA, BETA, GAMMA, ALPHA], 5.0)
+    assert {uuid: [use.guest for use in look.uses] for uuid, look in found.items()} == {
+        uuid: [uuid] for uuid in (ALPHA, BETA, GAMMA)
+    }
