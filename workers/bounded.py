@@ -98,6 +98,11 @@ class GuestCalls:
         with self._lock:
             return self._threads
 
+    def is_full(self) -> bool:
+        """Return True while no further call can start: every thread that there may be is at work."""
+        with self._lock:
+            return not self._idle and self._threads >= self._most
+
     def is_hanging(self, key: str) -> bool:
         """Return True if a call under `key` was given up and has not returned."""
         with self._lock:

@@ -4,9 +4,9 @@ A look runs in a bounded pool (`GuestCalls`), what it asks of libvirt in another
 no other guest waits. Some threads of each are kept ready: on a host that gives no more, guests are let go in turn.
 A look that cannot begin is tried again.
 
-why it cannot                        the guard
+why it cannot, or not ask            the guard
 no thread, or no memory for one      is at work, and says so in its log: a new guard would have no more threads
-every thread of the pool hangs       for STUCK_S: is not at work. Its supervisor starts another, which has all threads again
+every thread of either pool hangs    for STUCK_S: is not at work. Its supervisor starts another, which has all threads again
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ log = structlog.get_logger("guard")
 
 #: Seconds between two tries to read a lease that names no guest as far as it can be read.
 READ_AGAIN_S = 5.0
-#: Seconds without a single look that could begin, for want of a thread that does not hang, after which the guard gives itself
-#: up: longer than a look at a guest that answers late.
+#: Seconds without a single look that could begin and ask, for want of a thread that does not hang, after which the guard gives
+#: itself up: longer than a look at a guest that answers late.
 STUCK_S = 30.0
 #: Threads that wait for looks, and as many for what looks ask, from the guard's start. With one for each, guests would be let
 #: go one after another, those that hang first.
@@ -48,7 +48,7 @@ class Watch:
         self._ledger = ledger
         self._hypervisor = hypervisor
         self._gone = gone
-        self._stuck_since: float | None = None  # no look has begun since then: every thread of the pool is in use
+        self._stuck_since: float | None = None  # no look could begin, or ask, since then: every thread is in use
 
     def start(self) -> None:
         """Watch from now on. Raises RuntimeError, MemoryError if there is no thread for it."""
@@ -68,7 +68,7 @@ class Watch:
             return watches and not self._is_stuck()
 
     def _is_stuck(self) -> bool:
-        """Return True if guests are to be let go and no look can begin."""
+        """Return True if guests are to be let go and no look can begin, or ask."""
         return self._stuck_since is not None and self._ledger.clock() - self._stuck_since >= STUCK_S
 
     def _watch(self) -> None:
@@ -108,8 +108,8 @@ class Watch:
             log.error("a look cannot begin", guest=due.guest.guest_uuid, why=str(error))  # noqa: TRY400
             self._stuck_since = (self._stuck_since or now) if isinstance(error, ThreadsInUseError) else None
             self._ledger.looked(due, Look.NO_ANSWER, now)
-        else:
-            self._stuck_since = None
+        else:  # it begins, and cannot ask if every thread for that hangs
+            self._stuck_since = (self._stuck_since or now) if self.asks.is_full() else None
 
     def _look(self, due: DueLook) -> None:
         asked, answer = self._ledger.clock(), Look.NO_ANSWER

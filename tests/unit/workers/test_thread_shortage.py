@@ -254,6 +254,36 @@ def test_a_guard_all_of_whose_threads_hang_says_that_it_is_not_at_work(
     assert watched.watch.at_work()
 
 
+def test_a_guard_is_not_at_work_either_if_all_that_its_looks_have_asked_hangs(watched: Watched) -> None:
+    """Looks begin, and end without an answer."""
+    hangs = threading.Event()
+    watched.watch.asks = GuestCalls(most_threads=1)
+    hung = watched.watch.asks.start("another guest", hangs.wait)
+    watched.turns(watch.STUCK_S - 1)
+    assert watched.watch.at_work()
+    watched.turns(2.0)
+    assert not watched.watch.at_work()
+    hangs.set()
+    hung.result(LONG_S)
+    until = time.monotonic() + LONG_S
+    while not watched.watch.at_work() and time.monotonic() < until:
+        watched.turns(2.5)
+    assert watched.watch.at_work()
+
+
+def test_a_pool_is_full_while_none_of_its_threads_can_take_a_call() -> None:
+    calls, hangs = GuestCalls(most_threads=2), threading.Event()
+    assert not calls.is_full()
+    first = calls.start("a", hangs.wait)
+    assert not calls.is_full()
+    second = calls.start("b", hangs.wait)
+    assert calls.is_full()
+    hangs.set()
+    first.result(LONG_S), second.result(LONG_S)
+    assert calls.threads == 2
+    assert not calls.is_full()
+
+
 def test_a_guard_that_has_nobody_to_let_go_is_at_work_whatever_hung_before(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
