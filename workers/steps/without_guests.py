@@ -84,7 +84,10 @@ def arrive(host: Host, order: HoldOrder, payload: Mapping[str, object], fault: F
     try:
         with gate_client(host.bus) as client:
             muster, barrier = gates(client, rest)
-            if muster.arrive() == "broken":
+            state = muster.arrive()
+            if state == "taken":  # by the worker that died: that says nothing of the others
+                state = muster.look().state
+            if state == "broken":
                 return None
             report_ns = time.monotonic_ns()
             state = barrier.arrive()
@@ -92,7 +95,7 @@ def arrive(host: Host, order: HoldOrder, payload: Mapping[str, object], fault: F
     except redis.RedisError as error:
         log.warning("the others could not be met", why=str(error))
         return None
-    if state == "broken":
+    if "broken" in {state, reply.state}:  # `state` is "taken" if the worker that died had arrived
         return None
     result = HoldResult(
         capture_id=order.capture_id, host_id=order.host_id, guest_faults=_faults(host, order, guests, fault)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 import redis
 
-from freezeframe.barrier import Gate
+from freezeframe.barrier import Gate, GateUnreachableError
 from freezeframe.contract import names
 from freezeframe.contract.proof import consistency
 from freezeframe.contract.result import HoldResult
@@ -468,6 +469,22 @@ def test_a_worker_that_is_back_while_the_others_hold_their_guests_lets_them_end(
 @pytest.mark.parametrize("gate", ["muster", "held"])
 def test_a_worker_that_is_back_when_the_others_have_given_up_has_failed(site: Site, gate: str) -> None:
     client = site.hosts["host-b"].redis
+    Gate(client, CAPTURE, 1, gate, "host-b", MEMBERS).break_up("late")
+    begun_by_a_worker_that_died(site, "host-a")
+    settle_interrupted(site.hosts["host-a"], [HOLD])
+    fault = told(site, "host-a").fault
+    assert fault is not None
+    assert fault.code == "interrupted"
+    assert gates(site)[1] == "broken"
+
+
+@pytest.mark.parametrize("gate", ["muster", "held"])
+def test_also_if_the_worker_that_died_had_arrived_there(site: Site, gate: str) -> None:
+    """Its own arrival is of another visit, of which the gate tells only that its place is taken."""
+    client = site.hosts["host-a"].redis
+    for name in ("muster", "held")[: 1 if gate == "muster" else 2]:
+        with pytest.raises(GateUnreachableError):
+            Gate(client, CAPTURE, 1, name, "host-a", MEMBERS).meet(time.monotonic() + 0.1, "first")
     Gate(client, CAPTURE, 1, gate, "host-b", MEMBERS).break_up("late")
     begun_by_a_worker_that_died(site, "host-a")
     settle_interrupted(site.hosts["host-a"], [HOLD])
