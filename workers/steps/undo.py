@@ -37,6 +37,7 @@ from workers.journal import (
     ClaimChange,
     FreedChange,
     HoldChange,
+    JournalUnreadableError,
     LetGoChange,
     ScratchChange,
     ThawPendingChange,
@@ -149,9 +150,8 @@ def _undo_on_host(
             change.socket.unlink(missing_ok=True)
     kept = _forget_passphrases(host, guest_uuid, changes)
     if any(not isinstance(change, ClaimChange) for change in changes):
-        unthawed += _left(
-            host, journal, guest_uuid, changes
-        )  # last: a full disk does not take it, and the files are gone
+        # last, when the files are gone: a full disk does not take it
+        unthawed += _left(host, journal, guest_uuid, changes)
     freed = FreedChange(guest_uuid=guest_uuid)
     if (unthawed or kept or sealed is None) and freed not in changes:
         journal.record(freed)  # the claim stays, and the room for its scratch files is free
@@ -222,7 +222,8 @@ def _let_go(host: Host, journal: CaptureJournal, domain: Domain, kind: HoldKind)
 def _left(host: Host, journal: CaptureJournal, guest_uuid: str, changes: Sequence[AnyChange]) -> list[str]:
     """Return that the guest is not here, and held where it is, as far as is known (`workers/left_held.py`)."""
     if may_hold(host, journal, guest_uuid, changes):
-        left_held.note(host.hypervisor, journal, guest_uuid)
+        with contextlib.suppress(JournalUnreadableError):  # which is told, and keeps the capture open
+            left_held.note(host.hypervisor, journal, guest_uuid)
     return left_held.still_left(journal, guest_uuid)
 
 
