@@ -285,18 +285,17 @@ def _result(
     window: Window,
     reply: GateReply | None,
 ) -> HoldResult:
+    # under `degrade` what another delivery has reported stands, for the sake of the other hosts; it was without these guests
+    of_guests = window.fault if isinstance(window.fault, ReportedError) and not order.all_or_nothing else None
     faults = [
-        HeldGuestFault(
-            guest_uuid=guest.uuid,
-            fault=Fault.of(guest.faults[0], guest=guest.domain.name, host=host.host_id),
-        )
+        HeldGuestFault(guest_uuid=guest.uuid, fault=Fault.of(error, guest=guest.domain.name, host=host.host_id))
         for guest in guests
-        if guest.faults
+        if (error := guest.faults[0] if guest.faults else of_guests)
     ]
     return HoldResult(
         capture_id=order.capture_id,
         host_id=host.host_id,
-        fault=Fault.of(window.fault, host=host.host_id) if window.fault else None,
+        fault=Fault.of(window.fault, host=host.host_id) if window.fault and not of_guests else None,
         proof=proof,
         arrivals=reply.arrivals if reply else (),
         release_us=reply.at_us if reply and reply.state == "released" else None,
