@@ -100,7 +100,8 @@ def lonely(lab: Lab, system: System) -> Iterator[Guest]:
 
 
 @pytest.mark.case("G4")
-@pytest.mark.parametrize("when", ["before the hold", "in the muster"])
+# most of a minute each; what is found in the muster, the unit tests of the hold find as well
+@pytest.mark.parametrize("when", ["before the hold", pytest.param("in the muster", marks=pytest.mark.long)])
 def test_under_degrade_a_guest_alone_on_its_host_that_is_started_anew_costs_only_itself(
     system: System, command: Command, lonely: Guest, when: str
 ) -> None:
