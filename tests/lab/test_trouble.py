@@ -188,6 +188,7 @@ def test_a_repository_that_cannot_be_written_is_named(command: Command, system: 
         subprocess.run(["chattr", "-i", folder], check=True)
 
 
+@pytest.mark.long  # half a minute of a caller's patience; the unit tests of the client have it too
 def test_nobody_to_take_the_request_is_told(command: Command, system: System) -> None:
     system.end_part("orchestrator")
     try:
