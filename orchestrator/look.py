@@ -78,7 +78,7 @@ class Orchestrator:
         return None
 
     def _dated_anew(self, run: Run, version: str, now: datetime) -> bool:
-        """Whether the clock was set, so that the run has to be loaded again, with its new dates."""
+        """Return True if the clock was set, so that the run has to be loaded again, with its new dates."""
         anew = clocks.dated_anew(run, now)
         if anew is not None:
             log.warning("the clock was set", capture=run.capture_id, due=str(run.due_at), due_now=str(anew.due_at))

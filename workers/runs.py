@@ -25,7 +25,7 @@ class RunUnreadableError(FreezeframeError):
 
 
 class KnownRun(BaseModel):
-    """What hosts look at of a run's record."""
+    """The part of a run's record that hosts read."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

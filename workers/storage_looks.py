@@ -1,4 +1,4 @@
-"""What libvirt and the storage of several running guests tell of them now, asked side by side within one bound for all.
+"""The storage of several running guests as libvirt tells it now, asked side by side within one bound for all.
 
 Guests whose storage hangs are ordinary where their server is away; asked one after another, each would keep all others waiting.
 """
@@ -22,7 +22,7 @@ AT_ONCE: Final = 32
 
 
 class Look(NamedTuple):
-    """What one guest uses, and why not all of it is known."""
+    """The storage of one guest, and why not all of it is known."""
 
     uses: tuple[DiskUse, ...] = ()
     unseen: str = ""

@@ -20,7 +20,7 @@ LOST_S = 15.0
 
 
 class UnknownRuns:
-    """What one process has seen, from look to look; no clock but its own is asked."""
+    """The observations of one process, from look to look; no clock but its own is asked."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""What hosts tell each other of a guest that left one of them while a capture held it: it is frozen or paused where it went.
+"""The note that a host leaves others of a guest that left it while a capture held it: it is frozen or paused where it went.
 
 A hash in Redis (`names.LEFT_HELD_KEY`) has one for each capture and guest. The host that the guest has left puts it there, the
 host that has the guest lets it go and says so, and the first takes it away.

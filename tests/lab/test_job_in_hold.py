@@ -124,7 +124,7 @@ def _check_left(outcome: Outcome, mover: str) -> None:
 
 
 def thaws(guest: Guest) -> int:
-    """How often it was thawed, by its own account; it cannot say while it is frozen."""
+    """Return how often it was thawed, by its own account; it cannot say while it is frozen."""
     try:
         return guest.shell("cat /run/thaws").count("thaw")
     except (LabError, libvirt.libvirtError):

@@ -26,7 +26,7 @@ class Born:
 
 @dataclass(frozen=True)
 class Cached:
-    """What the kernel knows of a file or device without asking the server or device that it is on."""
+    """The facts that the kernel has of a file or device without asking the server or device that it is on."""
 
     mode: int
     inode: int
