@@ -19,7 +19,7 @@ from .command import Command
 from .relay import Relay, freeze_slowly, last_known, relay_lab
 from .traces import traces
 
-TIMES, LONG_TIMES = 12, 160  # and a quarter as many with staggered starts
+TIMES, LONG_TIMES = 8, 160  # and a quarter as many with staggered starts
 #: How much longer the second guest's freeze takes than the first's: where a missing barrier shows.
 SLOW_S = 0.5
 #: And where it is missing: time for the first to freeze, begin, thaw and write, whatever else the machine does meanwhile.
@@ -124,6 +124,6 @@ def test_without_the_barrier_inconsistent_captures_are_found(relayed: Lab, tmp_p
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "sitecustomize.py").write_text(_WITHOUT_BARRIER)
     with System(relayed, tmp_path / "system", {"PYTHONPATH": str(tmp_path / "broken")}) as system:
-        found = captured(relayed, system, 3, tmp_path, staggered=False)
+        found = captured(relayed, system, 2, tmp_path, staggered=False)
     assert all(label == "group" for label, _, _ in found)
     assert all(second > first for _, first, second in found)
