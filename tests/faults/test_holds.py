@@ -6,16 +6,20 @@ and one in it.
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import libvirt
 import pytest
 
 from freezeframe.contract.words import HoldKind
+from ops.lab.guest import Guest
 from ops.lab.waiting import wait_for
 
 from .bench import Bench, until
-from .bounds import AGENT_S, BY_HOST_S, EYE_S, RESTART_S, late_call, past_libvirt
+from .bounds import AGENT_S, BY_GUARD_S, BY_HOST_S, EYE_S, RESTART_S, late_call, past_libvirt
 from .cell import Watch
 from .kinds import LONG_AWAY_S, libvirt_back, qemu_pid
 from .stage import SLOW_S, has_backup, muster, slow_freezer
@@ -25,6 +29,10 @@ Act = Callable[[Bench], None]
 
 #: Beyond the hold's time-out and what its host and orchestrator wait for: QEMU of one guest stands still for so long.
 HANGS_S = 20.0
+
+#: What virsh says of a guest that was suspended by a call, and the seconds for that to come when its QEMU goes on.
+SUSPENDED = "event 'lifecycle' for domain 'alpha': Suspended Paused"
+EVENT_S = 30.0
 
 
 def two_at_once(bench: Bench, first: Act, second: Act, mend: Act) -> Capture:
@@ -91,6 +99,65 @@ def test_qemu_suspended_before_a_pause(bench: Bench) -> None:
     for name in ("beta", "gamma"):
         assert watch.held_s(name) <= BY_HOST_S + AGENT_S + EYE_S, name
     assert bench.exact("after a QEMU that was suspended").startswith("incremental")
+
+
+@pytest.mark.case("S4")
+@pytest.mark.long  # a minute each, most of it until no call can be pending; the table of the guard's leases has it too
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("when", "longer_s"), [("within the lease", 0.0), ("long after it", HANGS_S)])
+def test_worker_killed_while_its_suspend_is_pending(bench: Bench, when: str, longer_s: float) -> None:
+    """Libvirt carries out the suspend of a worker that is dead, when the guard has seen every guest run."""
+    watch = Watch(bench, f"worker killed while its suspend waits for QEMU, which goes on {when}", "pause")
+    host, alpha, beta = bench.lab.host("host-a"), bench.lab.guest("alpha"), bench.lab.guest("beta")
+    pid, leases = qemu_pid(host, "alpha"), bench.system.directory / "host-a" / "state" / "leases"
+    bench.forget_paces()
+    with first_event(alpha) as event:
+        with muster(bench, HoldKind.PAUSE) as capture:  # sooner, host-a would see it hang, and hold nobody
+            stopped = time.monotonic()
+            host.run(["busybox", "kill", "-STOP", pid])
+        try:
+            until("beta is paused", lambda: is_paused(beta))
+            until("alpha's suspend waits for QEMU", lambda: waits_for_qemu(alpha))
+            bench.kill("control@host-a")
+            until("the guard has let go of beta", lambda: not is_paused(beta))
+            assert not is_paused(alpha)  # as far as libvirt knows, and the guard
+            if longer_s:
+                time.sleep(RESTART_S)
+                bench.restart("control@host-a")
+                time.sleep(longer_s)
+            assert any(leases.glob("*.json"))  # by which the guard will let go of alpha
+        finally:
+            host.run(["busybox", "kill", "-CONT", pid])
+            away_s = time.monotonic() - stopped
+        said, _ = event.communicate(timeout=EVENT_S)
+        assert said.startswith(SUSPENDED)  # nobody but the dead worker has asked for it
+    until("alpha runs", lambda: not is_paused(alpha))
+    bench.mended(lambda bench: None if longer_s else bench.restart("control@host-a"))
+    alpha.wait_agent()
+    assert not capture.end().startswith("sealed")
+    for name, bound_s in (("beta", BY_GUARD_S), ("gamma", BY_HOST_S)):
+        assert watch.held_s(name) <= bound_s + EYE_S, name
+    watch.judge(capture, away_s + late_call())
+
+
+@contextmanager
+def first_event(guest: Guest) -> Iterator[subprocess.Popen[str]]:
+    """Listen for the first event in the life of a guest from now on, which the process prints as it ends."""
+    command = ["virsh", "-c", guest.host.uri, "event", "--domain", guest.name, "--event", "lifecycle"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"LC_ALL": "C"}) as listening:
+        try:
+            yield listening
+        finally:
+            listening.kill()
+
+
+def is_paused(guest: Guest) -> bool:
+    return bool(guest.domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED)
+
+
+def waits_for_qemu(guest: Guest) -> bool:
+    """Return True while libvirt waits for an answer of QEMU's monitor. It does not wait for the guest's job to tell."""
+    return bool(guest.domain.controlInfo()[0] == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED)
 
 
 @pytest.mark.case("G9")
