@@ -46,7 +46,7 @@ def check_apart(disks: Iterable[DiskPart], sys: Path = SYS) -> None:
     """Raise SamePlaceError if two disks go to the same storage, or one to a part of the other's."""
     known = [(disk, where_is(disk, sys)) for disk in disks]
     for (one, its), (other, others) in combinations(known, 2):
-        if (one.place or other.place) and _overlap(its, others):
+        if (one.place or other.place) and overlap(its, others):
             raise SamePlaceError(
                 f"Disk {one.target} of guest {one.guest_name} goes to {one.where}, and disk {other.target} of guest "
                 f"{other.guest_name} to {other.where}: these are the same storage, or one is a part of the other."
@@ -57,18 +57,20 @@ def where_is(disk: DiskPart, sys: Path = SYS) -> Places:
     """Return where a disk goes, as far as that can be told; what cannot be opened at all is refused for that."""
     match disk.place:
         case None:
-            return _file(disk.path, sys)
+            return place_of_file(disk.path, sys)
         case BlockDevicePlace(path):
-            return _file(path, sys)
+            return place_of_file(path, sys)
         case NbdPlace(uri):
             return Places(export_keys(uri))
 
 
-def _overlap(one: Places, other: Places) -> bool:
+def overlap(one: Places, other: Places) -> bool:
+    """Return True if two places are the same storage, or one is a part of the other."""
     return bool(one.keys & (other.keys | other.within) or one.within & other.keys)
 
 
-def _file(path: Path, sys: Path) -> Places:
+def place_of_file(path: Path, sys: Path = SYS) -> Places:
+    """Return where a file or block device is; where its directory really is if it cannot be looked at."""
     with suppress(OSError):
         return places_of(str(path), sys=sys)
     return Places(frozenset({f"path {os.path.realpath(path)}"}))
@@ -83,14 +85,25 @@ def export_keys(uri: str) -> frozenset[str]:
         return frozenset({uri})
     name = unquote(parts.path.removeprefix("/"))
     if parts.scheme.endswith("+unix"):
-        return frozenset(f"{one} {name}" for one in _socket_keys(parts.query))
+        return frozenset(f"{one} {name}" for one in _socket_keys(parts.query)) | _as_of_guest(parts.query, name)
     servers = [f"{_bracketed(one)}:{port}" for one in (host, *_addresses(host, port))]
     return network_keys({"protocol": "nbd", "name": name, "servers": " ".join(servers)})
 
 
-def _socket_keys(query: str) -> set[str]:
+def _as_of_guest(query: str, name: str) -> frozenset[str]:
+    """Return the keys of an export on a socket as a disk of a guest has them, which knows the socket's path alone."""
+    path = _socket_path(query)
+    sockets = {one for one in (path, os.path.realpath(path)) if one.startswith("/") and " " not in one}
+    return network_keys({"protocol": "nbd", "name": name, "servers": " ".join(sockets)}) if sockets else frozenset()
+
+
+def _socket_path(query: str) -> str:
     fields = dict(field.partition("=")[::2] for field in query.split("&"))
-    path = unquote(fields.get("socket", ""))  # in which a plus is no blank
+    return unquote(fields.get("socket", ""))  # in which a plus is no blank
+
+
+def _socket_keys(query: str) -> set[str]:
+    path = _socket_path(query)
     keys = {f"socket {os.path.realpath(path)}"}
     with suppress(OSError, ValueError):
         found = Path(path).stat()

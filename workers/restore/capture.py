@@ -22,6 +22,7 @@ from workers.restore.place import Places
 from workers.restore.plan import GuestPart, plan
 from workers.restore.report import RestoredDisk, RestoredGuest, RestorePlan, RestoreReport
 from workers.restore.room import check_room, make_directory, planned
+from workers.restore.running_guests import Libvirt, check_no_guest_has, written_over
 
 if TYPE_CHECKING:
     from workers.restore.definition import Definition
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 #: Called with a disk, bytes done and bytes in all, of data; first with none done. By any thread, also by two at once.
 OnDiskProgress = Callable[[DiskPart, int, int], None]
+
+#: Called for the libvirts that are asked whether a running guest has what would be written over; only if anything would be.
+Libvirts = Callable[[], Sequence[Libvirt]]
 
 
 def restore_capture(
@@ -43,6 +47,7 @@ def restore_capture(
     overwrite_devices: bool = False,
     define: Define | None = None,
     overwrite: bool = False,
+    libvirts: Libvirts = tuple,
     trust: bool = False,
     on_progress: OnDiskProgress = lambda _disk, _done, _total: None,
 ) -> RestoreReport:
@@ -50,13 +55,15 @@ def restore_capture(
 
     Everything that can be known to fail is checked before anything is written: RestoreRefusedError, NotInCaptureError,
     DiskDamagedError, HypervisorError (see `plan_capture`). `places`: disks that go to block devices and NBD exports, which
-    are written over only if `overwrite_devices` says that they may be. Disks are restored two at once, `on_progress` is called
-    by several threads. What fails later leaves whole what is whole already, and the error's hint names it.
+    are written over only if `overwrite_devices` says that they may be. `libvirts` are asked whether a running guest has what is
+    written over. Disks are restored two at once, `on_progress` is called by several threads. What fails later leaves whole what
+    is whole already, and the error's hint names it.
     """
     began = time.monotonic()
     directory = absolute(directory)
     parts = plan(manifest, directory, image_format, guests, disks, places)
     check_room(repository, parts, directory, overwrite=overwrite)
+    _check_guests(parts, libvirts)
     definitions = _definitions(define, parts, directory)
     if places and not overwrite_devices:
         named = ", ".join(map(str, places.values()))
@@ -90,13 +97,21 @@ def plan_capture(
     places: Places | None = None,
     define: Define | None = None,
     overwrite: bool = False,
+    libvirts: Libvirts = tuple,
 ) -> RestorePlan:
     """All checks of `restore_capture`, and what it would do. Nothing is written."""
     directory = absolute(directory)
     parts = plan(manifest, directory, image_format, guests, disks, places)
     check_room(repository, parts, directory, overwrite=overwrite)
+    _check_guests(parts, libvirts)
     _definitions(define, parts, directory)
     return planned(repository, manifest, parts, directory)
+
+
+def _check_guests(parts: Sequence[GuestPart], libvirts: Libvirts) -> None:
+    """Raises TargetInUseError and GuestsUnknownError."""
+    if written := written_over(parts):
+        check_no_guest_has(written, libvirts())
 
 
 def _definitions(define: Define | None, parts: Sequence[GuestPart], directory: Path) -> dict[str, Definition]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from workers.restore.errors import DefineNameError
 from workers.restore.image import ImageFormat
 from workers.restore.memory import keep_freed_memory
 from workers.restore.place import places
+from workers.restore.running_guests import libvirts_here
 
 if TYPE_CHECKING:
     from workers.restore.guest import Define
@@ -55,8 +57,8 @@ def restore(
         list[str] | None,
         typer.Option(
             metavar="GUEST:TARGET=/dev/…",
-            help="This disk goes to that block device instead, which must be at least as large and in no other use. May be "
-            "repeated.",
+            help="This disk goes to that block device instead, which must be at least as large and in no other use, as by a "
+            "running guest. May be repeated.",
         ),
     ] = None,
     to_nbd: Annotated[
@@ -72,6 +74,13 @@ def restore(
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that are there, each once its successor is whole.")
+    ] = False,
+    no_guest_check: Annotated[
+        bool,
+        typer.Option(
+            "--no-guest-check",
+            help="Do not ask libvirt whether a running guest has what is written over; only open descriptors are looked at.",
+        ),
     ] = False,
     repository: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="The repository, if not the one of the settings.")
@@ -94,9 +103,10 @@ def restore(
 ) -> None:
     """Bring captured guests back: their disks as files or onto devices, and on request the guests in libvirt.
 
-    Only the repository is needed, and libvirt only to define. A disk's file appears when it is whole. After an interruption the
-    same command goes on where it was: what is there already is read and compared with the capture, and only the rest is
-    written. Until then the file ends in .partial, and beside it lies one that ends in .progress.
+    Only the repository is needed, and libvirt only to define. Where this host has one, it is asked before a device, an export
+    or a file is written over, and the disk of a running guest is refused. A disk's file appears when it is whole. After an
+    interruption the same command goes on where it was: what is there already is read and compared with the capture, and only
+    the rest is written. Until then the file ends in .partial, and beside it lies one that ends in .progress.
     """
     wish = _wish(define, as_captured=define_as_captured, start=start, uri=connect)
     opened = open_repository(repository)
@@ -109,6 +119,7 @@ def restore(
         "places": places(to_device or (), to_nbd or ()),
         "define": wish,
         "overwrite": overwrite,
+        "libvirts": tuple if no_guest_check else partial(libvirts_here, connect),
     }
     if dry_run:
         found = plan_capture(opened, manifest, to, **wanted)

@@ -65,6 +65,21 @@ class TargetInUseError(RestoreRefusedError):
     advice = "Stop the guest or wait for the other restore, or restore to another directory."
 
 
+class GuestsUnknownError(RestoreRefusedError):
+    """libvirt is there, and it cannot be told which storage its running guests have."""
+
+    code = "guests-unknown"
+    advice = (
+        "Run this as root. If libvirt does not answer, `systemctl restart libvirtd` (or virtqemud) lets the guests run on. If "
+        "you know that no running guest has it, add --no-guest-check: then open descriptors alone decide."
+    )
+
+    @classmethod
+    def of(cls, written: str, why: str) -> GuestsUnknownError:
+        """`written`: the places that would be written over."""
+        return cls(f"Whether a running guest has {written} as its disk cannot be told: {why.rstrip('.')}.")
+
+
 class TargetUnfitError(RestoreRefusedError):
     """The directory cannot be restored to."""
 

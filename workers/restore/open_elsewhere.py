@@ -9,6 +9,7 @@ descriptor is seen: stat(2) of /proc/<pid>/fd/<number> leads through every mount
     counts   open for writing by any process, or open at all by a QEMU; udev and others look at devices for a moment
 
 Not seen: processes of another PID namespace, and those that this user may not look at. Restore as root, on the host itself.
+libvirt tells of the guests among these (`running_guests.py`).
 """
 
 from __future__ import annotations
