@@ -18,6 +18,7 @@ from tests.unit.workers.guard_site import CAPTURE, OTHER, GuardInThread, paused,
 from workers.guard import client, letting_go, server
 from workers.guard.client import GuardError, GuardLine
 from workers.guard.lease import LONGEST_INQUIRY_S, LeasedGuest
+from workers.guard.server import Place
 from workers.guard.table import Look
 
 PLACES = 3
@@ -122,6 +123,17 @@ def test_a_worker_takes_one_place_for_all_that_it_asks(
             assert asks(guard, 1) == 1
     until(lambda: asks(guard, 1) == taken(guard) == 0)
     assert look == [Look.NO_ANSWER]
+
+
+def test_a_worker_that_has_the_last_place_to_wait_keeps_it() -> None:
+    """For its next question; it would be answered at once."""
+    holds, inquirers = threading.BoundedSemaphore(1), threading.BoundedSemaphore(1)
+    assert holds.acquire(blocking=False)
+    place = Place(holds)
+    assert [place.move(inquirers) for _ in range(3)] == [True] * 3
+    assert holds.acquire(blocking=False)
+    place.leave()
+    assert inquirers.acquire(blocking=False)
 
 
 def test_a_worker_waits_for_a_place_in_the_guards_queue(tmp_path: Path) -> None:

@@ -135,6 +135,13 @@ def test_a_lease_that_is_cut_off_anywhere_behind_its_first_guest_names_the_guest
         assert found.damage == "it is not whole"
 
 
+def test_a_uuid_in_a_string_that_is_too_long_for_a_path_may_be_a_guest_s(tmp_path: Path) -> None:
+    """Of a file that is not whole: what stands so far behind a key need not be its value."""
+    begin = f'{{"agent_socket": "/run/{A}'
+    assert read(tmp_path, begin).guests == ()
+    assert read(tmp_path, begin + "x" * (7 * 4096) + B).guests == (FoundGuest(B, HoldKind.FREEZE_PAUSE),)
+
+
 @pytest.mark.parametrize("content", [f'"{A}"', f'["{A}"]', f"{A}\n\x00\xff"])
 def test_whatever_has_a_uuid_in_it_names_a_guest(tmp_path: Path, content: str) -> None:
     assert read(tmp_path, content).guests == (FoundGuest(A, HoldKind.FREEZE_PAUSE),)
