@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+import structlog
 
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
@@ -326,6 +327,59 @@ def test_an_order_that_does_not_say_whose_it_is_is_answered_to_nobody(
 ) -> None:
     assert run_step(host, hold_code, {**hold_order(), "colour": "red", **changes})["ok"] is False
     assert (host.redis.keys("*results*"), counted.times) == ([], 0)
+
+
+@pytest.mark.case("S5")
+def test_an_order_whose_answer_cannot_be_made_of_what_is_read_is_not_done(host: Host, counted: Counted) -> None:
+    def failed(order: HoldOrder, fault: Fault) -> HoldResult:
+        assert order.members
+        return HoldResult(capture_id=order.capture_id, host_id=order.host_id, fault=fault)
+
+    code = StepCode(Step.HOLD, HoldOrder, counted.hold, failed)
+    assert run_step(host, code, {**hold_order(), "members": 7}) == {"v": 1, "ok": False, "unreadable": "hold"}
+    assert (host.redis.keys("*results*"), counted.times) == ([], 0)
+    assert not host.journal.of(CAPTURE).begun(Step.HOLD, "")
+
+
+@pytest.mark.case("S5")
+def test_an_order_that_is_not_understood_is_told_as_that_also_where_the_journal_fails(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what the user can do something about: the disk would not make it readable."""
+
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("workers.journal.CaptureJournal.result", fails)
+    assert run_step(host, hold_code, {**hold_order(), "colour": "red"})["ok"] is False
+    result = published(host, Step.HOLD)
+    assert result is not None
+    assert result.fault is not None
+    assert (result.fault.code, counted.times) == ("unreadable-order", 0)
+
+
+@pytest.mark.case("S5")
+def test_what_a_worker_told_of_an_order_that_its_successor_does_not_understand_stands(
+    host: Host, counted: Counted, hold_code: StepCode[HoldOrder, HoldResult]
+) -> None:
+    """It could not store it. Another answer would end the backups of a hold that has gone well."""
+    host.journal.of(CAPTURE).record_begun(Step.HOLD, "", json.dumps(hold_order()))
+    told = HoldResult(capture_id=CAPTURE, host_id="host-a").model_dump_json()
+    host.redis.hset(names.results_key(CAPTURE), names.result_field(Step.HOLD, "host-a"), told)
+    assert run_step(host, hold_code, {**hold_order(), "colour": "red"})["ok"] is True
+    assert host.journal.of(CAPTURE).result(Step.HOLD, "") == told
+    result = published(host, Step.HOLD)
+    assert result is not None
+    assert (result.fault, counted.times) == (None, 0)
+
+
+def test_an_interrupted_step_without_an_answer_of_its_own_is_no_defect(
+    host: Host, hold_code: StepCode[HoldOrder, HoldResult]
+) -> None:
+    host.journal.of(CAPTURE).record_begun(Step.HOLD, "", json.dumps(hold_order()))
+    with structlog.testing.capture_logs() as lines:
+        settle_interrupted(host, [hold_code])
+    assert {line["log_level"] for line in lines} == {"warning"}
 
 
 @pytest.mark.case("S5")
