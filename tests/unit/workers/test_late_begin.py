@@ -184,3 +184,20 @@ def test_a_begin_that_returns_too_late_counts_for_nothing(fake: HeldFake, guest:
     assert not fake.paused
     # one that was told to go because another failed, under policy `all`, has no fault of its own
     assert [fault.code for fault in guest.faults] == (["late-hold"] if how == "left behind" else [])
+
+
+def test_the_fault_says_after_how_long_the_guest_was_held(guest: HeldGuest) -> None:
+    """From when it was begun with, and not a time of the clock."""
+    guest.leave_behind()
+    guest.left_in = Phase.HELD
+    guest.hold_start_ns, guest.held_ns = 5_000_000_000_000, 5_002_500_000_000
+    guest.tell_late()
+    assert "was held after 2.5 s" in guest.faults[0].message
+
+
+def test_a_guest_that_is_not_held_yet_when_it_is_told_of_has_no_such_time(guest: HeldGuest) -> None:
+    guest.leave_behind()
+    guest.left_in = Phase.HOLDING
+    guest.hold_start_ns = 5_000_000_000_000
+    guest.tell_late()
+    assert "its turn had not come" in guest.faults[0].message
