@@ -51,6 +51,7 @@ class Kept:
     guests: dict[str, FoundGuest]
     deadline_s: float
     is_damaged: bool = False  # its file says more, or less, than this version understands
+    is_awaited: bool = False  # a thread waits to write its file
 
 
 @dataclass(frozen=True)
@@ -171,10 +172,15 @@ class Ledger:
         """Have on disk what is left of a lease: the file goes with the last guest.
 
         A file that cannot be changed names too many guests, never too few. One that is damaged, or of another version, stays
-        as it is.
+        as it is. Where the disk hangs one thread a lease waits for it: what it will write is what is left then.
         """
+        with self.changed:
+            if kept.is_awaited:
+                return
+            kept.is_awaited = True
         with self._writing:
             with self.changed:
+                kept.is_awaited = False
                 left = {name: kept.guests[name] for name in kept.life.guests}
                 fewer, kept.guests = len(left) < len(kept.guests), left
             try:

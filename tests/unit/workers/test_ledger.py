@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from freezeframe.contract.words import HoldKind
-from tests.unit.workers.guard_site import CAPTURE, NOBODY, OTHER, paused
+from tests.unit.workers.guard_site import CAPTURE, NOBODY, OTHER, paused, until
 from workers.guard.lease import Answer, Disarm, Inquire, Lease, LeasedGuest, LeaseFiles, Refusal, StoredLease
 from workers.guard.ledger import DueLook, Ledger
 from workers.guard.table import SETTLE_S, Look
 
 ANOTHER_GUEST = "00000000-0000-4000-8000-00000000000b"
+LAST_GUEST = "00000000-0000-4000-8000-00000000000c"
 HOLDER = 7
 
 
@@ -131,6 +132,42 @@ def test_a_guest_that_is_held_is_not_one_that_is_still_let_go(ledger: Ledger) ->
     assert ledger.inquire(inquiry).refused == ()
     ledger.hang_up(HOLDER)
     assert [(one.guest_uuid, one.capture_id) for one in ledger.inquire(inquiry).refused] == [(NOBODY, CAPTURE)]
+
+
+def test_where_the_disk_hangs_one_thread_of_a_lease_waits_for_it(ledger: Ledger, files: Files, clock: Clock) -> None:
+    """Two guests are done with, and the third is looked at until it runs: each look would have left a thread behind."""
+    guests = [NOBODY, ANOTHER_GUEST, LAST_GUEST]
+    arm(ledger, *guests)
+    ledger.hang_up(HOLDER)
+    hangs, entered = threading.Event(), threading.Event()
+
+    def stands_still() -> None:
+        entered.set()
+        assert hangs.wait(60)
+
+    files.before = stands_still
+    looks = {due.guest.guest_uuid: due for due in ledger.due(clock())}
+
+    def look(guest: str, answer: Look) -> threading.Thread:
+        clock.now_s += SETTLE_S
+        thread = threading.Thread(target=ledger.looked, args=(looks[guest], answer, clock()), daemon=True)
+        thread.start()
+        return thread
+
+    for guest in guests[:2]:
+        look(guest, Look.RUNS).join(60)
+    writes = look(NOBODY, Look.RUNS)
+    assert entered.wait(60)
+    waits = look(ANOTHER_GUEST, Look.RUNS)
+    until(lambda: ledger.kept[CAPTURE].is_awaited)
+    for _ in range(5):
+        again = look(LAST_GUEST, Look.NO_ANSWER)
+        again.join(10)
+        assert not again.is_alive()
+    hangs.set()
+    for thread in (writes, waits):
+        thread.join(60)
+    assert [[one.guest_uuid for one in found.guests] for found in files.all()] == [[LAST_GUEST]]
 
 
 @pytest.mark.parametrize(
