@@ -21,7 +21,7 @@ from workers.hypervisor.disk import DomainDisk, disks_of, parse
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml
 from workers.identity.read import Unknown
-from workers.journal import BackupChange, HoldChange
+from workers.journal import AnyChange, BackupChange, CaptureJournal, HoldChange, LetGoChange
 from workers.refusal import DisksChangedError, GuestRestartedError
 from workers.steps import drift
 from workers.steps.guest_in_hold import HeldGuest
@@ -227,3 +227,23 @@ def test_a_drive_that_was_attached_meanwhile_is_named_in_the_backup_as_left_out(
     held, _ = make_ready((prepared(before), guest(disk_xml("vda", "/a"), cdrom)), all_or_nothing=True)
     listed = {disk.get("name"): disk.get("backup") for disk in parse(held[0].backup_xml).iterfind("disks/disk")}
     assert listed == {"vda": "yes", "sda": "no"}
+
+
+def test_a_hold_that_was_written_down_and_does_not_come_about_is_let_go_of_at_once(
+    make_ready: Ready, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk has the line, and says that it failed: recovery would thaw a guest that others hold by then."""
+    alpha, beta = guest(disk_xml("vda", "/a")), guest(disk_xml("vda", "/b"), uuid=BETA, name="beta")
+    record = CaptureJournal.record
+
+    def fails_behind(journal: CaptureJournal, change: AnyChange) -> None:
+        record(journal, change)
+        if isinstance(change, HoldChange) and change.guest_uuid == UUID:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(CaptureJournal, "record", fails_behind)
+    held, unfit = make_ready((prepared(alpha), alpha), (prepared(beta), beta), all_or_nothing=False)
+    assert ([one.uuid for one in held], [one.guest_uuid for one in unfit]) == ([BETA], [UUID])
+    journal = host.journal.of(CAPTURE)
+    let_go = [one.guest_uuid for one in journal.changes() if isinstance(one, LetGoChange)]
+    assert let_go == [UUID]
