@@ -139,6 +139,19 @@ def test_an_interrupted_transfer_has_failed_and_is_not_done_again(host: Host, tr
     assert transfers.done == []
 
 
+def test_an_interrupted_transfer_is_told_and_not_done_again_also_where_its_end_cannot_be_stored(
+    host: Host, transfers: Transfers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CaptureJournal, "store_result", full)
+    settle_interrupted(host, [transfers.code])
+    fault = transfers.told(host).fault
+    assert fault is not None
+    assert (fault.code, transfers.done) == ("interrupted", [])
+
+
 def test_a_result_that_was_stored_since_the_orders_were_listed_stands(
     host: Host, transfers: Transfers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,3 +177,15 @@ def test_a_begun_order_that_is_no_order_at_all_is_told_as_not_understood(
         settle_interrupted(host, [releases.code])
     assert [line["event"] for line in logs] == ["an order is not understood"]
     assert releases.done == []
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize("text", ["[]", "{", "", '{"v": 2, "target": "vda"}'])
+def test_a_begun_transfer_that_does_not_say_of_what_is_told_as_not_understood(
+    host: Host, transfers: Transfers, text: str
+) -> None:
+    host.journal.of(CAPTURE).record_begun(Step.TRANSFER, transfers.order.part, text)
+    with structlog.testing.capture_logs() as logs:
+        settle_interrupted(host, [transfers.code])
+    assert [line["event"] for line in logs] == ["an order is not understood"]
+    assert transfers.done == []
