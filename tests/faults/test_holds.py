@@ -49,6 +49,7 @@ def two_at_once(bench: Bench, first: Act, second: Act, mend: Act) -> Capture:
     return capture
 
 
+@pytest.mark.long
 @pytest.mark.case("S4")
 def test_guard_killed_after_arming_and_restarted_then_the_worker_killed(bench: Bench) -> None:
     """The next guard sees a guest that is not held yet; it must not take its lease for done with."""

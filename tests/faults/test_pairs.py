@@ -13,7 +13,6 @@ from .two import AT_ONCE, PAIRS, Fault, Pair, Part, Way
 #: Played by `ops/test` too: nobody can let a guest go for a while, and no worker dies, so that no lease outlives the hold.
 ALWAYS = {
     Pair(Fault(Part.CONTROL, Way.SUSPENDED), Fault(Part.GUARD, Way.SUSPENDED), AT_ONCE),
-    Pair(Fault(Part.LIBVIRTD, Way.SUSPENDED), Fault(Part.REDIS, Way.KILLED), AT_ONCE),
 }
 
 
