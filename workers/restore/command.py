@@ -11,14 +11,14 @@ import typer
 from freezeframe.cli.completion import capture_ids
 from freezeframe.cli.output import AsJson, print_json
 from freezeframe.cli.secret import open_repository
-from freezeframe.settings import HostSettings, load
+from freezeframe.settings import load
 from workers.restore.capture import plan_capture, restore_capture
 from workers.restore.display import progress, show_plan, summarize
 from workers.restore.errors import DefineNameError
 from workers.restore.image import ImageFormat
 from workers.restore.memory import keep_freed_memory
 from workers.restore.place import places
-from workers.restore.running_guests import libvirts_here
+from workers.restore.running_guests import LibvirtSettings, libvirts_here
 
 if TYPE_CHECKING:
     from workers.restore.guest import Define
@@ -146,4 +146,4 @@ def _wish(name: str | None, *, as_captured: bool, start: bool, uri: str | None) 
     from workers.hypervisor.connection import Hypervisor  # noqa: PLC0415
     from workers.restore.guest import Define  # noqa: PLC0415
 
-    return Define(Hypervisor(uri or load(HostSettings).libvirt_uri), name, start)
+    return Define(Hypervisor(uri or load(LibvirtSettings).libvirt_uri), name, start)

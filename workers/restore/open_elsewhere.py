@@ -2,7 +2,8 @@
 
 A lock is not enough. libvirt gives each QEMU a /dev of its own (`namespaces = ["mount"]`, its default), with nodes that it
 makes there; a lock belongs to the inode of a node, and is not seen through another node of the same device. An open
-descriptor is seen: stat(2) of /proc/<pid>/fd/<number> leads through every mount namespace to the file or device.
+descriptor is seen: statx(2) of /proc/<pid>/fd/<number> leads through every mount namespace to the file or device. The kernel
+reports what it remembers: a server that is away, of a file that any process has open, keeps no restore waiting.
 
     device   same st_rdev, or that of its partitions, of the disk that it is a partition of, or of what is stacked upon it
     file     same st_dev and st_ino
@@ -20,6 +21,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from workers.identity.statx import cached
 
 _PROC: Final = Path("/proc")
 _DEVICES: Final = Path("/sys/dev/block")
@@ -91,10 +94,10 @@ def _listed(folder: Path) -> list[Path]:
 
 def _identity(descriptor: Path) -> int | tuple[int, int] | None:
     try:
-        found = descriptor.stat()
+        found = cached(os.fspath(descriptor))
     except OSError:
         return None
-    return found.st_rdev if stat.S_ISBLK(found.st_mode) else (found.st_dev, found.st_ino)
+    return found.special if stat.S_ISBLK(found.mode) else (found.device, found.inode)
 
 
 def _counts(process: Path, descriptor: str) -> bool:

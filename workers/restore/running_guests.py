@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from freezeframe.contract.message import HostId
 from freezeframe.errors import FreezeframeError
 from freezeframe.missing import remedy
 from freezeframe.naming import virsh_word
@@ -60,9 +61,18 @@ class Libvirt:
     run_dir: Path | None = None
 
 
+class LibvirtSettings(HostSettings):
+    """The settings of a host whose own name is not needed.
+
+    A rescue system may have a name that no host of a capture can have, or wait for DNS to tell it.
+    """
+
+    host_id: HostId = "unnamed"
+
+
 def libvirts_here(connect: str | None) -> tuple[Libvirt, ...]:
     """Return the libvirt of the settings, and that of `--connect` if it is another one of this host."""
-    settings = load(HostSettings)
+    settings = load(LibvirtSettings)
     own = Libvirt(settings.libvirt_uri, settings.libvirt_run_dir)
     return (own,) if connect in {None, own.uri} or _is_remote(connect) else (own, Libvirt(connect))
 
@@ -153,7 +163,8 @@ def _in_use(where: str, use: DiskUse, uri: str) -> TargetInUseError:
     return TargetInUseError(
         f"{where} is in use: the running guest {use.guest} has it, or a part of it, as its disk {use.target}.",
         advice=f"Shut the guest down, then restore again: `{virsh} shutdown {guest}`. Resume it first if it is paused: "
-        f"`{virsh} resume {guest}`.",
+        f"`{virsh} resume {guest}`. One that crashed, is suspended or does not react can only be switched off: "
+        f"`{virsh} destroy {guest}`.",
     )
 
 

@@ -37,6 +37,9 @@ print("open", flush=True)
 sys.stdin.read()
 """
 
+#: A file open for writing, without a lock; then the process says so and waits.
+HOLD_OPEN = "import sys; file = open(sys.argv[1], 'rb+'); print('open', flush=True); sys.stdin.read()"
+
 
 @contextmanager
 def opened_apart(
@@ -156,8 +159,7 @@ def test_a_file_that_a_guest_has_open_without_a_lock_is_not_replaced(tmp_path: P
     """QEMU's locks can be switched off (`locking=off`), and not every file system has them."""
     disk = tmp_path / "disk.raw"
     disk.write_bytes(bytes(512))
-    code = "import sys; file = open(sys.argv[1], 'rb+'); print('open', flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", code, str(disk)]
+    command = [sys.executable, "-c", HOLD_OPEN, str(disk)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
@@ -166,6 +168,31 @@ def test_a_file_that_a_guest_has_open_without_a_lock_is_not_replaced(tmp_path: P
             pass
         process.communicate("")
     assert found == User(process.pid, found.name if found else "")
+
+
+def test_no_server_of_a_file_that_another_process_has_open_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is away, of any file on NFS, would keep every restore waiting."""
+    looked = os.stat
+
+    def asking(path: str | Path, **how: bool) -> os.stat_result:
+        assert "/fd/" not in str(path)
+        return looked(path, **how)
+
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(bytes(512))
+    command = [sys.executable, "-c", HOLD_OPEN, str(disk)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        wanted = disk.stat()
+        monkeypatch.setattr(os, "stat", asking)
+        found = user_of(wanted)
+        monkeypatch.undo()
+        process.communicate("")
+    assert found is not None
+    assert found.pid == process.pid
 
 
 def test_processes_that_cannot_be_looked_at_are_passed_over(tmp_path: Path) -> None:

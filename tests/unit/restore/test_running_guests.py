@@ -349,10 +349,13 @@ def test_the_printed_command_means_that_guest(
     fake(monkeypatch, fake_guest(disk_xml("vda", str(image)), name=name))
     with pytest.raises(TargetInUseError) as refused:
         check_no_guest_has({str(image): places_of(str(image))}, [Libvirt(uri)])
+    verbs = []
     for command in refused.value.hint.split("`")[1::2]:
         *words, guest = shlex.split(command)
-        assert words in (["virsh", "-c", uri, "shutdown"], ["virsh", "-c", uri, "resume"])
+        verbs.append(words.pop())
+        assert words == ["virsh", "-c", uri]
         assert guest == (name if name == "web-1" else UUIDS[0])
+    assert verbs == ["shutdown", "resume", "destroy"]  # a crashed guest, or one in S3, follows the last alone
 
 
 # libvirt that is not there, or does not tell
@@ -529,6 +532,16 @@ def test_every_libvirt_of_this_host_is_asked_and_no_other(
 ) -> None:
     monkeypatch.delenv("FREEZEFRAME_LIBVIRT_URI", raising=False)
     assert [one.uri for one in libvirts_here(connect)] == asked
+
+
+@pytest.mark.parametrize("name", ["(none)", "rescue_1", ""])
+def test_a_machine_whose_name_is_no_host_s_can_restore(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Nor is DNS asked for it, which may be away."""
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    monkeypatch.setattr(socket, "gethostbyaddr", lambda _: pytest.fail("DNS was asked"))
+    monkeypatch.setenv("FREEZEFRAME_LIBVIRT_URI", DRIVER)
+    monkeypatch.delenv("FREEZEFRAME_HOST_ID", raising=False)
+    assert [one.uri for one in libvirts_here(None)] == [DRIVER]
 
 
 def test_the_command_asks_the_libvirt_of_the_settings_unless_told_not_to(
