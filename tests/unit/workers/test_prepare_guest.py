@@ -380,6 +380,8 @@ def test_each_disk_is_built_upon_the_capture_of_this_very_disk_and_says_which_it
     vda, vdb, vdc = prepared(guest(1, 0, 2), HoldKind.NONE, parents=parents).disks
     assert (vda.parent_index, vdb.parent_index, vdc.parent_index) == ("2" * 64, "1" * 64, None)
     assert proven == ["cp vda", "cp vdb"]  # the bitmap chain of each where it is plugged in now
+    named = [(one.parent_capture_id, one.parent_checkpoint) for one in (vda, vdb, vdc)]
+    assert named == [(usual["capture_id"], "cp")] * 2 + [(None, None)]  # what the transfer checks, and what is marked
     assert "it is not the disk that capture 01K99999999999999999999999 read as vdc" in (vdc.full_reason or "")
 
 
