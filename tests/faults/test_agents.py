@@ -101,6 +101,7 @@ def test_agent_dies_with_the_guest_frozen(bench: Bench) -> None:
     for name in ("alpha", "gamma"):
         forget(bench, name)
     bench.later.clear()
+    bench.forget_paces()  # gamma's freeze lasted as long as its worker was stopped, if that came before its end
     watch.judge(capture, down_s + RETRY_S + AGENT_S)
 
 
