@@ -35,7 +35,15 @@ from workers.hypervisor.domain import Domain, Presence
 from workers.hypervisor.errors import GuestGoneError, HypervisorError
 from workers.hypervisor.fake_guest import libvirt_error
 from workers.hypervisor.fake_held_guest import HeldFake, agent_command, held_fake
-from workers.journal import CaptureJournal, HoldChange, JournalUnreadableError, LeftChange, LetGoChange, ScratchChange
+from workers.journal import (
+    CaptureJournal,
+    ClaimChange,
+    HoldChange,
+    JournalUnreadableError,
+    LeftChange,
+    LetGoChange,
+    ScratchChange,
+)
 from workers.steps.guest_in_hold import Phase
 from workers.steps.undo import undo_capture
 
@@ -116,6 +124,7 @@ class Moved:
         monkeypatch.setattr(Hypervisor, "domain", domain)
         monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", agent_command)
         prepare(self.a, [held_fake(1)])
+        self.journal.record(ClaimChange(guest_uuid=self.uuid))
 
     def held(self, kind: HoldKind) -> None:
         """The worker has held the guest and has not let it go; the guard's lease is there."""
