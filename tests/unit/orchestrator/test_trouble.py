@@ -21,6 +21,7 @@ from freezeframe.contract.words import CaptureKind, RunState, Step
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository, Sessions
 from freezeframe.repository.errors import ManifestDamaged, RepositoryNotReadable, RepositoryUnsupported
+from freezeframe.repository.session import SessionState
 from orchestrator import decision, intake, sessions
 from orchestrator.errors import NoGuestsError
 from orchestrator.intake import take_in
@@ -188,6 +189,20 @@ def test_a_run_of_a_newer_orchestrator_is_never_given_up(orchestrator: Orchestra
     Reconciler(orchestrator).reconcile()
     assert orchestrator.redis.hget(names.run_key(CAPTURE), "record") == '{"v": 2, "due_at": "2020-01-01T00:00:00Z"}'
     assert orchestrator.runs.active() == [CAPTURE]
+
+
+def test_the_session_of_a_run_that_is_given_up_ends_also_if_it_could_not_be_ended_before(
+    orchestrator: Orchestrator,
+) -> None:
+    """Left open it would keep garbage until the reconciler looks for such sessions."""
+    repository = orchestrator.repository
+    for state in (RunState.RELEASING, RunState.FAILED):
+        repository.sessions.delete(CAPTURE)
+        repository.sessions.begin(CAPTURE, sessions.PROGRAM)
+        past(orchestrator)
+        orchestrator.give_up(CAPTURE, IndexError("a defect"))
+        assert run_of(orchestrator).state is state
+        assert repository.sessions.load(CAPTURE).state is SessionState.FAILED
 
 
 def test_a_run_that_has_time_left_is_not_given_up(orchestrator: Orchestrator) -> None:
