@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from freezeframe import naming
 from freezeframe.errors import EXIT_DAMAGED, EXIT_FAILED, EXIT_NOT_FOUND, EXIT_REFUSED, FreezeframeError
@@ -65,19 +66,33 @@ class TargetInUseError(RestoreRefusedError):
     advice = "Stop the guest or wait for the other restore, or restore to another directory."
 
 
+_WITHOUT_CHECK: Final = (
+    "If you know that no running guest has it, add --no-guest-check: then open descriptors alone decide."
+)
+
+
 class GuestsUnknownError(RestoreRefusedError):
     """libvirt is there, and it cannot be told which storage its running guests have."""
 
     code = "guests-unknown"
     advice = (
-        "Run this as root. If libvirt does not answer, `systemctl restart libvirtd` (or virtqemud) lets the guests run on. If "
-        "you know that no running guest has it, add --no-guest-check: then open descriptors alone decide."
+        "Run this as root. If libvirt does not answer, `systemctl restart libvirtd` (or virtqemud) lets the guests run on. "
+        + _WITHOUT_CHECK
     )
 
     @classmethod
-    def of(cls, written: str, why: str) -> GuestsUnknownError:
-        """`written`: the places that would be written over."""
-        return cls(f"Whether a running guest has {written} as its disk cannot be told: {why.rstrip('.')}.")
+    def of(cls, written: str, why: str, advice: str | None = None) -> GuestsUnknownError:
+        """Return the error for a libvirt that does not answer. `written`: the places that would be written over."""
+        message = f"Whether a running guest has {written} as its disk cannot be told: {why.rstrip('.')}."
+        return cls(message, advice=advice)
+
+    @classmethod
+    def of_disk(cls, written: str, why: str) -> GuestsUnknownError:
+        """Return the error for a libvirt that answers, and one guest's disk whose storage is not found; `why` names both."""
+        seen = (
+            "Run this as root in the host's PID namespace, where the open files of that guest's QEMU are seen, or shut "
+        )
+        return cls.of(written, why, f"{seen}that guest down. {_WITHOUT_CHECK}")
 
 
 class TargetUnfitError(RestoreRefusedError):

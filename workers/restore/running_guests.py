@@ -91,7 +91,7 @@ def check_no_guest_has(
                 if overlap(places, Places(use.shows, use.within)):
                     raise _in_use(where, use, libvirt.uri)
         if found.doubts:
-            raise GuestsUnknownError.of(", ".join(written), found.doubts[0])
+            raise GuestsUnknownError.of_disk(", ".join(written), found.doubts[0])
 
 
 def written_over(parts: Iterable[GuestPart]) -> dict[str, Places]:

@@ -445,6 +445,7 @@ def test_a_libvirt_that_refuses_this_user_is_there(
     with pytest.raises(GuestsUnknownError, match="Permission denied") as refused:
         run(libvirts=(Libvirt("qemu:///system"),))
     assert "Run this as root" in refused.value.hint
+    assert "restart libvirtd" in refused.value.hint
     assert image.read_bytes() == OLD
 
 
@@ -508,8 +509,11 @@ def test_storage_that_this_host_does_not_find_may_be_any_unless_descriptors_told
 
     guest = in_file(1, f"{tmp_path}/elsewhere") if way == "file" else in_pool(1, "images", no_pool)
     fake(monkeypatch, guest)
-    with pytest.raises(GuestsUnknownError, match="disk vda of guest g1: "):
+    with pytest.raises(GuestsUnknownError, match="disk vda of guest g1: ") as refused:
         run(libvirts=(Libvirt(DRIVER, tmp_path),))
+    assert "shut that guest down" in refused.value.hint
+    assert "--no-guest-check" in refused.value.hint
+    assert "restart" not in refused.value.hint  # libvirt has answered
     assert image.read_bytes() == OLD
     (tmp_path / "its").write_bytes(OLD)
     with qemu(tmp_path, guest, f"r+{tmp_path}/its"):
