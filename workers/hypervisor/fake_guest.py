@@ -142,7 +142,8 @@ class FakeGuest:
             case "guest-info":
                 listed = [{"name": name, "enabled": enabled} for name, enabled in self.commands.items()]
                 return json.dumps({"return": {"version": "7.2.0", "supported_commands": listed}})
-            case "guest-fsfreeze-status":
+            case "guest-fsfreeze-status" as name:
+                self._check_allowed(name)
                 return json.dumps({"return": self.status})
             case "guest-file-open" | "guest-file-read" | "guest-file-close" as name:
                 return json.dumps({"return": self._file(name, **json.loads(command)["arguments"])})

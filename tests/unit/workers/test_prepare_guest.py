@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,22 @@ from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.order import PrepareOrder
 from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.result import PreparedGuest
-from freezeframe.contract.words import HoldKind, Method
+from freezeframe.contract.words import CaptureKind, HoldKind, Method
+from freezeframe.naming import NamedGuest
 from freezeframe.repository.header import IndexHeader
 from workers import durable
 from workers.fitness import size_hindrance
 from workers.host import Host
 from workers.hypervisor import checkpoint
 from workers.hypervisor.connection import Hypervisor
+from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
 from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml, libvirt_error
 from workers.hypervisor.fake_keeper import FakeKeeper, no_keeper
 from workers.hypervisor.loan import Loan
+from workers.qemu_process import QemuProcess
+from workers.refusal import GuestFrozenError
 from workers.steps import prepare
 from workers.steps.refusing import refuse_shared, uses_here
 
@@ -442,3 +446,70 @@ def test_a_removable_disk_without_a_medium_is_left_out_by_itself(prepared: Prepa
     made = prepared(guest, HoldKind.PAUSE)
     assert made.fault is None
     assert [(one.target, one.reason) for one in made.skipped] == [("sda", "it has no source")]
+
+
+def test_a_guest_is_ready_only_once_the_guard_the_orphans_and_a_rehearsal_allow_it(
+    prepared: Prepare, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each in its turn: what is refused has made no file, and what QEMU cannot open is not found out in the hold."""
+    done: list[str] = []
+    scratch = [host.scratch_file(CAPTURE, UUID, target) for target in ("vda", "vdb")]
+
+    def check_let_go(asked: Host, plan: GuestPlan) -> None:
+        assert (asked, plan.guest_uuid) == (host, UUID)
+        done.append(f"guard, {sum(path.exists() for path in scratch)} files")
+
+    def remove_orphans(domain: Domain, disks: Sequence[DomainDisk]) -> None:
+        done.append(f"orphans of {domain.uuid}, {' '.join(disk.target for disk in disks)}")
+
+    def rehearse(asked: Host, capture_id: str, qemu: QemuProcess, files: Sequence[Path]) -> None:
+        assert (asked, capture_id, qemu.uuid, list(files)) == (host, CAPTURE, UUID, scratch)
+        done.append(f"rehearsal, {sum(path.exists() for path in scratch)} files")
+
+    for stand_in in (check_let_go, remove_orphans, rehearse):
+        monkeypatch.setattr(prepare, stand_in.__name__, stand_in)
+    assert prepared(two_disks(filesystems=[ROOT])).fault is None
+    assert done == ["guard, 0 files", f"orphans of {UUID}, vda vdb", "rehearsal, 2 files"]
+
+
+@pytest.mark.parametrize("check", ["check_let_go", "rehearse"])
+def test_what_the_guard_or_the_rehearsal_refuses_is_refused(
+    prepared: Prepare, host: Host, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    def refuses(*_: object) -> None:
+        raise GuestFrozenError(NamedGuest("alpha", UUID))
+
+    monkeypatch.setattr(prepare, check, refuses)
+    fault = prepared(two_disks(filesystems=[ROOT])).fault
+    assert fault is not None
+    assert (fault.code, fault.guest) == (GuestFrozenError.code, "alpha")
+    assert host.claims.holder(UUID) is None
+
+
+def test_a_disk_whose_bitmap_cannot_be_relied_on_is_full_and_names_no_parent(
+    prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parent is known all the same: what QEMU would tell as changed is not all that has."""
+    (tmp_path / "a").write_bytes(b"QFI\xfb\0\0\0\x03" + bytes(96))
+    guest = FakeGuest(domain_xml(disk_xml("vda", str(tmp_path / "a"), driver="qcow2")))
+    [before] = prepared(guest, HoldKind.NONE).disks
+    parent = {
+        "capture_id": "01K99999999999999999999999",
+        "checkpoint": "cp",
+        "size_bytes": before.size_bytes,
+        "chunk_bytes": 4096,
+        "index": "1" * 64,
+        "identity": before.identity,
+    }
+    monkeypatch.setattr(checkpoint, "chain_fault", lambda *_: "checkpoint cp is not sound")
+    [disk] = prepared(guest, HoldKind.NONE, parents=[{"target": "vda", "parent": parent}]).disks
+    assert "not sound" in (disk.full_reason or "")
+    assert (disk.kind, disk.parent_index, disk.parent_capture_id) == (CaptureKind.FULL, None, None)
+
+
+def test_a_blocked_status_is_not_asked_for_and_told_as_blocked(prepared: Prepare) -> None:
+    guest = two_disks(filesystems=[ROOT])
+    guest.commands["guest-fsfreeze-status"] = False
+    fault = prepared(guest).fault
+    assert fault is not None
+    assert (fault.code, "guest-fsfreeze-status" in fault.message) == ("agent-command-blocked", True)
