@@ -176,3 +176,30 @@ def test_a_redis_that_refuses_is_not_asked_without_a_pause(clock: Clock) -> None
     with pytest.raises(GateUnreachableError, match="refused"):
         gate(line).meet(NOW + 3.5 * RETRY_PAUSE_S)
     assert len(line.sent) == 4
+
+
+def test_an_arrival_that_waits_for_nobody_takes_one_exchange_of_a_bounded_time(clock: Clock) -> None:
+    line = Line(clock, [OPEN])
+    assert gate(line).arrive() == "open"
+    assert line.waits == [EXCHANGE_S]
+
+
+@pytest.mark.parametrize(("wait_s", "tries"), [(0.0, 1), (2.5 * RETRY_PAUSE_S, 4)])
+def test_whether_a_member_has_arrived_is_asked_until_the_deadline_and_no_longer(
+    clock: Clock, wait_s: float, tries: int
+) -> None:
+    """At the deadline Redis has not said: that is neither yes nor no."""
+    errors = [redis.ConnectionError(f"away {number}") for number in range(10)]
+    line = Line(clock, errors)
+    with pytest.raises(GateUnreachableError, match="who has arrived") as caught:
+        gate(line).has_arrived(NOW + wait_s)
+    assert caught.value.fault is errors[tries - 1]
+    assert len(line.sent) == tries
+
+
+@pytest.mark.parametrize(("member", "arrived"), [("a", True), ("b", False)])
+def test_an_error_before_the_deadline_is_no_answer_to_whether_a_member_has_arrived(
+    clock: Clock, member: str, *, arrived: bool
+) -> None:
+    line = Line(clock, [redis.ConnectionError("away"), [*OPEN, member, "4"]])
+    assert gate(line).has_arrived(NOW + 7) is arrived

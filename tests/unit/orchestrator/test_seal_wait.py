@@ -140,3 +140,8 @@ def test_a_run_that_does_not_seal_any_more_is_not_warned(orchestrator: Orchestra
     seal_wait.tell(orchestrator.runs, run, "The manifest could not be written to it.")
     assert run_of(orchestrator).warnings == ()
     assert seal_wait.hanging(run_of(orchestrator), "/srv", run.entered_at + timedelta(days=1)) is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+def test_what_a_shortage_was_is_kept_for_the_log(error: Exception) -> None:
+    assert seal_wait.passing(error).__cause__ is error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 import pytest
 from typing_extensions import Buffer
@@ -75,7 +76,7 @@ def adding(queue: CommitQueue) -> tuple[threading.Thread, list[BaseException | f
     def add() -> None:
         try:
             came.append(queue.add("more", b"x", 10))
-        except RepositoryNotWritable as error:
+        except (RepositoryNotWritable, RuntimeError) as error:
             came.append(error)
 
     thread = threading.Thread(target=add)
@@ -106,6 +107,32 @@ def test_who_waits_for_room_is_told_of_an_error_at_once(queue: CommitQueue, stor
     """Not when the store answers next: it may be away."""
     error = RepositoryNotWritable("another thread's")
     assert ends(queue, store, lambda: queue.fail(error)) == [error]
+
+
+def test_who_waits_for_room_is_told_that_a_batch_of_another_thread_found_no_thread(
+    queue: CommitQueue, store: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has the other batches in hand, and may be away."""
+    for number in range(3):
+        queue.add(str(number), b"x", 11)
+    queue.add("gathered", b"x", 7)
+    waiting, wait, error = threading.Event(), queue._wait_for_room, RuntimeError("can't start new thread")
+
+    def noted() -> float:
+        waiting.set()  # with the queue in hand, so that nobody else has it before the wait begins
+        return wait()
+
+    def no_thread(*_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(queue, "_wait_for_room", noted)
+    thread, came = adding(queue)
+    assert waiting.wait(LONG_S)
+    monkeypatch.setattr(queue._pool, "submit", no_thread)
+    with pytest.raises(RuntimeError, match="new thread"):
+        queue.flush()
+    thread.join(10.0)
+    assert came == [error]
 
 
 def test_the_first_error_is_every_later_calls(queue: CommitQueue, store: Gated) -> None:

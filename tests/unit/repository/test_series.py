@@ -53,6 +53,11 @@ def test_by_what_captures_are_told_apart(keys: list[str] | None, wanted: dict[st
     assert told_apart(keys) == wanted
 
 
+def test_captures_without_a_guest_are_a_series_that_says_so() -> None:
+    nobody = candidate("2026-03-06", number=6, group=None, guests=())
+    assert [one.name for one in plan([nobody, DB1], Retention(keep_last=1), NOW).series] == ["no guests", "guest db1"]
+
+
 @given(histories, histories, retentions, series_keys)
 def test_each_series_is_judged_by_itself(
     one: list[Candidate], two: list[Candidate], retention: Retention, keys: frozenset[SeriesKey] | None

@@ -150,6 +150,16 @@ def test_an_epoch_that_cannot_be_read_hides_no_other(tmp_path: Path, write: Call
 
 
 @pytest.mark.case("S7")
+@UNREADABLE
+def test_an_epoch_that_cannot_be_read_counts_as_none_seen_if_it_is_the_only_one(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    claims = Claims(tmp_path)
+    write(tmp_path / "epochs" / GUEST)
+    assert claims.highest_epoch() == 0
+
+
+@pytest.mark.case("S7")
 def test_an_epoch_that_no_capture_can_have_is_not_gone_above(tmp_path: Path) -> None:
     """One digit too many would be handed on to every other host. The guest's own orders are refused, with the file."""
     claims = Claims(tmp_path)

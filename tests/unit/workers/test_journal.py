@@ -326,6 +326,7 @@ def test_a_whole_line_whose_newline_was_lost_is_a_change(tmp_path: Path) -> None
         (LINE.replace('"v":2', '"v":4'), "a newer version of freezeframe wrote it (format 4)"),
         (LINE.replace('"v":2', '"v":99'), "a newer version of freezeframe wrote it (format 99)"),
         (LINE.replace('"v":2', '"v":2,"colour":1'), "claim.colour: Extra inputs are not permitted"),
+        (LINE.replace('"v":2', '"v":3'), "claim.v: Input should be 1 or 2"),  # of this version, and not of a claim
         (LINE.replace('"v":2', '"v":0'), "claim.v: Input should be 1 or 2"),
         (LINE.replace('"v":2', '"v":"2"'), "claim.v: Input should be 1 or 2"),
         ("[2]", "Input should be"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -187,3 +188,24 @@ def test_a_chunk_waits_until_its_limit_allows_it_and_no_longer_than_another_thre
     assert one._wait_for(reading._Coming(0, 0, CHUNK, 4999.0)) is True
     assert one._wait_for(reading._Coming(0, 0, CHUNK, 5002.5)) is not stopped
     assert waited == [2.5]
+
+
+class Looker:
+    """As much of a writer as looks for what is inherited."""
+
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+
+    def look_for_inherited(self, stopped: Callable[[], bool]) -> None:
+        self.told.append(stopped())
+
+
+def test_a_failure_ends_the_look_for_what_is_inherited_and_the_wait_for_a_limit(host: Host) -> None:
+    """Either may take as long as the whole disk, and the guest's backup goes on meanwhile."""
+    writer = Looker()
+    one = reading.Reading(host, order(), cast("DiskWriter", writer), reading.Progress(SIZE), bitmap=False)
+    one._look_for_inherited()
+    one.fail(RepositoryNotWritable("No space left on device."))
+    one._look_for_inherited()
+    assert writer.told == [False, True]
+    assert not one._wait_for(reading._Coming(0, 0, CHUNK, time.monotonic() + 0.5))
