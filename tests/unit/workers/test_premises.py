@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,9 @@ from freezeframe.contract.result import HoldResult, PreparedGuest, PrepareResult
 from freezeframe.contract.words import Consistency, Step
 from freezeframe.errors import FreezeframeError
 from orchestrator.decision import HOLD_SLACK_S
+from tests.unit.workers.guard_site import until
 from tests.unit.workers.hold_site import CAPTURE, FREEZE, PAUSE, Site, proof_of, results
+from tests.unit.workers.test_guest_in_hold import deadline, guest_of
 from workers.fitness import DiskUse
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
@@ -196,6 +199,21 @@ def test_another_disk_under_the_same_name_is_found_by_what_it_is(
 
 
 @pytest.mark.case("P5", "G4")
+def test_an_answer_that_is_no_definition_costs_that_guest_alone(
+    site: Site, in_muster: Callable[[Change], HeldFake]
+) -> None:
+    def odd(fake: HeldFake) -> None:
+        tell = fake.XMLDesc
+        fake.XMLDesc = lambda flags=0: "<domain" if fake.has_backup else tell(flags)  # type: ignore[method-assign]
+
+    changed = in_muster(odd)
+    held = results(site.hold(all_or_nothing=False))
+    assert [(one.guest_uuid, one.fault.code) for one in held[0].guest_faults] == [(changed.uuid, "guest-trouble")]
+    assert "guest-11 could not be looked at after its hold" in held[0].guest_faults[0].fault.message
+    assert held[1].guest_faults == ()
+
+
+@pytest.mark.case("P5", "G4")
 def test_a_libvirt_that_does_not_answer_the_last_look_costs_that_guest_alone(
     site: Site, in_muster: Callable[[Change], HeldFake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +235,30 @@ def test_a_libvirt_that_does_not_answer_the_last_look_costs_that_guest_alone(
     assert [(one.guest_uuid, one.fault.code) for one in held[0].guest_faults] == [(changed.uuid, "guest-hangs")]
     assert held[1].guest_faults == ()
     back.set()
+
+
+@pytest.mark.case("G4")
+def test_a_guest_that_hangs_is_not_looked_at_again_before_it_answers(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look would cost the host a thread."""
+    monkeypatch.setattr(premises, "LOOK_S", 0.1)
+    back, looks = threading.Event(), list[str]()
+
+    def hangs(domain: Domain, _: PreparedGuest) -> tuple[str, ...]:
+        looks.append(domain.uuid)
+        assert back.wait(30)
+        return ()
+
+    monkeypatch.setattr(premises, "left_out_now", hangs)
+    guest = guest_of(site.guests["host-a"][0], FREEZE.kind)
+    guest.take(deadline())
+    guest.release()
+    for _ in range(2):
+        premises.look_again(site.hosts["host-a"], [guest], time.monotonic(), 60.0, released=False)
+    until(lambda: bool(looks))
+    back.set()
+    assert looks == [guest.uuid]
 
 
 def steps_of(held: list[HoldResult], fake: HeldFake) -> GuestProof:
@@ -291,6 +333,19 @@ def test_a_pause_needs_no_agent_after_the_hold_either(site: Site, in_muster: Cal
     assert consistency(proof_of(results(site.hold(hold=PAUSE)))) is Consistency.GROUP
 
 
+def reads_another(site: Site, fake: HeldFake) -> None:
+    """Give a guest a second disk, which it only reads, before it is prepared: no freeze has to reach that one."""
+    redefined(own(fake), disk_xml("vdb", "/manual.img", more="<readonly/>"))(fake)
+
+    def changed(guest: PreparedGuest) -> dict[str, Any]:
+        if guest.guest_uuid != fake.uuid:
+            return {}
+        second = guest.disks[0].model_copy(update={"target": "vdb", "source": "/manual.img", "readonly": True})
+        return {"live_xml": fake.live_xml, "disks": (*guest.disks, second)}
+
+    prepared_as(site, changed)
+
+
 @pytest.mark.case("P1")
 def test_an_agent_that_hangs_after_the_hold_costs_the_label_and_not_the_guest(
     site: Site, in_muster: Callable[[Change], HeldFake], monkeypatch: pytest.MonkeyPatch
@@ -306,6 +361,7 @@ def test_an_agent_that_hangs_after_the_hold_costs_the_label_and_not_the_guest(
         fake.fsInfo = waits  # type: ignore[method-assign]
 
     changed = in_muster(hangs)
+    reads_another(site, changed)
     held = results(site.hold(hold=FREEZE))
     back.set()
     assert steps_of(held, changed).moving_disks == ("vda",)
@@ -360,6 +416,15 @@ def test_a_guest_of_which_nobody_knows_what_it_writes_to_takes_the_labels_of_the
 
 
 @pytest.mark.case("P2")
+def test_a_disk_that_the_freeze_does_not_reach_and_that_others_may_write_to_is_named_once(
+    site: Site, in_muster: Callable[[Change], HeldFake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = in_muster(add_writer(site, monkeypatch, more="/gone/lun"))
+    prepared_as(site, lambda _: {"moving_disks": ("vda",)})
+    assert steps_of(results(site.hold(hold=FREEZE)), changed).moving_disks == ("vda",)
+
+
+@pytest.mark.case("P2")
 def test_one_whose_own_storage_does_not_tell_loses_its_own_label(
     site: Site, in_muster: Callable[[Change], HeldFake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,6 +473,28 @@ def test_what_cannot_be_seen_of_other_guests_costs_the_label_and_not_the_data(
     assert len(texts) == 4
     assert "whether another guest writes to the disks of guest guest-11" in texts[0]
     assert all(guest.begun_ns and guest.moving_disks for host in held if host.proof for guest in host.proof.guests)
+
+
+@pytest.mark.case("P2", "G4")
+def test_a_libvirt_that_hangs_is_not_asked_for_all_guests_again_before_it_answers(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each hold would cost the host a thread."""
+    monkeypatch.setattr(premises, "LOOK_S", 0.1)
+    back, asked = threading.Event(), list[Hypervisor]()
+
+    def hangs(hypervisor: Hypervisor) -> list[DiskUse]:
+        asked.append(hypervisor)
+        assert back.wait(30)
+        return []
+
+    monkeypatch.setattr(premises, "disk_uses", hangs)
+    host = site.hosts["host-a"]
+    unseen = [premises.look_again(host, (), time.monotonic(), 60.0, released=True)[1].unseen for _ in range(2)]
+    until(lambda: bool(asked))
+    back.set()
+    assert all(unseen)
+    assert asked == [host.hypervisor]
 
 
 def test_the_look_ends_before_the_orchestrator_calls_the_host_silent() -> None:

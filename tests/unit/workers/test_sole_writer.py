@@ -145,6 +145,20 @@ def test_a_disk_that_was_never_known_is_not_called_unshared(host: Host, machine:
     assert "libvirt did not tell what the disk is" in stored(host).writers_unseen
 
 
+def test_another_guest_s_disk_is_not_taken_for_one_that_was_never_known(
+    host: Host, machine: Machine, device: Path
+) -> None:
+    """Its guest has ended, and another runs on the same storage."""
+    machine.away = HypervisorUnreachableError("libvirtd is away.")
+
+    def failover() -> None:
+        machine.away = None
+        machine.running[:] = [guest(OTHER, disk_xml("vda", str(device)))]
+
+    machine.meanwhile = failover
+    assert "libvirt did not tell what the disk is" in stored(host).writers_unseen
+
+
 def test_a_guest_whose_storage_does_not_tell_is_not_taken_for_no_writer(host: Host, machine: Machine) -> None:
     machine.meanwhile = starts(machine, disk_xml("vdc", "/gone/lun"))
     why = "disk vdc of guest beta: /gone/lun does not tell which storage it is"

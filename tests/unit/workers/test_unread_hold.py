@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from freezeframe.barrier import Gate
+from freezeframe.barrier import Gate, GateReply
 from freezeframe.contract import names
 from freezeframe.contract.proof import consistency
 from freezeframe.contract.result import HoldResult
@@ -27,6 +27,7 @@ from workers.steps.table import HOLD
 pytestmark = pytest.mark.case("S5", "S9")
 HERE, ELSEWHERE = HOSTS
 LONG_S = 60.0
+MUSTER_S = 60.0
 NOT_READ = "unreadable-order"
 
 Change = Callable[[dict[str, Any]], object]
@@ -50,9 +51,18 @@ def payload_of(site: Site, change: Change, **changes: Any) -> dict[str, Any]:
     return payload
 
 
-def states(site: Site) -> list[str]:
+def looks(site: Site) -> list[GateReply]:
+    """What muster and barrier tell."""
     redis = site.hosts[HERE].redis
-    return [Gate(redis, CAPTURE, 1, name, ELSEWHERE, HOSTS).look().state for name in ("muster", "held")]
+    return [Gate(redis, CAPTURE, 1, name, ELSEWHERE, HOSTS).look() for name in ("muster", "held")]
+
+
+def states(site: Site) -> list[str]:
+    return [one.state for one in looks(site)]
+
+
+def arrivals(site: Site) -> list[tuple[str, ...]]:
+    return [tuple(arrival.host_id for arrival in one.arrivals) for one in looks(site)]
 
 
 def told(site: Site) -> HoldResult | None:
@@ -242,6 +252,24 @@ def test_under_degrade_a_worker_that_is_back_arrives_for_a_begun_order_that_it_c
     assert (here.fault, here.proof and here.proof.guests) in [(None, None), (None, ())]
     assert {one.fault.code for one in here.guest_faults} == {NOT_READ}
     assert [fake.log for fake in site.guests[HERE]] == [[], []]
+
+
+def test_a_worker_that_is_back_arrives_for_no_other_host(site: Site) -> None:
+    """Where a host has another host's order, that one has it too, and meets the others itself."""
+    order = json.dumps(payload_of(site, sets(host_id=ELSEWHERE), all_or_nothing=False))
+    site.hosts[HERE].journal.of(CAPTURE).record_begun(Step.HOLD, "", order)
+    settle_interrupted(site.hosts[HERE], [HOLD])
+    assert arrivals(site) == [(), ()]
+
+
+def test_a_worker_that_is_back_arrives_for_a_host_that_began_last_and_holds_longest(site: Site) -> None:
+    """That one waits for all of the muster's time, and then for all of the hold's."""
+    past = datetime.now(UTC) - timedelta(seconds=MUSTER_S + LONG_S / 2)
+    times = {"muster_timeout_s": MUSTER_S, "not_after": past}
+    order = json.dumps(payload_of(site, sets(), all_or_nothing=False, **times))
+    site.hosts[HERE].journal.of(CAPTURE).record_begun(Step.HOLD, "", order)
+    settle_interrupted(site.hosts[HERE], [HOLD])
+    assert arrivals(site) == [(HERE,), (HERE,)]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
