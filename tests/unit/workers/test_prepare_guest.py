@@ -29,6 +29,7 @@ from workers.hypervisor.disk import DomainDisk
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import HypervisorError
 from workers.hypervisor.fake_guest import UUID, FakeGuest, disk_xml, domain_xml, libvirt_error
+from workers.hypervisor.fake_held_guest import no_answer
 from workers.hypervisor.fake_keeper import FakeKeeper, no_keeper
 from workers.hypervisor.loan import Loan
 from workers.qemu_process import QemuProcess
@@ -151,6 +152,27 @@ def test_a_blocked_freeze_is_refused_in_prepare_by_the_command_s_name(prepared: 
     assert fault is not None
     assert (fault.code, fault.guest) == ("agent-command-blocked", "alpha")
     assert "guest-fsfreeze-freeze" in fault.message
+    assert prepared(guest, HoldKind.PAUSE).fault is None
+
+
+@pytest.mark.case("G3")
+@pytest.mark.parametrize("silent", ["guest-info", "guest-fsfreeze-status"])
+def test_a_guest_whose_agent_does_not_answer_is_refused_before_it_is_held(
+    prepared: Prepare, monkeypatch: pytest.MonkeyPatch, silent: str
+) -> None:
+    guest = two_disks(filesystems=[ROOT])
+    ask = guest.agent_command
+
+    def answers(command: str, timeout_s: int) -> str:
+        if silent in command:
+            raise no_answer()
+        return ask(command, timeout_s)
+
+    monkeypatch.setattr(guest, "agent_command", answers)
+    fault = prepared(guest).fault
+    assert fault is not None
+    assert (fault.code, fault.guest) == ("no-agent", "alpha")
+    assert f"--guest-hold {UUID}:pause" in fault.advice
     assert prepared(guest, HoldKind.PAUSE).fault is None
 
 

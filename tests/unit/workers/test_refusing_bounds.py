@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+import structlog
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.result import PreparedDisk, PreparedGuest
@@ -94,7 +95,9 @@ def test_a_guest_whose_undo_hangs_is_refused_all_the_same_and_undone_when_libvir
     for uuid in (ALPHA, BETA):
         host.claims.take(uuid, CAPTURE)
         journal.record(ClaimChange(guest_uuid=uuid))
-    guests = refuse_shared(host, journal, [made(ALPHA), made(BETA)], [])
+    with structlog.testing.capture_logs() as logs:
+        guests = refuse_shared(host, journal, [made(ALPHA), made(BETA)], [])
+    assert [one["guest"] for one in logs if one["event"] == "a refused guest is not undone yet"] == ["a"]
     assert [guest.fault.code for guest in guests if guest.fault is not None] == ["disk-not-capturable"] * 2
     assert [guest.disks for guest in guests] == [(), ()]
     assert (host.claims.holder(ALPHA), host.claims.holder(BETA)) == (CAPTURE, None)

@@ -20,6 +20,7 @@ import yaml
 from ops.lab.profile import QEMU_USER
 from ops.qemu_export import FakeGuest, running
 from workers import as_qemu, durable
+from workers.bounded import GuestCalls, ThreadsInUseError
 from workers.host import Host
 from workers.steps import rehearsal
 from workers.steps.rehearsal import (
@@ -273,6 +274,15 @@ def test_a_child_that_does_not_end_is_given_up(
     start()
     with pytest.raises(ScratchUnreachableError, match=r"has not ended within 0\.2 s"):
         tried(host, scratch)
+
+
+def test_a_rehearsal_that_no_thread_is_left_for_is_not_called_one_that_hangs(
+    host: Host, start: Callable[..., None], scratch: Path
+) -> None:
+    """The scratch directory has nothing to do with it."""
+    start()
+    with pytest.raises(ThreadsInUseError):
+        tried(replace(host, calls=GuestCalls(most_threads=0)), scratch)
 
 
 def test_a_rehearsal_that_cannot_be_held_is_told_and_not_taken_for_a_success(
