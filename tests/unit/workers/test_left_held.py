@@ -43,6 +43,7 @@ from workers.journal import (
     LeftChange,
     LetGoChange,
     ScratchChange,
+    ThawPendingChange,
 )
 from workers.steps.guest_in_hold import Phase
 from workers.steps.undo import undo_capture
@@ -188,6 +189,21 @@ def test_a_guest_that_migrated_held_is_let_go_on_its_new_host_and_the_journal_en
     assert not moved.is_open()
     assert moved.notes() == {}
     assert undo_capture(moved.a, moved.journal, sealed=()) == []
+    assert moved.journal.ended
+
+
+@pytest.mark.parametrize("kind", HOLDS)
+def test_a_guest_that_left_held_is_let_go_as_it_was_held_by_the_undo_that_finds_it_back(
+    moved: Moved, kind: HoldKind
+) -> None:
+    """All else is undone before: of a guest that has not left, a pause has ended by then."""
+    moved.held(kind)
+    moved.noted()
+    assert undo_capture(moved.a, moved.journal, sealed=())
+    assert ThawPendingChange in {type(one) for one in moved.journal.guest(moved.uuid).read().changes}
+    here = moved.on(moved.a)
+    assert undo_capture(moved.a, moved.journal, sealed=()) == []
+    assert (here.frozen, here.paused) == (False, False)
     assert moved.journal.ended
 
 
