@@ -137,3 +137,16 @@ def test_a_run_that_was_not_refused_is_none(orchestrator: Orchestrator) -> None:
         assert not refused.in_prepare(run, [of_guests((GUEST, told))])
     assert not refused.in_prepare(run, [])
     assert not refused.in_prepare(run.model_copy(update={"plan": None}), [])
+
+
+def test_a_run_without_a_plan_was_refused_by_no_host(orchestrator: Orchestrator) -> None:
+    run = run_of(orchestrator).model_copy(update={"plan": None})
+    assert run.members == ()
+    for told in ([], [of_guests((GUEST, NO_AGENT))], [of_host(NO_STORE)]):
+        assert not refused.in_prepare(run, told)
+
+
+def test_beside_a_fault_of_the_host_an_answer_is_of_no_guest(orchestrator: Orchestrator) -> None:
+    """It came too late: what Redis has forgotten is the answer that counted."""
+    both = of_guests((GUEST, NO_AGENT)).model_copy(update={"fault": LATE})
+    assert not refused.in_prepare(run_of(orchestrator), [both])

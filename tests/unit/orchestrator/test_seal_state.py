@@ -547,3 +547,20 @@ def test_a_disk_that_fails_in_its_transfer_fails_the_capture_and_no_sealed_one(
     result = TransferResult(capture_id=CAPTURE, host_id="host-a", guest_uuid=GUEST, target="vda", fault=gone)
     run = answer(orchestrator, Step.TRANSFER, result, f"{GUEST}.vda")
     assert (run.sealed, run.faults, told_sealed(sent)) == (True, (), [(GUEST,)])
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [("host-a", ["host-storage"]), ("host-b", ["host-storage", "not-in-capture"])],
+    ids=["of both guests", "of neither"],
+)
+def test_a_fault_that_is_not_of_captured_guests_alone_is_one_of_a_sealed_run_too(
+    orchestrator: Orchestrator, host: str, told: list[str]
+) -> None:
+    """That of a host says why one of its guests is missing, though another was captured."""
+    with_other_guest(orchestrator)
+    fault = Fault(code="host-storage", message="No space is left.", host=host)
+    run = run_of(orchestrator).model_copy(update={"sealed": None, "faults": (fault,)})
+    found = seal_state.settled(run, seal_state.SealState(sealed=True, guests=(GUEST,)))
+    assert (found.sealed, found.kept, found.warnings) == (True, (GUEST,), ())
+    assert [one.code for one in found.faults] == told

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 import redis
+from prometheus_client import REGISTRY
 from ulid import ULID
 
 from freezeframe.client import Client
@@ -127,11 +128,34 @@ def test_a_run_that_goes_on_is_not_ended_by_one_with_its_id(own: Orchestrator) -
     assert loaded[0].state is RunState.PREPARING
 
 
+def failed() -> float:
+    return REGISTRY.get_sample_value("freezeframe_captures_total", {"state": "failed"}) or 0.0
+
+
 def test_twice_is_once(own: Orchestrator) -> None:
-    payload = request(deadline_s=60)
+    """Also for who counts the captures that failed."""
+    payload, before = request(deadline_s=60), failed()
     for _ in range(2):
         app.intake(payload, None)
     assert answer(own, payload["capture_id"]).state is RunState.FAILED
+    assert failed() - before == 1
+
+
+def test_a_request_that_is_nested_too_deeply_is_refused_as_such(
+    own: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reading ends with an error of Python, which has no list of what is wrong."""
+    payload = request()
+
+    def too_deep(_: object) -> NoReturn:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CaptureRequest, "model_validate", too_deep)
+        app.intake(payload, None)
+    [fault] = answer(own, payload["capture_id"]).faults
+    assert fault.code == "unreadable-request"
+    assert "it is nested too deeply" in fault.message
 
 
 @pytest.mark.case("S3")
