@@ -93,6 +93,14 @@ def test_words_that_are_new_each_time_are_told_a_few_times(
     assert len(warned(orchestrator)) == seal_wait.MOST_REASONS
 
 
+def test_warnings_of_other_things_keep_no_reason_from_being_told(orchestrator: Orchestrator) -> None:
+    others = tuple(f"Guest web{number} has no agent." for number in range(2 * seal_wait.MOST_REASONS))
+    run = change(orchestrator, state=RunState.SEALING, warnings=others)
+    text = seal_wait.trouble(RepositoryFull("It is full."), orchestrator.repository.address, run.due_at)
+    seal_wait.tell(orchestrator.runs, run, text)
+    assert run_of(orchestrator).warnings == (*others, text)
+
+
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
@@ -110,6 +118,34 @@ def test_the_advice_is_for_who_may_still_save_the_capture(
     assert text.endswith(f". {advice}")
     assert text.startswith("The manifest had to wait for the repository at /srv/captures, until ")
     assert "repo init" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RepositoryFull("It is full."), "It is full. "),
+        (RepositoryFull("No space in /srv"), "No space in /srv. "),
+        (OSError(116, "Stale file handle"), "OSError: [Errno 116] Stale file handle. "),
+        (OSError("Look at /srv/.."), "OSError: Look at /srv/... "),  # its last word may be a name
+    ],
+)
+def test_what_the_storage_said_is_one_sentence(orchestrator: Orchestrator, error: Exception, said: str) -> None:
+    text = seal_wait.trouble(error, "/srv", run_of(orchestrator).due_at)
+    assert text.partition(" at the longest: ")[2].startswith(said)
+
+
+def test_a_seal_that_fails_for_long_is_not_told_as_one_that_does_not_answer(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(orchestrator)
+    hold(orchestrator)
+    monkeypatch.setattr(Repository, "seal", raising(RepositoryFull("No space is left.")))
+    told = transfer(orchestrator)
+    assert told.state is RunState.SEALING
+    change(orchestrator, entered_at=told.entered_at - timedelta(seconds=seal_wait.HANGS_S + 1))
+    Reconciler(orchestrator).reconcile()
+    [text] = warned(orchestrator)
+    assert "No space is left." in text
 
 
 def test_a_seal_that_does_not_come_back_is_told_while_it_hangs(

@@ -21,6 +21,7 @@ from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Polic
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Manifest, Repository
 from freezeframe.repository.errors import (
+    AlreadyExists,
     IndexDamaged,
     ManifestTooLarge,
     NewerFormat,
@@ -28,12 +29,14 @@ from freezeframe.repository.errors import (
     RepositoryFull,
     RepositoryNotReadable,
     RepositoryNotWritable,
+    SessionLost,
     is_store_trouble,
 )
 from freezeframe.repository.label import mislabels
 from freezeframe.repository.layout import digest_of
 from freezeframe.repository.objects import Objects
 from orchestrator import decision, seal_wait
+from orchestrator.errors import AnswersLostError
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import DISPATCH_GRACE, Reconciler
 from orchestrator.run import Run, Runs
@@ -408,6 +411,18 @@ def test_one_index_that_cannot_be_read_is_waited_for_and_then_costs_its_guest(
         assert (run.sealed, run.kept, places(run)) == (True, (WEB,), [unread])
     else:
         assert (run.sealed, places(run)) == (False, [("index-damaged", "web", "vda"), unread])
+
+
+@pytest.mark.parametrize("error", [AlreadyExists("It exists."), SessionLost("It is gone."), AnswersLostError("Lost.")])
+def test_what_is_of_the_run_ends_it_and_is_not_put_down_to_a_guest(
+    orchestrator: Orchestrator, disks: Disks, sent: Sent, monkeypatch: pytest.MonkeyPatch, error: FreezeframeError
+) -> None:
+    """Without the guest whose index is damaged the others would be sealed, of what may have been collected."""
+    disks.harm(DB, "vdb", "damaged")
+    monkeypatch.setattr(Repository, "seal", raising(error))
+    run = look(orchestrator)
+    assert (run.state, run.sealed, run.kept, told_sealed(sent)) == (RunState.RELEASING, False, (), [()])
+    assert places(run) == [(error.code, None, None)]
 
 
 def test_an_index_that_is_whole_again_when_it_is_looked_for_costs_nobody_anything(
