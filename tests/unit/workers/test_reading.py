@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -209,3 +210,16 @@ def test_a_failure_ends_the_look_for_what_is_inherited_and_the_wait_for_a_limit(
     one._look_for_inherited()
     assert writer.told == [False, True]
     assert not one._wait_for(reading._Coming(0, 0, CHUNK, time.monotonic() + 0.5))
+
+
+def test_a_thread_has_some_reads_on_their_way_and_no_more() -> None:
+    """Each has a buffer, and those of all threads are what a transfer may have of the host's memory."""
+    connection = SimpleNamespace(begin=lambda start, _: range(start, start + 1), complete=lambda _: None)
+    buffer = SimpleNamespace(chunk=lambda length: memoryview(bytes(length)))
+    lane = reading._Lane(cast("Any", connection), cast("Any", SimpleNamespace(take_buffer=lambda: buffer)))
+    for slot in range(reading.AHEAD):
+        assert lane.has_room
+        lane.begin(reading._Coming(slot, slot, 1, 0.0))
+    assert not lane.has_room
+    assert lane.complete()[0].slot == 0
+    assert lane.has_room
