@@ -132,11 +132,9 @@ def _own_unseen(guest: HeldGuest, writers: Writers) -> str | None:
 
 
 def _unshared_unproven(guest: HeldGuest, why: str) -> str:
-    """Let no label rest on what could not be seen; return the warning."""
-    writable = (
-        disk.target for disk in guest.prepared.disks if not disk.readonly and disk.target not in guest.moving_disks
-    )
-    guest.moving_disks = (*guest.moving_disks, *writable)
+    """Let no label rest on what could not be seen; return the warning. Another guest may write where this one cannot."""
+    unproven = (disk.target for disk in guest.prepared.disks if disk.target not in guest.moving_disks)
+    guest.moving_disks = (*guest.moving_disks, *unproven)
     return (
         f"After the hold it could not be seen whether another guest writes to the disks of guest {guest.domain.name}: {why}. "
         "The guest's label is crash."

@@ -15,7 +15,7 @@ from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.identity import DiskIdentity, Layer
 from freezeframe.contract.order import HoldOrder
 from freezeframe.contract.proof import GuestProof, consistency
-from freezeframe.contract.result import HoldResult, PreparedGuest, PrepareResult, SkippedDisk
+from freezeframe.contract.result import HoldResult, PreparedDisk, PreparedGuest, PrepareResult, SkippedDisk
 from freezeframe.contract.words import Consistency, Step
 from freezeframe.errors import FreezeframeError
 from orchestrator.decision import HOLD_SLACK_S
@@ -369,6 +369,10 @@ def test_an_agent_that_hangs_after_the_hold_costs_the_label_and_not_the_guest(
     assert consistency(proof_of(held)) is Consistency.CRASH
 
 
+def read_only(disk: PreparedDisk) -> PreparedDisk:
+    return disk.model_copy(update={"readonly": True})
+
+
 def add_writer(
     site: Site, monkeypatch: pytest.MonkeyPatch, listed: Callable[[], list[Domain]] | None = None, more: str = ""
 ) -> Change:
@@ -422,6 +426,18 @@ def test_a_disk_that_the_freeze_does_not_reach_and_that_others_may_write_to_is_n
     changed = in_muster(add_writer(site, monkeypatch, more="/gone/lun"))
     prepared_as(site, lambda _: {"moving_disks": ("vda",)})
     assert steps_of(results(site.hold(hold=FREEZE)), changed).moving_disks == ("vda",)
+
+
+@pytest.mark.case("P2")
+def test_a_disk_that_its_own_guest_only_reads_is_no_safer_from_others(
+    site: Site, in_muster: Callable[[Change], HeldFake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_muster(add_writer(site, monkeypatch, more="/gone/lun"))
+    prepared_as(site, lambda guest: {"disks": tuple(read_only(one) for one in guest.disks)})
+    held = results(site.hold())
+    assert all(steps_of(held, fake).moving_disks == ("vda",) for fake in site.fakes.values())
+    assert not any(steps_of(held, fake).own_instant for fake in site.fakes.values())
+    assert consistency(proof_of(held)) is Consistency.CRASH
 
 
 @pytest.mark.case("P2")
