@@ -564,3 +564,25 @@ def test_a_fault_that_is_not_of_captured_guests_alone_is_one_of_a_sealed_run_too
     found = seal_state.settled(run, seal_state.SealState(sealed=True, guests=(GUEST,)))
     assert (found.sealed, found.kept, found.warnings) == (True, (GUEST,), ())
     assert [one.code for one in found.faults] == told
+
+
+@pytest.mark.parametrize("meanwhile", ["changed", "gone"])
+def test_a_look_that_was_overtaken_while_it_asked_the_repository_sends_no_orders(
+    orchestrator: Orchestrator, sealed_once: Manifest, sent: Sent, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """The one that was faster has sent them, by what it had found."""
+    assert sealed_once.guests
+    asking = seal_state.ask
+
+    def overtaken(repository: Repository, run: Run, *, was_refused: bool) -> seal_state.SealState:
+        found = asking(repository, run, was_refused=was_refused)
+        if meanwhile == "gone":
+            orchestrator.redis.delete(names.run_key(CAPTURE))
+        else:
+            change(orchestrator, sealed=True, kept=(GUEST,))
+        return found
+
+    monkeypatch.setattr(seal_state, "ask", overtaken)
+    sent.steps.clear()
+    orchestrator.look(CAPTURE, [STALLED])
+    assert sent.steps == []

@@ -425,6 +425,22 @@ def test_what_is_of_the_run_ends_it_and_is_not_put_down_to_a_guest(
     assert places(run) == [(error.code, None, None)]
 
 
+def test_while_storage_is_in_trouble_no_guest_is_judged_by_it(
+    orchestrator: Orchestrator, disks: Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index that it shows as damaged may be whole when it is well."""
+    index = disks.index(DB, "vdb")
+    whole = index.read_bytes()
+    disks.harm(DB, "vdb", "damaged")
+    with monkeypatch.context() as away:
+        away.setattr(Repository, "seal", raising(RepositoryNotReadable("Input/output error")))
+        run = look(orchestrator)
+    assert (run.state, run.kept, run.faults) == (RunState.SEALING, (WEB, DB), ())
+    index.write_bytes(whole)
+    run = look(orchestrator)
+    assert (run.sealed, run.kept, run.faults) == (True, (WEB, DB), ())
+
+
 def test_an_index_that_is_whole_again_when_it_is_looked_for_costs_nobody_anything(
     orchestrator: Orchestrator, disks: Disks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
