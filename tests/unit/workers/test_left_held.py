@@ -193,6 +193,25 @@ def test_a_guest_that_migrated_held_is_let_go_on_its_new_host_and_the_journal_en
 
 
 @pytest.mark.parametrize("kind", HOLDS)
+def test_each_recovery_looks_for_guests_that_have_come_to_its_host(moved: Moved, kind: HoldKind) -> None:
+    moved.held(kind)
+    there = moved.on(moved.b)
+    moved.noted()
+    for host in (moved.a, moved.b):  # which tells of it, and which has it
+        recovery.recover(host)
+    assert (there.frozen, there.paused) == (False, False)
+
+
+@pytest.mark.parametrize("kind", HOLDS)
+def test_an_undo_does_not_note_a_guest_as_left_held_that_the_guard_has_let_go(moved: Moved, kind: HoldKind) -> None:
+    """Its lease is retired, and the worker died before it could write that down: a freeze of others would be ended."""
+    moved.held(kind)
+    LeaseFiles(moved.a.settings.state_dir).remove(CAPTURE)
+    assert undo_capture(moved.a, moved.journal, sealed=()) == []
+    assert not moved.is_open()
+
+
+@pytest.mark.parametrize("kind", HOLDS)
 def test_a_guest_that_left_held_is_let_go_as_it_was_held_by_the_undo_that_finds_it_back(
     moved: Moved, kind: HoldKind
 ) -> None:

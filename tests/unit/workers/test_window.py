@@ -8,6 +8,7 @@ from collections.abc import Collection
 from concurrent.futures import ALL_COMPLETED, Future, wait
 from concurrent.futures._base import DoneAndNotDoneFutures
 from types import SimpleNamespace
+from typing import cast
 
 import libvirt
 import pytest
@@ -210,3 +211,17 @@ def test_a_redis_that_refuses_the_barrier_is_told_alike_whether_it_refused_at_on
         assert held.fault is not None
         assert held.fault.message.endswith(redis_fault.words_of(fault))
         assert held.fault.advice.startswith(redis_fault.advice_for(fault))
+
+
+@pytest.mark.parametrize(("is_settled", "faults"), [(True, []), (False, ["guest-hangs"] * 2)])
+def test_a_call_that_is_given_up_is_the_fault_of_a_guest_that_may_be_held_and_of_no_other(
+    monkeypatch: pytest.MonkeyPatch, *, is_settled: bool, faults: list[str]
+) -> None:
+    given_up: list[str] = []
+    calls = GuestCalls()
+    monkeypatch.setattr(calls, "give_up", lambda key, _: given_up.append(key))
+    guest = SimpleNamespace(uuid="g", domain=SimpleNamespace(name="alpha"), faults=[])
+    pending: tuple[Future[None], Future[None]] = (Future(), Future())
+    window._give_up(calls, cast("HeldGuest", guest), *pending, is_settled=is_settled)
+    assert len(given_up) == 2
+    assert [one.code for one in guest.faults] == faults
