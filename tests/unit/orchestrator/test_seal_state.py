@@ -30,6 +30,7 @@ from orchestrator.look import Orchestrator
 from orchestrator.reconcile import DISPATCH_GRACE, Reconciler
 from orchestrator.run import Run, Runs
 from tests.unit.orchestrator.one_run import CAPTURE, Sent, answer, hold, prepare, release, transfer
+from tests.unit.orchestrator.test_decision import run as decided_run
 from tests.unit.repository.samples import GUEST, OTHER_GUEST
 
 STALLED = Fault.of(TransferStalledError("The transfers on host host-a do not move any more."), host="host-a")
@@ -586,3 +587,22 @@ def test_a_look_that_was_overtaken_while_it_asked_the_repository_sends_no_orders
     sent.steps.clear()
     orchestrator.look(CAPTURE, [STALLED])
     assert sent.steps == []
+
+
+@pytest.mark.parametrize(
+    ("before", "sealed", "is_doubted"),
+    [
+        (RunState.TRANSFERRING, False, True),
+        (RunState.TRANSFERRING, True, False),
+        (RunState.RELEASING, False, False),
+        (RunState.RELEASING, True, False),
+    ],
+)
+def test_only_a_run_that_is_given_up_now_waits_for_what_the_repository_says(
+    before: RunState, *, sealed: bool, is_doubted: bool
+) -> None:
+    """One that has just been sealed keeps its guests, and one that waits already is not asked about anew."""
+    first = decided_run(before)
+    following = first.model_copy(update={"state": RunState.RELEASING, "sealed": sealed})
+    assert (seal_state.doubted(first, following).sealed is None) == is_doubted
+    assert (seal_state.doubted(first, following) == following) != is_doubted
