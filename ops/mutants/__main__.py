@@ -62,7 +62,7 @@ def main(
     report: Annotated[Path | None, typer.Option("--json", help="Write all verdicts to this file.")] = None,
     directory: Annotated[Path, typer.Option("--kept", help="Keep verdicts here, and try none that is known.")] = KEPT,
     account_only: Annotated[
-        bool, typer.Option("--account", help="Try none; write the account of what is kept into docs/long.md.")
+        bool, typer.Option("--account", help="Try none; write what is kept of them into docs/long.md.")
     ] = False,
 ) -> None:
     """Try single dangerous changes to safety-critical code, and say which of them no test notices.
@@ -76,7 +76,7 @@ def main(
         return
     kept = Kept(directory, ROOT, tests or TESTS)
     if account_only:
-        write_account(kept)
+        write_account(kept, paths or CRITICAL)
         return
     try:
         verdicts = tried(mutants, tests or TESTS, side_by_side, kept)
@@ -121,12 +121,12 @@ def tried(mutants: Sequence[Mutant], tests: Sequence[str], side_by_side: int, ke
     return [verdict for mutant in mutants if (verdict := known[mutant] or found.get(mutant)) is not None]
 
 
-def write_account(kept: Kept, to: Path = PAGE) -> None:
-    """Write into the page what is kept of all safety-critical files."""
-    mutants = {part: all_mutants([part]) for part in CRITICAL}
+def write_account(kept: Kept, parts: Sequence[str], to: Path = PAGE) -> None:
+    """Write into the page what is kept of these files and folders; it keeps what it has of others."""
+    mutants = {part: all_mutants([part]) for part in parts}
     known = (kept.last(mutant) for part in mutants.values() for mutant in part)
     verdicts = [verdict for verdict in known if verdict is not None]
-    page.write(to, page.section(ROOT, mutants, verdicts, known_equivalents()))
+    page.write(to, page.section(ROOT, mutants, verdicts, known_equivalents(), to.read_text("utf-8")))
 
 
 def _tried_all(mutants: Sequence[Mutant], tests: Sequence[str], side_by_side: int, kept: Kept) -> list[Verdict]:

@@ -117,11 +117,28 @@ def test_the_section_says_what_was_measured_and_what_is_left(root: Path) -> None
     text = section(root, parts, verdicts, {third.key: "it changes nothing"})
     folder = git(root, "rev-parse", "HEAD:orchestrator").strip()[:12]
     file = git(root, "rev-parse", "HEAD:orchestrator/sign.py").strip()[:12]
-    assert f"| orchestrator | {folder} | {3 + len(rest)} | 3 | 1 | 1 | 1 | 50.0% |" in text
-    assert f"| orchestrator/sign.py | {file} | 0 | 0 | 0 | 0 | 0 | - |" in text
+    assert f"| orchestrator | {folder} | {3 + len(rest)} | 3 | 1 | 1 | 1 | 50.0% | " in text
+    assert f"| orchestrator/sign.py | {file} | 0 | 0 | 0 | 0 | 0 | - | " in text
     assert f"- `{other.key}` (line {other.line}, survived)" in text
     assert third.key not in text
     assert Account(verdicts, {}).caught_share == pytest.approx(1 / 3)
+
+
+def test_a_section_of_some_files_keeps_what_the_page_says_of_others(root: Path) -> None:
+    one, other, *_ = mutants(root)
+    whole = section(root, {"orchestrator": mutants(root), "tests": []}, [Verdict(other, Outcome.SURVIVED)], {})
+    row_of_folder = next(line for line in whole.splitlines() if line.startswith("| orchestrator |"))
+    known = f"{whole}- `workers/of_before.py::f::flip` (line 3, survived)\n"
+    text = section(root, {"orchestrator/sign.py": [one]}, [Verdict(one, Outcome.CAUGHT)], {}, known)
+    rows = [line.partition(" |")[0] for line in text.splitlines() if line.startswith("| ")]
+    assert rows == ["| code", "| orchestrator", "| orchestrator/sign.py", "| tests"]
+    assert row_of_folder in text
+    assert "| 1 | 1 | 1 | 0 | 0 | 100.0% | " in text
+    assert "- `workers/of_before.py::f::flip` (line 3, survived)\n" in text
+    assert other.key not in text
+    again = section(root, {"orchestrator/sign.py": [one]}, [Verdict(one, Outcome.SURVIVED)], {}, text)
+    assert again.count("| orchestrator/sign.py |") == 1
+    assert f"- `{one.key}` (line {one.line}, survived)" in again
 
 
 def test_no_section_is_written_of_files_that_git_does_not_know(root: Path) -> None:
