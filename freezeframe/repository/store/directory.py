@@ -43,6 +43,7 @@ from freezeframe.repository.layout import (
     is_condemned_folder,
     run_id_of,
 )
+from freezeframe.repository.store import replies
 from freezeframe.repository.store.backend import Entry, always
 from freezeframe.repository.store.fault import check_length, not_readable, reading, writing
 from freezeframe.repository.store.filesystem import Filesystem
@@ -94,7 +95,7 @@ class DirectoryStore:
             temporary = batch.write(name, data)
             batch.make_durable()
             try:
-                self._fs.link(temporary, target)
+                replies.link(self._fs, temporary, target)
             except FileExistsError as error:
                 raise AlreadyExists(f"{target} exists.") from error
             self._fs.fsync_folder(target.parent)
@@ -177,8 +178,7 @@ class DirectoryStore:
         with writing(self._root):
             if (run := run_id_of(name)) is not None:
                 self._remove_empty(self._path(condemned_folder(run)))
-            with suppress(FileNotFoundError):
-                self._fs.unlink(self._path(name))
+            replies.unlink(self._fs, self._path(name))
             self._prune(name)
 
     def drop_cached(self, name: str) -> None:
@@ -191,9 +191,9 @@ class DirectoryStore:
         with staging(self._root, self._fs) as batch:
             temporary, second = batch.write(TMP, bytes(4096)), batch.temporary()
             batch.make_durable()
-            self._fs.link(temporary, second)
-            self._fs.unlink(second)
-            self._fs.unlink(temporary)
+            replies.link(self._fs, temporary, second)
+            replies.unlink(self._fs, second)
+            replies.unlink(self._fs, temporary)
 
     def free_bytes(self) -> int:
         with reading(self._root):
@@ -202,17 +202,18 @@ class DirectoryStore:
 
     def _rename(self, source: Path, target: Path, allowed: Callable[[], None]) -> None:
         """Make the target's folder if it is not there. Raises FileNotFoundError if the source is not."""
+        moved = source.lstat()
         for _ in range(_FOLDER_TRIES):  # another run may take an empty folder away again
             allowed()
             with suppress(FileNotFoundError):
-                self._fs.rename(source, target)
+                replies.rename(self._fs, source, target, moved)
                 return
-            source.stat()
+            source.lstat()
             for parent in reversed(target.relative_to(self._root).parents[:-1]):
                 self._fs.make_folder(self._root / parent)
                 self._fs.fsync_folder((self._root / parent).parent)
         allowed()
-        self._fs.rename(source, target)
+        replies.rename(self._fs, source, target, moved)
 
     def _prune(self, name: str) -> None:
         """Take away the folders of a run that its last object has left."""
@@ -220,7 +221,8 @@ class DirectoryStore:
             folder = self._path(name).parent
             with suppress(OSError):  # as usual: there is more in it
                 while folder != self._root / CONDEMNED:
-                    self._fs.remove_folder(folder)
+                    with suppress(FileNotFoundError):  # the reply was lost, or another has done it
+                        self._fs.remove_folder(folder)
                     folder = folder.parent
 
     def _remove_empty(self, folder: Path) -> None:

@@ -90,7 +90,8 @@ class Filesystem:
         try:
             os.mkdir(path, _FOLDER_MODE)
         except FileExistsError:
-            return
+            if not _is_new_folder(path):
+                return
         if os.stat(os.path.dirname(path)).st_mode & _SHARED == _SHARED:
             os.chmod(path, _SHARED_FOLDER_MODE)  # whatever the umask is
 
@@ -105,6 +106,12 @@ class Filesystem:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _is_new_folder(path: StrPath) -> bool:
+    """Return True if the folder may be one that `mkdir` has made just now, its reply lost (`replies.py`): ours, and empty."""
+    status = os.lstat(path)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not os.listdir(path)
 
 
 def _write_cached(fd: int, rest: memoryview, offset: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from freezeframe.repository.layout import TMP
+from freezeframe.repository.store import replies
 from freezeframe.repository.store.fault import writing
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class _Staged:
     name: str
     path: str
     fd: int | None  # None once it is durable, and closed
+    status: os.stat_result  # tells it from any other file
 
 
 class Staging:
@@ -63,7 +66,7 @@ class Staging:
         """Give all of them their names, once all are durable. Whoever needs them settled settles their folders."""
         self.make_durable()
         for one in self._staged:
-            self._fs.rename(one.path, f"{self._root}/{one.name}")
+            replies.rename(self._fs, one.path, f"{self._root}/{one.name}", one.status)
 
     def temporary(self) -> str:
         """A new path in `tmp/`, unique over all hosts without asking any: a random stem for each batch, and a number."""
@@ -80,8 +83,12 @@ class Staging:
 
     def _stage(self, name: str) -> tuple[str, int]:
         path = self.temporary()
-        fd = self._fs.create(path)
-        self._staged.append(_Staged(name, path, fd))
+        try:
+            fd = self._fs.create(path)
+        except FileExistsError:  # made, and the reply lost: nobody else has this name
+            replies.unlink(self._fs, path)
+            fd = self._fs.create(path)
+        self._staged.append(_Staged(name, path, fd, os.fstat(fd)))
         return path, fd
 
     def _close(self, one: _Staged) -> None:
