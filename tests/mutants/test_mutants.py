@@ -17,7 +17,7 @@ from ops.mutants.kept import Kept
 def test_dangerous_changes_are_noticed(record_property: Callable[[str, object], None]) -> None:
     kept = Kept(KEPT, ROOT, TESTS)
     account = Account(tried(all_mutants(CRITICAL), TESTS, os.cpu_count() or 1, kept), known_equivalents())
-    write_account(kept)
+    write_account(kept, CRITICAL)
     for package, counts in account.by_package().items():
         record_property(package, ", ".join(f"{count} {word}" for word, count in sorted(counts.items())))
     record_property("caught", f"{account.caught_share:.1%}")
