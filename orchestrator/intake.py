@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import redis
@@ -11,7 +11,7 @@ import structlog
 
 from freezeframe import redis_fault
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.plan import DiskPlan, Plan
+from freezeframe.contract.plan import Plan
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import RunState, WantedKind
 from freezeframe.errors import FreezeframeError
@@ -22,7 +22,8 @@ from orchestrator.defect import fault_of
 from orchestrator.errors import NoGuestsError, SplitGuestError, UnknownGuestError
 from orchestrator.look import Orchestrator
 from orchestrator.newer import newer_hosts
-from orchestrator.planner import left_out, parent_disks, plan_hosts, unfit_faults
+from orchestrator.parents import Parents
+from orchestrator.planner import left_out, plan_hosts, unfit_faults
 from orchestrator.receipt import receipt_of
 from orchestrator.run import Run
 from orchestrator.unread_request import UnreadableRequestError
@@ -87,7 +88,8 @@ def take_in(orchestrator: Orchestrator, request: CaptureRequest, not_after_us: i
         _check_clocks(orchestrator, request, now, not_after_us)
         # before anything is looked for that garbage collection might take away: the parents' manifests to begin with
         orchestrator.repository.sessions.begin(request.capture_id, sessions.PROGRAM)
-        plan, faults = _plan(orchestrator, request)
+        plan, faults, warnings = _plan(orchestrator, request)
+        clocks.check_in_time(not_after_us, clocks.redis_time(orchestrator.redis.time()))  # planning may take a while
     except redis.RedisError:
         raise
     except Exception as error:  # also a defect: nobody else would answer the caller
@@ -102,7 +104,10 @@ def take_in(orchestrator: Orchestrator, request: CaptureRequest, not_after_us: i
             metrics.ended(run)
             sessions.end(orchestrator.repository, run)
         return
-    run = decision.enter(blank, RunState.PREPARING, now, orchestrator.settings, plan=plan, faults=faults)
+    # the hosts' time begins now, and not before the repository was read
+    begun = datetime.now(UTC)
+    found = {"plan": plan, "faults": faults, "warnings": warnings}
+    run = decision.enter(blank, RunState.PREPARING, begun, orchestrator.settings, **found)
     if orchestrator.runs.create(run):
         log.info("run begins", capture=request.capture_id, hosts=len(plan.hosts))
         orchestrator.dispatch(run)
@@ -117,30 +122,25 @@ def _check_clocks(orchestrator: Orchestrator, request: CaptureRequest, now: date
     clocks.check_request(request.capture_id, redis_now, newest)
 
 
-def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> tuple[Plan, tuple[Fault, ...]]:
-    """Return the plan, and what policy `degrade` goes on without."""
+def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> tuple[Plan, tuple[Fault, ...], tuple[str, ...]]:
+    """Return the plan, what policy `degrade` goes on without, and warnings."""
     repository = orchestrator.repository
-    manifests = repository.manifests() if request.kind is WantedKind.AUTO else []
-
-    marked = repository.suspects.marked()
-
-    def parents_of(guest_uuid: str) -> Sequence[DiskPlan]:
-        return parent_disks(manifests, guest_uuid, marked.has)
-
     missing = unread_hosts(orchestrator.redis)
     without = unread.faults(request, missing)
     known = known_hosts(orchestrator.redis)
     if without:  # a guest that is not known may be on a host that is done without
         request, strays = without_strays(request, known)
         without += tuple(Fault.of(unread.explained(stray, missing)) for stray in strays)
-    try:
-        hosts = plan_hosts(request, known, parents_of)
-    except (UnknownGuestError, NoGuestsError) as error:
-        raise unread.explained(error, missing) from error
-    except SplitGuestError as error:  # or it has just migrated, and its old host has not published itself since
-        log.info("a guest is on two hosts", capture=request.capture_id, hosts=error.host_ids)
-        known = newer_hosts(lambda: known_hosts(orchestrator.redis), error.host_ids)
-        hosts = plan_hosts(request, known, parents_of)
+    with Parents(repository, orchestrator.briefs, full=request.kind is WantedKind.FULL) as parents:
+        try:
+            hosts = plan_hosts(request, known, parents.of)
+        except (UnknownGuestError, NoGuestsError) as error:
+            raise unread.explained(error, missing) from error
+        except SplitGuestError as error:  # or it has just migrated, and its old host has not published itself since
+            log.info("a guest is on two hosts", capture=request.capture_id, hosts=error.host_ids)
+            known = newer_hosts(lambda: known_hosts(orchestrator.redis), error.host_ids)
+            hosts = plan_hosts(request, known, parents.of)
+        warnings = parents.warnings()
     plan = Plan(
         capture_id=request.capture_id,
         epoch=orchestrator.runs.next_epoch(max((host.entry.highest_epoch for host in known), default=0)),
@@ -150,4 +150,4 @@ def _plan(orchestrator: Orchestrator, request: CaptureRequest) -> tuple[Plan, tu
         hosts=hosts,
         left_out=left_out(request, known),
     )
-    return plan, (*without, *unfit_faults(request, known))
+    return plan, (*without, *unfit_faults(request, known)), warnings

@@ -8,7 +8,7 @@ stays without it is found by the reconciler, which sends them again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -37,6 +37,7 @@ from orchestrator import again, clocks, decision, metrics, refused, seal_state, 
 from orchestrator.answers import Answers
 from orchestrator.defect import fault_of
 from orchestrator.inherited import warnings_of
+from orchestrator.parents import Briefs
 from orchestrator.path import STEP_OF, orders_of, send
 from orchestrator.receipt import receipt_of
 from orchestrator.run import Run, Runs
@@ -60,6 +61,7 @@ class Orchestrator:
     runs: Runs
     settings: OrchestratorSettings
     repository: Repository
+    briefs: Briefs = field(default_factory=Briefs)
 
     def look(self, capture_id: str, stalled: Sequence[Fault] = ()) -> Run | None:
         """Bring a run as far as it can go now; the run as it then is, None if there is none."""

@@ -15,6 +15,9 @@ BYTES_STORED = Counter("freezeframe_bytes_stored", "What the repository grew by"
 AUDITED_CHUNKS = Counter("freezeframe_audited_chunks", "Inherited chunks that were read again and compared")
 AUDIT_FAILURES = Counter("freezeframe_audit_failures", "Disks that were not what their older captures have of them")
 RUN_TROUBLES = Counter("freezeframe_run_troubles", "Looks at a run that failed: the log names the run, and why")
+UNREADABLE_MANIFESTS = Counter(
+    "freezeframe_unreadable_manifests", "Manifests that a plan passed over as they cannot be read, once for each plan"
+)
 #: From the floor of bare libvirt calls (60 ms) to what Windows VSS bears (10 s).
 HOLD_SECONDS = Histogram(
     "freezeframe_hold_seconds",

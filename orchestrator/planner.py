@@ -11,7 +11,7 @@ from freezeframe.contract.request import CaptureRequest, HoldChoice
 from freezeframe.contract.words import HoldKind, Policy
 from freezeframe.errors import FreezeframeError
 from freezeframe.presence import KnownHost, Place, places
-from freezeframe.repository import Manifest, find_parents
+from freezeframe.repository import Parent
 from orchestrator.choices import Choices
 from orchestrator.clocks import host_trouble
 from orchestrator.errors import HostDownError, NoGuestsError
@@ -21,7 +21,7 @@ from orchestrator.guests import RUNNING, STANDING, find_guest, one_each
 def plan_hosts(
     request: CaptureRequest, hosts: Sequence[KnownHost], parents_of: Callable[[str], Sequence[DiskPlan]]
 ) -> tuple[HostPlan, ...]:
-    """Who takes part, host by host. Raises the first reason why the request cannot be carried out."""
+    """Return who takes part, host by host. Raises the first reason why the request cannot be carried out."""
     chosen, asked = _chosen_and_asked(request, hosts)
     skips = asked.targets(request.skip_disks)
     decrypts = asked.targets(request.decrypt_disks)
@@ -123,11 +123,10 @@ def _chosen(request: CaptureRequest, known: Sequence[Place]) -> list[Place]:
 
 
 def parent_disks(
-    manifests: Iterable[Manifest],
-    guest_uuid: str,
+    parents: Iterable[Parent],
     is_suspect: Callable[[str, str], bool] = lambda _capture, _index: False,
 ) -> list[DiskPlan]:
-    """Return the captures that disks of a guest could build upon, newest first."""
+    """Return the parents of a guest's disks as its host is told of them."""
     return [
         DiskPlan(
             target=parent.disk.target,
@@ -141,5 +140,5 @@ def parent_disks(
                 suspect=is_suspect(parent.capture_id, parent.disk.index),
             ),
         )
-        for parent in find_parents(manifests, guest_uuid)
+        for parent in parents
     ]

@@ -21,7 +21,7 @@ from freezeframe.cli.selection import GroupFilter, GuestFilter, TagFilter, selec
 from freezeframe.cli.suspects import show_suspects
 from freezeframe.cli.unsealed import run_document, run_instead, run_meanwhile, show_run, told_failed
 from freezeframe.cli.verbs import VerbGroup
-from freezeframe.cli.verified import show_unreadable
+from freezeframe.cli.verified import show_unreadable, unreadable_document
 from freezeframe.client import Client, UnreachableError
 from freezeframe.contract.retention import Selection
 from freezeframe.contract.words import CaptureKind
@@ -29,7 +29,7 @@ from freezeframe.known_run import KnownRun, KnownRuns, NewerRunError
 from freezeframe.printable import one_line
 from freezeframe.repository import Manifest
 from freezeframe.repository.candidate import Candidate
-from freezeframe.repository.errors import CaptureNotFound, ManifestUnreadable, NewerFormat, RepositoryError
+from freezeframe.repository.errors import CaptureNotFound, ManifestUnreadable, RepositoryError
 
 #: Seconds for Redis to answer: it only adds what is on its way, the captures are in the repository.
 PATIENCE_S = 0.5
@@ -69,7 +69,7 @@ def list_captures(
     Any verb takes the beginning of an id.
 
     They are read from the repository; captures that are on their way or have failed are shown as well if Redis answers. A
-    warning says so if it does not, and which captures there are that only a newer version can read.
+    warning says so if it does not, and which captures there are that cannot be read, or by a newer version only.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -84,9 +84,7 @@ def list_captures(
     active, failed = ([run for run in some if _will_be(run, selection)] for some in (runs.active, runs.failed))
     if as_json:
         documents = [one.model_dump(mode="json", exclude={"format"}) for one in suspects]
-        damaged = [one.message for one in unreadable if not isinstance(one, NewerFormat)]
-        newer = [one.message for one in unreadable if isinstance(one, NewerFormat)]
-        document = {"captures": sealed, "damaged": damaged, "newer": newer, "suspects": documents}
+        document = {"captures": sealed, **unreadable_document(unreadable), "suspects": documents}
         print_json({**_run_documents(runs, active, failed), **document})
         return
     for error in unreadable:

@@ -29,16 +29,20 @@ def check(*, as_json: AsJson = False) -> None:
     Whether chunks are what was captured, `freezeframe verify` finds out.
 
     Exit code: 0 sound; 7 damaged, with every capture that is affected named; 5 something was written by a newer version, which
-    this one does not understand.
+    this one does not understand, or is not given by the storage.
     """
     report = _check(open_repository())
     if as_json:
-        extra = {"sound": report.sound and not report.newer, "damaged_captures": report.damaged_captures}
+        extra = {"sound": _is_sound(report), "damaged_captures": report.damaged_captures}
         print_json({**extra, **dataclasses.asdict(report)})
     else:
         _show(report)
-    if not report.sound or report.newer:
+    if not _is_sound(report):
         raise typer.Exit(EXIT_REPOSITORY if report.sound else EXIT_DAMAGED)
+
+
+def _is_sound(report: CheckReport) -> bool:
+    return report.sound and not report.newer and not report.unreadable
 
 
 def _check(repository: Repository) -> CheckReport:
@@ -52,7 +56,9 @@ def _show(report: CheckReport) -> None:
         err().print(Text.assemble(NEWER, message), soft_wrap=True)
     if report.newer:
         err().print(f"  → {NewerFormat.advice}", soft_wrap=True)
-    if report.sound and not report.newer:
+    for message in report.unreadable:
+        err().print(Text.assemble(("unreadable: ", "bold red"), message), soft_wrap=True)
+    if _is_sound(report):
         looked = f"captures: {len(report.captures)}, indexes: {report.indexes_read}, chunks: {report.chunks_found}, all there"
         out().print(Text.assemble(("sound", "bold green"), f": {looked}"))
         return

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from rich.text import Text
-
 from freezeframe import naming
-from freezeframe.cli.output import err, out, print_json
+from freezeframe.cli.output import out, print_json
 from freezeframe.cli.verdicts import candidate_document, plan_document, show_named, show_plan, show_warnings
+from freezeframe.cli.verified import show_unreadable, unreadable_document
 from freezeframe.contract.retention import Retention, Selection
 from freezeframe.repository import Repository
 from freezeframe.repository.candidate import Candidate
-from freezeframe.repository.errors import AmbiguousGuest, ManifestNewer, ManifestUnreadable, NewerFormat, WouldForgetAll
+from freezeframe.repository.errors import AmbiguousGuest, ManifestNewer, ManifestUnreadable, WouldForgetAll
 from freezeframe.repository.retention import Rule
 from freezeframe.repository.series import Plan, guests_without, plan
 
@@ -56,8 +55,7 @@ class Decided:
         if not self._plan.series:
             out().print("No captures to decide about.")
         for error in self._unreadable:
-            word, style = ("newer", "bold yellow") if isinstance(error, NewerFormat) else ("damaged", "bold red")
-            err().print(Text.assemble((f"{word}, left alone: ", style), error.message), soft_wrap=True)
+            show_unreadable(error, ", left alone")
         show_warnings(self._warnings)
 
     def _document(self, *, dry_run: bool) -> dict[str, object]:
@@ -67,8 +65,7 @@ class Decided:
             "series": plan_document(self._plan),
             "forgotten": self._plan.forgotten,
             "kept": self._plan.kept,
-            "damaged": [one.message for one in self._unreadable if not isinstance(one, NewerFormat)],
-            "newer": [one.message for one in self._unreadable if isinstance(one, NewerFormat)],
+            **unreadable_document(self._unreadable),
             "warnings": self._warnings,
         }
 

@@ -13,10 +13,12 @@ from freezeframe.cli.check import check
 from freezeframe.cli.key import checked_label, show_damaged, slot_document
 from freezeframe.cli.output import AsJson, bytes_text, fields, out, print_json, when_text
 from freezeframe.cli.secret import new_secret, open_repository
+from freezeframe.cli.verified import unreadable_document
 from freezeframe.cli.verify_status import age_text, status_document
 from freezeframe.repository import Repository, Tier
 from freezeframe.repository.config import DEFAULT_CHUNK_BYTES
 from freezeframe.repository.crypto import Secret, SlotInfo
+from freezeframe.repository.errors import ManifestUnreadable
 from freezeframe.repository.verify.record import read_records
 from freezeframe.settings import RepositorySettings, load
 
@@ -105,15 +107,15 @@ def _secret(settings: RepositorySettings, key_file: Path | None, *, encrypt: boo
 def info(*, as_json: AsJson = False) -> None:
     """Show the repository: where it is, how it stores, how much is in it."""
     opened = open_repository()
-    damaged: list[str] = []
-    manifests = opened.manifests(on_damaged=lambda error: damaged.append(error.message))
+    unreadable: list[ManifestUnreadable] = []
+    manifests = opened.manifests(on_damaged=unreadable.append)
     stored = sum(disk.bytes_stored for manifest in manifests for _, disk in manifest.disks())
     shown = sum(disk.size_bytes for manifest in manifests for _, disk in manifest.disks())
     free = opened.store.free_bytes()
     if as_json:
         counts = {"captures": len(manifests), "bytes_stored": stored, "bytes_of_disks": shown, "free_bytes": free}
         verified = status_document(read_records(opened.objects))
-        print_json({**_config(opened), **counts, **_slots(opened), **verified, "damaged": damaged})
+        print_json({**_config(opened), **counts, **_slots(opened), **verified, **unreadable_document(unreadable)})
         return
     pairs = [
         ("repository", opened.address),
@@ -127,7 +129,9 @@ def info(*, as_json: AsJson = False) -> None:
         ("encryption", _encryption(opened)),
         ("verified", age_text(read_records(opened.objects), Tier.REHASHED)),
     ]
-    out().print(fields([*pairs, *(("damaged", one) for one in damaged)]))
+    out().print(
+        fields([*pairs, *((kind, one) for kind, found in unreadable_document(unreadable).items() for one in found)])
+    )
 
 
 def _config(opened: Repository) -> dict[str, object]:

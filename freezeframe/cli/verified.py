@@ -11,12 +11,16 @@ from freezeframe.cli.output import bytes_text, err, out
 from freezeframe.contract.doubts import doubts
 from freezeframe.printable import one_line
 from freezeframe.repository import Manifest, VerifyReport
-from freezeframe.repository.errors import ManifestUnreadable, NewerFormat
+from freezeframe.repository.errors import ManifestUnreadable, NewerFormat, RepositoryDamaged
 from freezeframe.repository.label import mislabels
 from freezeframe.repository.verify import Damage
 
 #: Before what a newer version has written, which is not damaged.
 NEWER: Final = ("newer: ", "bold yellow")
+
+
+#: What a manifest that cannot be read is: not what was written, of a later version, or refused by the storage.
+_KINDS: Final = ("damaged", "newer", "unreadable")
 
 
 class Labels:
@@ -37,7 +41,7 @@ def show_report(report: VerifyReport, labels: Labels, unreadable: Sequence[Manif
         out().print(Text.assemble(("sound", "bold green"), f": {_looked(report)}"))
         return
     for error in unreadable:
-        show_unreadable(error, "damaged manifest")
+        show_unreadable(error, " manifest")
     for one in report.newer:
         err().print(Text.assemble(NEWER, one.reason, places_text(one)), soft_wrap=True)
     for damage in report.damage:
@@ -53,10 +57,22 @@ def show_report(report: VerifyReport, labels: Labels, unreadable: Sequence[Manif
         err().print(f"  → {NewerFormat.advice}", soft_wrap=True)
 
 
-def show_unreadable(error: ManifestUnreadable, damaged: str = "damaged") -> None:
-    """Tell of a manifest that cannot be read: as damaged, or as newer."""
-    word = NEWER if isinstance(error, NewerFormat) else (f"{damaged}: ", "bold red")
-    err().print(Text.assemble(word, one_line(error.message)), soft_wrap=True)
+def show_unreadable(error: ManifestUnreadable, more: str = "") -> None:
+    """Show a manifest that cannot be read: damaged, newer, or refused by the storage."""
+    kind = _kind(error)
+    style = "bold yellow" if kind == "newer" else "bold red"
+    err().print(Text.assemble((f"{kind}{more}: ", style), one_line(error.message)), soft_wrap=True)
+
+
+def unreadable_document(unreadable: Sequence[ManifestUnreadable]) -> dict[str, list[str]]:
+    """Return what programs are told of manifests that cannot be read, by kind."""
+    return {kind: [one.message for one in unreadable if _kind(one) == kind] for kind in _KINDS}
+
+
+def _kind(error: ManifestUnreadable) -> str:
+    if isinstance(error, NewerFormat):
+        return "newer"
+    return "damaged" if isinstance(error, RepositoryDamaged) else "unreadable"
 
 
 def _looked(report: VerifyReport) -> str:

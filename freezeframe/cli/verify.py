@@ -26,6 +26,7 @@ from freezeframe.repository.errors import (
     IndexDamaged,
     ManifestUnreadable,
     NewerFormat,
+    RepositoryDamaged,
     RepositoryFull,
     RepositoryNotReadable,
     RepositoryNotWritable,
@@ -106,8 +107,8 @@ def verify(
     A label that does not follow from its proof is damage. Clocks that do not fit together are a doubt: a warning that leaves
     the label as it is, because nothing that is proven rests on clocks.
 
-    Exit code: 0 sound; 7 damaged, with every capture that is affected named; 5 something was written by a newer version, and
-    could not be verified by this one.
+    Exit code: 0 sound; 7 damaged, with every capture that is affected named; 5 something was written by a newer version, or
+    is not given by the storage, and could not be verified.
     """
     _check_usage(capture, share, tier, scratch, every_capture=every_capture, status=status)
     repository = open_repository()
@@ -118,7 +119,7 @@ def verify(
     if every_capture or share is not None:
         wanted = repository.manifests(on_damaged=unreadable.append)
     else:
-        wanted = _named(repository, capture)
+        wanted = _named(repository, capture, unreadable)
     labels = Labels(wanted)
     if tier is Tier.RESTORED:
         report = _restored(repository, wanted, scratch, set_aside=set_aside)
@@ -136,17 +137,26 @@ def verify(
         show_report(report, labels, unreadable, sound=sound)
         show_suspects(repository.suspects.all())
     if not sound:
-        is_newer_only = report.sound and not labels.wrong and all(isinstance(one, NewerFormat) for one in unreadable)
-        raise typer.Exit(EXIT_REPOSITORY if is_newer_only else EXIT_DAMAGED)
+        damaged = any(isinstance(one, RepositoryDamaged) for one in unreadable) or not report.sound or labels.wrong
+        raise typer.Exit(EXIT_DAMAGED if damaged else EXIT_REPOSITORY)
 
 
-def _named(repository: Repository, capture: str | None) -> list[Manifest]:
-    """The capture that was named; without a name the latest, and those that an audit has marked."""
+def _named(repository: Repository, capture: str | None, unreadable: list[ManifestUnreadable]) -> list[Manifest]:
+    """Return the capture that was named; without a name the latest, and those that an audit has marked.
+
+    Those of the latter that cannot be read are added to `unreadable`.
+    """
     if capture is not None:
         return [repository.manifest(capture)]
-    latest = repository.manifest("latest")
+    latest = repository.capture_id("latest")
     marked = {one.capture_id for one in repository.suspects.pending()} & set(repository.capture_ids())
-    return [latest, *(repository.manifest(one) for one in sorted(marked - {latest.capture_id}))]
+    found = []
+    for one in (latest, *sorted(marked - {latest})):
+        try:
+            found.append(repository.manifest(one))
+        except ManifestUnreadable as error:
+            unreadable.append(error)
+    return found
 
 
 def _settle_suspects(

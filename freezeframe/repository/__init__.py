@@ -27,7 +27,7 @@ from freezeframe.repository.manifest import (
     Manifest,
     SkippedDisk,
 )
-from freezeframe.repository.parent import Parent, find_parents
+from freezeframe.repository.parent import Parent, ParentSearch, find_parents
 from freezeframe.repository.reader import DiskReader, Extent
 from freezeframe.repository.repository import Repository
 from freezeframe.repository.session import Session, Sessions
@@ -50,6 +50,7 @@ __all__ = [
     "Instant",
     "Manifest",
     "Parent",
+    "ParentSearch",
     "Repository",
     "Session",
     "Sessions",

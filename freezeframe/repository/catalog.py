@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from freezeframe.repository.age import newest_first
 from freezeframe.repository.errors import (
     AlreadyExists,
     CaptureNotFound,
     IndexDamaged,
+    ManifestNotReadable,
     ManifestTooLarge,
     ManifestUnreadable,
     ObjectDamaged,
     ObjectNotFound,
+    RepositoryNotReadable,
 )
 from freezeframe.repository.header import IndexHeader, read_header
-from freezeframe.repository.layout import FORGOTTEN, MANIFESTS, OBJECT_BYTES_MAX, digest_of, folder_of, forgotten_name
+from freezeframe.repository.layout import (
+    CONFIG,
+    FORGOTTEN,
+    MANIFESTS,
+    OBJECT_BYTES_MAX,
+    digest_of,
+    folder_of,
+    forgotten_name,
+)
 from freezeframe.repository.manifest import Manifest, parse_manifest
 from freezeframe.repository.objects import unreadable_index
+from freezeframe.repository.read_ahead import read_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from datetime import datetime
 
     from freezeframe.repository.manifest import DiskCapture
     from freezeframe.repository.objects import Objects
+    from freezeframe.repository.store.backend import Entry
 
 LATEST: Final = "latest"
+
+
+class Memory(Protocol):
+    """What is remembered of manifests, which never change. Any thread may call."""
+
+    def get(self, capture_id: str, entry: Entry) -> Manifest | None:
+        """Return what is known of a manifest that is listed as `entry`."""
+
+    def keep(self, entry: Entry, manifest: Manifest) -> Manifest:
+        """Remember a manifest that was read; return what of it is remembered."""
 
 
 class Catalog:
@@ -41,11 +63,14 @@ class Catalog:
 
     def stored_at(self) -> dict[str, datetime]:
         """Return the times of all manifests by the store's clock, by their captures."""
+        return _times(self._entries())
+
+    def _entries(self) -> dict[str, Entry]:
         found = {}
         for entry in self._store.entries(MANIFESTS):
             capture_id = self._objects.protection.capture_id_of(entry.name)
             if capture_id is not None:
-                found[capture_id] = entry.modified
+                found[capture_id] = entry
         return found
 
     def load(self, capture_id: str) -> Manifest:
@@ -57,23 +82,46 @@ class Catalog:
         place = f"{self._store.address}/{self._objects.protection.manifest_name(capture_id)}"
         return parse_manifest(data, capture_id, place)
 
-    def each(self, on_damaged: Callable[[ManifestUnreadable], None] | None = None) -> Iterator[Manifest]:
-        """Every capture, newest first, one in memory at a time: a manifest carries its guests' XML and its proof.
+    def each(
+        self, on_damaged: Callable[[ManifestUnreadable], None] | None = None, memory: Memory | None = None
+    ) -> Generator[Manifest, None, None]:
+        """Yield every capture, newest first. A few are in memory at a time: a manifest carries its guests' XML and its proof.
 
-        One that cannot be read is given to `on_damaged`, or raised without it. One that is deleted while this reads is
-        passed over.
+        One that cannot be read is given to `on_damaged`, or raised without it. One that is deleted meanwhile is passed over.
+        One that `memory` has is not read again. Raises RepositoryNotReadable if the store as a whole cannot be read.
         """
-        for capture_id in self.capture_ids():
-            try:
-                manifest = self.load(capture_id)
-            except CaptureNotFound:
-                continue
-            except ManifestUnreadable as error:
-                if on_damaged is None:
-                    raise
-                on_damaged(error)
-            else:
-                yield manifest
+        entries = self._entries()
+
+        def look(capture_id: str) -> Manifest | ManifestUnreadable | None:
+            entry = entries[capture_id]
+            if memory is None:
+                return self._looked_at(capture_id)
+            known = memory.get(capture_id, entry)
+            found = self._looked_at(capture_id) if known is None else known
+            return memory.keep(entry, found) if known is None and isinstance(found, Manifest) else found
+
+        for found in read_ahead(newest_first(_times(entries)), look, lambda one: entries[one].size):
+            if isinstance(found, Manifest):
+                yield found
+            elif found is not None and on_damaged is None:
+                raise found
+            elif found is not None and on_damaged is not None:
+                on_damaged(found)
+
+    def _looked_at(self, capture_id: str) -> Manifest | ManifestUnreadable | None:
+        """Return a listed manifest, why it alone cannot be read, or None if it is gone. Raises RepositoryNotReadable."""
+        try:
+            return self.load(capture_id)
+        except CaptureNotFound:
+            return None
+        except ManifestUnreadable as error:
+            return error
+        except RepositoryNotReadable as error:
+            with suppress(ObjectNotFound):  # an answer too
+                self._store.get(CONFIG)  # one that raises is told: the store is away
+            return ManifestNotReadable(
+                f"The manifest of {capture_id} cannot be read. {error.message}", transient=error.transient
+            )
 
     def resolve(self, wanted: str) -> str:
         """The id that `wanted` means: an id, the beginning of one id only, or `latest`. Raises CaptureNotFound."""
@@ -137,6 +185,10 @@ class Catalog:
                 return read_header(source, digest)
         except ObjectDamaged as error:
             raise unreadable_index(digest, error) from error
+
+
+def _times(entries: dict[str, Entry]) -> dict[str, datetime]:
+    return {capture_id: entry.modified for capture_id, entry in entries.items()}
 
 
 def _check_readable(manifest: Manifest, stored_bytes: int) -> None:

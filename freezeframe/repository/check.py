@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from freezeframe.repository.aside import list_aside
-from freezeframe.repository.errors import ManifestUnreadable, NewerFormat, ObjectNotFound
+from freezeframe.repository.errors import (
+    ManifestUnreadable,
+    NewerFormat,
+    ObjectNotFound,
+    RepositoryDamaged,
+    RepositoryNotReadable,
+)
 from freezeframe.repository.layout import CHUNKS, FAN_OUT, INDEXES, KEYS, MANIFESTS, TMP, digest_of, key_slot_id_of
 from freezeframe.repository.referenced import chunks_by_folder
 from freezeframe.repository.verify.looking import Fault, look_at_index
@@ -58,6 +64,7 @@ class CheckReport:
     chunks: tuple[Damage, ...]
     garbage: Garbage
     newer: tuple[str, ...] = ()  # no damage: what a newer version has written, and this one does not understand
+    unreadable: tuple[str, ...] = ()  # nor that: manifests that the storage refuses
 
     @property
     def sound(self) -> bool:
@@ -92,13 +99,14 @@ class _Check:
         key_slots = self._check_key_slots()
         unreadable: list[ManifestUnreadable] = []
         captures = self._repository.manifests(on_damaged=unreadable.append)
-        damaged = [one.message for one in unreadable if not isinstance(one, NewerFormat)]
+        damaged = [one.message for one in unreadable if isinstance(one, RepositoryDamaged)]
+        refused = [one.message for one in unreadable if isinstance(one, RepositoryNotReadable)]
         self._newer += [one.message for one in unreadable if isinstance(one, NewerFormat)]
         digests = list(dict.fromkeys(disk.index for manifest in captures for _, disk in manifest.disks()))
         self._check_chunks(digests)
         self._check_names(digests)
         indexes, chunks = self._damage()
-        self._garbage.certain = not damaged and not indexes and not self._newer
+        self._garbage.certain = not unreadable and not indexes and not self._newer
         return CheckReport(
             captures=tuple(one.capture_id for one in captures),
             indexes_read=len(digests),
@@ -109,6 +117,7 @@ class _Check:
             chunks=chunks,
             garbage=self._garbage,
             newer=tuple(dict.fromkeys(self._newer)),
+            unreadable=tuple(refused),
         )
 
     def _check_key_slots(self) -> list[str]:

@@ -263,7 +263,7 @@ class CollectionStopped(RepositoryDamaged):
 
 
 class ManifestUnreadable(RepositoryError):
-    """A manifest cannot be read: it is damaged, or newer. That stops no other capture."""
+    """A manifest cannot be read: it is damaged, or newer, or the storage refuses it. That stops no other capture."""
 
     code = "manifest-unreadable"
 
@@ -279,6 +279,15 @@ class ManifestNewer(NewerFormat, ManifestUnreadable):
     """A newer version has written a manifest."""
 
     code = "manifest-newer"
+
+
+class ManifestNotReadable(RepositoryNotReadable, ManifestUnreadable):
+    """The storage refuses one manifest, while it gives others: by its permissions, or as a disk has a bad sector."""
+
+    code = "manifest-not-readable"
+    advice = (
+        "Check that file's permissions and the kernel log of the machine that has it; other captures are not affected."
+    )
 
 
 class IndexDamaged(RepositoryDamaged):

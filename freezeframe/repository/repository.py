@@ -9,7 +9,7 @@ from uuid import uuid4
 from ulid import ULID
 
 from freezeframe.repository.builder import IndexBuilder
-from freezeframe.repository.catalog import Catalog
+from freezeframe.repository.catalog import LATEST, Catalog
 from freezeframe.repository.config import DEFAULT_CHUNK_BYTES, Config, encrypted_config, read_config
 from freezeframe.repository.crypto import NO_KEY, KeySlots, new_master
 from freezeframe.repository.crypto.keys import Keys
@@ -38,10 +38,11 @@ from freezeframe.repository.suspects import Suspects
 from freezeframe.repository.writer import DiskWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
 
+    from freezeframe.repository.catalog import Memory
     from freezeframe.repository.crypto import KeySource, Secret
     from freezeframe.repository.crypto.kdf import Kdf
     from freezeframe.repository.effort import Effort
@@ -178,12 +179,17 @@ class Repository:
         return DiskReader(self.objects, digest_of(index_digest))
 
     def manifests(self, on_damaged: Callable[[ManifestUnreadable], None] | None = None) -> list[Manifest]:
-        """Every capture, newest first. Raises ManifestUnreadable at the first, or gives each of them to `on_damaged`."""
+        """Return every capture, newest first.
+
+        Raises ManifestUnreadable at the first that cannot be read, or gives each of them to `on_damaged`.
+        """
         return list(self._catalog.each(on_damaged))
 
-    def each_manifest(self, on_damaged: Callable[[ManifestUnreadable], None] | None = None) -> Iterator[Manifest]:
-        """As `manifests`, with one in memory at a time."""
-        return self._catalog.each(on_damaged)
+    def each_manifest(
+        self, on_damaged: Callable[[ManifestUnreadable], None] | None = None, memory: Memory | None = None
+    ) -> Generator[Manifest, None, None]:
+        """As `manifests`, with a few in memory at a time. One that `memory` has is not read again."""
+        return self._catalog.each(on_damaged, memory)
 
     def stored_at(self) -> dict[str, datetime]:
         """When each capture's manifest was stored, by the store's clock."""
@@ -198,8 +204,16 @@ class Repository:
         return self._catalog.resolve(wanted)
 
     def manifest(self, wanted: str) -> Manifest:
-        """The capture with that id, the only one that begins so, or `latest`. Raises CaptureNotFound, ManifestUnreadable."""
-        return self._catalog.load(self._catalog.resolve(wanted))
+        """Return the capture with that id, the only one that begins so, or `latest`.
+
+        Raises CaptureNotFound, ManifestUnreadable. `latest` is never an older capture because the latest cannot be read.
+        """
+        try:
+            return self._catalog.load(self._catalog.resolve(wanted))
+        except ManifestUnreadable as error:
+            if wanted == LATEST:
+                error.hint = f"{error.hint} `freezeframe captures` lists the others: name one by its id."
+            raise
 
     @contextmanager
     def session(self, program: str, session_id: str | None = None) -> Iterator[str]:

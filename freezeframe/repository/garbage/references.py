@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 from freezeframe.repository.errors import (
     CollectionStopped,
     IndexDamaged,
+    ManifestNotReadable,
     ManifestUnreadable,
     NewerFormat,
     ObjectNotFound,
@@ -100,6 +101,8 @@ def _manifests(repository: Repository) -> list[Manifest]:
     for error in damaged:
         if isinstance(error, NewerFormat):  # which is no reason to forget anything
             raise NewerFormat(f"{error.message} Nothing was collected.") from error
+        if isinstance(error, ManifestNotReadable):  # nor is that the storage refuses it
+            raise ManifestNotReadable(f"{error.message} Nothing was collected.", transient=error.transient) from error
     if damaged:
         more = f" {len(damaged) - 1} others cannot be read either." if len(damaged) > 1 else ""
         raise CollectionStopped(f"{damaged[0].message}{more} Nothing was collected.") from damaged[0]

@@ -6,6 +6,7 @@ from prometheus_client import REGISTRY
 
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult, TransferResult
 from freezeframe.contract.words import CaptureKind
+from freezeframe.repository import find_parents
 from orchestrator import metrics
 from orchestrator.inherited import warnings_of
 from orchestrator.planner import parent_disks
@@ -70,5 +71,5 @@ def test_a_marked_capture_is_planned_as_suspect_and_the_guests_other_disks_are_n
         disk_capture("cd" * 32, 4096, checkpoint="cp", target="vdb"),
     ]
     marked = {(capture_id(1), "cd" * 32)}
-    found = parent_disks([manifest_of(1, *disks)], GUEST, lambda *disk: disk in marked)
+    found = parent_disks(find_parents([manifest_of(1, *disks)], GUEST), lambda *disk: disk in marked)
     assert {one.target: one.parent.suspect for one in found} == {"vda": False, "vdb": True}

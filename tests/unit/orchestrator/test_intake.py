@@ -38,7 +38,7 @@ def host(*guests: tuple[str, str]) -> KnownHost:
 def orchestrator() -> Any:
     suspects = SimpleNamespace(marked=lambda: SimpleNamespace(has=lambda *_: False))
     repository = SimpleNamespace(config=SimpleNamespace(chunk_bytes=4096, id="r"), suspects=suspects)
-    return SimpleNamespace(repository=repository, redis=None, runs=SimpleNamespace(next_epoch=lambda _: 1))
+    return SimpleNamespace(repository=repository, briefs=None, redis=None, runs=SimpleNamespace(next_epoch=lambda _: 1))
 
 
 @pytest.mark.case("P6")
@@ -46,7 +46,7 @@ def test_a_plan_for_every_guest_names_those_that_it_leaves_out(monkeypatch: pyte
     monkeypatch.setattr(intake, "known_hosts", lambda _: [host(("alpha", "running"), ("beta", "paused"))])
     monkeypatch.setattr(intake, "unread_hosts", lambda _: [])
     request = CaptureRequest(capture_id=CAPTURE, every_guest=True, kind=WantedKind.FULL)
-    plan, faults = intake._plan(orchestrator(), request)
+    plan, faults, _ = intake._plan(orchestrator(), request)
     assert faults == ()
     assert [guest.name for one in plan.hosts for guest in one.guests] == ["alpha"]
     assert [(one.guest, one.host, one.reason) for one in plan.left_out] == [("beta", "host-a", "it is paused")]
@@ -73,7 +73,7 @@ def test_every_guest_is_not_planned_without_those_of_a_host_that_cannot_be_read(
 @pytest.mark.usefixtures("unread")
 def test_every_guest_but_those_of_a_host_that_cannot_be_read_with_a_fault_that_names_it() -> None:
     request = CaptureRequest(capture_id=CAPTURE, every_guest=True, kind=WantedKind.FULL, policy=Policy.DEGRADE)
-    plan, faults = intake._plan(orchestrator(), request)
+    plan, faults, _ = intake._plan(orchestrator(), request)
     assert [guest.name for one in plan.hosts for guest in one.guests] == ["alpha"]
     assert [(fault.code, fault.host) for fault in faults] == [("unread-host", "hv-9")]
 
@@ -97,7 +97,7 @@ def test_an_option_for_a_guest_that_nobody_knows_is_refused_where_every_host_can
 @pytest.mark.usefixtures("unread")
 def test_guests_that_are_named_and_found_need_no_other_host() -> None:
     request = CaptureRequest(capture_id=CAPTURE, guests=("alpha",), kind=WantedKind.FULL)
-    plan, faults = intake._plan(orchestrator(), request)
+    plan, faults, _ = intake._plan(orchestrator(), request)
     assert [guest.name for one in plan.hosts for guest in one.guests] == ["alpha"]
     assert faults == ()
 
