@@ -23,12 +23,9 @@ from freezeframe.cli.verify_status import show_status
 from freezeframe.errors import EXIT_DAMAGED, EXIT_REPOSITORY
 from freezeframe.repository import Manifest, Repository, Tier, VerifyReport
 from freezeframe.repository.errors import (
-    IndexDamaged,
     ManifestUnreadable,
-    NewerFormat,
     RepositoryDamaged,
     RepositoryFull,
-    RepositoryNotReadable,
     RepositoryNotWritable,
 )
 from freezeframe.repository.verify import Progress, parse_share, verify_restored, verify_share
@@ -193,10 +190,9 @@ def _check_usage(
 
 def _captures(repository: Repository, wanted: Sequence[Manifest], tier: Tier, *, set_aside: bool) -> VerifyReport:
     with showing(amount=lambda count: f"{count:.0f} chunks") as progress:
-        total = _count_chunks(repository, wanted)
 
         def move(now: Progress) -> None:
-            progress.move(f"verify ({tier})", now.chunks_checked, total)
+            progress.move(f"verify ({tier})", now.chunks_checked, now.chunks_total)
 
         return verify_captures(repository, wanted, tier, on_progress=move, set_aside=set_aside)
 
@@ -221,15 +217,3 @@ def _restored(
             progress.move(f"verify ({Tier.RESTORED})", now.bytes_read, None)
 
         return verify_restored(repository, wanted, rehearsal, on_progress=move, set_aside=set_aside)
-
-
-def _count_chunks(repository: Repository, captures: Sequence[Manifest]) -> int:
-    """Distinct chunks, for the bar: indexes are small beside what they refer to."""
-    seen: set[bytes] = set()
-    for digest in {disk.index for manifest in captures for _, disk in manifest.disks()}:
-        try:
-            with repository.index(digest) as index:
-                seen.update(chunk for _, chunk in index.used_slots())
-        except (IndexDamaged, NewerFormat, RepositoryNotReadable):
-            continue  # verification itself reports it
-    return len(seen)

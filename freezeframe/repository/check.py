@@ -21,15 +21,27 @@ from freezeframe.repository.errors import (
     RepositoryDamaged,
     RepositoryNotReadable,
 )
-from freezeframe.repository.layout import CHUNKS, FAN_OUT, INDEXES, KEYS, MANIFESTS, TMP, digest_of, key_slot_id_of
-from freezeframe.repository.referenced import chunks_by_folder
+from freezeframe.repository.layout import (
+    CHUNKS,
+    FAN_OUT,
+    INDEXES,
+    KEYS,
+    MANIFESTS,
+    TMP,
+    digest_of,
+    fanned_out,
+    key_slot_id_of,
+)
+from freezeframe.repository.referenced import chunks_of
 from freezeframe.repository.verify.looking import Fault, look_at_index
 from freezeframe.repository.verify.report import Damage
 from freezeframe.repository.whereabouts import places_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Sequence
 
+    from freezeframe.repository.index import Index
+    from freezeframe.repository.manifest import Manifest
     from freezeframe.repository.repository import Repository
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
@@ -79,7 +91,8 @@ class CheckReport:
 def check(repository: Repository, on_folder: Callable[[int], None] = lambda _: None) -> CheckReport:
     """Look at everything but the bytes of chunks. `on_folder` is told how many of the 256 folders are done.
 
-    Memory: about 100 bytes for each of half a million chunks, and of the names of garbage. Raises RepositoryNotReadable.
+    Memory: a folder's listing, 100 bytes a name, besides what `marks.py` takes, and the names of all garbage. Raises
+    RepositoryNotReadable and TemporaryStorageFailed.
     """
     return _Check(repository, on_folder).check()
 
@@ -103,7 +116,7 @@ class _Check:
         refused = [one.message for one in unreadable if isinstance(one, RepositoryNotReadable)]
         self._newer += [one.message for one in unreadable if isinstance(one, NewerFormat)]
         digests = list(dict.fromkeys(disk.index for manifest in captures for _, disk in manifest.disks()))
-        self._check_chunks(digests)
+        self._check_chunks(captures)
         self._check_names(digests)
         indexes, chunks = self._damage()
         self._garbage.certain = not unreadable and not indexes and not self._newer
@@ -128,49 +141,43 @@ class _Check:
         self._newer += slots.newer()
         return slots.list(keys)[1]
 
-    def _used_chunks(self, digests: list[str]) -> Iterator[bytes]:
-        for digest in digests:
-            if digest in self._indexes:
-                continue
-            index = look_at_index(self._objects, digest_of(digest))
-            if isinstance(index, Fault) and index.newer:
-                self._newer.append(index.reason)
-                continue
-            if isinstance(index, Fault):
-                self._indexes[digest] = index.reason
-                continue
-            with index:
-                for _, chunk in index.used_slots():
-                    yield chunk
+    def _open_index(self, digest: str) -> Index | None:
+        index = look_at_index(self._objects, digest_of(digest))
+        if not isinstance(index, Fault):
+            return index
+        if index.newer:
+            self._newer.append(index.reason)
+        else:
+            self._indexes[digest] = index.reason
+        return None
 
-    def _check_chunks(self, digests: list[str]) -> None:
+    def _check_chunks(self, captures: Sequence[Manifest]) -> None:
         """Listed after the manifests: what they refer to was settled before they were."""
-        locate = self._objects.protection.locate
-        referred = chunks_by_folder(self._objects, FAN_OUT, lambda: self._used_chunks(digests))
-        for done, (folder, chunks) in enumerate(referred, start=1):
-            there = self._listed(f"{CHUNKS}/{folder}")
-            wanted = {locate(chunk): chunk for chunk in chunks}
-            self._missing |= {chunk for name, chunk in wanted.items() if name not in there}
-            self._found += len(there & wanted.keys())
-            self._garbage.chunks += sorted(there - wanted.keys())
-            self._on_folder(done)
+        with chunks_of(self._objects, captures, self._open_index) as referred:
+            for number, folder in enumerate(FAN_OUT):
+                there = self._listed(f"{CHUNKS}/{folder}")
+                wanted = referred.digests_by_key(number)
+                self._missing |= {chunk for key, chunk in wanted.items() if key not in there}
+                self._found += len(there & wanted.keys())
+                self._garbage.chunks += _names(CHUNKS, there - wanted.keys())
+                self._on_folder(number + 1)
 
     def _check_names(self, digests: list[str]) -> None:
         store, protection = self._objects.store, self._objects.protection
-        wanted = {protection.index_name(digest_of(digest)) for digest in digests}
+        wanted = {protection.key(INDEXES, digest_of(digest)) for digest in digests}
         for folder in FAN_OUT:
-            self._garbage.indexes += sorted(self._listed(f"{INDEXES}/{folder}") - wanted)
+            self._garbage.indexes += _names(INDEXES, self._listed(f"{INDEXES}/{folder}") - wanted)
         self._garbage.tmp += sorted(store.names(TMP))
         self._garbage.set_aside += [one.object_name for one in list_aside(self._objects)]
         self._garbage.strange += [name for name in store.names(MANIFESTS) if protection.capture_id_of(name) is None]
 
-    def _listed(self, folder: str) -> set[str]:
-        """The names in a folder that can be a chunk's or an index's there; others are strange."""
-        found: set[str] = set()
+    def _listed(self, folder: str) -> set[bytes]:
+        """The keys of the names in a folder that can be a chunk's or an index's there; other names are strange."""
+        found: set[bytes] = set()
         for name in self._objects.store.names(folder):
             last = name.rpartition("/")[2]
             if _HEX.fullmatch(last) and last.startswith(folder[-2:]):
-                found.add(name)
+                found.add(bytes.fromhex(last))
             else:
                 self._garbage.strange.append(name)
         return found
@@ -197,3 +204,7 @@ class _Check:
         except ObjectNotFound:
             return False
         return True
+
+
+def _names(kind: str, keys: Iterable[bytes]) -> list[str]:
+    return [fanned_out(kind, key) for key in sorted(keys)]

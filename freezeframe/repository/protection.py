@@ -15,6 +15,8 @@ from freezeframe.repository import layout
 from freezeframe.repository.crypto import cipher, stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from freezeframe.repository.crypto.keys import Keys
 
 
@@ -31,6 +33,9 @@ class Protection(Protocol):
 
     def key(self, kind: str, digest: bytes) -> bytes:
         """The 32 bytes that are in the name of a chunk or an index."""
+
+    def keying(self, kind: str) -> Callable[[bytes], bytes] | None:
+        """Return the function that makes such keys of very many digests; None if a digest is its own key."""
 
     def manifest_name(self, capture_id: str) -> str: ...
 
@@ -63,6 +68,9 @@ class Plain:
     def key(self, kind: str, digest: bytes) -> bytes:  # noqa: ARG002
         return digest
 
+    def keying(self, kind: str) -> None:
+        pass
+
     def stored_bytes(self, plain_bytes: int) -> int:
         return plain_bytes
 
@@ -93,7 +101,10 @@ class Encrypted:
         return layout.fanned_out(layout.INDEXES, self.key(layout.INDEXES, digest))
 
     def key(self, kind: str, digest: bytes) -> bytes:
-        return self._keys.name_of(kind, digest)
+        return self._keys.naming(kind)(digest)
+
+    def keying(self, kind: str) -> Callable[[bytes], bytes]:
+        return self._keys.naming(kind)
 
     def manifest_name(self, capture_id: str) -> str:
         hidden = self._keys.hide_id(ULID.from_str(capture_id).bytes)

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import tempfile
 import threading
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from freezeframe.repository.errors import TemporaryStorageFailed
@@ -27,6 +29,7 @@ _PIECE_SLOTS: Final = 1 << 15  # 1 MiB at a time
 _GATHERED: Final = 256  # digests
 _BLOCK_BYTES: Final = 4096  # what a file system keeps or leaves out
 _ZEROS: Final = bytes(_PIECE_SLOTS * DIGEST_BYTES)
+_SLOT: Final = struct.Struct(f"{DIGEST_BYTES}s")
 
 
 @contextmanager
@@ -36,6 +39,20 @@ def temporary() -> Iterator[None]:
         yield
     except OSError as error:
         raise TemporaryStorageFailed(f"A file in {tempfile.gettempdir()} failed: {error.strerror}.") from error
+
+
+def slots_in(piece: bytes) -> Iterator[bytes]:
+    """The digest of each slot in a piece of a table, holes too."""
+    return chain.from_iterable(_SLOT.iter_unpack(piece))
+
+
+def digests_in(piece: bytes) -> list[bytes]:
+    """The digest of each slot in a piece of a table that is not a hole."""
+    if piece == _ZEROS[: len(piece)]:
+        return []
+    if ZERO_DIGEST not in piece:  # found at any byte, so some pieces without a hole are looked through too
+        return list(slots_in(piece))
+    return [digest for digest in slots_in(piece) if digest != ZERO_DIGEST]
 
 
 class SlotTable:
@@ -78,10 +95,13 @@ class SlotTable:
         """Write a part of a new table as bytes, zero blocks left out. Raises ValueError beyond its end."""
         if offset + len(data) > self.slots * DIGEST_BYTES:
             raise ValueError("more digests than slots")
+        begin = 0
         for at in range(0, len(data), _BLOCK_BYTES):
             block = data[at : at + _BLOCK_BYTES]
-            if block != _ZEROS[: len(block)]:
-                self._write(offset + at, block)
+            if block == _ZEROS[: len(block)]:
+                self._write_some(offset + begin, data[begin:at])
+                begin = at + len(block)
+        self._write_some(offset + begin, data[begin:])
 
     def pieces(self, first: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The slots from `first` to before `end`, or all, in order, in pieces of at most 1 MiB, each of whole digests."""
@@ -126,6 +146,10 @@ class SlotTable:
             self._flush()
         with temporary():
             return os.pread(self._file.fileno(), length, offset)
+
+    def _write_some(self, offset: int, data: bytes) -> None:
+        if data:
+            self._write(offset, data)
 
     def _write(self, offset: int, data: bytes) -> None:
         with temporary():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from freezeframe.repository.errors import IndexDamaged, NewerFormat, RepositoryNotReadable
+from freezeframe.repository.table import digests_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def _used_of(
         return set()
     try:
         with repository.index(index_digest) as index:
-            return {chunk for _, chunk in index.used_slots() if chunk in chunks}
+            return set().union(*(chunks.intersection(digests_in(piece)) for piece in index.table.pieces()))
     except (IndexDamaged, NewerFormat, RepositoryNotReadable) as error:
         on_unreadable(error)
         return set()

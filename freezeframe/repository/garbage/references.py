@@ -1,16 +1,11 @@
-"""What manifests refer to: read from every index, once each, and stopped by the first that cannot be read.
-
-capture 1   │ a │ b │ c │ d │        of one disk's captures, oldest first, only blocks that differ
-capture 2   │   │ B │   │   │        from the capture before are looked at
-"""
+"""What manifests refer to: read from every index, once each (`referenced.py`), and stopped by the first that cannot be read."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from freezeframe.repository.errors import (
     CollectionStopped,
@@ -20,17 +15,14 @@ from freezeframe.repository.errors import (
     NewerFormat,
     ObjectNotFound,
 )
-from freezeframe.repository.garbage.marks import Marks
 from freezeframe.repository.layout import CHUNKS, INDEXES, digest_of
+from freezeframe.repository.marks import Marks
+from freezeframe.repository.referenced import lines_of, mark_chunks
 
 if TYPE_CHECKING:
     from freezeframe.repository.index import Index
     from freezeframe.repository.manifest import Manifest
     from freezeframe.repository.repository import Repository
-    from freezeframe.repository.table import SlotTable
-
-#: 128 digests: a scattered 1 % of dirty slots leaves a quarter of the blocks as they were; comparing costs next to nothing.
-_BLOCK_BYTES: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -71,23 +63,24 @@ def references_of(
 
     One that a newer version has written never is: raises NewerFormat.
     """
-    captures_of, lines = _by_disk(manifests)
+    captures_of = _captures_of(manifests)
     protection = repository.objects.protection
     found = References(
-        len(manifests),
-        chunks=Marks(lambda digest: protection.key(CHUNKS, digest)),
-        indexes=Marks(lambda digest: protection.key(INDEXES, digest)),
+        len(manifests), chunks=Marks(protection.keying(CHUNKS)), indexes=Marks(protection.keying(INDEXES))
     )
+    done = 0
+
+    def open_index(digest: str) -> Index | None:
+        return _load(repository, digest, captures_of[digest])
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        on_index(done, len(captures_of))
+
     try:
-        done = 0
-        for digest in captures_of:
-            found.indexes.add(digest_of(digest))
-        for line in lines:
-            for index, before in _indexes(repository, line, captures_of):
-                for block in _differing(index.table, before.table if before else None):
-                    found.chunks.add(block)
-                done += 1
-                on_index(done, len(captures_of))
+        found.indexes.add([digest_of(digest) for digest in captures_of])
+        mark_chunks(found.chunks, lines_of(manifests), open_index, count)
     except BaseException:
         found.close()
         raise
@@ -95,7 +88,6 @@ def references_of(
 
 
 def _manifests(repository: Repository) -> list[Manifest]:
-    """Oldest first."""
     damaged: list[ManifestUnreadable] = []
     manifests = repository.manifests(on_damaged=damaged.append)
     for error in damaged:
@@ -106,39 +98,16 @@ def _manifests(repository: Repository) -> list[Manifest]:
     if damaged:
         more = f" {len(damaged) - 1} others cannot be read either." if len(damaged) > 1 else ""
         raise CollectionStopped(f"{damaged[0].message}{more} Nothing was collected.") from damaged[0]
-    return manifests[::-1]
+    return manifests
 
 
-def _by_disk(manifests: list[Manifest]) -> tuple[dict[str, list[str]], list[list[str]]]:
-    """The captures of each index; and the indexes of each disk, oldest first, every index once."""
-    captures_of: dict[str, list[str]] = defaultdict(list)
-    lines: dict[tuple[str, str], list[str]] = defaultdict(list)
+def _captures_of(manifests: list[Manifest]) -> dict[str, list[str]]:
+    """The captures of each index, by its digest."""
+    found: dict[str, list[str]] = defaultdict(list)
     for manifest in manifests:
-        for guest, disk in manifest.disks():
-            if disk.index not in captures_of:
-                lines[guest.guest_uuid, disk.target].append(disk.index)
-            captures_of[disk.index].append(manifest.capture_id)
-    return captures_of, list(lines.values())
-
-
-def _indexes(
-    repository: Repository, line: list[str], captures_of: dict[str, list[str]]
-) -> Iterator[tuple[Index, Index | None]]:
-    """Each index of a disk with the one before it; open until the next is asked for."""
-    before: Index | None = None
-    try:
-        for digest in line:
-            index = _load(repository, digest, captures_of[digest])
-            if index is not None:
-                try:
-                    yield index, before
-                finally:
-                    if before is not None:
-                        before.close()
-                    before = index
-    finally:
-        if before is not None:
-            before.close()
+        for _, disk in manifest.disks():
+            found[disk.index].append(manifest.capture_id)
+    return found
 
 
 def _load(repository: Repository, digest: str, captures: list[str]) -> Index | None:
@@ -164,15 +133,3 @@ def _is_there(repository: Repository, capture_id: str) -> bool:
     except ManifestUnreadable:
         return True
     return True
-
-
-def _differing(table: SlotTable, before: SlotTable | None) -> Iterator[bytes]:
-    """The blocks of a table that are not the same, at the same place, in the table before it."""
-    for piece, known in zip_longest(table.pieces(), before.pieces() if before else ()):
-        if piece is None:
-            return
-        if piece != known:
-            for at in range(0, len(piece), _BLOCK_BYTES):
-                block = piece[at : at + _BLOCK_BYTES]
-                if known is None or block != known[at : at + _BLOCK_BYTES]:
-                    yield block

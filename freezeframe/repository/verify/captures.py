@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from freezeframe.repository.layout import FAN_OUT
 from freezeframe.repository.verify.report import OnProgress, Tier, VerifyReport
 from freezeframe.repository.verify.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from freezeframe.repository.manifest import Manifest
     from freezeframe.repository.repository import Repository
@@ -22,7 +23,7 @@ def verify(
     *,
     set_aside: bool = False,
 ) -> VerifyReport:
-    """Look at every chunk of these captures once. Memory: about 100 bytes for each distinct chunk.
+    """Look at every chunk of these captures once. For memory and temporary files see `marks.py`.
 
     `on_progress` is called in this thread, after every chunk. Damage is reported, not raised; with `set_aside` damaged objects
     are moved out of writers' sight, without it nothing is changed. Raises RepositoryNotReadable if the store is away.
@@ -34,13 +35,8 @@ def verify(
 
 
 def look_through(run: Run, captures: Iterable[Manifest]) -> None:
-    """Look at every chunk of these captures once."""
-    run.look_at(_once(run.used_chunks(disk.index for manifest in captures for _, disk in manifest.disks())))
-
-
-def _once(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    seen: set[bytes] = set()
-    for chunk in chunks:
-        if chunk not in seen:
-            seen.add(chunk)
-            yield chunk
+    """Look at every chunk of these captures once, folder by folder."""
+    with run.chunks(captures) as chunks:
+        run.chunks_total = chunks.count()
+        for folder in range(len(FAN_OUT)):
+            run.look_at(chunks.digests(folder))

@@ -1,9 +1,10 @@
 """The verification of a share of the repository: of the 256 folders of chunks those that have waited longest.
 
-    records ─▶ the oldest n of 256 ─┬─▶ read all indexes: which chunks of these folders does any capture refer to?  ┐ again for
-                                    └─▶ folder by folder: look at them ─▶ record                                   ┘ each group
+    records ─▶ the oldest n of 256 ─▶ read all indexes, once each: ─▶ folder by folder: look at them ─▶ record
+                                      which chunks of these folders
+                                      does any capture refer to?
 
-Memory as in `referenced.py`, which has the groups.
+Memory and temporary files as in `marks.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from freezeframe.repository.errors import ManifestUnreadable, RepositoryFull, RepositoryNotWritable
 from freezeframe.repository.layout import FAN_OUT
-from freezeframe.repository.referenced import chunks_by_folder
 from freezeframe.repository.verify.record import (
     IndexesRecord,
     Records,
@@ -31,7 +31,7 @@ from freezeframe.repository.verify.report import OnProgress, Tier, VerifyReport
 from freezeframe.repository.verify.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from freezeframe.repository.manifest import Manifest
     from freezeframe.repository.repository import Repository
@@ -95,14 +95,11 @@ class _Share:
         self._began = clock()
 
     def verify(self) -> VerifyReport:
-        used = chunks_by_folder(self._objects, self._chosen, lambda: self._run.used_chunks(self._indexes()))
-        for folder, chunks in used:
-            self._verify_folder(folder, chunks)
+        with self._run.chunks(self._captures, self._chosen) as chunks:
+            for folder in self._chosen:
+                self._verify_folder(folder, chunks.digests(int(folder, 16)))
         self._record_indexes()
         return self._run.report(self._captures)
-
-    def _indexes(self) -> Iterator[str]:
-        return (disk.index for manifest in self._captures for _, disk in manifest.disks())
 
     def _verify_folder(self, folder: str, chunks: set[bytes]) -> None:
         found = self._run.found
@@ -135,7 +132,7 @@ class _Share:
         record = IndexesRecord(
             at=self._clock(),
             captures=len(self._captures),
-            indexes=len(set(self._indexes())),
+            indexes=len({disk.index for manifest in self._captures for _, disk in manifest.disks()}),
             damaged=len(self._run.found.indexes),
             newest=newest,
         )

@@ -89,6 +89,7 @@ class Progress:
     chunks_checked: int
     bytes_read: int
     folders_done: int = 0  # of a share
+    chunks_total: int | None = None  # where all of some captures are looked at
 
 
 #: Told how far a verification has come.

@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 
 from freezeframe.repository.aside import Kind, set_aside
 from freezeframe.repository.errors import RepositoryFull, RepositoryNotWritable
-from freezeframe.repository.layout import digest_of
+from freezeframe.repository.layout import FAN_OUT, digest_of
+from freezeframe.repository.referenced import chunks_of
 from freezeframe.repository.verify.looking import Fault, look_at_all, look_at_index
 from freezeframe.repository.verify.report import Damage, Findings, OnProgress, Progress, VerifyReport
 from freezeframe.repository.verify.review import review
 from freezeframe.repository.whereabouts import places_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from freezeframe.repository.index import Index
     from freezeframe.repository.manifest import Manifest
+    from freezeframe.repository.marks import Marks
     from freezeframe.repository.repository import Repository
     from freezeframe.repository.verify.report import Tier
 
@@ -29,26 +32,28 @@ class Run:
         self.tier = tier
         self.found = Findings()
         self.folders: list[str] = []
+        self.chunks_total: int | None = None
         self._on_progress = on_progress
         self._aside = aside
         self.review = review(repository, change=aside)
 
-    def used_chunks(self, index_digests: Iterable[str]) -> Iterator[bytes]:
-        """Every chunk that these indexes refer to, as often as they do. What cannot be read of them is found damaged, once."""
-        for digest in dict.fromkeys(index_digests):
-            if digest in self.found.indexes or digest in self.found.newer_indexes:
-                continue
-            index = look_at_index(self.objects, digest_of(digest))
-            if isinstance(index, Fault) and index.newer:
-                self.found.newer_indexes[digest] = index.reason
-                continue
-            if isinstance(index, Fault):
-                self.found.indexes[digest] = self.review.reason(digest, index.reason)
-                self._set_aside(Kind.INDEX, digest_of(digest), index)
-                continue
-            with index:
-                for _, chunk in index.used_slots():
-                    yield chunk
+    def chunks(self, captures: Iterable[Manifest], folders: Sequence[str] = FAN_OUT) -> Marks:
+        """Return the chunks in these folders that captures refer to; to be closed. Reads each index once.
+
+        What cannot be read of them is found damaged. Raises RepositoryNotReadable.
+        """
+        return chunks_of(self.objects, captures, self._open_index, folders)
+
+    def _open_index(self, digest: str) -> Index | None:
+        index = look_at_index(self.objects, digest_of(digest))
+        if not isinstance(index, Fault):
+            return index
+        if index.newer:
+            self.found.newer_indexes[digest] = index.reason
+        else:
+            self.found.indexes[digest] = self.review.reason(digest, index.reason)
+            self._set_aside(Kind.INDEX, digest_of(digest), index)
+        return None
 
     def look_at(self, chunks: Iterable[bytes]) -> bool:
         """Look at each chunk; whether the store could say something of all of them. Raises RepositoryNotReadable."""
@@ -69,8 +74,8 @@ class Run:
 
     def tell(self) -> None:
         if self._on_progress is not None:
-            now = Progress(self.found.chunks_checked, self.found.bytes_read, len(self.folders))
-            self._on_progress(now)
+            found = self.found
+            self._on_progress(Progress(found.chunks_checked, found.bytes_read, len(self.folders), self.chunks_total))
 
     def _set_aside(self, kind: Kind, digest: bytes, fault: Fault) -> None:
         """At once, so that a run that is interrupted has done it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from freezeframe.repository import Repository, referenced, verify
+from freezeframe.repository import Repository, verify
 from freezeframe.repository.check import check
 from freezeframe.repository.errors import RepositoryNotReadable
 from freezeframe.repository.layout import key_slot_name
@@ -159,17 +159,6 @@ def test_a_listing_that_fails_is_no_answer() -> None:
     repository = Repository.init_in(Broken(), chunk_bytes=CHUNK)
     with pytest.raises(RepositoryNotReadable):
         check(repository)
-
-
-def test_what_is_found_does_not_depend_on_how_many_folders_are_taken_at_once(
-    held: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seal(held, 1, random_disk(100))
-    held.store.delete(chunk_names(held, index_of(held, 1))[7])
-    once = check(held)
-    monkeypatch.setattr(referenced, "CHUNKS_AT_ONCE", 1)
-    assert check(held) == once
-    assert once.chunks_found == 99
 
 
 def test_after_a_power_cut_at_any_step_nothing_is_damaged_and_all_that_is_left_is_named(memory_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from freezeframe.errors import FreezeframeError
-from freezeframe.repository import Repository, referenced
+from freezeframe.repository import Repository
 from freezeframe.repository.aside import Kind, set_aside
 from freezeframe.repository.check import check
 from freezeframe.repository.errors import NotEncrypted, RepositoryExists
@@ -139,14 +139,11 @@ def test_each_kind_of_object_has_a_length_that_none_is_longer_than() -> None:
     assert object_bytes_max(manifest_name(capture_id(1))) == OBJECT_BYTES_MAX
 
 
-def test_a_damaged_index_is_looked_at_once_however_many_groups_of_folders_there_are(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_index_is_looked_at_once(repository: Repository) -> None:
     seal(repository, 1, random_disk(30))
     broken = seal(repository, 2, random_disk(30)).guests[0].disks[0].index
     name = repository.objects.protection.index_name(bytes.fromhex(broken))
     spoil(repository, name)
-    monkeypatch.setattr(referenced, "CHUNKS_AT_ONCE", 1)
     assert [one.digest for one in check(repository).indexes] == [broken]
     store = repository.store
     assert isinstance(store, Flaky)

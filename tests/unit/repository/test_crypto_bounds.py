@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
@@ -110,3 +113,22 @@ def test_an_object_of_a_later_version_is_not_told_as_damaged_bytes() -> None:
         changed[at] = 0
         with pytest.raises(ObjectDamaged, match="is not encrypted as"):
             ObjectCipher(bytes(32)).unseal("chunks/ab/abcd", bytes(changed))
+
+
+@pytest.mark.case("D1")
+def test_names_are_what_the_format_says_from_many_threads_too() -> None:
+    """Each is made from a copy of one keyed state, which nobody may change."""
+    keys = Keys.of(new_master())
+    for kind in ("chunks", "indexes"):
+        digests = [hashlib.sha256(str(number).encode()).digest() for number in range(400)]
+        with ThreadPoolExecutor(8) as pool:
+            names = list(pool.map(keys.naming(kind), digests))
+        assert names == [hmac.digest(keys.names, kind.encode() + b"\0" + one, "sha256") for one in digests]
+
+
+def test_keys_with_states_in_them_show_nothing_and_are_equal_to_others_of_the_same_master() -> None:
+    master = new_master()
+    one, other = Keys.of(master), Keys.of(master)
+    one.naming("chunks")(bytes(32))
+    assert one == other
+    assert repr(one) == repr(other) == "Keys()"

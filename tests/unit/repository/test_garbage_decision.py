@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from freezeframe.repository import Repository
-from freezeframe.repository.garbage import marks as marks_module
-from freezeframe.repository.garbage import references
 from freezeframe.repository.garbage.decision import FolderPlan, Situation, plan_folder
-from freezeframe.repository.garbage.marks import Marks
 from freezeframe.repository.garbage.record import RunRecord
-from freezeframe.repository.layout import CHUNKS, ZERO_DIGEST, condemned_name, locate
+from freezeframe.repository.layout import condemned_name, locate
 from freezeframe.repository.session import TERM, Session, SessionState
-from freezeframe.repository.store import Entry, MemoryStore
+from freezeframe.repository.store import Entry
 
-from .samples import CHUNK, capture_id, disk_of, seal
+from .samples import capture_id
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GRACE = timedelta(hours=24)
@@ -146,47 +138,3 @@ def test_under_own_names_only_what_is_old_and_not_marked_is_condemned() -> None:
     own = [entry(locate(KEYS[0])), entry(locate(KEYS[1])), entry(locate(KEYS[2]), HOUR), entry("chunks/00/lost+found")]
     plan = plan_folder(own, {}, {KEYS[0]}, set(), situation())
     assert plan == FolderPlan(condemn=[own[1]], young=[own[2]])
-
-
-@given(st.lists(st.binary(min_size=32, max_size=32) | st.just(ZERO_DIGEST), max_size=300), st.integers(1, 5))
-def test_what_is_marked_is_what_was_added(digests: list[bytes], times: int) -> None:
-    """However it was spilled, and rid of repetitions."""
-    with pytest.MonkeyPatch.context() as patch, Marks(lambda digest: digest) as marks:
-        patch.setattr(marks_module, "_BLOCK_BYTES", 64)
-        patch.setattr(marks_module, "_LEAST_BYTES", 128)
-        for _ in range(times):
-            marks.add(b"".join(digests))
-        found = set().union(*(marks.keys(first) for first in range(256)))
-    assert found == set(digests) - {ZERO_DIGEST}
-
-
-def test_repetitions_do_not_make_files_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(marks_module, "_LEAST_BYTES", 1 << 16)
-    digests = b"".join(bytes([7]) + os.urandom(31) for _ in range(1000))
-    with Marks(lambda digest: digest) as marks:
-        for _ in range(100):
-            marks.add(digests)
-        assert marks.file_bytes < 5 * len(digests)
-        assert len(marks.keys(7)) == 1000
-
-
-def test_of_an_incremental_only_what_differs_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten captures of a disk of a thousand slots, of which each time one is dirty, cost little more than one."""
-    monkeypatch.setattr(references, "_BLOCK_BYTES", 320)
-    repository = Repository.init_in(MemoryStore(), chunk_bytes=CHUNK)
-    letters = [*map(bytes, itertools.product(range(65, 91), repeat=2))][:500]
-    for number in range(10):
-        letters[number * 50] = b"%d" % number
-        seal(repository, number, disk_of(*letters))
-    added: list[bytes] = []
-    add = Marks.add
-
-    def counted(self: Marks, digests: bytes) -> None:
-        added.append(digests)
-        add(self, digests)
-
-    monkeypatch.setattr(Marks, "add", counted)
-    with references.read_references(repository, lambda *_: None) as found:
-        marked = set().union(*(found.keys(CHUNKS, first) for first in range(256)))
-    assert len(marked) == 500 + 9
-    assert sum(map(len, added)) == (500 + 9 * 10 + 10) * 32  # blocks of ten slots; and the indexes

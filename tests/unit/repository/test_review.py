@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from freezeframe.repository import Manifest, Repository, Tier, referenced, verify
+from freezeframe.repository import Manifest, Repository, Tier, verify
 from freezeframe.repository.aside import Kind, set_aside
 from freezeframe.repository.errors import RepositoryNotWritable
 from freezeframe.repository.layout import DAMAGED, damaged_name, locate
@@ -85,14 +85,11 @@ def test_what_a_read_only_repository_leaves_where_it_is_stays_damage(
     assert sorted(repository.store.names(DAMAGED)) == names
 
 
-def test_a_damaged_index_is_looked_at_once_however_many_groups_of_folders_there_are(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_index_is_looked_at_once(repository: Repository) -> None:
     seal(repository, 1, random_disk(30))
     broken = seal(repository, 2, random_disk(30)).guests[0].disks[0].index
     name = repository.objects.protection.index_name(bytes.fromhex(broken))
     spoil(repository, name)
-    monkeypatch.setattr(referenced, "CHUNKS_AT_ONCE", 1)
     report = verify_share(repository, Fraction(1))
     assert [one.digest for one in report.indexes] == [broken]
     assert flaky(repository).dropped == [name, name]  # the two reads of one look

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from freezeframe.repository.layout import DIGEST_BYTES, ZERO_DIGEST
-from freezeframe.repository.table import SlotTable
+from freezeframe.repository.table import SlotTable, digests_in, slots_in
 
 SLOTS = 40_000  # two pieces
 
@@ -104,3 +104,35 @@ def test_holes_take_no_room_in_a_copy_and_none_is_made_where_one_is(table: SlotT
     assert os.fstat(table._file.fileno()).st_blocks == 0
     table.fill(0, bytes(128 * DIGEST_BYTES) + digest(9))
     assert list(table.used()) == [(128, digest(9))]
+
+
+@pytest.mark.parametrize("blocks", ["a.b", "ab.", ".ab", "...", "abc", "a..b..c", "."])
+def test_a_copy_is_written_in_as_few_pieces_as_it_has(
+    table: SlotTable, blocks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write a block was most of what an index took to be opened."""
+    written: list[int] = []
+    write = os.pwrite
+
+    def counted(fd: int, data: bytes, offset: int) -> int:
+        written.append(len(data))
+        return write(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", counted)
+    data = b"".join(bytes(4096) if one == "." else one.encode() * 4096 for one in blocks) + b"the end of it...".zfill(
+        32
+    )
+    table.fill(64 * DIGEST_BYTES, data)
+    assert b"".join(table.pieces())[64 * DIGEST_BYTES :][: len(data)] == data
+    runs = [4096 * len(one) for one in blocks.split(".") if one]
+    assert written == ([*runs, 32] if blocks.endswith(".") else [*runs[:-1], runs[-1] + 32])
+
+
+def test_the_digests_in_a_piece_are_those_of_slots_that_are_no_holes() -> None:
+    slots = [digest(1), ZERO_DIGEST, digest(2), digest(1), ZERO_DIGEST]
+    assert list(slots_in(b"".join(slots))) == slots
+    assert digests_in(b"".join(slots)) == [digest(1), digest(2), digest(1)]
+    full = [digest(1 << 248), digest(1), b"\xff" * 16 + bytes(16), bytes(16) + b"\xff" * 16]
+    assert digests_in(b"".join(full)) == full  # 32 zeros in a row, and no hole
+    assert digests_in(bytes(320)) == []
+    assert digests_in(b"") == []

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from freezeframe.repository import Repository, Tier, referenced
+from freezeframe.repository import Repository, Tier
 from freezeframe.repository.errors import RepositoryNotReadable, RepositoryNotWritable
 from freezeframe.repository.layout import FAN_OUT, VERIFIED, verified_name
 from freezeframe.repository.store import MemoryStore
@@ -220,12 +220,6 @@ def test_who_may_only_read_verifies_all_the_same(held: Repository) -> None:
     assert report.sound
     assert report.chunks_checked == 1000
     assert report.notes == ("What was verified could not be recorded: It is mounted read-only.",)
-
-
-def test_indexes_are_read_again_for_each_group_of_folders(held: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that memory is bounded; what is found does not depend on it."""
-    monkeypatch.setattr(referenced, "CHUNKS_AT_ONCE", 1)
-    assert verify_share(held, Fraction(1, 4)).chunks_checked > 100
 
 
 def test_a_damaged_index_is_told_once_and_the_others_are_verified(held: Repository) -> None:
