@@ -34,7 +34,7 @@ def list_slots(*, as_json: AsJson = False) -> None:
     """List the key slots, oldest first. Labels are encrypted too, so this needs a passphrase or key file itself."""
     slots, keys = open_repository().encryption
     infos, damaged = slots.list(keys)
-    newer = slots.newer()
+    newer = slots.newer(keys)
     if as_json:
         print_json({"slots": [slot_document(info) for info in infos], "damaged": damaged, "newer": newer})
         return

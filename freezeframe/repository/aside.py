@@ -15,11 +15,10 @@ from enum import StrEnum
 from io import BytesIO
 from typing import TYPE_CHECKING, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime
 
 from freezeframe.contract.message import Digest
 from freezeframe.repository.chunk import unseal
-from freezeframe.repository.document import checked, read_content
 from freezeframe.repository.errors import (
     AlreadyExists,
     ChunkDamaged,
@@ -31,6 +30,7 @@ from freezeframe.repository.errors import (
 )
 from freezeframe.repository.index import read_index
 from freezeframe.repository.layout import DAMAGED, damaged_document, damaged_name, digest_of, folder_of, set_aside_stem
+from freezeframe.repository.notice import Notice, read_notice
 
 if TYPE_CHECKING:
     from freezeframe.repository.objects import Objects
@@ -45,10 +45,8 @@ class Kind(StrEnum):
     INDEX = "index"
 
 
-class AsideDocument(BaseModel):
-    """What is set aside, when, why."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+class AsideDocument(Notice):
+    """A statement of what is set aside, when and why."""
 
     format: Literal[1] = 1
     kind: Kind
@@ -60,17 +58,18 @@ class AsideDocument(BaseModel):
     def age(self) -> timedelta:
         return now() - self.found_at
 
-    def to_json(self) -> bytes:
-        return checked(self.model_dump(mode="json"))
-
 
 @dataclass(frozen=True)
 class Aside:
-    """Something in `damaged/`, by the last part of its first name. `document` is None if it cannot be read or is not there."""
+    """Something in `damaged/`, by the last part of its first name. `document` is None if it cannot be read or is not there.
+
+    If that is because a newer version has written it, what is there is for that version to deal with.
+    """
 
     stem: str
     document: AsideDocument | None
     has_object: bool
+    newer: bool = False
 
     @property
     def object_name(self) -> str:
@@ -109,11 +108,14 @@ def set_aside(objects: Objects, kind: Kind, digest: bytes, reason: str) -> bool:
 
 def _claim(objects: Objects, name: str, document: AsideDocument) -> bool:
     place = damaged_document(name)
-    stored = bytes(objects.protection.protect(place, document.to_json()))
+    stored = bytes(document.stored(objects, place))
     try:
         objects.store.put_if_absent(place, stored)
     except AlreadyExists:
-        previous = read_document(objects, place)
+        try:
+            previous = read_document(objects, place)
+        except NewerFormat:
+            return False  # a newer version is at it
         if previous is not None and previous.age < _CLAIM:
             return False
         objects.store.put(place, BytesIO(stored))
@@ -169,10 +171,10 @@ def clear(objects: Objects, aside: Aside) -> None:
 
 
 def read_document(objects: Objects, place: str) -> AsideDocument | None:
+    """Return a document of `damaged/`; None if it is not there or damaged. Raises NewerFormat."""
     try:
-        content = read_content(objects.protection.reveal(place, objects.store.get(place)))
-        return None if content is None else AsideDocument.model_validate_json(content)
-    except (ObjectNotFound, ObjectDamaged, NewerFormat, ValidationError):
+        return read_notice(objects, place, AsideDocument)
+    except ObjectNotFound:
         return None
 
 
@@ -188,13 +190,23 @@ def stems_aside(objects: Objects) -> dict[str, set[str]]:
 def list_aside(objects: Objects) -> list[Aside]:
     """All that is set aside, in order of their names. Raises RepositoryNotReadable."""
     return [
-        Aside(stem, _checked(objects, stem, f"{DAMAGED}/{stem}.json"), f"{DAMAGED}/{stem}" in names)
+        _found(objects, stem, has_object=f"{DAMAGED}/{stem}" in names)
         for stem, names in sorted(stems_aside(objects).items())
     ]
 
 
+def _found(objects: Objects, stem: str, *, has_object: bool) -> Aside:
+    try:
+        return Aside(stem, _checked(objects, stem, f"{DAMAGED}/{stem}.json"), has_object)
+    except NewerFormat:
+        return Aside(stem, None, has_object, newer=True)
+
+
 def _checked(objects: Objects, stem: str, place: str) -> AsideDocument | None:
-    """The document, if it is of an object of that name: nobody can have another chunk touched by renaming a document."""
+    """Return the document, if it is of an object of that name: a renamed document must have no other chunk touched.
+
+    Raises NewerFormat.
+    """
     document = read_document(objects, place)
     if document is None:
         return None

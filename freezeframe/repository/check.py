@@ -138,7 +138,7 @@ class _Check:
             return []
         slots, keys = self._repository.encryption
         self._garbage.strange += [name for name in self._objects.store.names(KEYS) if key_slot_id_of(name) is None]
-        self._newer += slots.newer()
+        self._newer += slots.newer(keys)
         return slots.list(keys)[1]
 
     def _open_index(self, digest: str) -> Index | None:

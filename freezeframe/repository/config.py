@@ -10,9 +10,9 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from freezeframe.repository.document import checked, content_of
+from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, bare, parse
 from freezeframe.repository.errors import ConfigDamaged, RepositoryUnsupported
 from freezeframe.repository.layout import is_chunk_size
 
@@ -32,15 +32,17 @@ FEATURES: Final[frozenset[str]] = frozenset({ENCRYPTION})
 DEFAULT_CHUNK_BYTES: Final = 512 << 10
 
 
-class Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Config(Document):
+    """The config of a repository."""
 
     format: Literal[2] = FORMAT
     features: tuple[str, ...] = ()
     id: UUID
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
     digest: Literal["sha256"] = "sha256"
-    mac: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    mac: Annotated[
+        Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None, Field(exclude_if=lambda mac: mac is None)
+    ] = None
 
     @field_validator("chunk_bytes")
     @classmethod
@@ -59,19 +61,20 @@ class Config(BaseModel):
     def encrypted(self) -> bool:
         return ENCRYPTION in self.features
 
-    def authentic(self, keys: Keys) -> bool:
-        """Whether somebody with the repository's keys has written it so."""
-        return self.mac is not None and hmac.compare_digest(self.mac, _mac(self.model_dump(mode="json"), keys))
-
-    def to_json(self) -> bytes:
-        """As it is stored, with its checksum."""
-        return checked(self.model_dump(mode="json", exclude_none=True))
-
 
 def encrypted_config(repository: UUID, chunk_bytes: int, keys: Keys) -> Config:
-    """Raises ValueError for a chunk size that cannot be."""
-    content = {**Config(id=repository, chunk_bytes=chunk_bytes).model_dump(mode="json"), "features": [ENCRYPTION]}
+    """Return the config of a new encrypted repository. Raises ValueError for a chunk size that cannot be."""
+    content = {**Config(id=repository, chunk_bytes=chunk_bytes).content(), "features": [ENCRYPTION]}
     return Config.model_validate({**content, "mac": _mac(content, keys)})
+
+
+def is_authentic(data: bytes, keys: Keys) -> bool:
+    """Return True if a program with the repository's keys has written the config in `data`, which can be read, so.
+
+    The MAC is of what is stored, not of what this version makes of it.
+    """
+    content = bare(json.loads(data))
+    return hmac.compare_digest(str(content.get("mac")), _mac(content, keys))
 
 
 def _mac(content: dict[str, Any], keys: Keys) -> str:
@@ -93,14 +96,14 @@ def read_config(data: bytes, address: str) -> Config:
     if not isinstance(raw, dict) or not isinstance(raw.get("format"), int):
         raise ConfigDamaged(f"The config of {address} has no format version.")
     _refuse_unknown(raw, address)
-    content = content_of(raw)
-    if content is None:
-        raise ConfigDamaged(f"The config of {address} has other bytes than were written.")
     try:
-        return Config.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigDamaged(f"The config of {address} is wrong at {first['loc']}: {first['msg']}.") from error
+        return parse(Config, data)
+    except DocumentNewerError as error:
+        raise RepositoryUnsupported(
+            f"The config of {address} was written by a newer version of freezeframe: {error}."
+        ) from error
+    except DocumentDamagedError as error:
+        raise ConfigDamaged(f"The config of {address} {error}.") from error
 
 
 def _refuse_unknown(raw: dict[str, Any], address: str) -> None:

@@ -4,23 +4,19 @@ repository.
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, StringConstraints, ValidationError
+from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, StringConstraints
 
 from freezeframe.contract.identity import DiskIdentity
 from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Label, Shape
 from freezeframe.contract.proof import Proof
 from freezeframe.contract.result import SkippedDisk
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy
-from freezeframe.repository.document import checked, content_of, is_newer_format, is_unknown_only
+from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, parse
 from freezeframe.repository.errors import ManifestDamaged, ManifestNewer
 
 __all__ = ["DiskCapture", "GuestCapture", "Imported", "Instant", "Manifest", "SkippedDisk", "parse_manifest"]
-
-#: The format of manifests that this version writes and reads.
-FORMAT: Final = 1
 
 #: A guest's name, only a label: libvirt refuses `/` and newlines in it, and so do we.
 GuestName = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^/\n]+$")]
@@ -80,8 +76,8 @@ class Imported(Shape):
     program: str | None = None
 
 
-class Manifest(Shape):
-    """A sealed capture."""
+class Manifest(Document):
+    """A sealed capture. One manifest has one form, so that sealing twice can be told from sealing differently."""
 
     format: Literal[1] = 1
     capture_id: CaptureId
@@ -95,46 +91,23 @@ class Manifest(Shape):
     kind: CaptureKind
     guests: tuple[GuestCapture, ...]
     proof: Proof | None
-    imported: Imported | None = None
-
-    def to_json(self) -> bytes:
-        """As it is stored. One manifest has one form, so that sealing twice can be told from sealing differently."""
-        return checked(self.model_dump(mode="json", exclude=None if self.imported else {"imported"}))
+    imported: Annotated[Imported | None, Field(exclude_if=lambda imported: imported is None)] = None
 
     def disks(self) -> list[tuple[GuestCapture, DiskCapture]]:
         return [(guest, disk) for guest in self.guests for disk in guest.disks]
 
 
 def parse_manifest(data: bytes, capture_id: str, place: str) -> Manifest:
-    """The manifest of `capture_id` in `data`, which was found at `place`.
+    """Return the manifest of `capture_id` in `data`, which was found at `place`.
 
     Raises ManifestDamaged, and ManifestNewer for one that a newer version has written; both name the place.
     """
-    content = _content(data, place)
     try:
-        manifest = Manifest.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "its beginning"
-        if is_unknown_only(error):
-            raise ManifestNewer(
-                f"Manifest {place} was written by a newer version of freezeframe: this one does not know {where}."
-            ) from error
-        raise ManifestDamaged(f"Manifest {place} cannot be read at {where}: {first['msg']}.") from error
+        manifest = parse(Manifest, data)
+    except DocumentNewerError as error:
+        raise ManifestNewer(f"Manifest {place} was written by a newer version of freezeframe: {error}.") from error
+    except DocumentDamagedError as error:
+        raise ManifestDamaged(f"Manifest {place} {error}.") from error
     if manifest.capture_id != capture_id:
         raise ManifestDamaged(f"Manifest {place} is of another capture, {manifest.capture_id}.")
     return manifest
-
-
-def _content(data: bytes, place: str) -> bytes:
-    """Return the manifest's content after its checksum was verified. Raises ManifestDamaged and ManifestNewer."""
-    try:
-        raw = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ManifestDamaged(f"Manifest {place} is not JSON.") from error
-    if is_newer_format(raw, FORMAT):
-        raise ManifestNewer(f"Manifest {place} was written by a newer version of freezeframe (format {raw['format']}).")
-    content = content_of(raw) if isinstance(raw, dict) else None
-    if content is None:
-        raise ManifestDamaged(f"Manifest {place} has other bytes than were written.")
-    return content

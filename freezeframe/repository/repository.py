@@ -10,7 +10,7 @@ from ulid import ULID
 
 from freezeframe.repository.builder import IndexBuilder
 from freezeframe.repository.catalog import LATEST, Catalog
-from freezeframe.repository.config import DEFAULT_CHUNK_BYTES, Config, encrypted_config, read_config
+from freezeframe.repository.config import DEFAULT_CHUNK_BYTES, Config, encrypted_config, is_authentic, read_config
 from freezeframe.repository.crypto import NO_KEY, KeySlots, new_master
 from freezeframe.repository.crypto.keys import Keys
 from freezeframe.repository.errors import (
@@ -84,7 +84,7 @@ class Repository:
             raise RepositoryNotFound(f"There is no repository at {store.address}.") from error
         config = read_config(data, store.address)
         if config.encrypted:
-            return cls(store, config, _unlock(store, config, keys))
+            return cls(store, config, _unlock(store, data, config, keys))
         _check_meant_plain(store, config, keys)
         return cls(store, config)
 
@@ -283,12 +283,12 @@ class Repository:
             )
 
 
-def _unlock(store: Store, config: Config, source: KeySource) -> Keys:
+def _unlock(store: Store, data: bytes, config: Config, source: KeySource) -> Keys:
     secret = source.secret()
     if secret is None:
         raise KeyNotConfigured(f"The repository at {store.address} is encrypted, and no key is configured.")
     keys = KeySlots(store, config.id).open(secret)
-    if not config.authentic(keys):
+    if not is_authentic(data, keys):
         raise ConfigChanged(f"The config of {store.address} was changed by somebody without the repository's key.")
     return keys
 

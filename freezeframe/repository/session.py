@@ -143,7 +143,7 @@ class Sessions:
             session = self.load(session_id)
             if session.ended_at is None:
                 state = SessionState.SEALED if sealed else SessionState.FAILED
-                ended = session.model_copy(update={"state": state, "ended_at": self._clock()})
+                ended = session.changed({"state": state, "ended_at": self._clock()})
                 name = session_name(session_id)
                 self._objects.store.put(name, BytesIO(ended.stored(self._objects, name)))
 

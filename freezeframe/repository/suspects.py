@@ -16,12 +16,13 @@ import hashlib
 from io import BytesIO
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
 from freezeframe.contract.message import CaptureId, Digest, DiskTarget
-from freezeframe.repository.document import checked, read_content
-from freezeframe.repository.errors import NewerFormat, ObjectDamaged, ObjectNotFound
+from freezeframe.repository.document import CRITICAL
+from freezeframe.repository.errors import NewerFormat, ObjectNotFound
 from freezeframe.repository.layout import VERIFIED, verified_name
+from freezeframe.repository.notice import Notice, read_notice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,10 +33,8 @@ if TYPE_CHECKING:
 _PREFIX: Final = "suspect"
 
 
-class Suspect(BaseModel):
+class Suspect(Notice):
     """One disk of a capture that an audit has found different."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     format: Literal[1] = 1
     capture_id: CaptureId
@@ -67,10 +66,18 @@ class Suspects:
         self._objects = objects
 
     def mark(self, suspect: Suspect) -> None:
-        """Mark a disk, durably when this returns. The later mark of a disk takes the place of the earlier."""
+        """Mark a disk, durably when this returns. The later mark of a disk takes the place of the earlier.
+
+        A mark that a newer version has written stays: its name alone marks the disk.
+        """
         name = _name(self._objects, suspect.capture_id, suspect.index)
-        data = checked(suspect.model_dump(mode="json"))
-        self._objects.store.put(name, BytesIO(self._objects.protection.protect(name, data)))
+        try:
+            before = self._parsed(name)
+        except NewerFormat:
+            return
+        known = {field: getattr(suspect, field) for field in Suspect.model_fields if field != CRITICAL}
+        mark = suspect if before is None else before.changed(known)
+        self._objects.store.put(name, BytesIO(mark.stored(self._objects, name)))
 
     def marked(self) -> Marked:
         return Marked(self._objects, frozenset(self._names()))
@@ -89,7 +96,7 @@ class Suspects:
         wanted = set(capture_ids)
         found = [one for one in self.pending() if one.capture_id in wanted]
         for one in found:
-            self.mark(one.model_copy(update={"verified_at": at}))
+            self.mark(one.changed({"verified_at": at}))
         return found
 
     def clear(self, capture_ids: Iterable[str]) -> None:
@@ -104,9 +111,15 @@ class Suspects:
 
     def _read(self, name: str) -> Suspect | None:
         try:
-            content = read_content(self._objects.protection.reveal(name, self._objects.store.get(name)))
-            return None if content is None else Suspect.model_validate_json(content)
-        except (ObjectNotFound, ObjectDamaged, NewerFormat, ValidationError):
+            return self._parsed(name)
+        except NewerFormat:
+            return None
+
+    def _parsed(self, name: str) -> Suspect | None:
+        """Return the mark of that name; None if it is not there or damaged. Raises NewerFormat."""
+        try:
+            return read_notice(self._objects, name, Suspect)
+        except ObjectNotFound:
             return None
 
 

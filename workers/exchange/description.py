@@ -1,27 +1,23 @@
 """The description of an image set: export.json, for programs. Its version is its own, not the repository's.
 
-A later version may add keys that an earlier one need not know; they are left out where they say nothing, and a set without them
-is read. A reader that meets a key or a format that it does not know says that a newer version has written the set.
+It has no checksum (SHA256SUMS has one of it), and else follows the rule of `freezeframe.repository.document`: a key that this
+version does not know is ignored, unless it is listed as critical: then a newer version has written the set.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, Field, PositiveInt, StringConstraints, ValidationError
+from pydantic import AwareDatetime, Field, PositiveInt, StringConstraints
 
 from freezeframe.contract.message import UNLESS_EMPTY, CaptureId, Digest, DiskTarget, GuestUuid, HostId, Label, Shape
 from freezeframe.contract.words import Consistency, HoldKind, Policy
 from freezeframe.repository import SkippedDisk
-from freezeframe.repository.document import is_newer_format, is_unknown_only
+from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, understood, whole
 from freezeframe.repository.manifest import GuestName
 from workers.exchange.errors import ImageSetNewerError, ImageSetNotFoundError, ImageSetUnfitError
 from workers.restore.image import ImageFormat
-
-#: The format of descriptions that this version writes and reads.
-FORMAT: Final = 1
 
 FILE: Final = "export.json"
 SUMS: Final = "SHA256SUMS"
@@ -60,7 +56,7 @@ class ExportedGuest(Shape):
     autostart: Annotated[bool | None, Field(exclude_if=lambda value: value is None)] = None  # None: not known
 
 
-class Description(Shape):
+class Description(Document):
     kind: Literal["freezeframe-export"] = "freezeframe-export"
     format: Literal[1] = 1
     program: str  # the version of freezeframe that wrote it
@@ -86,22 +82,9 @@ def read(directory: Path) -> Description:
             data = file.read(_MOST_BYTES)
     except OSError as error:
         raise ImageSetNotFoundError(f"{directory} is no image set: {FILE} cannot be read: {error.strerror}.") from error
-    if is_newer_format(raw := _raw(data), FORMAT):
-        raise ImageSetNewerError(f"{place} was written by a newer version of freezeframe (format {raw['format']}).")
     try:
-        return Description.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "its beginning"
-        if is_unknown_only(error):
-            raise ImageSetNewerError(
-                f"{place} was written by a newer version of freezeframe: this one does not know its {where}."
-            ) from error
-        raise ImageSetUnfitError(f"{place} cannot be used at {where}: {first['msg']}.") from error
-
-
-def _raw(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None
+        return understood(Description, whole(Description, data, lambda _: True))
+    except DocumentNewerError as error:
+        raise ImageSetNewerError(f"{place} was written by a newer version of freezeframe: {error}.") from error
+    except DocumentDamagedError as error:
+        raise ImageSetUnfitError(f"{place} {error}, so it cannot be used.") from error

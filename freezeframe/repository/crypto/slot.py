@@ -14,13 +14,22 @@ from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, StringConstraints, ValidationError
+from pydantic import AwareDatetime, Discriminator, StringConstraints
 
 from freezeframe.repository.crypto.cipher import ObjectCipher
 from freezeframe.repository.crypto.kdf import Kdf, KeyFileKdf, ScryptKdf, sort_for, wrapping_key
 from freezeframe.repository.crypto.keys import Keys
 from freezeframe.repository.crypto.secret import Secret
-from freezeframe.repository.document import canonical, checksum_of, is_newer_format, is_unknown_only, is_whole
+from freezeframe.repository.document import (
+    Document,
+    DocumentDamagedError,
+    DocumentNewerError,
+    canonical,
+    checksum_of,
+    is_whole,
+    understood,
+    whole,
+)
 from freezeframe.repository.errors import KeySlotDamaged, NewerFormat
 
 SALT_BYTES = 32
@@ -33,19 +42,15 @@ Hex48 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{96}$")]
 HexText = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2})*$", max_length=8192)]
 
 
-class About(BaseModel):
-    """What a slot says of itself, to those who have the master key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class About(Document):
+    """A slot's description of itself, for those who have the master key."""
 
     label: str
     created_at: AwareDatetime
 
 
-class KeySlot(BaseModel):
-    """As it is stored, under a name that is not in it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class KeySlot(Document):
+    """A key slot as it is stored, under a name that is not in it but for the checksum."""
 
     format: Literal[1] = 1
     repository: UUID
@@ -56,7 +61,8 @@ class KeySlot(BaseModel):
     checksum: Hex32
 
     def to_json(self) -> bytes:
-        return canonical(self.model_dump(mode="json"))
+        """Return the stored form."""
+        return canonical(self.content())
 
     def open(self, name: str, secret: Secret) -> bytes | None:
         """The master key; None if the secret is not this slot's, or somebody has changed the slot and its checksum."""
@@ -70,10 +76,16 @@ class KeySlot(BaseModel):
             return None
 
     def read_about(self, name: str, keys: Keys) -> About:
-        """Raises KeySlotDamaged and ObjectDamaged, both also for a slot of another master key."""
+        """Return the slot's description.
+
+        Raises KeySlotDamaged and ObjectDamaged, both also for a slot of another master key; and NewerFormat.
+        """
         try:
-            return About.model_validate_json(ObjectCipher(keys.objects).unseal(name, bytes.fromhex(self.about)))
-        except ValidationError as error:
+            raw = json.loads(ObjectCipher(keys.objects).unseal(name, bytes.fromhex(self.about)))
+            return understood(About, raw if isinstance(raw, dict) else {})
+        except DocumentNewerError as error:
+            raise _newer(name, str(error)) from error
+        except (ValueError, RecursionError) as error:
             raise KeySlotDamaged(f"Key slot {name} does not say what it is.") from error
 
 
@@ -97,26 +109,23 @@ def make_slot(
 
 
 def parse_slot(data: bytes, name: str) -> KeySlot:
-    """Raises NewerFormat for a slot that a newer version has written, and KeySlotDamaged, whatever else is in there."""
+    """Return the slot in `data`.
+
+    Raises NewerFormat for one that a newer version has written, and KeySlotDamaged, whatever else is in there.
+    """
     try:
-        raw = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise KeySlotDamaged(f"Key slot {name} is not JSON.") from error
-    if is_newer_format(raw, 1):
-        raise _newer(name)
-    if not isinstance(raw, dict) or not is_whole({**raw, "name": name}):
-        raise KeySlotDamaged(f"Key slot {name} has other bytes than were written.")
-    try:
-        return KeySlot.model_validate_json(data)
-    except ValidationError as error:
-        if is_unknown_only(error):
-            raise _newer(name) from error
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise KeySlotDamaged(f"Key slot {name} cannot be read: {first['msg']}.") from error
+        slot = understood(KeySlot, whole(KeySlot, data, lambda raw: is_whole({**raw, "name": name})))
+    except DocumentNewerError as error:
+        raise _newer(name, str(error)) from error
+    except DocumentDamagedError as error:
+        raise KeySlotDamaged(f"Key slot {name} {error}.") from error
+    if slot.has_unknown("kdf"):  # critical without being listed: it would change the key
+        raise _newer(name, "this one does not know all of kdf")
+    return slot
 
 
-def _newer(name: str) -> NewerFormat:
-    return NewerFormat(f"Key slot {name} was written by a newer version of freezeframe.")
+def _newer(name: str, why: str) -> NewerFormat:
+    return NewerFormat(f"Key slot {name} was written by a newer version of freezeframe: {why}.")
 
 
 def _bound(repository: UUID, kdf: Kdf, salt: str, name: str) -> bytes:

@@ -65,9 +65,18 @@ class KeySlots:
         found = self._read()
         return bool(found.slots or found.newer)
 
-    def newer(self) -> list[str]:
-        """A sentence for each slot that a newer version has written."""
-        return list(self._read().newer.values())
+    def newer(self, keys: Keys) -> list[str]:
+        """Return a sentence for each slot that a newer version has written, or whose description it has."""
+        found = self._read()
+        newer = list(found.newer.values())
+        for slot_id, slot in found.slots.items():
+            try:
+                slot.read_about(key_slot_name(slot_id), keys)
+            except NewerFormat as error:
+                newer.append(error.message)
+            except (KeySlotDamaged, ObjectDamaged):
+                continue
+        return newer
 
     def open(self, secret: Secret) -> Keys:
         """The repository's keys. Raises WrongKey; and NewerFormat or KeySlotDamaged if such a slot may be the reason."""
@@ -105,12 +114,17 @@ class KeySlots:
         return slot_id
 
     def list(self, keys: Keys) -> tuple[list[SlotInfo], list[str]]:
-        """The slots that are sound and of these keys, oldest first; and what is wrong with the others."""
+        """Return the slots that are sound and of these keys, oldest first, and what is wrong with the others.
+
+        What a newer version has written is in neither.
+        """
         found = self._read()
         infos, wrong = [], list(found.damaged.values())
         for slot_id, slot in found.slots.items():
             try:
                 about = slot.read_about(key_slot_name(slot_id), keys)
+            except NewerFormat:
+                continue
             except (KeySlotDamaged, ObjectDamaged):
                 wrong.append(f"Key slot {key_slot_name(slot_id)} is of other keys, or was changed.")
                 continue

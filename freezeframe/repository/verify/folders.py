@@ -51,9 +51,12 @@ def parse_share(text: str) -> Fraction:
 
 
 def oldest_folders(records: Records, tier: Tier, share: Fraction) -> list[str]:
-    """A share of the folders, at least one: those never verified at that tier first, then by age. Pure."""
+    """Return a share of the folders, at least one: those never verified at that tier first, then by age. Pure.
+
+    Those whose records a newer version keeps come last.
+    """
     never = datetime.min.replace(tzinfo=UTC)
-    by_age = sorted(FAN_OUT, key=lambda folder: (records.last(folder, tier) or never, folder))
+    by_age = sorted(FAN_OUT, key=lambda folder: (folder in records.newer, records.last(folder, tier) or never, folder))
     return by_age[: folders_in(share)]
 
 

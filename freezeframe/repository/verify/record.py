@@ -1,22 +1,24 @@
 """Records: when each folder of chunks was last verified at each tier, kept in the repository, so that hosts take turns.
 
-They are advice. One that is missing, damaged or of an unknown format means "never", and is written over.
+They are advice. One that is missing or damaged means "never", and is written over. One that a newer version has written means
+"never" too, and is left alone; its folder comes up after all others, or it would be the first in every turn.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt
 
 from freezeframe.contract.message import CaptureId
-from freezeframe.repository.document import checked, read_content
-from freezeframe.repository.errors import NewerFormat, ObjectDamaged, ObjectNotFound
+from freezeframe.repository.errors import NewerFormat, ObjectNotFound
 from freezeframe.repository.layout import FAN_OUT, VERIFIED, verified_name
+from freezeframe.repository.notice import Notice, read_notice
 from freezeframe.repository.verify.report import Tier
 
 if TYPE_CHECKING:
@@ -39,16 +41,14 @@ _CLOCKS_APART: Final = timedelta(days=1)
 _RESTORED_KEPT: Final = 100
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
+class _Record(Notice):
     format: Literal[1] = 1
 
 
 class Verified(BaseModel):
     """One look at all chunks of a folder."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     at: AwareDatetime
     chunks: NonNegativeInt
@@ -57,7 +57,7 @@ class Verified(BaseModel):
 
 
 class FolderRecord(_Record):
-    tiers: dict[Tier, Verified] = {}
+    tiers: dict[Tier, Verified] = Field(default_factory=dict)
 
     def last(self, tier: Tier) -> datetime | None:
         """When the folder was last verified at that tier or a closer one."""
@@ -74,10 +74,13 @@ class IndexesRecord(_Record):
     newest: CaptureId | None = None
 
 
+_INDEXES_FIELDS: Final = ("at", "captures", "indexes", "damaged", "newest")
+
+
 class RestoredRecord(_Record):
     """Which captures were restored for a test, and when."""
 
-    captures: dict[CaptureId, Annotated[datetime, AwareDatetime]] = {}
+    captures: dict[CaptureId, Annotated[datetime, AwareDatetime]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Records:
     folders: Mapping[str, FolderRecord] = field(default_factory=dict)
     indexes: IndexesRecord | None = None
     restored: RestoredRecord = field(default_factory=RestoredRecord)
+    newer: frozenset[str] = frozenset()  # folders whose records a newer version has written
 
     def last(self, folder: str, tier: Tier) -> datetime | None:
         record = self.folders.get(folder)
@@ -107,48 +111,71 @@ def read_records(objects: Objects) -> Records:
     there = set(objects.store.names(VERIFIED))
     wanted = [folder for folder in FAN_OUT if verified_name(folder) in there]
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda folder: read_folder(objects, folder), wanted)
-        folders = {folder: record for folder, record in zip(wanted, found, strict=True) if record is not None}
+        found = dict(zip(wanted, pool.map(lambda folder: _folder(objects, folder), wanted), strict=True))
     return Records(
-        folders, _read(objects, _INDEXES, IndexesRecord), _read(objects, _RESTORED, RestoredRecord) or RestoredRecord()
+        {folder: record for folder, record in found.items() if isinstance(record, FolderRecord)},
+        _read(objects, _INDEXES, IndexesRecord),
+        _read(objects, _RESTORED, RestoredRecord) or RestoredRecord(),
+        frozenset(folder for folder, record in found.items() if isinstance(record, NewerFormat)),
     )
 
 
 def read_folder(objects: Objects, folder: str) -> FolderRecord | None:
-    """What is said to be of the future is left out: it would keep the folder from being verified until then."""
-    record = _read(objects, folder, FolderRecord)
+    """Return a folder's record without what it says of the future, which would keep the folder from being verified until then.
+
+    None if there is none that this version can read.
+    """
+    found = _folder(objects, folder)
+    return None if isinstance(found, NewerFormat) else found
+
+
+def _folder(objects: Objects, folder: str) -> FolderRecord | NewerFormat | None:
+    try:
+        record = _known(objects, folder, FolderRecord)
+    except NewerFormat as error:
+        return error
     if record is None:
         return None
     latest = datetime.now(UTC) + _CLOCKS_APART
-    return FolderRecord(tiers={tier: one for tier, one in record.tiers.items() if one.at <= latest})
+    return record.changed({"tiers": {tier: one for tier, one in record.tiers.items() if one.at <= latest}})
 
 
 def write_folder(objects: Objects, folder: str, tier: Tier, verified: Verified) -> None:
     """Note a look at a folder; what other tiers say stays. Raises RepositoryNotWritable and RepositoryFull."""
-    before = read_folder(objects, folder) or FolderRecord()
-    _write(objects, folder, FolderRecord(tiers={**before.tiers, tier: verified}))
+    before = _folder(objects, folder) or FolderRecord()
+    if isinstance(before, FolderRecord):
+        _write(objects, folder, before.changed({"tiers": {**before.tiers, tier: verified}}))
 
 
 def write_indexes(objects: Objects, record: IndexesRecord) -> None:
-    _write(objects, _INDEXES, record)
+    """Note that all indexes were read."""
+    with suppress(NewerFormat):
+        before = _known(objects, _INDEXES, IndexesRecord) or record
+        _write(objects, _INDEXES, before.changed({field: getattr(record, field) for field in _INDEXES_FIELDS}))
 
 
 def write_restored(objects: Objects, captures: Mapping[str, datetime]) -> None:
     """Note captures that were restored and compared."""
-    before = _read(objects, _RESTORED, RestoredRecord) or RestoredRecord()
-    latest = sorted({**before.captures, **captures}.items(), key=lambda one: one[1], reverse=True)
-    _write(objects, _RESTORED, RestoredRecord(captures=dict(latest[:_RESTORED_KEPT])))
+    with suppress(NewerFormat):
+        before = _known(objects, _RESTORED, RestoredRecord) or RestoredRecord()
+        latest = sorted({**before.captures, **captures}.items(), key=lambda one: one[1], reverse=True)
+        _write(objects, _RESTORED, before.changed({"captures": dict(latest[:_RESTORED_KEPT])}))
 
 
 def _read(objects: Objects, what: str, model: type[RecordT]) -> RecordT | None:
-    name = verified_name(what)
+    with suppress(NewerFormat):
+        return _known(objects, what, model)
+    return None
+
+
+def _known(objects: Objects, what: str, model: type[RecordT]) -> RecordT | None:
+    """Return a record; None if it is not there or damaged. Raises NewerFormat."""
     try:
-        content = read_content(objects.protection.reveal(name, objects.store.get(name)))
-        return None if content is None else model.model_validate_json(content)
-    except (ObjectNotFound, ObjectDamaged, NewerFormat, ValidationError):
+        return read_notice(objects, verified_name(what), model)
+    except ObjectNotFound:
         return None
 
 
 def _write(objects: Objects, what: str, record: _Record) -> None:
     name = verified_name(what)
-    objects.store.put(name, BytesIO(objects.protection.protect(name, checked(record.model_dump(mode="json")))))
+    objects.store.put(name, BytesIO(record.stored(objects, name)))

@@ -32,6 +32,8 @@ def test_what_is_written_is_read() -> None:
         ({"format": 3}, "format 3"),
         ({"format": 3, "id": 7, "new": 1}, "format 3"),
         ({"features": ["packs"]}, "packs"),
+        ({"z": 1, "critical": ["z"]}, "z"),
+        ({"digest": "blake3"}, "digest"),
     ],
 )
 def test_what_is_older_or_newer_is_refused_by_name(change: dict[str, object], named: str) -> None:
@@ -45,10 +47,10 @@ def test_what_is_older_or_newer_is_refused_by_name(change: dict[str, object], na
         {"id": "x"},
         {"chunk_bytes": 5000},
         {"chunk_bytes": 1},
-        {"digest": "md5"},
+        {"digest": 7},
         {"features": 1},
         {"format": "1"},
-        {"z": 1},
+        {"critical": "z", "z": 1},
     ],
 )
 def test_what_is_wrong_is_damage(change: dict[str, object]) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 
 from freezeframe.repository import Repository
 from freezeframe.repository.aside import list_aside
-from freezeframe.repository.document import checked, is_whole, read_content
+from freezeframe.repository.document import DocumentDamagedError, checked, is_whole, parse
 from freezeframe.repository.errors import SessionDamaged
+from freezeframe.repository.garbage.record import RunRecord
 from freezeframe.repository.layout import damaged_name, locate, session_name, verified_name
 from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.verify.record import read_folder
@@ -30,13 +33,24 @@ STRANGE = {
 strange = pytest.mark.parametrize("data", STRANGE.values(), ids=STRANGE.keys())
 
 
-def test_a_document_is_read_as_it_was_written() -> None:
-    assert read_content(checked({"b": 1, "a": "ü"})) == '{"a":"ü","b":1}\n'.encode()
+def test_a_document_has_one_form() -> None:
+    assert checked({"b": 1, "a": "ü"}).startswith('{"a":"ü","b":1,"checksum":"'.encode())
 
 
 @strange
-def test_what_is_no_document_says_nothing(data: bytes) -> None:
-    assert read_content(data) is None
+def test_what_is_no_document_is_damaged(data: bytes) -> None:
+    with pytest.raises(DocumentDamagedError):
+        parse(RunRecord, data)
+
+
+@pytest.mark.parametrize("depth", [200, 900])
+def test_a_document_that_is_nested_too_deeply_is_damaged_or_read(depth: int) -> None:
+    deep: object = 1
+    for _ in range(depth):
+        deep = [deep]
+    record = RunRecord(run_id=capture_id(1), begun_at=datetime.now(UTC))
+    with suppress(DocumentDamagedError):
+        assert parse(RunRecord, checked({**record.content(), "more": deep})).run_id == record.run_id
 
 
 def test_what_has_no_canonical_form_is_not_whole() -> None:

@@ -72,7 +72,7 @@ def test_a_changed_manifest_is_damage_or_says_the_same(at: int, other: bytes) ->
     "change",
     [
         {"format": 2},
-        {"more": 1},
+        {"more": 1, "critical": ["more"]},
         {"capture_id": "x"},
         {"capture_id": capture_id(2)},
         {"guests": [{}]},

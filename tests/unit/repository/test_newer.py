@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from fractions import Fraction
 from io import BytesIO
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from freezeframe.errors import EXIT_DAMAGED, FreezeframeError
 from freezeframe.repository import Manifest, Repository, Tier, verify
-from freezeframe.repository.aside import AsideDocument, Kind, now
+from freezeframe.repository.aside import AsideDocument, Kind, list_aside, now, set_aside
 from freezeframe.repository.check import check
 from freezeframe.repository.chunk import unpack, unseal
 from freezeframe.repository.crypto import Secret
@@ -264,6 +265,29 @@ def test_garbage_collection_stops_at_a_newer_index(repository: Repository, *, fo
     check_nothing_is_collected(repository)
 
 
+@pytest.mark.parametrize("form", ["a format", "a critical key"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_is_set_aside_with_a_newer_document_is_left_to_that_version(
+    repository: Repository, form: str, *, moved: bool
+) -> None:
+    """An older version took such a document for none: it took the claim over, and wrote over it."""
+    manifest = seal(repository, 1, disk_of(b"a", b"b"))
+    with repository.index(manifest.guests[0].disks[0].index) as index:
+        digest = next(digest for _, digest in index.used_slots())
+    name = repository.objects.protection.locate(digest)
+    put_object(repository, name, revealed(repository, name)[:-1])
+    document = AsideDocument(kind=Kind.CHUNK, digest=digest.hex(), found_at=now() - timedelta(days=9), reason="x")
+    put_object(repository, damaged_document(name), forms(document.content())[form])
+    if moved:
+        repository.store.move(name, damaged_name(name))
+    before = objects_of(repository)
+    verify(repository, [manifest], set_aside=True)
+    assert not set_aside(repository.objects, Kind.CHUNK, digest, "x")
+    assert objects_of(repository) == before
+    (aside,) = list_aside(repository.objects)
+    assert (aside.document, aside.newer, aside.has_object) == (None, True, moved)
+
+
 # Documents.
 
 
@@ -273,23 +297,23 @@ def forms(content: dict[str, Any]) -> dict[str, bytes]:
     return {
         "a format": checked({**content, "format": 2}),
         "a format with a checksum of another sort": canonical({**content, "format": 2, "checksum": "blake3:1"}),
-        "a key": checked({**content, "more": {"of": "it"}}),
+        "a critical key": checked({**content, "more": {"of": "it"}, "critical": ["more"]}),
     }
 
 
-FORMS = ["a format", "a format with a checksum of another sort", "a key"]
+FORMS = ["a format", "a format with a checksum of another sort", "a critical key"]
 
 
-@pytest.mark.parametrize("form", [*FORMS, "a word", "a key in a disk"])
+@pytest.mark.parametrize("form", [*FORMS, "a word", "a critical key in a disk"])
 def test_a_newer_manifest_is_told_and_hides_no_other(repository: Repository, form: str) -> None:
     other = seal(repository, 1, disk_of(b"a"))
     content = json.loads(seal(repository, 2, disk_of(b"b")).to_json())
     name = repository.objects.protection.manifest_name(capture_id(2))
     if form == "a word":
         data = checked({**content, "kind": "differential"})
-    elif form == "a key in a disk":
+    elif form == "a critical key in a disk":
         content["guests"][0]["disks"][0]["more"] = 1
-        data = checked(content)
+        data = checked({**content, "critical": ["less", "more"]})
     else:
         data = forms(content)[form]
     put_object(repository, name, data)
@@ -327,7 +351,7 @@ def test_a_newer_session_stops_garbage_collection_and_is_not_to_be_deleted(repos
     assert name in told.value.message
 
 
-@pytest.mark.parametrize("form", [*FORMS, "a kdf"])
+@pytest.mark.parametrize("form", [*FORMS, "a kdf", "a key of the kdf"])
 def test_a_newer_key_slot_is_told_and_hides_no_other(form: str) -> None:
     store = MemoryStore()
     repository = locked(store)
@@ -338,8 +362,10 @@ def test_a_newer_key_slot_is_told_and_hides_no_other(form: str) -> None:
     content = {key: value for key, value in json.loads(store.get(name)).items() if key != "checksum"}
     if form == "a kdf":
         content["kdf"] = {"name": "argon2id", "m": 65536}
-    elif form == "a key":
-        content["more"] = 1
+    elif form == "a critical key":
+        content |= {"more": 1, "critical": ["more"]}
+    elif form == "a key of the kdf":
+        content["kdf"]["more"] = 1
     else:
         content["format"] = 2
     checksum = "blake3:1" if "another sort" in form else checksum_of({**content, "name": name})
@@ -348,7 +374,7 @@ def test_a_newer_key_slot_is_told_and_hides_no_other(form: str) -> None:
     slots, keys = opened.encryption
     assert [info.label for info in slots.list(keys)[0]] == ["first"]
     assert slots.list(keys)[1] == []
-    assert [name in sentence for sentence in slots.newer()] == [True]
+    assert [name in sentence for sentence in slots.newer(keys)] == [True]
     found = check(opened)
     assert (found.key_slots, len(found.newer)) == ((), 1)
     with pytest.raises(NewerFormat) as told:
@@ -381,7 +407,7 @@ def test_a_record_with_a_value_that_no_version_writes_is_damaged_and_not_newer(
     content = {key: value for key, value in record.model_dump(mode="json").items() if key != "checksum"}
     put_object(repository, name, checked({**content, **also, "begun_at": ["no", "time"]}))
     assert read_notice(repository.objects, name, RunRecord) is None
-    put_object(repository, name, checked({**content, "more": 1}))
+    put_object(repository, name, checked({**content, "more": 1, "critical": ["more"]}))
     with pytest.raises(NewerFormat):
         read_notice(repository.objects, name, RunRecord)
 

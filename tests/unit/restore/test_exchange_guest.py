@@ -111,15 +111,16 @@ def _format(raw: dict[str, Any]) -> None:
     raw["format"] = 2
 
 
-def _key(raw: dict[str, Any]) -> None:
+def _critical_key(raw: dict[str, Any]) -> None:
     raw["guests"][0]["tpm"] = "tpm.bin"
+    raw["critical"] = ["tpm"]
 
 
 def _word(raw: dict[str, Any]) -> None:
     raw["guests"][0]["disks"][0]["format"] = "vmdk"
 
 
-@pytest.mark.parametrize("change", [_format, _key, _word])
+@pytest.mark.parametrize("change", [_format, _critical_key, _word])
 def test_a_set_of_a_newer_version_is_told_as_such(repository: Repository, tmp_path: Path, change: Any) -> None:
     export_capture(repository, captured(repository), tmp_path / "set")
     path = tmp_path / "set" / "export.json"
@@ -128,6 +129,18 @@ def test_a_set_of_a_newer_version_is_told_as_such(repository: Repository, tmp_pa
     path.write_text(json.dumps(raw))
     with pytest.raises(errors.ImageSetNewerError, match="newer version of freezeframe"):
         from_set(tmp_path / "set")
+
+
+@pytest.mark.case("R4")
+def test_a_set_with_a_key_that_need_not_be_known_is_imported(
+    repository: Repository, elsewhere: Repository, tmp_path: Path
+) -> None:
+    export_capture(repository, captured(repository), tmp_path / "set")
+    path = tmp_path / "set" / "export.json"
+    raw = json.loads(path.read_text())
+    raw["guests"][0]["tpm"] = raw["more"] = {"file": "tpm.bin"}
+    path.write_text(json.dumps(raw))
+    assert from_set(tmp_path / "set").guests
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": "2"}', '{"format": 0}', '{"format": true}', "[" * 100_000])
