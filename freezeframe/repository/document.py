@@ -126,8 +126,8 @@ def parse(kind: type[DocumentT], data: bytes) -> DocumentT:
     return understood(kind, bare(whole(kind, data)))
 
 
-def whole(kind: type[BaseModel], data: bytes, is_whole: Callable[[dict[str, Any]], bool] = is_whole) -> dict[str, Any]:
-    """Return the JSON object in `data` after its format and its checksum were verified.
+def whole(kind: type[BaseModel], data: bytes, check: Callable[[dict[str, Any]], bool] | None = None) -> dict[str, Any]:
+    """Return the JSON object in `data` after its format and its checksum were verified, or what `check` verifies.
 
     Raises DocumentNewerError and DocumentDamagedError.
     """
@@ -137,7 +137,7 @@ def whole(kind: type[BaseModel], data: bytes, is_whole: Callable[[dict[str, Any]
         raise DocumentDamagedError("is not JSON") from error
     if is_newer_format(raw, kind.model_fields["format"].default):
         raise DocumentNewerError(f"this one does not know format {raw['format']}")
-    if not isinstance(raw, dict) or not is_whole(raw):
+    if not isinstance(raw, dict) or not (check or is_whole)(raw):
         raise DocumentDamagedError("has other bytes than were written")
     return raw
 

@@ -380,7 +380,7 @@ def test_a_changed_image_is_found_before_anything_is_stored(
     [
         {"format": 2},
         {"kind": "other"},
-        {"unknown": 1},
+        {"unknown": 1, "critical": ["unknown"]},
         {"file": "../secret"},
         {"file": "/etc/shadow"},
         {"file": ".."},
