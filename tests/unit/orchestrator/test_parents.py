@@ -21,7 +21,7 @@ from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import RunState
 from freezeframe.repository import Manifest, Repository
 from freezeframe.repository.config import Config
-from freezeframe.repository.document import checked, read_content
+from freezeframe.repository.document import checked
 from freezeframe.repository.errors import ManifestDamaged, RepositoryNotReadable
 from freezeframe.repository.layout import OBJECT_BYTES_MAX
 from freezeframe.repository.read_ahead import AT_ONCE
@@ -61,7 +61,7 @@ def flipped(whole: bytes) -> bytes:
 
 
 def newer(whole: bytes) -> bytes:
-    return checked({**json.loads(read_content(whole) or b""), "format": 2})
+    return checked({**json.loads(whole), "format": 2})
 
 
 def oversized(path: Path) -> None:
