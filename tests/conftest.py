@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import structlog
 
 from freezeframe.settings import BusSettings
 
@@ -16,8 +17,17 @@ from .long import LONG, LongAccount
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _log_plainly()
     if LONG:
         config.pluginmanager.register(LongAccount())
+
+
+def _log_plainly() -> None:
+    """Have tracebacks in logs as the product has them: structlog's own default takes seconds for one, with all variables."""
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, plain],
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before a lab is made for it

@@ -138,18 +138,25 @@ def leave_out(
 ) -> None:
     """Go on without a guest. Raises FreezeframeError under policy `all`, which does not."""
     if not isinstance(error, FreezeframeError):
-        error = _trouble(host, name, error)
+        log.error("a guest could not be made ready for its hold", guest=name, exc_info=error)
     if order.all_or_nothing:
-        error.guest = name
-        raise error
-    unfit.append(HeldGuestFault(guest_uuid=guest_uuid, fault=Fault.of(error, guest=name, host=host.host_id)))
+        told = _told(host, name, error)
+        told.guest = name
+        raise told
+    unfit.append(fault_without(host, guest_uuid, name, error))
 
 
-def _trouble(host: Host, name: str, error: Exception) -> FreezeframeError:
-    log.error("a guest could not be made ready for its hold", guest=name, exc_info=error)
-    if (known := foreseen(host, error)) is not None:
-        return known
-    return refusal.GuestTroubleError(
+def fault_without(host: Host, guest_uuid: str, name: str, error: Exception) -> HeldGuestFault:
+    """Return the fault of a guest that is done without because of `error`, its own or its host's."""
+    return HeldGuestFault(
+        guest_uuid=guest_uuid, fault=Fault.of(_told(host, name, error), guest=name, host=host.host_id)
+    )
+
+
+def _told(host: Host, name: str, error: Exception) -> FreezeframeError:
+    if isinstance(error, FreezeframeError):
+        return error
+    return foreseen(host, error) or refusal.GuestTroubleError(
         f"Guest {name} was not made ready for its hold on host {host.host_id}: {type(error).__name__}: {error}.",
         advice="Look at this host's worker log and at the file systems of FREEZEFRAME_STATE_DIR and FREEZEFRAME_SCRATCH_DIR, "
         "then capture again.",

@@ -29,7 +29,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Final
 
 import redis
@@ -59,11 +58,12 @@ from workers.hypervisor.freeze_failure import SlowFreezeError
 from workers.journal import CaptureJournal
 from workers.steps.guest_in_hold import HeldGuest
 from workers.steps.guest_locks import lock_guests
-from workers.steps.held_guest import leave_out, ready, try_to_record_let_go
+from workers.steps.held_guest import ready, try_to_record_let_go
 from workers.steps.leasing import arm
 from workers.steps.once import ReportedError, check_first
+from workers.steps.part import Part
 from workers.steps.premises import look_again
-from workers.steps.prepared import name_of, told_uses
+from workers.steps.prepared import told_uses
 from workers.steps.window import Disarm, Window, break_up, hold_window
 
 log = structlog.get_logger("hold")
@@ -85,19 +85,20 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
     journal = host.journal.of(order.capture_id)
     with gate_client(host.bus) as client, ExitStack() as stack:
         muster, barrier = gates(client, order)
-        part = _Part()
+        part = Part()
         try:
             line = _take_part(host, order, journal, part, stack)
             deadline = time.monotonic() + order.muster_timeout_s
             clock = _clock_before(client, order, deadline)
-            _report_once(host, order, journal, part, barrier, deadline)
+            _report_once(order, part, barrier, deadline)
             _muster(muster, order, deadline)
             if line is not None and part.guests:
-                _lease(host, order, journal, part, line)
+                _lease(host, order, part, line)
         except BaseException as error:  # whatever it is, the other hosts must not wait for this one, and none was held
             for gate in (muster, barrier):
                 break_up(gate, host.host_id)
-            try_to_record_let_go(journal, part.guests)
+            part.give_up()
+            part.tell(host, order, journal)
             if not isinstance(error, MusterError) or not part.unfit:
                 raise
             given_up = failed(order, Fault.of(error, host=host.host_id))  # with what kept this host's guests out
@@ -106,6 +107,7 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
         began = time.monotonic()
         window = hold_window(host.calls, order, guests, barrier, _disarming(line, order), host.settings.agent_timeout_s)
         try_to_record_let_go(journal, [guest for guest in guests if guest.is_settled()])
+        part.tell(host, order, journal)
         _remember_paces(host, guests)
         reply = _look(barrier)
         clocks = {"clock_before": clock, "clock_after": _clock_after(client) if reply else None}
@@ -118,17 +120,7 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
         return result.model_copy(update={"guest_warnings": warnings, **more})
 
 
-@dataclass
-class _Part:
-    """The part that a host takes in a hold: guests that may be held, and the others, each with the reason."""
-
-    guests: list[HeldGuest] = field(default_factory=list)
-    unfit: list[HeldGuestFault] = field(default_factory=list)
-
-
-def _take_part(
-    host: Host, order: HoldOrder, journal: CaptureJournal, part: _Part, stack: ExitStack
-) -> GuardLine | None:
+def _take_part(host: Host, order: HoldOrder, journal: CaptureJournal, part: Part, stack: ExitStack) -> GuardLine | None:
     """Make the guests ready; return a connection to the guard for the hold, or None if there is no guest to lease.
 
     Under policy `degrade` no trouble of this host takes the other hosts' part: none of its guests is held, and each has the
@@ -141,44 +133,29 @@ def _take_part(
         line = stack.enter_context(GuardLine(host.settings.guard_socket))
         line.ping()
     except Exception as error:  # noqa: BLE001  whatever it is, it is this host's trouble
-        _hold_none(host, order, journal, part, error)
+        part.hold_none(order, error)
         return None
     return line
 
 
-def _report_once(
-    host: Host, order: HoldOrder, journal: CaptureJournal, part: _Part, barrier: Gate, deadline: float
-) -> None:
+def _report_once(order: HoldOrder, part: Part, barrier: Gate, deadline: float) -> None:
     """Have no guest in the hold if this host has reported in it already. Under policy `all` raises then."""
     if not part.guests:
         return
     try:
         check_first(barrier, order, deadline)
     except ReportedError as error:
-        _hold_none(host, order, journal, part, error)
+        part.hold_none(order, error)
 
 
-def _lease(host: Host, order: HoldOrder, journal: CaptureJournal, part: _Part, line: GuardLine) -> None:
+def _lease(host: Host, order: HoldOrder, part: Part, line: GuardLine) -> None:
     """Lease the guests, and have only those in the hold that are. Under policy `all` raises if one is not."""
     try:
         leased = arm(host, order, part.guests, line, part.unfit)
     except Exception as error:  # noqa: BLE001  whatever it is, it is this host's trouble
-        _hold_none(host, order, journal, part, error)
+        part.hold_none(order, error)
         return
-    try_to_record_let_go(journal, [guest for guest in part.guests if guest not in leased])
-    part.guests[:] = leased
-
-
-def _hold_none(host: Host, order: HoldOrder, journal: CaptureJournal, part: _Part, error: Exception) -> None:
-    """Hold no guest of the order; each has a fault, its own or that of the host. Raises `error` under policy `all`."""
-    if order.all_or_nothing:
-        raise error
-    try_to_record_let_go(journal, part.guests)
-    part.guests.clear()
-    told = {one.guest_uuid for one in part.unfit}
-    for guest in order.guests:
-        if guest.guest_uuid not in told:
-            leave_out(host, order, part.unfit, guest.guest_uuid, name_of(journal, guest.guest_uuid), error)
+    part.keep(leased)
 
 
 def gates(client: redis.Redis, order: HoldOrder) -> tuple[Gate, Gate]:

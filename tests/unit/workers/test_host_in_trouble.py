@@ -251,6 +251,65 @@ def test_under_degrade_a_host_in_trouble_meets_the_others_without_a_guest(
     assert not any("defect" in fault.advice for fault in following.faults)
 
 
+@pytest.mark.parametrize("point", AT_THE_ARMING)
+def test_what_a_host_in_trouble_has_to_tell_waits_until_the_others_have_let_their_guests_go(
+    site: Site, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """A line of the journal for each of 200 guests would keep theirs held for seconds."""
+    trouble, code = AT_THE_ARMING[point]
+    trouble(site, monkeypatch, frozenset({"host-a"}))
+    others = [fake for name in ("host-b", "host-c") for fake in site.guests[name]]
+    record, seen = GuestJournal.record, []
+
+    def told(journal: GuestJournal, change: Any) -> None:
+        if isinstance(change, LetGoChange) and host_of(journal._directory) == "host-a":
+            until(lambda: all(fake.has_backup and not fake.frozen for fake in others))
+            seen.append(change.guest_uuid)
+        record(journal, change)
+
+    monkeypatch.setattr(GuestJournal, "record", told)
+    results = hold_all(site, everyone=False)
+    assert gates(site) == ["released", "released"]
+    assert consistency(proof_of(list(results.values()), MEMBERS)) is Consistency.GROUP
+    assert {fault.fault.code for fault in results["host-a"].guest_faults} == {code}
+    if "let-go line" not in point:
+        assert sorted(seen) == sorted(uuids(site, frozenset({"host-a"})))
+
+
+def test_a_guest_that_the_guard_refuses_is_written_down_when_the_others_run_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = site.guests["host-a"]
+    site.guards["host-a"].lets_go = {one.uuid: "01KBBBBBBBBBBBBBBBBBBBBBBB"}
+    record, seen = GuestJournal.record, []
+
+    def told(journal: GuestJournal, change: Any) -> None:
+        if isinstance(change, LetGoChange) and change.guest_uuid == one.uuid:
+            until(lambda: other.has_backup and not other.frozen)
+            seen.append(change.guest_uuid)
+        record(journal, change)
+
+    monkeypatch.setattr(GuestJournal, "record", told)
+    results = hold_all(site, everyone=False)
+    assert seen == [one.uuid]
+    assert [fault.guest_uuid for fault in results["host-a"].guest_faults] == [one.uuid]
+    assert consistency(proof_of(list(results.values()), MEMBERS)) is Consistency.GROUP
+
+
+def test_the_names_of_guests_that_are_done_without_are_read_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 guests read 200 times over take seconds."""
+    guard_fails("arm", DISK)(site, monkeypatch, frozenset({"host-a"}))
+    real, reads = CaptureJournal.result_paths, []
+
+    def counted(journal: CaptureJournal, *words: Any) -> Any:
+        reads.append(host_of(journal._directory))
+        return real(journal, *words)
+
+    monkeypatch.setattr(CaptureJournal, "result_paths", counted)
+    hold_all(site, everyone=False)
+    assert reads.count("host-a") == reads.count("host-b") + 1
+
+
 @pytest.mark.parametrize("point", WITHOUT_A_PART)
 def test_under_all_a_host_in_trouble_ends_the_hold_of_every_host_at_once(
     site: Site, monkeypatch: pytest.MonkeyPatch, point: str
