@@ -52,6 +52,7 @@ _HIDDEN_MANIFEST = re.compile(r"manifests/([0-9a-f]{64})")
 _MANIFEST = re.compile(rf"manifests/({_ULID})\.json")
 _SESSION = re.compile(rf"sessions/({_ULID})\.json")
 _RUN = re.compile(rf"condemned/({_ULID})\.json")
+_WITH_FOLDERS = re.compile(rf"(chunks|indexes|condemned(/{_ULID}(/(chunks|indexes))?)?)?")
 _CONDEMNED_FOLDER = re.compile(rf"condemned/{_ULID}/([a-z]+/[0-9a-f]{{2}}|manifests)")
 
 
@@ -131,6 +132,11 @@ def condemned_name(run_id: str, name: str) -> str:
 def is_condemned_folder(folder: str) -> bool:
     """Whether it is one that comes with the first object that is moved into it, and goes with the last."""
     return _CONDEMNED_FOLDER.fullmatch(folder) is not None
+
+
+def has_folders(folder: str) -> bool:
+    """Return True if there may be folders in that folder; a listing of all below it could be millions of names."""
+    return _WITH_FOLDERS.fullmatch(folder) is not None
 
 
 def key_slot_name(slot_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -12,6 +13,7 @@ from freezeframe.repository.layout import folder_of, folders
 from freezeframe.repository.store.directory import DirectoryStore
 from freezeframe.repository.store.fault import reading, writing
 from freezeframe.repository.store.filesystem import Filesystem
+from freezeframe.repository.store.patience import Patience
 from freezeframe.repository.store.retrying import Retrying
 from freezeframe.settings import S3Settings, load
 
@@ -22,14 +24,14 @@ if TYPE_CHECKING:
     from freezeframe.repository.store.s3 import S3Store
 
 
-def open_store(address: str | Path, s3: S3Settings | None = None) -> Store:
-    """The store at a path, a `file://` URL or `s3://bucket/prefix`, of which nothing is asked yet.
+def open_store(address: str | Path, s3: S3Settings | None = None, patience: Patience | None = None) -> Store:
+    """Return the store at a path, a `file://` URL or `s3://bucket/prefix`, of which nothing is asked yet.
 
-    `s3`: how to reach object storage, if not as the settings say. Raises RepositoryNotFound, RepositoryUnsupported and
-    SettingsError.
+    `s3`: how to reach object storage, if not as the settings say. `patience`: with it, if not as those say; a
+    directory has none of ours, its file system waits. Raises RepositoryNotFound, RepositoryUnsupported and SettingsError.
     """
     if _is_s3(address):
-        return _bucket(str(address), s3 or load(S3Settings))[1]
+        return _bucket(str(address), s3 or load(S3Settings), patience)[1]
     root = _directory(address)
     if not root.is_dir():
         raise RepositoryNotFound(f"There is no directory {root}.")
@@ -66,7 +68,7 @@ def create_store(
 
 
 def _create_in_bucket(address: str, settings: S3Settings) -> Store:
-    store, tried = _bucket(address, settings)
+    store, tried = _bucket(address, settings, None)
     _expect_empty(store.address, store.top())
     tried.check_writable()
     return tried
@@ -83,8 +85,8 @@ def _is_s3(address: str | Path) -> bool:
     return isinstance(address, str) and address.startswith("s3://")
 
 
-def _bucket(address: str, settings: S3Settings) -> tuple[S3Store, Store]:
-    """The store in a bucket, bare and with patience. The library is an extra, so it is imported only for this."""
+def _bucket(address: str, settings: S3Settings, patience: Patience | None) -> tuple[S3Store, Store]:
+    """Return the store in a bucket, bare and with patience. The library is an extra, so it is imported only for this."""
     try:
         from freezeframe.repository.store.s3 import S3Store  # noqa: PLC0415
         from freezeframe.repository.store.s3_client import S3Address, connect  # noqa: PLC0415
@@ -94,8 +96,10 @@ def _bucket(address: str, settings: S3Settings) -> tuple[S3Store, Store]:
             advice=f"A repository in object storage needs a package more. {need_extra('s3')}",
         ) from error
     parsed = S3Address.parse(address)
-    store = S3Store(connect(parsed, settings), str(parsed))
-    return store, Retrying(store, settings.s3_patience_s)
+    patience = patience or Patience(settings.s3_patience_s)
+    patient = partial(connect, parsed, settings)
+    store = S3Store(connect(parsed, settings), str(parsed), patience, patient)
+    return store, Retrying(store, patience)
 
 
 def _directory(address: str | Path) -> Path:

@@ -19,6 +19,13 @@ def always() -> None:
     """Whatever is asked may be done."""
 
 
+class Traffic(NamedTuple):
+    """How a store is kept busy."""
+
+    at_once: int  # requests under way, for one disk, with which it is as fast as it can be
+    remote: bool  # each request takes the time to a server and back; else a look takes next to none
+
+
 class Entry(NamedTuple):
     """An object in a listing."""
 
@@ -41,6 +48,10 @@ class Store(Protocol):
     @property
     def address(self) -> str:
         """Where this store is, as a user would write it."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """How it is kept busy."""
 
     def put(self, name: str, source: BinaryIO) -> None:
         """Store what `source` gives, read in pieces. Settled when this returns; never visible in part."""
@@ -74,7 +85,9 @@ class Store(Protocol):
         """In bytes."""
 
     def names(self, folder: str) -> Iterator[str]:
-        """The names of the objects directly in a folder, in no order. An error is raised, never a shorter list."""
+        """The names of the objects directly in a folder, in no order. An error is raised, in the middle too, never a shorter
+        list.
+        """
 
     def entries(self, folder: str) -> Iterator[Entry]:
         """As `names`, with sizes and times. A folder of what is condemned is empty if it is not there."""

@@ -44,7 +44,7 @@ from freezeframe.repository.layout import (
     run_id_of,
 )
 from freezeframe.repository.store import replies
-from freezeframe.repository.store.backend import Entry, always
+from freezeframe.repository.store.backend import Entry, Traffic, always
 from freezeframe.repository.store.fault import check_length, not_readable, reading, writing
 from freezeframe.repository.store.filesystem import Filesystem
 from freezeframe.repository.store.opened import opened
@@ -61,6 +61,9 @@ _PIECE_BYTES: Final = 1 << 20
 
 _FOLDER_TRIES: Final = 5
 
+#: What a device needs to be busy, and a processor's worth of digests a thread.
+TRAFFIC: Final = Traffic(at_once=4, remote=False)
+
 
 class DirectoryStore:
     """A store in the directory `root`, which exists."""
@@ -72,6 +75,10 @@ class DirectoryStore:
     @property
     def address(self) -> str:
         return str(self._root)
+
+    @property
+    def traffic(self) -> Traffic:
+        return TRAFFIC
 
     def put(self, name: str, source: BinaryIO) -> None:
         self._target(name)

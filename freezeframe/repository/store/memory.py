@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from freezeframe.repository.errors import AlreadyExists, ObjectNotFound
 from freezeframe.repository.layout import folder_of
-from freezeframe.repository.store.backend import Entry, always
+from freezeframe.repository.store.backend import Entry, Traffic, always
 from freezeframe.repository.store.fault import check_length
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ class MemoryStore:
     @property
     def address(self) -> str:
         return "memory:"
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic(at_once=4, remote=False)
 
     def put(self, name: str, source: BinaryIO) -> None:
         self._set(name, source.read())

@@ -1,8 +1,8 @@
 """A store in a bucket of S3-compatible object storage.
 
 What a PUT has answered is visible, durable and settled at once, so there is nothing to stage and nothing to settle; what the
-server must be for that stands in docs/repository.md. Nothing is tried twice in here but a create that met another one (409):
-`retrying.py` wraps a store for that.
+server must be for that stands in docs/repository.md. An operation of one request is tried again by `retrying.py`, which wraps
+this; of one that consists of many, each is tried again here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 import obstore
 
 from freezeframe.repository.errors import AlreadyExists, ObjectNotFound, RepositoryNotWritable, RepositoryUnsupported
-from freezeframe.repository.layout import TMP, checked_name, folder_of
-from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry, always
+from freezeframe.repository.layout import TMP, checked_name
+from freezeframe.repository.store import s3_listing, s3_parts
+from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry, Traffic, always
 from freezeframe.repository.store.fault import check_length
 from freezeframe.repository.store.s3_fault import creating, reading, writing
 from freezeframe.repository.table import temporary
@@ -29,42 +30,53 @@ if TYPE_CHECKING:
     from obstore.store import S3Store as Bucket
     from typing_extensions import Buffer
 
-#: PUTs of one `put_many` at once. A writer calls four of them side by side (commit.py), so that is 32: at 512 KiB and 30 ms a
-#: PUT about 500 MB/s, as much as one host reads and compresses.
+    from freezeframe.repository.store.patience import Patience
+
+#: Requests at once: docs/bench.md has the curve.
+TRAFFIC: Final = Traffic(at_once=64, remote=True)
+
+#: PUTs of one `put_many` at once.
 _PUTS_AT_ONCE: Final = 8
 
-#: Above that a PUT is refused by the protocol, and multipart uploads leave parts behind when a writer dies.
-_PUT_BYTES_MAX: Final = 5 << 30
-
-_PIECE_BYTES: Final = 1 << 20
 _IN_MEMORY_BYTES: Final = 8 << 20  # an object that is opened; larger ones go to a temporary file
 
 _ADVICE_SERVER: Final = "Use an S3 server that has what docs/repository.md asks of it."
 
 
 class S3Store:
-    """Objects under the prefix that `bucket` has. `address` is how a user writes it."""
+    """Objects under the prefix that `bucket` has. `address` is how a user writes it.
 
-    def __init__(self, bucket: Bucket, address: str) -> None:
+    `patient` connects to the same once more, with a bucket that tries each request again by itself, for so many seconds.
+    """
+
+    def __init__(self, bucket: Bucket, address: str, patience: Patience, patient: Callable[[float], Bucket]) -> None:
         self._bucket = bucket
         self._address = address
+        self._patience = patience
+        self._patient = patient
 
     @property
     def address(self) -> str:
         return self._address
 
+    @property
+    def traffic(self) -> Traffic:
+        return TRAFFIC
+
     def put(self, name: str, source: BinaryIO) -> None:
-        data = source.read(_PUT_BYTES_MAX + 1)
-        if len(data) > _PUT_BYTES_MAX:
-            raise RepositoryNotWritable(
-                f"{self._place(name)} would be larger than 5 GiB.",
-                advice="Keep this disk in a repository in a directory, or in one with larger chunks.",
-            )
-        self._put(name, data)
+        first = s3_parts.read_first_part(source)
+        if len(first) < s3_parts.PART_BYTES:
+            self._put(name, first)
+        else:
+            bucket = self._patient(self._patience.seconds)
+            s3_parts.upload(bucket, checked_name(name), self._place(name), first, source)
 
     def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
         for name, _ in objects:
             checked_name(name)
+        if len(objects) == 1:  # as a writer's, who has threads of its own
+            self._put(*objects[0])
+            return
         pool = ThreadPoolExecutor(_PUTS_AT_ONCE, thread_name_prefix="put")
         try:
             for done in as_completed([pool.submit(self._put, name, data) for name, data in objects]):
@@ -100,11 +112,9 @@ class S3Store:
             # closed by the caller; the cast leaves out what only the stubs know
             copy = cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, prefix="freezeframe-"))  # noqa: SIM115
         try:
-            for piece in self._pieces(name):
-                with temporary():
-                    copy.write(piece)
-            with temporary():  # writes what is left in its buffer
-                copy.seek(0)
+            with temporary():
+                s3_parts.copy_to(copy, self._bucket, checked_name(name), self._place(name), self._patience)
+                copy.seek(0)  # writes what is left in its buffer
         except BaseException:
             with suppress(OSError):  # it tries that once more
                 copy.close()
@@ -124,21 +134,14 @@ class S3Store:
             return obstore.head(self._bucket, checked_name(name))["size"]
 
     def names(self, folder: str) -> Iterator[str]:
-        """All pages are read before the first name is given, so a listing that fails gives none."""
         return (entry.name for entry in self.entries(folder))
 
     def entries(self, folder: str) -> Iterator[Entry]:
-        with reading(self._place(folder)):
-            listing = obstore.list_with_delimiter(self._bucket, checked_name(folder) if folder else None)
-            found = [Entry(one["path"], one["size"], one["last_modified"]) for one in listing["objects"]]
-        # a server's own marker of a folder, `chunks/ab/`, is listed as `chunks/ab`
-        return (entry for entry in found if folder_of(entry.name) == folder)
+        return s3_listing.entries(self._bucket, folder, self._place(folder), self._patience)
 
     def top(self) -> list[str]:
-        """What is directly under the prefix, objects and folders."""
-        with reading(self.address):
-            listing = obstore.list_with_delimiter(self._bucket)
-            return sorted([*listing["common_prefixes"], *(entry["path"] for entry in listing["objects"])])
+        """Return the names directly under the prefix: of objects and of folders."""
+        return s3_listing.top(self._bucket, self.address, self._patience)
 
     def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
         """A copy by the server, which is looked at, then a delete.
@@ -194,13 +197,11 @@ class S3Store:
         )
 
     def _put(self, name: str, data: Buffer) -> None:
-        with writing(self._place(name)):
-            obstore.put(self._bucket, checked_name(name), data, use_multipart=False)
+        def attempt() -> None:
+            with writing(self._place(name)):
+                obstore.put(self._bucket, checked_name(name), data, use_multipart=False)
 
-    def _pieces(self, name: str) -> Iterator[bytes]:
-        with reading(self._place(name)):
-            for piece in obstore.get(self._bucket, checked_name(name)).stream(_PIECE_BYTES):
-                yield bytes(piece)
+        self._patience.tried(attempt)
 
     def _place(self, name: str) -> str:
         return f"{self._address}/{name}"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -13,12 +16,13 @@ from urllib.parse import urlsplit
 from obstore.store import S3Store as Bucket
 
 from freezeframe.repository.errors import RepositoryUnsupported
+from freezeframe.repository.store.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from freezeframe.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from obstore.store import S3Credential
+    from obstore.store import RetryConfig, S3Credential
     from pydantic import SecretStr
 
     from freezeframe.settings import S3Settings
@@ -29,6 +33,9 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z
 
 #: Seconds to connect. Packets that nobody answers must not use up the whole time of a request.
 _CONNECT_TIMEOUT_S: Final = 5
+
+#: Tries of one request that the library makes where time is what ends them.
+_TRIES_MOST: Final = 1_000_000
 
 #: What the library finds in the environment by itself, and then needs nothing of ours.
 _FOUND_BY_OBSTORE: Final = (
@@ -67,8 +74,12 @@ class S3Address:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
-def connect(address: S3Address, settings: S3Settings) -> Bucket:
-    """The bucket, seen from the prefix. Nothing is asked of the server yet. Raises SettingsError."""
+def connect(address: S3Address, settings: S3Settings, patience_s: float | None = None) -> Bucket:
+    """Return the bucket, seen from the prefix. Nothing is asked of the server yet. Raises SettingsError.
+
+    `patience_s`: for how long it tries each request again by itself. None: never, as it must be for what creates. The library's
+    own tries would report a create that succeeded as one that was refused.
+    """
     endpoint = settings.s3_endpoint or _environment("AWS_ENDPOINT_URL_S3") or _environment("AWS_ENDPOINT_URL")
     if endpoint and urlsplit(endpoint).scheme not in {"http", "https"}:
         raise SettingsError("The setting s3_endpoint cannot be used: it must begin with http:// or https://.")
@@ -87,10 +98,20 @@ def connect(address: S3Address, settings: S3Settings) -> Bucket:
             "connect_timeout": f"{_CONNECT_TIMEOUT_S}s",
             "timeout": f"{round(settings.s3_timeout_s * 1000)}ms",
         },
-        # retrying.py does that: the library's own tries would report a create that succeeded as one that was refused
-        retry_config={"max_retries": 0},
+        retry_config=_tries(patience_s),
         credential_provider=_credentials(settings, own_server=endpoint is not None),
     )
+
+
+def _tries(patience_s: float | None) -> RetryConfig:
+    if patience_s is None:
+        return {"max_retries": 0}
+    first, longest = timedelta(seconds=FIRST_PAUSE_S), timedelta(seconds=LONGEST_PAUSE_S)
+    return {
+        "max_retries": _TRIES_MOST,
+        "retry_timeout": timedelta(seconds=patience_s),
+        "backoff": {"init_backoff": first, "max_backoff": longest, "base": 2},
+    }
 
 
 def _credentials(settings: S3Settings, *, own_server: bool) -> Callable[[], S3Credential] | None:
@@ -101,8 +122,9 @@ def _credentials(settings: S3Settings, *, own_server: bool) -> Callable[[], S3Cr
         return _fixed(settings.s3_access_key_id, settings.s3_secret_access_key, settings.s3_session_token)
     if any(_environment(name) for name in _FOUND_BY_OBSTORE):
         return None
-    if (found := _shared_credentials()) is not None:
-        return lambda: found
+    shared = _SharedCredentials()
+    if shared.found:
+        return shared
     if own_server:  # else the library would ask Amazon's address for machines, and wait for it
         raise SettingsError(
             "There are no credentials for object storage.",
@@ -123,22 +145,55 @@ def _fixed(key: SecretStr, secret: SecretStr, token: SecretStr | None) -> Callab
     return credentials
 
 
-def _shared_credentials() -> S3Credential | None:
-    """The profile's keys in Amazon's shared credentials file, if both are there. Raises SettingsError."""
-    path = Path(_environment("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
-    profile = _environment("AWS_PROFILE") or "default"
-    parser = configparser.RawConfigParser()
-    try:
-        parser.read(path)
-    except (configparser.Error, OSError, ValueError):
-        # not chained: it quotes lines of the file
-        raise SettingsError(f"The credentials file {path} cannot be read.") from None
-    key = parser.get(profile, "aws_access_key_id", fallback=None)
-    secret = parser.get(profile, "aws_secret_access_key", fallback=None)
-    if not key or not secret:
-        return None
-    token = parser.get(profile, "aws_session_token", fallback=None)
-    return {"access_key_id": key, "secret_access_key": secret, "token": token, "expires_at": None}
+class _SharedCredentials:
+    """The keys of a profile in Amazon's shared credentials file, read again once the file has changed.
+
+    A transfer may outlive temporary credentials that are renewed there. So the library is told that each answer is over at
+    once, and asks before each request.
+    """
+
+    def __init__(self) -> None:
+        self._path = Path(_environment("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+        self._profile = _environment("AWS_PROFILE") or "default"
+        self._lock = threading.Lock()
+        self._seen = self._version()
+        self._credential = self._read()
+
+    @property
+    def found(self) -> bool:
+        """Return True if the profile has both keys."""
+        return self._credential is not None
+
+    def __call__(self) -> S3Credential:
+        with self._lock:
+            version = self._version()
+            if version is not None and version != self._seen:
+                with suppress(SettingsError):  # it is just being written: the old keys stay until it has new ones
+                    self._credential = self._read() or self._credential
+                    self._seen = version
+            assert self._credential is not None  # noqa: S101  it is asked only if `found`
+            return {**self._credential, "expires_at": datetime.now(UTC)}
+
+    def _version(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino, status.st_size
+
+    def _read(self) -> S3Credential | None:
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(self._path)
+        except (configparser.Error, OSError, ValueError):
+            # not chained: it quotes lines of the file
+            raise SettingsError(f"The credentials file {self._path} cannot be read.") from None
+        key = parser.get(self._profile, "aws_access_key_id", fallback=None)
+        secret = parser.get(self._profile, "aws_secret_access_key", fallback=None)
+        if not key or not secret:
+            return None
+        token = parser.get(self._profile, "aws_session_token", fallback=None)
+        return {"access_key_id": key, "secret_access_key": secret, "token": token, "expires_at": None}
 
 
 def _environment(name: str) -> str | None:

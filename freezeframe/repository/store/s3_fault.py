@@ -37,12 +37,20 @@ _NO_HTTP: Final = re.compile(r"HTTP error|HttpError|reqwest")
 #: Codes for "no room": Ceph's, MinIO's and RFC 4918's.
 _FULL: Final = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "InsufficientCapacity"})
 
+#: Codes of temporary credentials that are over. Whoever renews them may be a moment late, and they are read again
+#: (`s3_client.py`).
+_EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+
 #: "Later": request timeout, conflict with another request, too many requests. With every 5xx but 501 and 507.
 _LATER: Final = frozenset({408, 409, 429})
 
 _ADVICE_ACCESS: Final = (
     "Check the credentials (FREEZEFRAME_S3_ACCESS_KEY_ID or Amazon's names for them), their rights on the bucket "
     "(docs/repository.md), and that this machine's clock is right."
+)
+_ADVICE_EXPIRED: Final = (
+    "The temporary credentials are over. Renew them in Amazon's shared credentials file, which is read again while a program "
+    "runs; where they come from settings or the environment, start the program again with new ones."
 )
 _ADVICE_SERVER: Final = "Check FREEZEFRAME_S3_ENDPOINT, the network and the server; what is sealed is not affected."
 _ADVICE_FULL: Final = (
@@ -83,7 +91,11 @@ class Answer:
     def transient(self) -> bool:
         if self.status is None:
             return self.no_http
-        return self.status in _LATER or (self.status >= 500 and self.status not in {501, 507})
+        return self.expired or self.status in _LATER or (self.status >= 500 and self.status not in {501, 507})
+
+    @property
+    def expired(self) -> bool:
+        return self.code in _EXPIRED
 
     @property
     def reason(self) -> str:
@@ -150,6 +162,8 @@ def error_of(
 
 
 def _advice(answer: Answer) -> str:
+    if answer.expired:
+        return _ADVICE_EXPIRED
     if answer.transient:
         return _ADVICE_SERVER
     return _ADVICE_ACCESS if answer.status in {401, 403} else _ADVICE_SETTINGS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,13 +32,17 @@ class Asked:
     method: str
     path: str
     create: bool  # with If-None-Match: *
+    body: bytes = field(default=b"", repr=False)
+    range: str | None = None  # as its header has it
+    key: str | None = None  # the id of the credentials that it is signed with
 
 
 @dataclass
 class Reply:
     status: int
-    body: str = ""
+    body: str | bytes = ""
     length: int | None = None  # what is said of the body, if not the truth
+    headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def error(cls, status: int, code: str) -> Reply:
@@ -69,26 +75,41 @@ def answering() -> Iterator[Answering]:
         protocol_version = "HTTP/1.1"
 
         def _answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked = Asked(self.command, self.path, create=self.headers.get("If-None-Match") == "*")
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            signed = re.search(r"Credential=([^/]+)/", self.headers.get("Authorization") or "")
+            asked = Asked(
+                self.command,
+                self.path,
+                create=self.headers.get("If-None-Match") == "*",
+                body=body,
+                range=self.headers.get("Range"),
+                key=signed[1] if signed else None,
+            )
             own.asked.append(asked)
             reply = own.answer(asked)
-            body = reply.body.encode()
+            body = reply.body.encode() if isinstance(reply.body, str) else reply.body
             self.send_response(reply.status)
             self.send_header("Content-Length", str(len(body) if reply.length is None else reply.length))
-            self.send_header("ETag", '"1"')
+            self.send_header("ETag", reply.headers.get("ETag", '"1"'))
+            for name in reply.headers.keys() - {"ETag"}:
+                self.send_header(name, reply.headers[name])
             self.send_header("Last-Modified", "Sun, 01 Mar 2026 12:00:00 GMT")
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
             self.close_connection = reply.length is not None
 
-        do_GET = do_PUT = do_HEAD = do_DELETE = _answer  # noqa: N815
+        do_POST = do_GET = do_PUT = do_HEAD = do_DELETE = _answer  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may have read enough
+                super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         own = Answering(f"http://127.0.0.1:{server.server_port}")
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -22,7 +22,7 @@ from typing_extensions import Buffer
 
 from freezeframe.repository.errors import AlreadyExists, ObjectNotFound, RepositoryNotWritable
 from freezeframe.repository.layout import folder_of
-from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry, always
+from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry, Traffic, always
 
 #: Steps for which a stalled actor stands still, while the others go on.
 _STALL_STEPS = 150
@@ -192,6 +192,10 @@ class View:
     @property
     def address(self) -> str:
         return self.shared.address
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic(at_once=4, remote=False)
 
     def put(self, name: str, source: BinaryIO) -> None:
         data = source.read()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from io import BytesIO
+from collections.abc import Callable
 from itertools import islice
-from typing import BinaryIO
 
 import pytest
 from typing_extensions import Buffer
@@ -13,14 +11,14 @@ from typing_extensions import Buffer
 from freezeframe.repository.errors import (
     AlreadyExists,
     ObjectNotFound,
-    RepositoryFull,
     RepositoryNotReadable,
     RepositoryNotWritable,
 )
-from freezeframe.repository.layout import CONFIG, MANIFESTS, condemned_name, locate, manifest_name
+from freezeframe.repository.layout import CONFIG, condemned_name, locate
 from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.store.backend import always
-from freezeframe.repository.store.retrying import Retrying, pauses
+from freezeframe.repository.store.patience import LONGEST_PAUSE_S, Patience, pauses
+from freezeframe.repository.store.retrying import Retrying
 
 from .samples import capture_id
 
@@ -46,21 +44,16 @@ class Away(MemoryStore):
         if fails:
             raise self.error
 
-    def put(self, name: str, source: BinaryIO) -> None:
-        data = source.read()
-        self._do(lambda: super(Away, self).put(name, BytesIO(data)))
+    def get(self, name: str) -> bytes:
+        found: list[bytes] = []
+        self._do(lambda: found.append(super(Away, self).get(name)))
+        return found[0]
 
     def put_if_absent(self, name: str, data: Buffer) -> None:
         self._do(lambda: super(Away, self).put_if_absent(name, data))
 
     def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
         self._do(lambda: super(Away, self).move(name, to, allowed))
-
-    def names(self, folder: str) -> Iterator[str]:
-        """Breaks after the first name."""
-        for name in list(super().names(folder)):
-            yield name
-            self._do(lambda: None)
 
 
 class Time:
@@ -77,29 +70,56 @@ class Time:
 
 def patient(store: MemoryStore, patience_s: float = 60) -> tuple[Retrying, Time]:
     time = Time()
-    return Retrying(store, patience_s, sleep=time.sleep, clock=lambda: time.now), time
+    return Retrying(store, Patience(patience_s, sleep=time.sleep, clock=lambda: time.now)), time
 
 
-def test_what_is_transient_is_tried_again_from_the_start() -> None:
-    store, time = patient(inner := Away(2))
-    store.put(NAME, BytesIO(b"bytes"))
-    assert inner.get(NAME) == b"bytes"
+def holding(store: Away) -> Away:
+    store.put_many([(NAME, b"bytes")])
+    return store
+
+
+def test_what_is_transient_is_tried_again() -> None:
+    store, time = patient(holding(Away(2)))
+    assert store.get(NAME) == b"bytes"
     assert len(time.slept) == 2
 
 
 def test_what_was_refused_is_not_tried_again() -> None:
-    store, time = patient(inner := Away(1, RepositoryFull("No room.")))
-    with pytest.raises(RepositoryFull):
-        store.put(NAME, BytesIO(b"bytes"))
+    store, time = patient(inner := holding(Away(1, RepositoryNotReadable("No right."))))
+    with pytest.raises(RepositoryNotReadable):
+        store.get(NAME)
     assert (inner.calls, time.slept) == (1, [])
 
 
 def test_patience_ends_with_the_last_error() -> None:
-    store, time = patient(inner := Away(1_000_000), patience_s=30)
+    store, time = patient(inner := holding(Away(1_000_000)), patience_s=30)
     with pytest.raises(RepositoryNotWritable, match="away"):
-        store.put(NAME, BytesIO(b"bytes"))
+        store.get(NAME)
     assert inner.calls > 5
     assert time.now <= 30
+
+
+@pytest.mark.case("R7")
+@pytest.mark.parametrize("away_s", [31, 600])
+def test_patience_that_is_long_enough_outlasts_an_outage_and_counts_its_waits(away_s: float) -> None:
+    time = Time()
+
+    class Back(MemoryStore):
+        def get(self, name: str) -> bytes:
+            if time.now < away_s:
+                raise RepositoryNotReadable("The server is away.", transient=True)
+            return super().get(name)
+
+    inner = Back()
+    inner.put_many([(NAME, b"bytes")])
+    patience = Patience(30, sleep=time.sleep, clock=lambda: time.now)
+    with pytest.raises(RepositoryNotReadable):
+        Retrying(inner, patience).get(NAME)
+    patience.seconds = 900
+    time.now = 0
+    assert Retrying(inner, patience).get(NAME) == b"bytes"
+    assert patience.waits == len(time.slept)
+    assert max(time.slept) <= LONGEST_PAUSE_S  # it is back at once when the server is
 
 
 def test_pauses_grow_and_are_bounded() -> None:
@@ -134,14 +154,6 @@ def test_the_same_bytes_are_not_ours_without_a_doubt() -> None:
     MemoryStore.put_if_absent(inner, CONFIG, b"lock")
     with pytest.raises(AlreadyExists):
         store.put_if_absent(CONFIG, b"lock")
-
-
-def test_a_listing_that_broke_gives_no_name_twice() -> None:
-    names = [manifest_name(capture_id(n)) for n in range(3)]
-    store, time = patient(inner := Away(1, RepositoryNotReadable("The server is away.", transient=True)))
-    inner.put_many([(name, b"{}") for name in names])
-    assert sorted(store.names(MANIFESTS)) == names
-    assert len(time.slept) == 1
 
 
 @pytest.mark.parametrize("after", [False, True])

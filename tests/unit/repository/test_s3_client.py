@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from freezeframe.repository.errors import RepositoryUnsupported
+from freezeframe.repository.errors import RepositoryNotReadable, RepositoryUnsupported
 from freezeframe.repository.store.address import open_store
+from freezeframe.repository.store.patience import Patience
 from freezeframe.repository.store.s3_client import S3Address, connect
 from freezeframe.settings import S3Settings, SettingsError
 
-from .s3 import KEY, SECRET, settings
+from .s3 import KEY, SECRET, Answering, Asked, Reply, settings
+
+#: Credentials of ours, which come before those of Amazon's file.
+OURS = ("FREEZEFRAME_S3_ACCESS_KEY_ID", "FREEZEFRAME_S3_SECRET_ACCESS_KEY")
 
 ADDRESS = S3Address("bucket", "a/b")
 
@@ -120,3 +124,46 @@ def test_without_the_library_the_address_says_what_to_install(monkeypatch: pytes
     with pytest.raises(RepositoryUnsupported, match="obstore is not installed") as error:
         open_store("s3://bucket/a")
     assert "freezeframe[s3]" in error.value.hint
+
+
+def lines(key: str) -> str:
+    return f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {SECRET}\naws_session_token = t-{key}\n"
+
+
+def test_credentials_that_are_renewed_in_the_file_are_taken(
+    tmp_path: Path, answering_server: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused request is sent again, with what is in the file by then; one that is half written changes nothing."""
+    for name in OURS:
+        monkeypatch.delenv(name)
+    file = tmp_path / "credentials"
+    file.write_text(lines("FIRST"))
+    valid = "FIRST"
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(200, "bytes") if asked.key == valid else Reply.error(400, "ExpiredToken")
+
+    answering_server.answer = answer
+    renewals = [lines("SECOND")[:40], "no credentials at all", lines("SECOND")]
+
+    def renew(_: float) -> None:
+        file.write_text(renewals.pop(0))
+
+    store = open_store("s3://bucket/a", patience=Patience(30, sleep=renew))
+    assert store.get("config") == b"bytes"
+    valid = "SECOND"
+    assert store.get("config") == b"bytes"
+    assert [one.key for one in answering_server.asked] == ["FIRST"] * 4 + ["SECOND"]
+
+
+def test_credentials_that_are_over_and_not_renewed_are_told(
+    tmp_path: Path, answering_server: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in OURS:
+        monkeypatch.delenv(name)
+    (tmp_path / "credentials").write_text(lines("FIRST"))
+    answering_server.answer = lambda _: Reply.error(400, "ExpiredToken")
+    with pytest.raises(RepositoryNotReadable, match="the server said 400 ExpiredToken") as caught:
+        open_store("s3://bucket/a").get("config")
+    assert "shared credentials file" in caught.value.hint
+    assert "t-FIRST" not in f"{caught.value!r} {caught.value.hint}"

@@ -143,7 +143,7 @@ def test_a_listing_that_breaks_on_its_second_page_gives_nothing(store: Store, an
         if "continuation-token" in asked.path:
             return Reply.error(503, "SlowDown")
         more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
-        return Reply(200, Reply.listing("a/manifests/01.json").body.replace("</ListBucketResult>", more))
+        return Reply(200, str(Reply.listing("a/manifests/01.json").body).replace("</ListBucketResult>", more))
 
     answering_server.answer = answer
     with pytest.raises(errors.RepositoryNotReadable):

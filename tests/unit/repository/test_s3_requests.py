@@ -9,11 +9,11 @@ import pytest
 
 from freezeframe.repository.errors import ObjectDamaged, RepositoryError, RepositoryNotWritable
 from freezeframe.repository.layout import CONFIG, index_name, locate
-from freezeframe.repository.store import s3
 from freezeframe.repository.store.address import open_store
+from freezeframe.repository.store.patience import Patience
 from freezeframe.repository.store.s3 import S3Store
 
-from .s3 import Answering, Reply
+from .s3 import Answering, Asked, Reply
 
 NAME = index_name(bytes(32))
 
@@ -23,27 +23,6 @@ def store(answering_server: Answering) -> S3Store:
     made = open_store("s3://bucket/a")._store  # type: ignore[attr-defined]
     assert isinstance(made, S3Store)
     return made
-
-
-@pytest.mark.parametrize("length", [0, 9, 10])
-def test_an_object_goes_whole_up_to_what_one_request_may_have(
-    store: S3Store, answering_server: Answering, monkeypatch: pytest.MonkeyPatch, length: int
-) -> None:
-    sent: list[bytes] = []
-    monkeypatch.setattr(s3, "_PUT_BYTES_MAX", 10)
-    monkeypatch.setattr(store, "_put", lambda _, data: sent.append(bytes(data)))
-    store.put(NAME, BytesIO(bytes(range(length))))
-    assert sent == [bytes(range(length))]
-
-
-def test_a_larger_object_is_refused_and_not_cut(
-    store: S3Store, answering_server: Answering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(s3, "_PUT_BYTES_MAX", 10)
-    for length in (11, 12, 1000):
-        with pytest.raises(RepositoryNotWritable, match=f"{NAME} would be larger than 5 GiB"):
-            store.put(NAME, BytesIO(bytes(length)))
-    assert answering_server.asked == []
 
 
 def test_what_is_no_name_is_refused_before_anything_is_sent(store: S3Store, answering_server: Answering) -> None:
@@ -60,6 +39,21 @@ def test_after_an_error_of_many_the_rest_is_not_begun(store: S3Store, answering_
         store.put_many([(name, b"chunk") for name in names])
     assert not [one for one in threading.enumerate() if one.name.startswith("put")]
     assert len(answering_server.asked) < 100
+
+
+def test_each_of_many_is_sent_again_by_itself(answering_server: Answering) -> None:
+    """One that does not go through is no reason to send the others twice."""
+    names = [locate(bytes([number]) * 32) for number in range(20)]
+    seen: set[str] = set()
+
+    def answer(asked: Asked) -> Reply:
+        first = asked.path not in seen
+        seen.add(asked.path)
+        return Reply.error(503, "SlowDown") if first and names[7] in asked.path else Reply(200)
+
+    answering_server.answer = answer
+    open_store("s3://bucket/a", patience=Patience(30, sleep=lambda _: None)).put_many([(name, b"x") for name in names])
+    assert len(answering_server.asked) == 21
 
 
 def test_the_prefix_is_listed_too(store: S3Store, answering_server: Answering) -> None:

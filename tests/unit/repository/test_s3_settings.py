@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from freezeframe.repository.errors import RepositoryUnsupported
 from freezeframe.repository.store import s3_client
+from freezeframe.repository.store.patience import LONGEST_PAUSE_S
 from freezeframe.repository.store.s3_client import S3Address, connect
 from freezeframe.settings import S3Settings, SettingsError
 
@@ -83,8 +85,20 @@ def test_the_library_creates_with_a_condition_and_tries_nothing_again(monkeypatc
     assert (bucket.bucket, bucket.wishes["prefix"]) == ("bucket", "a")
     assert bucket.wishes["config"]["conditional_put"] == "etag"
     assert bucket.wishes["retry_config"] == {"max_retries": 0}
+    assert "credential_provider" in bucket.wishes
     assert bucket.wishes["client_options"]["timeout"] == "2500ms"
     assert told(monkeypatch, "s3://bucket", **OURS).wishes["prefix"] is None
+
+
+def test_a_bucket_with_patience_tries_each_request_for_that_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For uploads in parts, which the library makes as a whole."""
+    monkeypatch.setattr(s3_client, "Bucket", Told)
+    made = connect(S3Address.parse("s3://bucket/a"), S3Settings.model_validate(OURS), patience_s=900.0)
+    assert isinstance(made, Told)
+    tries = made.wishes["retry_config"]
+    assert tries["retry_timeout"] == timedelta(minutes=15)
+    assert tries["max_retries"] > 900 / LONGEST_PAUSE_S * 100
+    assert tries["backoff"]["max_backoff"] == timedelta(seconds=LONGEST_PAUSE_S)
 
 
 @pytest.mark.parametrize("token", [None, "a-token"])

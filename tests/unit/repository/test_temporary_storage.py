@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import tempfile
 from collections.abc import Callable, Iterable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ import pytest
 
 from freezeframe.repository import Repository
 from freezeframe.repository.errors import TemporaryStorageFailed
-from freezeframe.repository.layout import CONFIG, index_name
+from freezeframe.repository.layout import CONFIG
 from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.store.address import open_store
+from freezeframe.repository.store.patience import Patience
 from freezeframe.repository.store.retrying import Retrying
 
 from .s3 import Answering, Reply
@@ -51,31 +51,6 @@ def test_an_index_that_finds_no_room_to_be_made_is_not_stored(
     assert not [name for name in store._objects if name.startswith("indexes/")]
 
 
-class Once(BytesIO):
-    """To be read once, as what is encrypted on its way."""
-
-    def seekable(self) -> bool:
-        return False
-
-
-@TROUBLES
-def test_what_can_be_read_only_once_and_finds_no_room_is_not_put(
-    trouble: Callable[..., Any], said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = MemoryStore()
-    monkeypatch.setattr(tempfile, "TemporaryFile", trouble)
-    with pytest.raises(TemporaryStorageFailed, match=said):
-        Retrying(store, 0).put(index_name(bytes(32)), Once(b"an index"))
-    assert store._objects == {}
-
-
-def test_what_can_be_read_only_once_is_put_whole() -> None:
-    store = MemoryStore()
-    data = bytes(range(256)) * 10_000
-    Retrying(store, 0).put(index_name(bytes(32)), Once(data))
-    assert store.get(index_name(bytes(32))) == data
-
-
 @TROUBLES
 def test_an_object_that_finds_no_room_to_be_opened_is_told(
     trouble: Callable[..., Any], said: str, answering_server: Answering, monkeypatch: pytest.MonkeyPatch
@@ -91,13 +66,6 @@ def test_an_object_that_finds_no_room_to_be_opened_is_told(
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", troubled)
     with pytest.raises(TemporaryStorageFailed, match=said):
         store.open(CONFIG)
-
-
-def test_what_can_be_read_again_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "TemporaryFile", missing)
-    store = MemoryStore()
-    Retrying(store, 0).put(index_name(bytes(32)), BytesIO(b"an index"))
-    assert store.get(index_name(bytes(32))) == b"an index"
 
 
 class Asked(MemoryStore):
@@ -116,6 +84,6 @@ class Asked(MemoryStore):
 
 def test_patience_passes_on_what_is_to_be_settled_and_dropped() -> None:
     store = Asked()
-    Retrying(store, 0).settle(folder for folder in ("chunks/00", "manifests"))
-    Retrying(store, 0).drop_cached(CONFIG)
+    Retrying(store, Patience(0)).settle(folder for folder in ("chunks/00", "manifests"))
+    Retrying(store, Patience(0)).drop_cached(CONFIG)
     assert store.asked == ["chunks/00", "manifests", CONFIG]

@@ -1,0 +1,64 @@
+"""Patience: for how long a request that did not go through is tried again.
+
+    try ─ pause ─ try ─ pause ─ try …      pauses of about 0.2, 0.4, 0.8 … 5 s, until `seconds` are over
+
+Only errors that say of themselves that they are transient are tried again; the last one is raised. What consists of many
+requests is tried request by request, so the time counts from the last one that went through.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from freezeframe.repository.errors import RepositoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ResultT = TypeVar("ResultT")
+
+FIRST_PAUSE_S: Final = 0.2
+LONGEST_PAUSE_S: Final = 5.0
+
+
+def pauses(random_share: Callable[[], float] = random.random) -> Iterator[float]:
+    """Yield seconds between tries, for ever: doubling, and half of each by chance, so that writers do not come together."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        yield pause_s * (0.5 + random_share() / 2)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+class Patience:
+    """How long to try. Any thread may call; each call has its own time.
+
+    `seconds` may be changed at any time: a program that waits for its user at first may wait for hours later. `waits` counts
+    the pauses of all threads, so a program that looks at it sees that it waits and has not stopped.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.seconds = seconds
+        self.waits = 0
+        self._sleep = sleep
+        self._clock = clock
+
+    def tried(self, attempt: Callable[[], ResultT]) -> ResultT:
+        """Return what the attempt returns, once it goes through. Raises what it raises."""
+        began = self._clock()
+        for pause_s in pauses():
+            try:
+                return attempt()
+            except RepositoryError as error:
+                if not error.transient or self._clock() - began + pause_s > self.seconds:
+                    raise
+            self.waits += 1
+            self._sleep(pause_s)
+        raise AssertionError  # pauses() does not end

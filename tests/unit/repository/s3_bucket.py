@@ -1,0 +1,107 @@
+"""A bucket as object storage keeps one: what an answering server says, until a test has it say something else."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+from .s3 import Asked, Reply
+
+_XML = "<?xml version='1.0'?>"
+
+
+@dataclass
+class FakeBucket:
+    """Objects by their keys. `trouble` is asked first: what it answers, if anything, is said in place of what was done."""
+
+    page: int = 1000  # names in a listing
+    objects: dict[str, bytes] = field(default_factory=dict)
+    uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    trouble: Callable[[Asked], Reply | None] = lambda _: None
+    trouble_after: Callable[[Asked], Reply | None] = lambda _: None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, asked: Asked) -> Reply:
+        with self.lock:
+            said = self.trouble(asked)
+            if said is not None:
+                return said
+            reply = self._done(asked)
+            return self.trouble_after(asked) or reply
+
+    def put(self, key: str, data: bytes) -> None:
+        self.objects[key] = data
+        self.versions[key] = self.versions.get(key, 0) + 1
+
+    def _done(self, asked: Asked) -> Reply:
+        parts = urlsplit(asked.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+        key = parts.path.removeprefix("/bucket").lstrip("/")
+        if "list-type" in query:
+            return self._listing(query)
+        if "uploads" in query:
+            return self._begin()
+        if "uploadId" in query:
+            return self._upload(asked, key, query)
+        return self._read(asked, key) if asked.method in {"GET", "HEAD"} else self._change(asked, key)
+
+    def _change(self, asked: Asked, key: str) -> Reply:
+        if asked.method == "DELETE":
+            self.objects.pop(key, None)
+            return Reply(204)
+        if asked.create and key in self.objects:
+            return Reply.error(412, "PreconditionFailed")
+        self.put(key, asked.body)
+        return Reply(200)
+
+    def _read(self, asked: Asked, key: str) -> Reply:
+        if key not in self.objects:
+            return Reply.error(404, "NoSuchKey")
+        data, tag = self.objects[key], {"ETag": f'"{self.versions.get(key, 0)}"'}
+        if asked.method == "HEAD":
+            return Reply(200, "", length=len(data), headers=tag)
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", asked.range or "")
+        if wanted is None:
+            return Reply(200, data, headers=tag)
+        first, last = int(wanted[1]), min(int(wanted[2]), len(data) - 1)
+        return Reply(206, data[first : last + 1], headers={**tag, "Content-Range": f"bytes {first}-{last}/{len(data)}"})
+
+    def _listing(self, query: dict[str, str]) -> Reply:
+        after = query.get("continuation-token") or query.get("start-after") or ""
+        keys = sorted(key for key in self.objects if key.startswith(query.get("prefix", "")) and key > after)
+        listed, more = keys[: self.page], len(keys) > self.page
+        entries = "".join(
+            f"<Contents><Key>{key}</Key><LastModified>2026-03-01T12:00:00.000Z</LastModified>"
+            f"<Size>{len(self.objects[key])}</Size></Contents>"
+            for key in listed
+        )
+        token = (
+            f"<IsTruncated>true</IsTruncated><NextContinuationToken>{listed[-1]}</NextContinuationToken>"
+            if more
+            else ""
+        )
+        return Reply(200, f"{_XML}<ListBucketResult>{token}{entries}</ListBucketResult>")
+
+    def _begin(self) -> Reply:
+        upload = f"U{len(self.uploads)}"
+        self.uploads[upload] = {}
+        said = f"<Bucket>b</Bucket><Key>k</Key><UploadId>{upload}</UploadId>"
+        return Reply(200, f"{_XML}<InitiateMultipartUploadResult>{said}</InitiateMultipartUploadResult>")
+
+    def _upload(self, asked: Asked, key: str, query: dict[str, str]) -> Reply:
+        upload = query["uploadId"]
+        if upload not in self.uploads:
+            return Reply.error(404, "NoSuchUpload")
+        if asked.method == "PUT":
+            self.uploads[upload][int(query["partNumber"])] = asked.body
+            return Reply(200)
+        parts = self.uploads.pop(upload)
+        if asked.method == "DELETE":
+            return Reply(204)
+        self.put(key, b"".join(parts[number] for number in sorted(parts)))
+        said = '<Location>l</Location><Bucket>b</Bucket><Key>k</Key><ETag>"e"</ETag>'
+        return Reply(200, f"{_XML}<CompleteMultipartUploadResult>{said}</CompleteMultipartUploadResult>")

@@ -1,0 +1,262 @@
+"""Objects of any size, to and from object storage: in parts, each with its own tries, in little memory."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from collections.abc import Callable
+from io import BytesIO, RawIOBase
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pytest
+
+from freezeframe.repository.errors import RepositoryError, RepositoryNotReadable, RepositoryNotWritable
+from freezeframe.repository.layout import CONFIG, index_name
+from freezeframe.repository.store import s3_parts
+from freezeframe.repository.store.address import open_store
+from freezeframe.repository.store.backend import Store
+from freezeframe.repository.store.patience import Patience
+
+from .s3 import Answering, Asked, Reply
+from .s3_bucket import FakeBucket
+
+NAME = index_name(bytes(32))
+KEY = f"a/{NAME}"
+PART = 5 << 20  # the least that the protocol knows
+MIB = 1 << 20
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept = 0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept += 1
+
+    def patience(self, seconds: float) -> Patience:
+        return Patience(seconds, sleep=self.sleep, clock=lambda: self.now)
+
+
+@pytest.fixture
+def bucket(answering_server: Answering) -> FakeBucket:
+    made = FakeBucket()
+    answering_server.answer = made
+    return made
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_parts, "PART_BYTES", PART)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def store(bucket: FakeBucket, time: Time) -> Store:
+    return open_store("s3://bucket/a", patience=time.patience(30))
+
+
+class Once(RawIOBase):
+    """Bytes to be read once, as what is encrypted on its way."""
+
+    def __init__(self, length: int, fails_at: int | None = None) -> None:
+        self._left = length
+        self._fails_at = fails_at
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if self._fails_at is not None and self._left < self._fails_at:
+            raise RepositoryError("the source broke")
+        piece = bytes(min(size, self._left))
+        self._left -= len(piece)
+        return piece
+
+
+def once(length: int, fails_at: int | None = None) -> BinaryIO:
+    return cast("BinaryIO", Once(length, fails_at))
+
+
+def parts_sent(server: Answering) -> list[int]:
+    return [len(one.body) for one in server.asked if "partNumber" in one.path]
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("length", [0, 1, PART - 1, PART, PART + 1, 3 * PART + 7])
+def test_an_object_goes_whole_and_comes_back_whatever_its_length(
+    store: Store, bucket: FakeBucket, answering_server: Answering, length: int
+) -> None:
+    data = os.urandom(length)
+    store.put(NAME, BytesIO(data))
+    assert bucket.objects[KEY] == data
+    assert bucket.uploads == {}
+    assert max(parts_sent(answering_server), default=0) <= PART
+    with store.open(NAME) as source:
+        assert source.read() == data
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_part_that_does_not_go_through_is_sent_again_and_no_other(
+    bucket: FakeBucket, answering_server: Answering, time: Time
+) -> None:
+    """By the library, whose pauses are real: so a few, short ones."""
+    refusals = [2, 2, 3]
+
+    def trouble(asked: Asked) -> Reply | None:
+        for number in refusals:
+            if f"partNumber={number}&" in asked.path:
+                refusals.remove(number)
+                return Reply.error(503, "SlowDown")
+        return None
+
+    bucket.trouble = trouble
+    open_store("s3://bucket/a", patience=time.patience(30)).put(NAME, once(4 * PART))
+    assert bucket.objects[KEY] == bytes(4 * PART)
+    assert len(parts_sent(answering_server)) == 4 + 3
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("lost", ["uploads=", "partNumber=1&", "uploadId"])
+def test_an_upload_whose_answers_are_lost_is_made(bucket: FakeBucket, store: Store, lost: str) -> None:
+    """The last request too: it is sent again, and there is no such upload then."""
+    said: list[Asked] = []
+
+    def after(asked: Asked) -> Reply | None:
+        if lost in asked.path and (lost != "uploadId" or asked.method == "POST") and not said:
+            said.append(asked)
+            return Reply.error(500, "InternalError")
+        return None
+
+    bucket.trouble_after = after
+    store.put(NAME, once(2 * PART))
+    assert said
+    assert bucket.objects[KEY] == bytes(2 * PART)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_parts_that_the_server_has_lost_are_no_object(bucket: FakeBucket, store: Store) -> None:
+    bucket.put(KEY, b"an older one")
+    bucket.trouble = lambda asked: (
+        Reply.error(404, "NoSuchUpload") if asked.method == "POST" and "Id" in asked.path else None
+    )
+    with pytest.raises(RepositoryNotWritable, match=f"{NAME} failed: the server has lost its parts"):
+        store.put(NAME, once(2 * PART))
+    assert bucket.objects[KEY] == b"an older one"
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("refused", [True, False])
+def test_an_upload_that_fails_leaves_nothing(bucket: FakeBucket, store: Store, refused: bool) -> None:  # noqa: FBT001
+    if refused:
+        bucket.trouble = lambda asked: Reply.error(403, "AccessDenied") if "partNumber=2&" in asked.path else None
+    with pytest.raises(RepositoryError, match="403 AccessDenied" if refused else "the source broke"):
+        store.put(NAME, once(4 * PART, None if refused else PART))
+    assert (bucket.objects, bucket.uploads) == ({}, {})
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_each_part_that_is_read_has_its_own_patience(bucket: FakeBucket, store: Store, time: Time) -> None:
+    """Together they take longer than any one may."""
+    data = os.urandom(6 * PART)
+    bucket.put(KEY, data)
+    since: dict[str, float] = {}
+
+    def trouble(asked: Asked) -> Reply | None:
+        began = since.setdefault(str(asked.range), time.now)
+        return Reply.error(503, "SlowDown") if time.now - began < 20 else None
+
+    bucket.trouble = trouble
+    with store.open(NAME) as source:
+        assert source.read() == data
+    assert time.now > 100
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_object_that_is_replaced_while_it_is_read_is_read_anew(bucket: FakeBucket, store: Store) -> None:
+    old, new = bytes(3 * PART), os.urandom(3 * PART + 1)
+    bucket.put(KEY, old)
+
+    def trouble(asked: Asked) -> None:
+        if asked.range == f"bytes={PART}-{2 * PART - 1}" and bucket.objects[KEY] == old:
+            bucket.put(KEY, new)
+
+    bucket.trouble = trouble
+    with store.open(NAME) as source:
+        assert source.read() == new
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_object_that_is_replaced_again_and_again_is_told(bucket: FakeBucket, store: Store) -> None:
+    bucket.put(KEY, bytes(3 * PART))
+    bucket.trouble = lambda asked: bucket.put(KEY, os.urandom(3 * PART)) if asked.range else None
+    with pytest.raises(RepositoryNotReadable, match="replaced while it was read, 5 times"):
+        store.open(NAME)
+
+
+def peak_of(action: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture
+def swallowing(answering_server: Answering) -> Answering:
+    """A server that keeps nothing of what it is sent, so that memory is what the store takes."""
+    bucket = FakeBucket()
+
+    def answer(asked: Asked) -> Reply:
+        asked.body = b""
+        return bucket(asked)
+
+    answering_server.answer = answer
+    return answering_server
+
+
+@pytest.mark.parametrize(("length", "most"), [(3 << 10, 4 * MIB), (256 * MIB, 100 * MIB)])
+def test_an_object_takes_little_memory_on_its_way_up(
+    swallowing: Answering, tmp_path: Path, length: int, most: int
+) -> None:
+    """The server, which is in this process, takes a part for each of those that are on their way."""
+    place = tmp_path / "index"
+    with place.open("wb") as file:
+        file.truncate(length)
+    store = open_store("s3://bucket/a")
+    with place.open("rb") as file:
+        assert peak_of(lambda: store.put(NAME, file)) < most
+    assert sum(len(one.body) for one in swallowing.asked) == 0
+
+
+@pytest.mark.parametrize(("length", "most"), [(3 << 10, 4 * MIB), (256 * MIB, 60 * MIB)])
+def test_an_object_takes_little_memory_on_its_way_down(answering_server: Answering, length: int, most: int) -> None:
+    """The library's own memory, which Python does not see, is a part or so: it hands out what it has got."""
+
+    def answer(asked: Asked) -> Reply:
+        if asked.range is None:
+            return Reply(200, bytes(min(length, MIB)), length=length)
+        first, last = (int(one) for one in asked.range.removeprefix("bytes=").split("-"))
+        return Reply(206, bytes(last + 1 - first), headers={"Content-Range": f"bytes {first}-{last}/{length}"})
+
+    answering_server.answer = answer
+    opened: list[BinaryIO] = []
+    assert peak_of(lambda: opened.append(open_store("s3://bucket/a").open(NAME))) < most
+    with opened[0] as source:
+        assert source.seek(0, os.SEEK_END) == length
+
+
+def test_a_small_object_of_any_kind_is_one_request(store: Store, answering_server: Answering) -> None:
+    store.put(CONFIG, BytesIO(b"{}"))
+    with store.open(CONFIG) as source:
+        assert source.read() == b"{}"
+    assert [one.method for one in answering_server.asked] == ["PUT", "GET"]
