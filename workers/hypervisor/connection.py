@@ -162,6 +162,13 @@ class Hypervisor:
         match = _DAC_LABEL.fullmatch(label)
         return (int(match["user"]), int(match["group"])) if match else None
 
+    def emulators(self) -> frozenset[str]:
+        """Return the programs that libvirt runs guests with on this host."""
+        loan = self.lend()
+        with telling("asking for libvirt's capabilities"):
+            root = parse(loan.connection.getCapabilities())
+        return frozenset(text for one in root.iterfind("guest//emulator") if (text := one.text))
+
     def set_up_types(self) -> None:
         """Call before backups are begun side by side (`schema`). Raises HypervisorUnreachableError."""
         loan = self.lend()

@@ -52,6 +52,14 @@ def restore(
     define_as_captured: Annotated[
         bool, typer.Option("--define-as-captured", help="Define it with its captured name, UUID and addresses.")
     ] = False,
+    trust_definition: Annotated[
+        bool,
+        typer.Option(
+            "--trust-definition",
+            help="Define it also with what may reach beyond the guest and its restored disks: scripts, devices and files of "
+            "the host. Without this each such element is named, and nothing is written.",
+        ),
+    ] = False,
     start: Annotated[bool, typer.Option("--start", help="Start what was defined.")] = False,
     to_device: Annotated[
         list[str] | None,
@@ -108,7 +116,7 @@ def restore(
     interruption the same command goes on where it was: what is there already is read and compared with the capture, and only
     the rest is written. Until then the file ends in .partial, and beside it lies one that ends in .progress.
     """
-    wish = _wish(define, as_captured=define_as_captured, start=start, uri=connect)
+    wish = _wish(define, as_captured=define_as_captured, start=start, trust=trust_definition, uri=connect)
     opened = open_repository(repository)
     manifest = opened.manifest(capture)
     keep_freed_memory()
@@ -134,16 +142,18 @@ def restore(
         summarize(report)
 
 
-def _wish(name: str | None, *, as_captured: bool, start: bool, uri: str | None) -> Define | None:
-    """What to do about libvirt. Raises DefineNameError for options that contradict each other."""
+def _wish(name: str | None, *, as_captured: bool, start: bool, trust: bool, uri: str | None) -> Define | None:
+    """Return how to define the guests, or None. Raises DefineNameError for options that contradict each other."""
     if name is not None and as_captured:
         raise DefineNameError("A guest is defined under a new name or as captured, not both.", advice="")
     if name is None and not as_captured:
         if start:
             raise DefineNameError("Only a guest that is defined can be started.", advice="Add --define NAME.")
+        if trust:
+            raise DefineNameError("Only a definition that is used can be trusted.", advice="Add --define NAME.")
         return None
     # a restore to files must work where no libvirt is installed
     from workers.hypervisor.connection import Hypervisor  # noqa: PLC0415
     from workers.restore.guest import Define  # noqa: PLC0415
 
-    return Define(Hypervisor(uri or load(LibvirtSettings).libvirt_uri), name, start)
+    return Define(Hypervisor(uri or load(LibvirtSettings).libvirt_uri), name, start, trust)

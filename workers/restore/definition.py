@@ -10,8 +10,8 @@
 | the generation id            | a new one: Windows domain controllers look at it to learn that they were restored       |
 | with a new identity          | see identity.py                                                                        |
 
-The XML comes from a repository and is believed by nobody: no entities, no document type, and what gives a guest more of the
-host than its disks is kept but told of.
+The XML comes from a repository and is believed by nobody: no entities, no document type. What gives a guest more of the host
+than its disks is kept here; a guest is defined with it only if the definition is trusted (`trust.py`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from workers.restore.errors import DefinitionUnfitError
 from workers.restore.identity import Identity, adopt
 from workers.restore.image import ImageFormat
 from workers.restore.live_disks import with_live_disks
-
-_QEMU_NAMESPACE: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 #: What belongs to a disk's old storage: in an image of our own none of it applies.
 _OF_OLD_STORAGE: Final = ("backingStore", "mirror", "auth", "encryption", "transient")
@@ -164,17 +162,11 @@ def _forget_storage(disk: etree._Element) -> None:
 
 
 def _warnings(root: etree._Element) -> Iterator[str]:
-    """What was not captured, and what reaches beyond the guest."""
+    """Yield what was not captured."""
     if root.find("os/nvram") is not None or root.find("os[@firmware='efi']") is not None:
         yield "The UEFI variables were not captured; libvirt makes new ones where the old are not on this host."
     if root.find("./devices/tpm/backend[@type='emulator']") is not None:
         yield "The TPM's state was not captured: what is sealed with it cannot be opened."
-    if root.find("./devices/hostdev") is not None or root.find("./devices/interface[@type='hostdev']") is not None:
-        yield "It is given devices of the host: this host must have them, and no other guest may use them."
-    if root.find("./devices/filesystem") is not None:
-        yield "It is given directories of the host, which were not captured."
-    if root.find(f"{{{_QEMU_NAMESPACE}}}commandline") is not None:
-        yield "Its definition hands options to QEMU past libvirt: look at them before it is started."
 
 
 def _attribute(parent: etree._Element, tag: str, attribute: str) -> str:

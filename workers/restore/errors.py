@@ -160,6 +160,16 @@ class DefinitionUnfitError(RestoreRefusedError):
     advice = "Restore the disks without --define and write a definition by hand."
 
 
+class DefinitionNotTrustedError(RestoreRefusedError):
+    """The captured definition gives its guest more of the host than what was restored."""
+
+    code = "definition-not-trusted"
+    advice = (
+        "Nothing was written. If you know that these are the guest's own, add --trust-definition. Or restore the disks without "
+        "--define, and write a definition by hand from the .xml beside them."
+    )
+
+
 class GuestDefinedError(RestoreRefusedError):
     """libvirt knows a guest of that name or UUID."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -11,24 +11,32 @@ from uuid import uuid4
 from workers.hypervisor.connection import Hypervisor
 from workers.restore.definition import Definition, RestoredImage, definition
 from workers.restore.disk import DiskPart
-from workers.restore.errors import DefineNameError, DefinitionUnfitError, GuestDefinedError
+from workers.restore.errors import DefineNameError, DefinitionNotTrustedError, DefinitionUnfitError, GuestDefinedError
 from workers.restore.identity import Identity
 from workers.restore.image import ImageFormat
 from workers.restore.place import BlockDevicePlace, NbdPlace
 from workers.restore.plan import GuestPart
 from workers.restore.reachable import check_reachable
 from workers.restore.report import DefinedGuest
+from workers.restore.trust import Host, reaches
 
 PLACEHOLDER: Final = "{guest}"
+
+#: How many elements of a definition that is not trusted are named.
+MOST_NAMED: Final = 50
 
 
 @dataclass(frozen=True)
 class Define:
-    """How restored guests are defined: `name` with `{guest}` in it for several; None for as captured, UUID and all."""
+    """How restored guests are defined: `name` with `{guest}` in it for several; None for as captured, UUID and all.
+
+    `trust`: also with what reaches beyond the guest (`trust.py`).
+    """
 
     hypervisor: Hypervisor
     name: str | None = None
     start: bool = False
+    trust: bool = False
 
     def check_reachable(self, parts: Iterable[GuestPart], directory: Path) -> None:
         """Raise TargetUnreachableError if QEMU's user could not reach a disk that goes into `directory`."""
@@ -36,14 +44,15 @@ class Define:
             check_reachable(directory, self.hypervisor.qemu_user())
 
     def definitions(self, parts: Iterable[GuestPart]) -> dict[str, Definition]:
-        """The definitions by the captured guests' UUIDs. libvirt is asked, but nothing is changed yet.
+        """Return the definitions by the captured guests' UUIDs. libvirt is asked, but nothing is changed yet.
 
-        Raises DefineNameError, GuestDefinedError, DefinitionUnfitError and HypervisorError.
+        Raises DefineNameError, GuestDefinedError, DefinitionUnfitError, DefinitionNotTrustedError and HypervisorError.
         """
         wanted = list(parts)
         if self.name is not None and PLACEHOLDER not in self.name and len(wanted) > 1:
             raise DefineNameError(f"{len(wanted)} guests cannot all be defined as {self.name!r}.")
-        made = {part.guest.guest_uuid: self._definition(part) for part in wanted}
+        emulators = self.hypervisor.emulators()
+        made = {part.guest.guest_uuid: self._definition(part, emulators) for part in wanted}
         self._check_free(made.values())
         return made
 
@@ -56,12 +65,20 @@ class Define:
             domain.start()
         return DefinedGuest(name=domain.name, uuid=domain.uuid, started=self.start, autostart=bool(autostart))
 
-    def _definition(self, part: GuestPart) -> Definition:
+    def _definition(self, part: GuestPart, emulators: Collection[str]) -> Definition:
         images = {disk.target: _image(disk) for disk in part.disks}
         identity = None
         if self.name is not None:
             identity = Identity(_checked(self.name.replace(PLACEHOLDER, part.guest.name)), str(uuid4()))
-        return definition(part.guest.domain_xml, images, identity, part.guest.live_xml)
+        made = definition(part.guest.domain_xml, images, identity, part.guest.live_xml)
+        found = reaches(made.xml, Host(emulators, {str(image.path) for image in images.values()}))
+        if found and not self.trust:
+            raise DefinitionNotTrustedError(
+                f"The definition of guest {part.guest.name} in the capture has what may reach beyond the guest and its disks: "
+                f"{_named(found)}."
+            )
+        trusted = tuple(f"Its definition is trusted with {one}." for one in found)
+        return replace(made, warnings=(*made.warnings, *trusted))
 
     def _check_free(self, wanted: Iterable[Definition]) -> None:
         taken = {word: domain.name for domain in self.hypervisor.domains() for word in (domain.name, domain.uuid)}
@@ -70,6 +87,11 @@ class Define:
                 if word in taken:
                     raise GuestDefinedError(f"libvirt has a guest {taken[word]} here, which is {word} too.")
                 taken[word] = one.name
+
+
+def _named(found: Sequence[str]) -> str:
+    more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return "; ".join(found[:MOST_NAMED]) + more
 
 
 def _image(disk: DiskPart) -> RestoredImage:

@@ -9,9 +9,10 @@ import pytest
 from freezeframe.repository import Manifest, Repository
 from workers.hypervisor.connection import Hypervisor
 from workers.hypervisor.disk import disks_of, parse
-from workers.restore.capture import restore_capture
+from workers.restore.capture import plan_capture, restore_capture
 from workers.restore.errors import (
     DefineNameError,
+    DefinitionNotTrustedError,
     DefinitionUnfitError,
     DiskDamagedError,
     GuestDefinedError,
@@ -212,6 +213,44 @@ def test_malicious_xml_is_refused_before_anything_is_written(
     with pytest.raises(DefinitionUnfitError):
         restore_capture(repository, manifest_of(guest), target, define=Define(hypervisor))
     assert list(target.iterdir()) == []
+
+
+SCRIPT = "<interface type='ethernet'><script path='/etc/cron.daily/x'/></interface>"
+
+
+@pytest.mark.parametrize("name", [None, "{guest}-restored"])
+def test_a_definition_that_reaches_beyond_its_guest_is_refused_before_anything_is_written(
+    repository: Repository, manifest: Manifest, target: Path, hypervisor: Hypervisor, name: str | None
+) -> None:
+    xml = TESTED.replace("</devices>", f"{SCRIPT}</devices>")
+    reaching = manifest_of(manifest.guests[0].model_copy(update={"domain_xml": xml}))
+    for call in (restore_capture, plan_capture):
+        with pytest.raises(DefinitionNotTrustedError) as refused:
+            call(repository, reaching, target, define=Define(hypervisor, name))
+        assert "<devices/interface/script path='/etc/cron.daily/x'>" in refused.value.message
+        assert "guest alpha " in refused.value.message
+        assert "--trust-definition" in refused.value.hint
+    assert list(target.iterdir()) == []
+    assert [one.name for one in hypervisor.domains()] == ["test"]
+
+
+def test_a_definition_that_is_trusted_is_defined_and_what_reaches_beyond_its_guest_is_told(
+    repository: Repository, manifest: Manifest, target: Path, hypervisor: Hypervisor
+) -> None:
+    xml = TESTED.replace("</devices>", "<emulator>/usr/bin/other</emulator></devices>")
+    reaching = manifest_of(manifest.guests[0].model_copy(update={"domain_xml": xml}))
+    report = restore_capture(repository, reaching, target, define=Define(hypervisor, trust=True))
+    assert report.guests[0].defined is not None
+    assert report.guests[0].warnings == ("Its definition is trusted with <devices/emulator> /usr/bin/other.",)
+
+
+def test_disks_are_restored_without_a_word_about_a_definition_that_nobody_wants(
+    repository: Repository, manifest: Manifest, target: Path
+) -> None:
+    xml = TESTED.replace("</devices>", f"{SCRIPT}</devices>")
+    reaching = manifest_of(manifest.guests[0].model_copy(update={"domain_xml": xml}))
+    report = restore_capture(repository, reaching, target)
+    assert (report.guests[0].defined, report.guests[0].warnings) == (None, ())
 
 
 @pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/b", "", "a\nb"])  # noqa: S108  nothing is written there

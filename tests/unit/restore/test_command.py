@@ -63,6 +63,7 @@ def test_the_repository_of_the_settings_is_used(sealed: str, target: Path, monke
         (["01J"], CaptureNotFound),
         (["latest", "--start"], DefineNameError),
         (["latest", "--define", "a", "--define-as-captured"], DefineNameError),
+        (["latest", "--trust-definition"], DefineNameError),
         (["latest"], TargetExistsError),
     ],
 )
