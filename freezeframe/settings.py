@@ -152,6 +152,14 @@ class RepositorySettings(_Part):
         return passphrase_file
 
 
+class TemporarySettings(_Part):
+    """Where temporary tables lie."""
+
+    #: A local directory with room: docs/repository.md says how much. None: TMPDIR if that is set, else /var/tmp, which no
+    #: distribution keeps in memory, as Debian 13 does /tmp (`freezeframe/temporary.py`).
+    tmp_dir: AbsolutePath | None = None
+
+
 class S3Settings(_Part):
     """How to reach object storage, if the repository is there. What is not set is looked for under Amazon's names (`AWS_…`)."""
 

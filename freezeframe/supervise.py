@@ -192,9 +192,8 @@ class Supervisor:
         self._seats = {part.name: _Seat(part) for part in parts}
         self._tell = _never_raising(tell)
         self._announce = _never_raising(announce)
-        self._sockets = tempfile.TemporaryDirectory(
-            prefix="freezeframe-"
-        )  # ours alone, so that nobody beats for a dead part
+        # ours alone, so that nobody beats for a dead part; not in the directory for temporary files: a socket's path is short
+        self._sockets = tempfile.TemporaryDirectory(prefix="freezeframe-")
         # a number and not an Event: a signal handler that sets an Event can meet its own thread inside that Event's lock
         self._stops = 0
 

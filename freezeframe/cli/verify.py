@@ -81,7 +81,7 @@ def verify(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="For the tier restored: where to restore to. TMPDIR, or else /var/tmp, if it is not given.",
+            help="For the tier restored: where to restore to. FREEZEFRAME_TMP_DIR, or else /var/tmp, if it is not given.",
             show_default=False,
         ),
     ] = None,

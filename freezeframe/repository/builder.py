@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from dataclasses import replace
-from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from freezeframe.repository import zstd
 from freezeframe.repository.errors import ParentUnfit
 from freezeframe.repository.header import IndexHeader
-from freezeframe.repository.table import SlotTable, temporary
+from freezeframe.repository.table import SlotTable
+from freezeframe.repository.temporary import temporary, temporary_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,12 +66,12 @@ class IndexBuilder:
         """
         header = replace(self.header, content=self._table.sha256())
         # what is left in its buffer is written by `seek`, or by closing it after an error
-        with temporary(), tempfile.TemporaryFile(prefix="freezeframe-") as file:
-            digest = _write_encoded(header, self._table, cast("BinaryIO", file))
+        with temporary(), temporary_file() as file:
+            digest = _write_encoded(header, self._table, file)
             length = objects.protection.stored_bytes(file.tell())
             file.seek(0)
             name = objects.protection.index_name(digest)
-            objects.store.put(name, objects.protection.protect_stream(name, cast("BinaryIO", file)))
+            objects.store.put(name, objects.protection.protect_stream(name, file))
         return digest, length
 
     def close(self) -> None:

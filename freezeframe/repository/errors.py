@@ -82,7 +82,7 @@ class TemporaryStorageFailed(RepositoryError):
     """This machine's directory for temporary files cannot be used."""
 
     code = "temporary-storage"
-    advice = "Free space there, or set TMPDIR to another local directory."
+    advice = "Free space there, or set FREEZEFRAME_TMP_DIR to another local directory, on a disk."
 
 
 class ObjectNotFound(RepositoryError):

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import os
 import struct
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import BinaryIO, Final, Self, cast
 
 from freezeframe.repository.layout import DIGEST_BYTES
-from freezeframe.repository.table import temporary
+from freezeframe.repository.temporary import temporary, temporary_file
 
 _BLOCK_BYTES: Final = 16 << 10  # and a buffer for each of the 256: 4 MiB together
 _LEAST_BYTES: Final = 1 << 20  # a bin of less is left as it is
@@ -117,9 +116,9 @@ class _Blocks:
     def write(self, data: bytes | bytearray) -> int:
         place = self._free.pop() if self._free else self.end
         self.end = max(self.end, place + len(data))
+        if self._file is None:
+            self._file = temporary_file()
         with temporary():
-            if self._file is None:
-                self._file = cast("BinaryIO", tempfile.TemporaryFile(prefix="freezeframe-"))  # noqa: SIM115
             os.pwrite(self._file.fileno(), data, place)
         return place
 

@@ -13,14 +13,12 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import tempfile
 import threading
-from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Final
 
-from freezeframe.repository.errors import TemporaryStorageFailed
 from freezeframe.repository.layout import DIGEST_BYTES, ZERO_DIGEST
+from freezeframe.repository.temporary import temporary, temporary_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,15 +28,6 @@ _GATHERED: Final = 256  # digests
 _BLOCK_BYTES: Final = 4096  # what a file system keeps or leaves out
 _ZEROS: Final = bytes(_PIECE_SLOTS * DIGEST_BYTES)
 _SLOT: Final = struct.Struct(f"{DIGEST_BYTES}s")
-
-
-@contextmanager
-def temporary() -> Iterator[None]:
-    """Turn an OSError of a temporary file into TemporaryStorageFailed."""
-    try:
-        yield
-    except OSError as error:
-        raise TemporaryStorageFailed(f"A file in {tempfile.gettempdir()} failed: {error.strerror}.") from error
 
 
 def slots_in(piece: bytes) -> Iterator[bytes]:
@@ -63,9 +52,8 @@ class SlotTable:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
+        self._file = temporary_file()  # closed by close()
         with temporary():
-            # closed by close(); the cast leaves out what only the stubs know
-            self._file = cast("BinaryIO", tempfile.TemporaryFile(prefix="freezeframe-"))  # noqa: SIM115
             self._file.truncate(slots * DIGEST_BYTES)
         self._gathered: dict[int, bytes] = {}
         self._lock = threading.Lock()

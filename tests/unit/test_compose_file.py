@@ -93,6 +93,7 @@ def test_a_host_s_directories_have_one_path_in_the_container_and_out(name: str, 
     service = services(**settings)[name]
     found = mounts(service)
     assert found.pop(REPOSITORY) == "repository"
+    assert found.pop("/var/tmp") == "temporary"  # noqa: S108  the container's
     assert {target for target, source in found.items() if source != target} == set()
     used = host_settings(service)
     expected = {str(used.state_dir), str(used.scratch_dir), str(used.run_dir), str(used.libvirt_run_dir.parent)}
@@ -119,9 +120,19 @@ def test_what_is_not_mounted_cannot_be_written_and_a_missing_libvirt_is_not_made
     """A restore into the container would go with it; an empty /run/libvirt would hide the daemon that starts later."""
     service = services()[name]
     assert service["read_only"] is True
-    made = {one["target"]: one["bind"]["create_host_path"] for one in service["volumes"][:-1]}
+    made = {one["target"]: one["bind"]["create_host_path"] for one in service["volumes"] if isinstance(one, dict)}
     own = {str(HostSettings().state_dir), str(HostSettings().scratch_dir), str(HostSettings().run_dir)}
     assert {target for target, may in made.items() if may} == own
+
+
+@pytest.mark.case("D2")
+@pytest.mark.parametrize("name", sorted((HOST | CONTROL) - {"redis"}))
+def test_temporary_tables_are_on_a_disk_and_not_in_memory(name: str) -> None:
+    """Where nothing is configured they lie in /var/tmp (freezeframe/temporary.py)."""
+    service = services()[name]
+    assert mounts(service)["/var/tmp"] == "temporary"  # noqa: S108  the container's
+    assert service["tmpfs"] == ["/tmp"]  # noqa: S108
+    assert "FREEZEFRAME_TMP_DIR" not in service["environment"]
 
 
 @pytest.mark.parametrize("name", sorted(HOST | CONTROL))

@@ -83,6 +83,7 @@ def _other_file(found: dict[str, Any], path: Path) -> str | None:
 @contextmanager
 def served(image: Image, export_name: str) -> Iterator[Server]:
     """Serve the image for as long as the block lasts, and the first connection to it. Raises ImageToolError."""
+    # not in the directory for temporary files: a socket's path must be short, and no data is in this one
     with tempfile.TemporaryDirectory(prefix="freezeframe-") as directory:
         socket, said, listens = (Path(directory) / name for name in ("nbd", "said", "listens"))
         command = [

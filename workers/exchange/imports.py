@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from freezeframe.contract.message import CaptureId, DiskTarget, Message, Shape
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy
 from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest, Repository
+from freezeframe.repository.temporary import check_temporary
 from workers.exchange.reading import read_image
 from workers.exchange.wanted import Wanted, WantedDisk, WantedGuest
 
@@ -47,6 +48,7 @@ def import_capture(
     """
     began = time.monotonic()
     repository.check_writable()
+    check_temporary()
     with repository.session("freezeframe import") as capture_id:
         guests = tuple(_guest(repository, guest, on_progress) for guest in wanted.guests)
         manifest = _manifest(capture_id, wanted, guests)

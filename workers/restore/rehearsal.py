@@ -20,6 +20,7 @@ from typing import BinaryIO, Final
 from freezeframe.repository import Index, Repository
 from freezeframe.repository.errors import IndexDamaged, NewerFormat
 from freezeframe.repository.verify import CapturedDisk, Rehearsed
+from freezeframe.temporary import temporary_directory
 from workers.restore.disk import DiskPart, restore_disk
 from workers.restore.errors import NoRoomError, TargetUnfitError
 from workers.restore.image import ImageFormat
@@ -30,15 +31,17 @@ _SPARE_BYTES: Final = 4 << 20
 
 
 class ScratchRehearsal:
-    """In a directory that is there: `directory`, else TMPDIR's, else /var/tmp. /tmp is often memory."""
+    """In a directory that is there: `directory`, or else the one for all temporary files."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        self._directory = directory or Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108  a new directory in it
+        self._directory = directory or temporary_directory()
 
     def check_room(self, repository: Repository, indexes: Collection[str]) -> None:
         """Raises TargetUnfitError and NoRoomError. A damaged index is told when its turn comes."""
         if not self._directory.is_dir() or not os.access(self._directory, os.W_OK | os.X_OK):
-            raise TargetUnfitError(f"This user cannot write to {self._directory}.")
+            raise TargetUnfitError(
+                f"This user cannot write to {self._directory}.", advice="Name another directory with --scratch."
+            )
         wanted_bytes = max((_data_bytes(repository, index) for index in indexes), default=0) + _SPARE_BYTES
         status = os.statvfs(self._directory)
         free_bytes = status.f_bavail * status.f_frsize

@@ -1,6 +1,7 @@
 """Prepare: everything slow or doubtful, before any guest is touched.
 
-For the host: the repository can be written and is the right one, the thaw guard answers. For each guest, side by side:
+For the host: the repository and the directory for temporary files can be written, the repository is the right one, the thaw
+guard answers. For each guest, side by side:
 it is claimed for this capture alone, runs, has no job and is not frozen, its agent answers, every disk of it can be captured
 or is left out with a reason, and each disk's kind is decided: incremental only where the chain is proven (invariant 7),
 else full with the reason. Then room for scratch files is reserved, beside all other guests and captures (`workers/scratch`),
@@ -25,6 +26,7 @@ from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResu
 from freezeframe.contract.words import CaptureKind, HoldKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.naming import NamedGuest
+from freezeframe.repository.temporary import check_temporary
 from workers import fitness, host_calls, refusal
 from workers.guard.client import GuardLine
 from workers.host import Host
@@ -88,6 +90,7 @@ def _check_repository(host: Host, order: PrepareOrder) -> None:
         )
     repository.check_writable()
     repository.check_space(REPOSITORY_LEAST_BYTES)
+    check_temporary()
 
 
 def _prepare_guest(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: GuestPlan) -> PreparedGuest:

@@ -8,11 +8,10 @@ this; of one that consists of many, each is tried again here.
 from __future__ import annotations
 
 import secrets
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import obstore
 
@@ -22,7 +21,7 @@ from freezeframe.repository.store import s3_listing, s3_parts
 from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry, Traffic, always
 from freezeframe.repository.store.fault import check_length
 from freezeframe.repository.store.s3_fault import creating, reading, writing
-from freezeframe.repository.table import temporary
+from freezeframe.repository.temporary import spooled_file, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -109,8 +108,7 @@ class S3Store:
     def open(self, name: str) -> BinaryIO:
         """A copy of the object, so that what is read twice is the same, and a server that fails does so here."""
         with temporary():
-            # closed by the caller; the cast leaves out what only the stubs know
-            copy = cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, prefix="freezeframe-"))  # noqa: SIM115
+            copy = spooled_file(_IN_MEMORY_BYTES)  # closed by the caller
         try:
             with temporary():
                 s3_parts.copy_to(copy, self._bucket, checked_name(name), self._place(name), self._patience)

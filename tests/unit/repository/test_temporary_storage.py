@@ -17,6 +17,7 @@ from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.store.address import open_store
 from freezeframe.repository.store.patience import Patience
 from freezeframe.repository.store.retrying import Retrying
+from freezeframe.temporary import temporary_directory
 
 from .s3 import Answering, Reply
 from .samples import CHUNK, disk_of
@@ -46,7 +47,7 @@ def test_an_index_that_finds_no_room_to_be_made_is_not_stored(
     with Repository.init_in(store, chunk_bytes=CHUNK).disk_writer(CHUNK) as writer:
         writer.write_chunk(0, disk_of(b"a"))
         monkeypatch.setattr(tempfile, "TemporaryFile", trouble)
-        with pytest.raises(TemporaryStorageFailed, match=f"{tempfile.gettempdir()} failed: {said}"):
+        with pytest.raises(TemporaryStorageFailed, match=f"{temporary_directory()} failed: {said}"):
             writer.finish()
     assert not [name for name in store._objects if name.startswith("indexes/")]
 

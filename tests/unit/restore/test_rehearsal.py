@@ -136,8 +136,27 @@ def test_room_is_looked_at_before_anything_is_written(
 
 
 def test_a_directory_that_is_not_there_is_refused(repository: Repository, manifest: Manifest, target: Path) -> None:
-    with pytest.raises(TargetUnfitError):
+    with pytest.raises(TargetUnfitError, match=f"cannot write to {target / 'missing'}") as caught:
         verify_restored(repository, [manifest], ScratchRehearsal(target / "missing"))
+    assert caught.value.hint == "Name another directory with --scratch."
+
+
+@pytest.mark.case("D2")
+def test_where_no_directory_is_named_it_is_the_one_for_temporary_files(
+    repository: Repository, manifest: Manifest, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FREEZEFRAME_TMP_DIR", str(target))
+    made: list[Path] = []
+
+    def watched(held: Repository, part: DiskPart, **how: Any) -> RestoredDisk:
+        made.append(part.path)
+        return restore_disk(held, part, **how)
+
+    monkeypatch.setattr(rehearsal, "restore_disk", watched)
+    assert verify_restored(repository, [manifest], ScratchRehearsal()).sound
+    assert made
+    assert all(path.is_relative_to(target) for path in made)
+    assert list(target.iterdir()) == []
 
 
 def test_scratch_is_taken_away_when_it_fails(

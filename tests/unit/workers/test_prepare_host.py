@@ -16,7 +16,7 @@ from freezeframe.contract.result import PreparedGuest
 from freezeframe.contract.words import HoldKind, Method
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository
-from freezeframe.repository.errors import RepositoryFull, RepositoryNotWritable
+from freezeframe.repository.errors import RepositoryFull, RepositoryNotWritable, TemporaryStorageFailed
 from workers import durable
 from workers.guard.client import GuardError
 from workers.host import Host
@@ -74,6 +74,11 @@ def raising(name: str, error: Exception) -> Callable[[pytest.MonkeyPatch], None]
     return spoil
 
 
+def no_place_for_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be found at the end of a transfer of hours."""
+    monkeypatch.setenv("FREEZEFRAME_TMP_DIR", "/dev/null/tables")
+
+
 def silent_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     def ping() -> None:
         raise GuardError("The thaw guard did not answer.")
@@ -94,10 +99,11 @@ def libvirtd_away(monkeypatch: pytest.MonkeyPatch) -> None:
         (another_repository, RepositoryMismatchError),
         (raising("check_writable", RepositoryNotWritable("Read-only file system.")), RepositoryNotWritable),
         (raising("check_space", RepositoryFull("It is full.")), RepositoryFull),
+        pytest.param(no_place_for_tables, TemporaryStorageFailed, marks=pytest.mark.case("D2")),
         (silent_guard, GuardError),
         (libvirtd_away, HypervisorError),
     ],
-    ids=["another repository", "read-only", "full", "no guard", "no libvirtd"],
+    ids=["another repository", "read-only", "full", "no temporary files", "no guard", "no libvirtd"],
 )
 def test_a_host_that_cannot_take_part_says_so_before_any_guest_is_touched(
     host: Host,
