@@ -14,7 +14,7 @@ from freezeframe.cli.output import AsJson, bytes_text, duration_text, err, field
 from freezeframe.cli.progress import showing
 from freezeframe.cli.secret import open_repository
 from freezeframe.repository import Repository
-from freezeframe.repository.garbage import GRACE, CollectReport, Progress, Tally, collect
+from freezeframe.repository.garbage import GRACE, CollectReport, Held, Progress, Tally, collect
 from freezeframe.repository.session import Session
 
 #: Below that clocks, listings that NFS clients remember and processes that are stopped for a while may well be wrong.
@@ -96,6 +96,7 @@ def _collect(repository: Repository, grace: timedelta, *, dry_run: bool) -> Coll
 def _document(report: CollectReport) -> dict[str, object]:
     document = dataclasses.asdict(report)
     document["sessions"] = [session.model_dump(mode="json") for session in report.sessions]
+    document["held"] = [{**dataclasses.asdict(one), "until": one.until.isoformat()} for one in report.held]
     document["free_at"] = report.free_at.isoformat() if report.free_at else None
     return document
 
@@ -117,6 +118,8 @@ def _show(report: CollectReport) -> None:
     for session in report.sessions:
         if session.ended_at is None:
             err().print(_session(session, report), soft_wrap=True)
+    for held in report.held:
+        err().print(_held(held), soft_wrap=True)
     out().print(_last_line(report), soft_wrap=True)
 
 
@@ -138,6 +141,15 @@ def _session(session: Session, report: CollectReport) -> Text:
         ("under way: ", "bold yellow"),
         f"capture {session.session_id}, begun {when_text(session.begun_at)} UTC on {session.host}, at the latest until "
         f"{when_text(session.expires_at)} UTC.{holds_up}",
+    )
+
+
+def _held(held: Held) -> Text:
+    return Text.assemble(
+        ("held up: ", "bold yellow"),
+        f"{held.name} cannot be read, and a capture under way may need any chunk that it refers to: {held.reason} No chunk "
+        f"and no index is deleted by a run before {when_text(held.until)} UTC. Nothing needs to be done: a later run passes "
+        "it over.",
     )
 
 

@@ -46,7 +46,15 @@ FAN_OUT: Final = tuple(f"{n:02x}" for n in range(256))
 _ULID: Final = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
 _NAME = re.compile(rf"(condemned/{_ULID}/)?[a-z]+(/[0-9a-f]{{2}})?(/[0-9A-Za-z]+(\.json)?)?")
 
+_FANNED_OUT = re.compile(rf"(?:condemned/{_ULID}/)?[a-z]+/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})")
+_TEMPORARY = re.compile(r"tmp/[0-9a-f]{32}")
 _DAMAGED = re.compile(r"damaged/([0-9a-f]{64})(\.json)?")
+_SUSPECT = re.compile(r"verified/suspect[0-9a-f]{64}\.json")
+#: What file systems, filers and their clients put at the top of a directory that is as good as empty.
+_OF_THE_FILE_SYSTEM = re.compile(
+    r"lost\+found|\.nfs.*|\.snapshots?|~snapshot|\.zfs|#snapshot|#recycle|@Recycle|@eaDir|\.DS_Store|\.Trash-?.*|aquota\..*|"
+    r"System Volume Information|\$RECYCLE\.BIN"
+)
 _KEY_SLOT = re.compile(r"keys/([0-9a-f]{32})\.json")
 _HIDDEN_MANIFEST = re.compile(r"manifests/([0-9a-f]{64})")
 _MANIFEST = re.compile(rf"manifests/({_ULID})\.json")
@@ -76,6 +84,17 @@ def fanned_out(kind: str, digest: bytes) -> str:
     """`chunks/ab/ab01…`"""
     text = digest.hex()
     return f"{kind}/{text[:2]}/{text}"
+
+
+def key_of(name: str) -> bytes | None:
+    """Return the 32 bytes in the name of a chunk or an index, condemned or not; None if it is no such name."""
+    match = _FANNED_OUT.fullmatch(name)
+    return bytes.fromhex(match[2]) if match else None
+
+
+def is_temporary(name: str) -> bool:
+    """Return True for the name of what a writer stages in `tmp/`."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def manifest_name(capture_id: str) -> str:
@@ -173,6 +192,16 @@ def set_aside_stem(name: str) -> str | None:
 
 def verified_name(what: str) -> str:
     return f"{VERIFIED}/{what}.json"
+
+
+def is_suspect(name: str) -> bool:
+    """Return True for the name of a mark of a suspect disk."""
+    return _SUSPECT.fullmatch(name) is not None
+
+
+def is_of_the_file_system(name: str) -> bool:
+    """Return True for what the store itself puts at the top of an empty directory, and nobody has written there."""
+    return _OF_THE_FILE_SYSTEM.fullmatch(name) is not None
 
 
 def folder_of(name: str) -> str:

@@ -21,7 +21,7 @@ from pydantic import AwareDatetime, Field
 from freezeframe.contract.message import CaptureId, Digest, DiskTarget
 from freezeframe.repository.document import CRITICAL
 from freezeframe.repository.errors import NewerFormat, ObjectNotFound
-from freezeframe.repository.layout import VERIFIED, verified_name
+from freezeframe.repository.layout import VERIFIED, is_suspect, verified_name
 from freezeframe.repository.notice import Notice, read_notice
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Suspects:
                 self._objects.store.delete(_name(self._objects, one.capture_id, one.index))
 
     def _names(self) -> Iterator[str]:
-        return (name for name in self._objects.store.names(VERIFIED) if name.startswith(f"{VERIFIED}/{_PREFIX}"))
+        return (name for name in self._objects.store.names(VERIFIED) if is_suspect(name))
 
     def _read(self, name: str) -> Suspect | None:
         try:

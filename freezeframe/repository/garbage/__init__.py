@@ -17,6 +17,6 @@ What holds whatever dies:
 """
 
 from freezeframe.repository.garbage.collection import GRACE, collect
-from freezeframe.repository.garbage.report import CollectReport, Progress, Tally
+from freezeframe.repository.garbage.report import CollectReport, Held, Progress, Tally
 
-__all__ = ["GRACE", "CollectReport", "Progress", "Tally", "collect"]
+__all__ = ["GRACE", "CollectReport", "Held", "Progress", "Tally", "collect"]

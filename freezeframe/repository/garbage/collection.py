@@ -24,7 +24,7 @@ from freezeframe.repository.garbage.forgotten import Forgotten, find_forgotten
 from freezeframe.repository.garbage.record import Records, RunRecord
 from freezeframe.repository.garbage.references import References, read_references, references_of
 from freezeframe.repository.garbage.report import CollectReport, Progress, Tally, foresee
-from freezeframe.repository.layout import CHUNKS, FAN_OUT, INDEXES, MANIFESTS, TMP, condemned_name
+from freezeframe.repository.layout import CHUNKS, FAN_OUT, INDEXES, MANIFESTS, TMP, condemned_name, is_temporary
 from freezeframe.repository.session import TERM
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ class _Run:
             with references_of(self.repository, forgotten.lingering) as lingering:
                 self._delete_temporary(situation)
                 self._move_forgotten(forgotten, situation)
-                self._may_delete = forgotten.certain
+                self.report.held = tuple(forgotten.held_up_by({**references.unread, **lingering.unread}, situation.now))
+                self._may_delete = forgotten.certain and not self.report.held
                 self._go_through(references, lingering, records, situation)
         if self._full is not None:
             raise self._told_full(self._full)
@@ -241,7 +242,8 @@ class _Run:
         return RepositoryFull(f"{error.message} {freed} objects were deleted, and not all is condemned.", advice=advice)
 
     def _delete_temporary(self, situation: Situation) -> None:
-        old = [entry for entry in self._store.entries(TMP) if situation.is_old(entry.modified)]
+        entries = (entry for entry in self._store.entries(TMP) if is_temporary(entry.name))
+        old = [entry for entry in entries if situation.is_old(entry.modified)]
         self.report.temporary.add(old)
         self._delete(old)
 

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from freezeframe.repository.garbage.record import RunRecord
-from freezeframe.repository.layout import DIGEST_BYTES
+from freezeframe.repository.layout import key_of
 from freezeframe.repository.session import TERM, Session
 from freezeframe.repository.store.backend import Entry
 
@@ -48,6 +47,11 @@ class Situation:
         if finished_at is None or self.now <= finished_at + self.grace:
             return False
         return not any(self.hinders(one, finished_at) for one in self.sessions)
+
+    def ripe_at(self, finished_at: datetime) -> datetime:
+        """Return the time after which a run that finished then is ripe, whatever the sessions of now do."""
+        ends = [one.ended_at or one.expires_at for one in self.sessions if self.hinders(one, finished_at)]
+        return max(finished_at, *ends) + self.grace if ends else finished_at + self.grace
 
     def is_over(self, record: RunRecord) -> bool:
         """Whether a run can move nothing to itself any more, finished or not."""
@@ -98,9 +102,7 @@ def plan_folder(
 
 
 def _keyed(entries: Sequence[Entry]) -> Iterator[tuple[bytes, Entry]]:
-    """Objects with the 32 bytes of their names. Anything else in the folder is nobody's business."""
+    """Give objects with the 32 bytes of their names. Anything else in the folder was put there by somebody else."""
     for entry in entries:
-        text = entry.name.rpartition("/")[2]
-        if len(text) == 2 * DIGEST_BYTES:
-            with suppress(ValueError):
-                yield bytes.fromhex(text), entry
+        if (key := key_of(entry.name)) is not None:
+            yield key, entry

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
+
+import structlog
 
 from freezeframe.repository.errors import (
     CollectionStopped,
@@ -14,15 +16,27 @@ from freezeframe.repository.errors import (
     ManifestUnreadable,
     NewerFormat,
     ObjectNotFound,
+    RepositoryNotReadable,
 )
 from freezeframe.repository.layout import CHUNKS, INDEXES, digest_of
 from freezeframe.repository.marks import Marks
 from freezeframe.repository.referenced import lines_of, mark_chunks
+from freezeframe.repository.store.fault import of_the_medium
 
 if TYPE_CHECKING:
     from freezeframe.repository.index import Index
     from freezeframe.repository.manifest import Manifest
     from freezeframe.repository.repository import Repository
+
+log = structlog.get_logger("garbage")
+
+
+@dataclass(frozen=True)
+class Unread:
+    """An index that cannot be read. All its captures are forgotten, and an incremental may be under way upon any of them."""
+
+    captures: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,7 @@ class References:
     captures: int
     chunks: Marks
     indexes: Marks
+    unread: dict[str, Unread] = field(default_factory=dict)  # indexes of forgotten captures, by their objects' names
 
     def keys(self, kind: str, first: int) -> set[bytes]:
         """The keys of chunks or indexes that begin with that byte."""
@@ -59,9 +74,9 @@ def read_references(repository: Repository, on_index: Callable[[int, int], None]
 def references_of(
     repository: Repository, manifests: list[Manifest], on_index: Callable[[int, int], None] = lambda *_: None
 ) -> References:
-    """Return the objects of some manifests. Indexes that are damaged are passed over if all their captures are forgotten.
+    """Return the objects of some manifests. An index that cannot be read is *unread* if all its captures are forgotten.
 
-    One that a newer version has written never is: raises NewerFormat.
+    Raises CollectionStopped for one of a capture that is there, NewerFormat for one that a newer version has written.
     """
     captures_of = _captures_of(manifests)
     protection = repository.objects.protection
@@ -71,7 +86,7 @@ def references_of(
     done = 0
 
     def open_index(digest: str) -> Index | None:
-        return _load(repository, digest, captures_of[digest])
+        return _load(repository, digest, captures_of[digest], found.unread)
 
     def count() -> None:
         nonlocal done
@@ -110,15 +125,20 @@ def _captures_of(manifests: list[Manifest]) -> dict[str, list[str]]:
     return found
 
 
-def _load(repository: Repository, digest: str, captures: list[str]) -> Index | None:
-    """None if its captures are all forgotten."""
+def _load(repository: Repository, digest: str, captures: list[str], unread: dict[str, Unread]) -> Index | None:
+    """Return the index, or None for one that is noted as unread."""
     try:
         return repository.index(digest)
     except NewerFormat as error:
         raise NewerFormat(f"{error.message} It belongs to {', '.join(captures)}. Nothing was collected.") from error
-    except IndexDamaged as error:
+    except (IndexDamaged, RepositoryNotReadable) as error:
+        if isinstance(error, RepositoryNotReadable) and not of_the_medium(error):
+            raise
         there = [one for one in captures if _is_there(repository, one)]
         if not there:
+            log.warning("an index of a forgotten capture cannot be read, and holds up deletion", why=error.message)
+            name = repository.objects.protection.index_name(digest_of(digest))
+            unread[name] = Unread(tuple(captures), error.message)
             return None
         raise CollectionStopped(
             f"{error.message} It belongs to {', '.join(there)}. Nothing was collected.",

@@ -33,6 +33,18 @@ class Progress:
     total: int
 
 
+@dataclass(frozen=True)
+class Held:
+    """An object that cannot be read, and holds up every deletion: nobody can say which chunks it needs.
+
+    `until`: then no session that may count on it can be live, and it is passed over.
+    """
+
+    name: str
+    reason: str
+    until: datetime
+
+
 @dataclass
 class CollectReport:
     """What was done, or with `dry_run` what would be. The tallies are disjoint but for what was condemned and then deleted."""
@@ -53,6 +65,7 @@ class CollectReport:
     sessions_deleted: int = 0
     sessions: tuple[Session, ...] = ()  # live ones
     hindering: tuple[str, ...] = ()  # open sessions that hold up what is condemned, by their captures' ids
+    held: tuple[Held, ...] = ()  # what holds up every deletion of chunks and indexes
     free_at: datetime | None = None  # before that nothing of what is condemned is deleted; None if nothing is
 
 
@@ -69,3 +82,5 @@ def foresee(report: CollectReport, finished: Iterable[datetime], situation: Situ
     ends = [one.ended_at for one in held_up if one.ended_at is not None]
     report.hindering = tuple(one.session_id for one in held_up if one.ended_at is None)
     report.free_at = max([*times, *ends]) + situation.grace if times else None
+    if report.held and report.free_at is not None:
+        report.free_at = max([report.free_at, *(one.until for one in report.held)])

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from freezeframe.missing import need_extra
 from freezeframe.repository.errors import RepositoryExists, RepositoryNotFound, RepositoryUnsupported
-from freezeframe.repository.layout import folder_of, folders
+from freezeframe.repository.layout import folder_of, folders, is_of_the_file_system
 from freezeframe.repository.store.directory import DirectoryStore
 from freezeframe.repository.store.fault import reading, writing
 from freezeframe.repository.store.filesystem import Filesystem
@@ -75,8 +75,12 @@ def _create_in_bucket(address: str, settings: S3Settings) -> Store:
 
 
 def _expect_empty(place: str, found: Iterable[str]) -> None:
-    """Raises RepositoryExists for anything but the folders that `init` makes, and makes again after a crash."""
-    strange = sorted(set(found) - {name for name in folders(encrypted=True) if "/" not in name})
+    """Raise RepositoryExists for anything but the folders that `init` makes, and makes again after a crash.
+
+    What the file system has put there by itself is left alone.
+    """
+    ours = {name for name in folders(encrypted=True) if "/" not in name}
+    strange = sorted(name for name in set(found) - ours if not is_of_the_file_system(name))
     if strange:
         raise RepositoryExists(f"{place} is not empty: {strange[0]} is there.")
 

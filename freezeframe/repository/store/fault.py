@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
+#: What a file system says of bytes that its device cannot give back. Anything else (permission, a stale mount) says nothing of
+#: the object.
+_MEDIUM = {errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EREMOTEIO}
+
 
 @contextmanager
 def writing(root: Path) -> Iterator[None]:
@@ -41,6 +45,11 @@ def reading(path: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         raise not_readable(path, error) from error
+
+
+def of_the_medium(error: RepositoryNotReadable) -> bool:
+    """Return True if the device has lost the bytes: reading them again cannot help."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _MEDIUM
 
 
 def not_readable(path: Path | str, error: OSError) -> RepositoryNotReadable:

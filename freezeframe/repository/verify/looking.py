@@ -8,7 +8,6 @@ wrong        wrong          a fault
 
 from __future__ import annotations
 
-import errno
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from freezeframe.repository.chunk import HEADER_BYTES, unpack, unseal
 from freezeframe.repository.errors import ChunkDamaged, IndexDamaged, NewerFormat, ObjectNotFound, RepositoryNotReadable
 from freezeframe.repository.index import load_index
+from freezeframe.repository.store.fault import of_the_medium
 from freezeframe.repository.verify.report import Tier
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 _THREADS: Final = 4
 _WINDOW: Final = 64  # chunks on their way at once
-
-#: What a file system says of bytes that its device cannot give back. Anything else (permission, a stale mount) is no word about
-#: the object.
-_MEDIUM: Final = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EREMOTEIO})
 
 
 @dataclass(frozen=True)
@@ -140,9 +136,5 @@ def _fault_of(read: Callable[[], None]) -> Fault | None:
     except RepositoryNotReadable as error:
         if error.transient:
             raise
-        return Fault(error.message, in_bytes=_of_the_medium(error))
+        return Fault(error.message, in_bytes=of_the_medium(error))
     return None
-
-
-def _of_the_medium(error: RepositoryNotReadable) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _MEDIUM

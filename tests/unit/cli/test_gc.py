@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,19 @@ def test_damage_stops_it_with_7_and_names_the_captures(run: Run, garbage: Reposi
     assert capture_id(1) in ran.stderr
     assert "Nothing was collected" in ran.stderr
     assert run("gc", "--json").document["error"]["code"] == "collection-stopped"
+
+
+@pytest.mark.case("R1")
+def test_what_holds_up_deletion_is_named_with_its_end(run: Run, garbage: Repository, place: Path) -> None:
+    name = f"{capture_id(1)}.json"
+    garbage.forget(capture_id(1))
+    (place / "repository" / "forgotten" / name).write_bytes(b"half")
+    ran = run("gc", "--grace", "1h")
+    assert ran.exit_code == 0
+    assert f"held up: forgotten/{name} cannot be read" in ran.stderr
+    assert "is deleted by a run before" in ran.stderr
+    (held,) = run("gc", "--grace", "1h", "--json").document["held"]
+    assert held["name"].endswith(f"/manifests/{name}")
+    assert held["reason"]
+    until = datetime.fromisoformat(held["until"])
+    assert timedelta(minutes=59) < until - datetime.now(UTC) < timedelta(minutes=61)
