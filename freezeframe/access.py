@@ -11,6 +11,7 @@ from pathlib import Path
 
 from freezeframe.repository import Repository
 from freezeframe.repository.crypto import Secret
+from freezeframe.repository.expected import Expected
 from freezeframe.repository.store.address import open_store
 from freezeframe.settings import RepositorySettings, S3Settings, load
 
@@ -37,10 +38,16 @@ class ConfiguredKey:
         return None if self.passphrase_file is None else Secret.passphrase_file(self.passphrase_file)
 
 
+def expected_of(settings: RepositorySettings) -> Expected:
+    """Return what the settings expect of the repository."""
+    return Expected(settings.repository_id, settings.repository_encrypted)
+
+
 def open_repository(s3: S3Settings | None = None) -> Repository:
     """`s3` in place of the settings, for object storage. Raises SettingsError, and what `Repository.open` raises."""
     settings = load(RepositorySettings)
-    return Repository.open_in(open_store(settings.repository, s3), ConfiguredKey.of(settings))
+    store = open_store(settings.repository, s3)
+    return Repository.open_in(store, ConfiguredKey.of(settings), expected_of(settings))
 
 
 def make_default_parent(settings: RepositorySettings) -> None:

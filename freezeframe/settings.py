@@ -12,6 +12,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -136,6 +137,12 @@ class RepositorySettings(_Part):
     #: encrypted is refused.
     key_file: AbsolutePath | None = None
     passphrase_file: AbsolutePath | None = None
+    #: What is expected there, checked before anything of it is used: its id, as `freezeframe repo info` shows it, and whether
+    #: it is encrypted. Without them whoever can write to the store can put another repository there.
+    repository_id: UUID | None = None
+    repository_encrypted: bool | None = None
+    #: Where what a user has seen of repositories is remembered; by default in the user's state directory.
+    known_repositories: AbsolutePath | None = None
 
     @field_validator("repository")
     @classmethod

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,10 @@ from .long import LONG, LongAccount
 
 def pytest_configure(config: pytest.Config) -> None:
     _log_plainly()
+    # no test may remember its repositories where those of the user are remembered
+    state = tempfile.TemporaryDirectory(prefix="ff-known-")
+    config.add_cleanup(state.cleanup)
+    os.environ["FREEZEFRAME_KNOWN_REPOSITORIES"] = f"{state.name}/repositories.json"
     if LONG:
         config.pluginmanager.register(LongAccount())
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import redis
 
 from freezeframe import bus
-from freezeframe.access import ConfiguredKey
+from freezeframe.access import ConfiguredKey, expected_of
 from freezeframe.repository import Repository
 from freezeframe.repository.crypto import NO_KEY, KeySource
+from freezeframe.repository.expected import ANYTHING, Expected
 from freezeframe.settings import BusSettings, HostSettings, RepositorySettings, load
 from workers import durable, qemu_process
 from workers.bounded import GuestCalls
@@ -35,6 +36,7 @@ class Host:
     claims: Claims
     paces: Paces
     repository_key: KeySource = NO_KEY
+    repository_expected: Expected = ANYTHING
     calls: GuestCalls = field(default_factory=GuestCalls)  # for whatever may hang because of one guest
     #: Captures and guests that left a host held, and that this process has let go (`workers/left_held.py`).
     let_go: set[tuple[str, str]] = field(default_factory=set, compare=False)
@@ -45,7 +47,7 @@ class Host:
 
     def open_repository(self) -> Repository:
         """Raises what `Repository.open` raises."""
-        return Repository.open(self.repository, self.repository_key)
+        return Repository.open(self.repository, self.repository_key, self.repository_expected)
 
     def qemu(self, name: str, guest_uuid: str) -> QemuProcess:
         """Return the QEMU of a guest that runs here. Raises QemuUnknownError."""
@@ -77,4 +79,5 @@ def open_host(bus_settings: BusSettings) -> Host:
         claims=Claims(settings.state_dir),
         paces=Paces(settings.state_dir),
         repository_key=ConfiguredKey.of(repository),
+        repository_expected=expected_of(repository),
     )

@@ -12,7 +12,8 @@ from freezeframe.access import ConfiguredKey, make_default_parent
 from freezeframe.cli.check import check
 from freezeframe.cli.key import checked_label, show_damaged, slot_document
 from freezeframe.cli.output import AsJson, bytes_text, fields, out, print_json, when_text
-from freezeframe.cli.secret import new_secret, open_repository
+from freezeframe.cli.pin import pin
+from freezeframe.cli.secret import new_secret, open_repository, remember
 from freezeframe.cli.verified import unreadable_document
 from freezeframe.cli.verify_status import age_text, status_document
 from freezeframe.repository import Repository, Tier
@@ -24,6 +25,7 @@ from freezeframe.settings import RepositorySettings, load
 
 repo = typer.Typer(add_completion=False, help="Make a repository, or look at the one there is.", no_args_is_help=True)
 repo.command("check")(check)
+repo.command("pin")(pin)
 
 _SIZE = re.compile(r"(\d+)\s*(?:([kKmM])(?:i?[bB])?)?")
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20}
@@ -83,7 +85,10 @@ def init(
     secret = _secret(settings, key_file, encrypt=encrypt)
     if address is None:
         make_default_parent(settings)
+    if address in {None, settings.repository} and settings.repository_encrypted not in {None, encrypt}:
+        raise typer.BadParameter("FREEZEFRAME_REPOSITORY_ENCRYPTED says otherwise: it and --encrypt must agree")
     made = Repository.init(address or settings.repository, chunk_bytes=chunk_bytes, secret=secret, label=label)
+    remember(made)
     if as_json:
         print_json(_config(made))
     else:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
-from freezeframe.access import ConfiguredKey
+from freezeframe import known_repositories
+from freezeframe.access import ConfiguredKey, expected_of
+from freezeframe.cli.output import err
+from freezeframe.known_repositories import Known, KnownRepositoriesError
 from freezeframe.repository import Repository
 from freezeframe.repository.crypto import Secret
-from freezeframe.repository.errors import SecretUnusable
+from freezeframe.repository.errors import RepositoryNotKnown, SecretUnusable
+from freezeframe.repository.expected import ANYTHING, Expected
+from freezeframe.repository.store.address import open_store
 from freezeframe.settings import RepositorySettings, load
 
 
@@ -32,11 +38,56 @@ class TerminalKey:
         return Secret.passphrase(_ask(f"Passphrase of {self.address}"))
 
 
-def open_repository(address: str | Path | None = None) -> Repository:
-    """The repository at an address, or that of the settings. Raises SettingsError, and what `Repository.open` raises."""
+def open_repository(
+    address: str | Path | None = None, *, stated: Expected = ANYTHING, ask: bool = False, accept: bool = False
+) -> Repository:
+    """Return the repository at an address, or that of the settings, once it is found to be the expected one.
+
+    `stated`: what the caller expects, in place of the settings. `ask`: somebody at a terminal must agree to a repository that
+    is not encrypted and not known. `accept`: it may be another than is remembered.
+
+    What is opened with a secret, or agreed to, is remembered. Raises SettingsError, KnownRepositoriesError, RepositoryNotKnown
+    and what `Repository.open` raises.
+    """
     settings = load(RepositorySettings)
-    place = address or settings.repository
-    return Repository.open(place, TerminalKey(ConfiguredKey.of(settings), str(place)))
+    place = str(address or settings.repository)
+    store = open_store(place)
+    if stated.is_nothing and place == settings.repository:
+        stated = expected_of(settings)
+    file = known_file(settings)
+    remembered = ANYTHING if accept else known_repositories.expected(file, store.address)
+    opened = Repository.open_in(store, TerminalKey(ConfiguredKey.of(settings), place), stated, remembered)
+    is_stated = not (stated.is_nothing and remembered.is_nothing)
+    if ask and not (opened.config.encrypted or is_stated) and at_terminal():
+        _agree(opened)
+        remember(opened)
+    elif opened.config.encrypted or accept:
+        remember(opened)
+    return opened
+
+
+def known_file(settings: RepositorySettings) -> Path:
+    """Return the file that remembers repositories."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  Path.home() raises where there is none
+    return settings.known_repositories or known_repositories.default_file(os.environ, home)
+
+
+def remember(opened: Repository) -> None:
+    """Remember a repository at its address. Where that cannot be written, say so and go on."""
+    file = known_file(load(RepositorySettings))
+    try:
+        known_repositories.remember(file, opened.address, Known(id=opened.config.id, encrypted=opened.config.encrypted))
+    except KnownRepositoriesError as error:
+        err().print(f"This repository is not remembered: {error.message}", soft_wrap=True, markup=False)
+
+
+def _agree(opened: Repository) -> None:
+    question = (
+        f"The repository at {opened.address} is not encrypted, has the id {opened.config.id}, and was never used here. "
+        "Whoever can write there can have put anything into it. Go on?"
+    )
+    if not typer.confirm(question, err=True):
+        raise RepositoryNotKnown(f"The repository at {opened.address} was not agreed to. Nothing was read from it.")
 
 
 def new_secret(key_file: Path | None, passphrase_file: Path | None = None) -> Secret:

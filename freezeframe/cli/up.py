@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
-from freezeframe.access import ConfiguredKey, make_default_parent
+from freezeframe.access import ConfiguredKey, expected_of, make_default_parent
 from freezeframe.cli import parts
 from freezeframe.cli.lines import Lines
 from freezeframe.cli.private_redis import PrivateRedis, free_port, private_redis
@@ -163,8 +163,10 @@ def _ensure_repository(console: Lines) -> None:
     address = settings.repository
     configured = ConfiguredKey.of(settings)
     try:
-        found = Repository.open(address, configured)
+        found = Repository.open(address, configured, expected_of(settings))
     except RepositoryNotFound:
+        if settings.repository_id is not None or settings.repository_encrypted not in {None, configured.expected}:
+            raise  # one is expected that this could not make
         make_default_parent(settings)
         found = Repository.init(address, secret=configured.secret(), label="first")
         console.announce("repository", f"made at {found.address}")

@@ -191,6 +191,24 @@ class NotEncrypted(RepositoryError):
     )
 
 
+class WrongRepository(RepositoryError):
+    """The repository at an address is not the one that is expected there."""
+
+    code = "wrong-repository"
+    exit_code = EXIT_REFUSED
+
+
+class RepositoryNotKnown(RepositoryError):
+    """A repository without encryption that was never used here, and that nobody has agreed to."""
+
+    code = "repository-not-known"
+    exit_code = EXIT_REFUSED
+    advice = (
+        "Say what you expect: with --repository-id, and --encrypted if it should be, or with FREEZEFRAME_REPOSITORY_ID and "
+        "FREEZEFRAME_REPOSITORY_ENCRYPTED."
+    )
+
+
 class KeySlotNotFound(RepositoryError):
     """The repository has no such key slot."""
 

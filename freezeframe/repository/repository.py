@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from freezeframe.repository.crypto import KeySource, Secret
     from freezeframe.repository.crypto.kdf import Kdf
     from freezeframe.repository.effort import Effort
+    from freezeframe.repository.expected import Expected
     from freezeframe.repository.index import Index
     from freezeframe.repository.manifest import Manifest
     from freezeframe.repository.store.backend import Store
@@ -66,23 +67,26 @@ class Repository:
         self._catalog = Catalog(self.objects)
 
     @classmethod
-    def open(cls, address: str | Path, keys: KeySource = NO_KEY) -> Self:
-        """The repository at a path, a `file://` URL or `s3://bucket/prefix`. `keys` is asked for its secret only if that is
-        encrypted.
+    def open(cls, address: str | Path, keys: KeySource = NO_KEY, *expected: Expected) -> Self:
+        """Return the repository at a path, a `file://` URL or `s3://bucket/prefix`.
+
+        `keys` is asked for its secret only if that is encrypted and what is `expected`.
 
         Raises RepositoryNotFound, RepositoryUnsupported (a version or feature that this program does not know) and
-        ConfigDamaged; if it is encrypted KeyNotConfigured, SecretUnusable, WrongKey, KeySlotDamaged and ConfigChanged; if it
-        is not, and should be, NotEncrypted or ConfigChanged.
+        ConfigDamaged; WrongRepository and NotEncrypted for another than is expected; if it is encrypted KeyNotConfigured,
+        SecretUnusable, WrongKey, KeySlotDamaged and ConfigChanged; if it is not, and should be, NotEncrypted or ConfigChanged.
         """
-        return cls.open_in(open_store(address), keys)
+        return cls.open_in(open_store(address), keys, *expected)
 
     @classmethod
-    def open_in(cls, store: Store, keys: KeySource = NO_KEY) -> Self:
+    def open_in(cls, store: Store, keys: KeySource = NO_KEY, *expected: Expected) -> Self:
         try:
             data = store.get(CONFIG)
         except ObjectNotFound as error:
             raise RepositoryNotFound(f"There is no repository at {store.address}.") from error
         config = read_config(data, store.address)
+        for one in expected:
+            one.check(config, store.address)
         if config.encrypted:
             return cls(store, config, _unlock(store, data, config, keys))
         _check_meant_plain(store, config, keys)

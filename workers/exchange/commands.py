@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from freezeframe.cli.completion import capture_ids
+from freezeframe.cli.expect import IsEncrypted, RepositoryId, stated
 from freezeframe.cli.output import AsJson, bytes_text, duration_text, err, out, print_json
 from freezeframe.cli.secret import open_repository
 from freezeframe.settings import HostSettings, load
@@ -39,6 +40,8 @@ def export(
     guest: Guests = None,
     image_format: Annotated[ImageFormat, typer.Option("--format", help="What to write.")] = ImageFormat.QCOW2,
     repository: Repository = None,
+    repository_id: RepositoryId = None,
+    encrypted: IsEncrypted = False,
     as_json: AsJson = False,
 ) -> None:
     """Export a capture as a set of images that need nothing of freezeframe: qcow2 files without backing files, each guest's
@@ -46,7 +49,7 @@ def export(
 
     DIR appears when it is whole. Until then it is DIR.partial; after an interruption the same command goes on with that.
     """
-    opened = open_repository(repository)
+    opened = open_repository(repository, stated=stated(repository_id, encrypted=encrypted), ask=True)
     manifest = opened.manifest(capture)
     keep_freed_memory()
     with progress() as on_progress:

@@ -1,0 +1,132 @@
+"""Known repositories: what a user has seen of each repository that was opened here, by its address, as ssh does with hosts.
+
+    opened with a passphrase or a key, made, or agreed to ──▶ remembered: id, encrypted or not
+    opened again ──▶ another id, or no encryption where there was some: refused
+
+One file a user (mode 0600), a document with a checksum. A file that cannot be read is not absent: the next repository of an
+attacker would be taken for a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from freezeframe.errors import FreezeframeError
+from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, parse
+from freezeframe.repository.expected import ANYTHING, Expected
+
+#: A known repository takes some 300 bytes; of a longer file no more is read.
+_MOST_BYTES: Final = 16 << 20
+
+_ACCEPT: Final = (
+    "Somebody may have put another repository in its place: restore nothing from it before you know. If you mean to use what "
+    "is there now: `freezeframe repo pin --accept`."
+)
+
+
+class KnownRepositoriesError(FreezeframeError):
+    """The file that remembers repositories cannot be used."""
+
+    code = "known-repositories"
+    advice = (
+        "Move that file away, or name another one with FREEZEFRAME_KNOWN_REPOSITORIES; then say what you expect: "
+        "FREEZEFRAME_REPOSITORY_ID and FREEZEFRAME_REPOSITORY_ENCRYPTED."
+    )
+
+
+class Known(BaseModel):
+    """What is known of the repository at one address."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: UUID
+    encrypted: bool
+
+
+class KnownRepositories(Document):
+    """The content of the file."""
+
+    format: Literal[1] = 1
+    repositories: dict[str, Known] = Field(default_factory=dict)
+
+
+def default_file(env: Mapping[str, str], home: Path) -> Path:
+    """Return the file of a user for whom the settings name none."""
+    state = Path(env.get("XDG_STATE_HOME") or "relative")
+    return (state if state.is_absolute() else home / ".local/state") / "freezeframe" / "repositories.json"
+
+
+def known(file: Path, address: str) -> Known | None:
+    """Return what is known of the repository at an address. Raises KnownRepositoriesError."""
+    return _read(file).repositories.get(address)
+
+
+def expected(file: Path, address: str) -> Expected:
+    """Return what is expected of it. Raises KnownRepositoriesError."""
+    found = known(file, address)
+    if found is None:
+        return ANYTHING
+    return Expected(found.id, found.encrypted, f"earlier uses of it (remembered in {file})", _ACCEPT)
+
+
+def remember(file: Path, address: str, seen: Known) -> None:
+    """Remember a repository, durably when this returns. Raises KnownRepositoriesError."""
+    if known(file, address) == seen:
+        return
+    with _locked(file):
+        before = _read(file)
+        _write(file, before.changed({"repositories": {**before.repositories, address: seen}}))
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Two verbs at once must not lose what the other remembers."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(file.with_name(f"{file.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise KnownRepositoriesError(f"{file} cannot be written: {error.strerror}.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read(file: Path) -> KnownRepositories:
+    try:
+        with file.open("rb") as source:
+            return parse(KnownRepositories, source.read(_MOST_BYTES))
+    except (FileNotFoundError, NotADirectoryError):
+        return KnownRepositories()
+    except OSError as error:
+        raise KnownRepositoriesError(f"{file} cannot be read: {error.strerror}.") from error
+    except DocumentNewerError as error:
+        raise KnownRepositoriesError(
+            f"{file} was written by a newer version of freezeframe: {error}.",
+            advice="Update freezeframe on this machine.",
+        ) from error
+    except DocumentDamagedError as error:
+        raise KnownRepositoriesError(f"{file} {error}.") from error
+
+
+def _write(file: Path, content: KnownRepositories) -> None:
+    new = file.with_name(f"{file.name}.new")
+    try:
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as target:
+            target.write(content.to_json())
+            target.flush()
+            os.fsync(target.fileno())
+        new.replace(file)
+    except OSError as error:
+        raise KnownRepositoriesError(f"{file} cannot be written: {error.strerror}.") from error

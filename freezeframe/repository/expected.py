@@ -1,0 +1,55 @@
+"""What is expected of the repository at an address, and is checked before anything in it is used but its config.
+
+Whoever can write to a store can put a repository of his own there, without encryption, so that nobody is asked for a
+passphrase and everything in it verifies. Only who knows what should be there can tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from freezeframe.repository.errors import NotEncrypted, WrongRepository
+
+if TYPE_CHECKING:
+    from freezeframe.repository.config import Config
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A repository's id, and whether it is encrypted, as far as they are known; who says so, and what to do if it is not."""
+
+    id: UUID | None = None
+    encrypted: bool | None = None
+    says: str = "the settings"
+    advice: str = (
+        "It may be another repository, or somebody may have replaced its config. If this is the one you mean, correct "
+        "FREEZEFRAME_REPOSITORY_ID and FREEZEFRAME_REPOSITORY_ENCRYPTED."
+    )
+
+    @property
+    def is_nothing(self) -> bool:
+        return self.id is None and self.encrypted is None
+
+    def check(self, config: Config, address: str) -> None:
+        """Raise NotEncrypted or WrongRepository for a config that is not the expected one."""
+        if self.encrypted and not config.encrypted:
+            named = f", with the id {self.id}" if self.id else ""
+            raise NotEncrypted(
+                f"The repository at {address} is not encrypted (its id is {config.id}), and {self.says} expect an encrypted "
+                f"one{named}.",
+                advice=self.advice,
+            )
+        if self.encrypted is False and config.encrypted:
+            raise WrongRepository(
+                f"The repository at {address} is encrypted, and {self.says} expect one that is not.", advice=self.advice
+            )
+        if self.id is not None and config.id != self.id:
+            raise WrongRepository(
+                f"The repository at {address} has the id {config.id}, and {self.says} expect {self.id}.",
+                advice=self.advice,
+            )
+
+
+ANYTHING: Final = Expected()

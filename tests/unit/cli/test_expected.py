@@ -1,0 +1,233 @@
+"""A repository that was put in another's place is refused: by what is set, by what is remembered, or by a question (R9)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from freezeframe import known_repositories
+from freezeframe.errors import EXIT_REFUSED, EXIT_REPOSITORY
+from freezeframe.known_repositories import Known, KnownRepositoriesError
+from freezeframe.repository import Repository
+from freezeframe.repository.config import Config
+from freezeframe.repository.crypto import ScryptKdf, Secret
+from freezeframe.repository.document import checked
+from freezeframe.repository.errors import NotEncrypted, WrongRepository
+from freezeframe.repository.expected import ANYTHING, Expected
+from freezeframe.repository.store.address import create_store
+
+from .manifests import capture_id, manifest_of
+from .pseudo_terminal import Shown, at_terminal
+from .run import Run
+
+pytestmark = pytest.mark.case("R9")
+
+PASSPHRASE = "correct horse"  # noqa: S105
+
+
+def encrypted_in(path: Path) -> Repository:
+    """An encrypted repository with a capture. Its scrypt is a cheap one."""
+    store = create_store(path, encrypted=True)
+    made = Repository.init_in(store, chunk_bytes=4096, secret=Secret.passphrase(PASSPHRASE), kdf=ScryptKdf(n=2))
+    made.write_manifest(manifest_of(made, capture_id(1)))
+    return made
+
+
+def plain_in(path: Path) -> Repository:
+    made = Repository.init(path, chunk_bytes=4096)
+    made.write_manifest(manifest_of(made, capture_id(2)))
+    return made
+
+
+def replaced(place: Path) -> Repository:
+    """What an attacker does who can write to the store: everything is there, whole, and not encrypted."""
+    (place / "repository").rename(place / f"kept-{uuid4()}")
+    return plain_in(place / "repository")
+
+
+class Person:
+    """Somebody at a terminal of a machine, which remembers in a file of its own."""
+
+    def __init__(self, place: Path, machine: str) -> None:
+        self.place = place
+        self.state = place / f"{machine}.json"
+        self.env: dict[str, str] = {}
+
+    def types(self, *arguments: str, **answers: str) -> Shown:
+        """Run a verb; `passphrase` and `go_on` are typed when they are asked for, and must be."""
+        asked = {"passphrase": f"Passphrase of {self.place / 'repository'}: ", "go_on": "Go on? [y/N]: "}
+        given = [(asked[what], answer) for what, answer in answers.items()]
+        return at_terminal(
+            arguments, given, {**self.env, "FREEZEFRAME_KNOWN_REPOSITORIES": str(self.state), "COLUMNS": "500"}
+        )
+
+    def restores(self, name: str, *more: str, **answers: str) -> Shown:
+        return self.types("restore", "latest", "--to", str(self.place / name), "--format", "raw", *more, **answers)
+
+    def has(self, name: str) -> bool:
+        return any((self.place / name).glob("*.raw"))
+
+
+def test_a_passphrase_restore_from_a_repository_that_was_replaced(place: Path) -> None:
+    right = encrypted_in(place / "repository")
+    person = Person(place, "known")
+    assert person.restores("first", passphrase=PASSPHRASE).exit_code == 0
+    assert person.has("first")
+    assert person.state.stat().st_mode & 0o777 == 0o600
+    replaced(place)
+    refused = person.restores("second")
+    assert (refused.exit_code, person.has("second")) == (EXIT_REPOSITORY, False)
+    assert str(right.config.id) in refused.text
+    assert "freezeframe repo pin --accept" in refused.text
+    assert "Passphrase" not in refused.text
+    assert person.types("repo", "pin", "--accept").exit_code == 0
+    assert person.restores("second").exit_code == 0
+    assert person.has("second")
+
+
+def test_a_restore_on_a_new_machine_asks_once_before_it_believes_a_plain_repository(place: Path) -> None:
+    right = encrypted_in(place / "repository")
+    replaced(place)
+    person = Person(place, "new")
+    refused = person.restores("first", go_on="n")
+    assert (refused.exit_code, person.has("first")) == (EXIT_REFUSED, False)
+    for more in (("--encrypted",), ("--repository-id", str(right.config.id))):
+        told = person.restores("first", *more)
+        assert (told.exit_code in {EXIT_REPOSITORY, EXIT_REFUSED}, person.has("first")) == (True, False)
+        assert "the options expect" in told.text
+    person.env = {"FREEZEFRAME_REPOSITORY_ENCRYPTED": "yes"}
+    assert person.restores("first").exit_code == EXIT_REPOSITORY
+    person.env = {"FREEZEFRAME_REPOSITORY_ID": str(right.config.id)}
+    assert person.restores("first").exit_code == EXIT_REFUSED
+    assert not person.has("first")
+    person.env = {}
+    assert person.restores("first", go_on="y").exit_code == 0
+    assert person.restores("second").exit_code == 0
+    replaced(place)
+    assert person.restores("third").exit_code == EXIT_REFUSED
+
+
+@pytest.mark.parametrize("verb", [("export", "latest", "--to", "out"), ("verify", "--all")])
+def test_what_reads_captures_asks_too(place: Path, verb: tuple[str, ...]) -> None:
+    plain_in(place / "repository")
+    arguments = [str(place / one) if one == "out" else one for one in verb]
+    person = Person(place, "new")
+    assert person.types(*arguments, go_on="n").exit_code == EXIT_REFUSED
+    assert not (place / "out").exists()
+    assert person.types(*arguments, go_on="y").exit_code == 0
+
+
+def test_without_a_terminal_what_is_expected_is_a_setting(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = plain_in(place / "repository")
+    restore = ("restore", "latest", "--to", str(place / "out"), "--json")
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY_ENCRYPTED", "yes")
+    for verb in (restore, ("captures", "--json"), ("gc", "--json"), ("repo", "info", "--json")):
+        ran = run(*verb)
+        assert ran.document["error"]["code"] == "not-encrypted"
+        assert "FREEZEFRAME_REPOSITORY_ENCRYPTED" in ran.document["error"]["advice"]
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY_ENCRYPTED", "no")
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY_ID", str(uuid4()))
+    assert run(*restore).document["error"]["code"] == "wrong-repository"
+    assert not (place / "out").exists()
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY_ID", str(repository.config.id))
+    assert run(*restore).exit_code == 0
+
+
+def test_the_settings_expect_nothing_of_another_address(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_in(place / "other")
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY_ID", str(uuid4()))
+    assert run("restore", "latest", "--to", str(place / "out"), "--repository", str(place / "other")).exit_code == 0
+
+
+def test_a_repository_that_is_made_is_known(run: Run, place: Path) -> None:
+    assert run("repo", "init").exit_code == 0
+    first = run("repo", "pin", "--json").document
+    assert first["encrypted"] is False
+    (place / "repository").rename(place / "old")
+    Repository.init(place / "repository")
+    ran = run("repo", "info", "--json")
+    assert ran.document["error"]["code"] == "wrong-repository"
+    assert first["id"] in ran.document["error"]["message"]
+    accepted = run("repo", "pin", "--accept", "--json").document
+    assert accepted["id"] == run("repo", "info", "--json").document["id"] != first["id"]
+
+
+def test_no_repository_is_made_that_is_not_the_expected_one(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY_ENCRYPTED", "yes")
+    assert run("repo", "init").exit_code == 2
+    assert not (place / "repository").exists()
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_none(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_in(place / "repository")
+    file = place / "state.json"
+    monkeypatch.setenv("FREEZEFRAME_KNOWN_REPOSITORIES", str(file))
+    assert run("repo", "pin").exit_code == 0
+    sound = file.read_bytes()
+    for data in (b"", sound[:-9], sound.replace(b"false", b"true"), checked({**json.loads(sound), "format": 2})):
+        file.write_bytes(data)
+        assert run("captures", "--json").document["error"]["code"] == "known-repositories"
+        assert file.read_bytes() == data
+    file.unlink()
+    file.mkdir()
+    assert run("captures", "--json").document["error"]["code"] == "known-repositories"
+
+
+def test_where_nothing_can_be_remembered_the_verb_goes_on(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FREEZEFRAME_KNOWN_REPOSITORIES", "/proc/none/state.json")
+    ran = run("repo", "init")
+    assert (ran.exit_code, "not remembered" in ran.stderr) == (0, True)
+
+
+def test_what_is_known_of_other_repositories_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "state.json"
+    one, two = (Known(id=uuid4(), encrypted=bool(number)) for number in range(2))
+    known_repositories.remember(file, "/a", one)
+    content = {**json.loads(file.read_bytes()), "more": 1}
+    content["repositories"]["/a"]["more"] = 2
+    file.write_bytes(checked(content))
+    known_repositories.remember(file, "/b", two)
+    stored = json.loads(file.read_bytes())
+    assert (stored["more"], stored["repositories"]["/a"]["more"]) == (1, 2)
+    assert known_repositories.known(file, "/a") == one
+    assert known_repositories.known(file, "/b") == two
+    assert known_repositories.known(file, "/c") is None
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(KnownRepositoriesError):
+        known_repositories.known(file.parent, "/a")
+
+
+def test_the_default_file_is_in_the_users_state_directory(tmp_path: Path) -> None:
+    for env, where in (
+        ({}, tmp_path / ".local/state"),
+        ({"XDG_STATE_HOME": "/state"}, Path("/state")),
+        ({"XDG_STATE_HOME": "here"}, tmp_path / ".local/state"),
+    ):
+        assert known_repositories.default_file(env, tmp_path) == where / "freezeframe" / "repositories.json"
+
+
+def test_what_is_expected_is_compared_with_the_config() -> None:
+    plain = Config(id=uuid4())
+    ANYTHING.check(plain, "there")
+    right = Expected(plain.id, encrypted=False)
+    right.check(plain, "there")
+    with pytest.raises(NotEncrypted, match="there"):
+        replace(right, encrypted=True).check(plain, "there")
+    with pytest.raises(WrongRepository, match=str(plain.id)):
+        replace(right, id=uuid4()).check(plain, "there")
+    encrypted = plain.model_copy(update={"features": ("encryption",), "mac": "ab" * 32})
+    Expected(plain.id, encrypted=True).check(encrypted, "there")
+    with pytest.raises(WrongRepository, match="is encrypted"):
+        right.check(encrypted, "there")
