@@ -27,13 +27,14 @@ from freezeframe.repository.manifest import (
     Manifest,
     SkippedDisk,
 )
+from freezeframe.repository.outcome import ChunkOutcome, IndexReceipt
 from freezeframe.repository.parent import Parent, ParentSearch, find_parents
 from freezeframe.repository.reader import DiskReader, Extent
 from freezeframe.repository.repository import Repository
 from freezeframe.repository.session import Session, Sessions
 from freezeframe.repository.suspects import Suspect, Suspects
 from freezeframe.repository.verify import Tier, VerifyReport, verify
-from freezeframe.repository.writer import ChunkOutcome, DiskWriter, IndexReceipt
+from freezeframe.repository.writer import DiskWriter
 
 __all__ = [
     "ChunkBuffer",

@@ -1,10 +1,14 @@
-"""The commit queue: chunks on their way into a store, gathered into batches, several batches at once.
+"""The commit queue: chunks on their way into a store, several requests at once.
 
-        write_chunk ──▶ │ gathering, < 8 MiB │ ──▶ 4 threads, one batch each ──▶ in the store
-        (any thread)    └──────── all together at most about 48 MiB ────────┘
+    directory        write_chunk ──▶ │ gathering, < 8 MiB │ ──▶ 4 threads, one batch each ──▶ in the store
+                     (any thread)    └──────── all together at most about 48 MiB ────────┘
 
-A writer waits when the queue is full, so memory is bounded by the queue and not by the disk. The first error ends it: what
-is queued is dropped, and the error is raised from every later call.
+    object storage   write_chunk ──▶ │ waiting │ ──▶ 64 threads, one chunk each: there? ─▶ no: compress, PUT
+                     (any thread)    └──────── all together at most about 64 MiB ────────┘
+
+Where a question takes the time to a server and back the queue's threads ask it, so those that read the disk need not wait. A
+writer waits when the queue is full, so memory is bounded by the queue and not by the disk. The first error ends it: what is
+queued is dropped, and the error is raised from every later call.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from freezeframe.repository.store.backend import Store
+    from freezeframe.repository.store.backend import Store, Traffic
 
 #: The figures of store/directory.py: the fsyncs of 8 MiB or 64 files overlap with other batches' writes, and four at once
 #: hide the wait.
@@ -31,12 +35,32 @@ BATCHES_AT_ONCE: Final = 4
 #: Half as much again as the four hold, so that the transfer goes on while they wait for the device.
 QUEUE_BYTES: Final = 48 << 20
 
+#: Where each chunk is a request of its own: so much keeps 16 requests for chunks of 4 MiB under way, and 64 below 1 MiB
+#: (docs/bench.md has the curve).
+REMOTE_QUEUE_BYTES: Final = 64 << 20
+
+
+class Limits(NamedTuple):
+    """How a store is fed."""
+
+    batch_bytes: int
+    batch_objects: int
+    at_once: int  # batches
+    queue_bytes: int
+
+
+def limits_of(traffic: Traffic) -> Limits:
+    """Return how to feed a store with that traffic. Pure."""
+    if traffic.remote:
+        return Limits(batch_bytes=0, batch_objects=1, at_once=traffic.at_once, queue_bytes=REMOTE_QUEUE_BYTES)
+    return Limits(BATCH_BYTES, BATCH_OBJECTS, BATCHES_AT_ONCE, QUEUE_BYTES)
+
 
 class Queued(NamedTuple):
     """An object, and what is called when its bytes are needed no more."""
 
     name: str
-    data: Buffer
+    make: Callable[[], Buffer | None]  # its bytes; None if it need not be stored. Called by a thread of the queue
     done: Callable[[], None]
 
 
@@ -45,7 +69,8 @@ class CommitQueue:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._pool = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="commit")
+        self._limits = limits_of(store.traffic)
+        self._pool = ThreadPoolExecutor(self._limits.at_once, thread_name_prefix="commit")
         self._changed = threading.Condition()
         self._gathering: list[Queued] = []
         self._gathering_bytes = 0
@@ -58,15 +83,24 @@ class CommitQueue:
         `held_bytes` is the memory that it keeps meanwhile. Waits while the queue is full; for how many seconds. Raises the
         store's errors.
         """
+        return self.add_later(name, lambda: data, held_bytes, done)
+
+    def add_later(
+        self, name: str, make: Callable[[], Buffer | None], held_bytes: int, done: Callable[[], None] = lambda: None
+    ) -> float:
+        """As `add`, for an object whose bytes `make` gives to a thread of the queue: None if it need not be stored.
+
+        An error of `make` is one of the queue.
+        """
         waited_s = 0.0
         with self._changed:
-            if self._queued_bytes >= QUEUE_BYTES:
+            if self._queued_bytes >= self._limits.queue_bytes:
                 waited_s = self._wait_for_room()
             self._check()
-            self._gathering.append(Queued(name, data, done))
+            self._gathering.append(Queued(name, make, done))
             self._gathering_bytes += held_bytes
             self._queued_bytes += held_bytes
-            if self._gathering_bytes >= BATCH_BYTES or len(self._gathering) >= BATCH_OBJECTS:
+            if self._gathering_bytes >= self._limits.batch_bytes or len(self._gathering) >= self._limits.batch_objects:
                 self._send()
         return waited_s
 
@@ -92,7 +126,7 @@ class CommitQueue:
     def _wait_for_room(self) -> float:
         began = time.monotonic()
         # a full queue always has batches at work: what is gathering is far smaller than the queue
-        self._changed.wait_for(lambda: self._queued_bytes < QUEUE_BYTES or self._error is not None)
+        self._changed.wait_for(lambda: self._queued_bytes < self._limits.queue_bytes or self._error is not None)
         return time.monotonic() - began
 
     def _send(self) -> None:
@@ -111,7 +145,10 @@ class CommitQueue:
         future.add_done_callback(lambda done: self._ended(done, size))
 
     def _put(self, batch: list[Queued]) -> None:
-        self._store.put_many([(one.name, one.data) for one in batch])
+        made = [(one.name, one.make()) for one in batch]
+        objects = [(name, data) for name, data in made if data is not None]
+        if objects:
+            self._store.put_many(objects)
         for one in batch:
             one.done()
 

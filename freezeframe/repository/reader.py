@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 from freezeframe.repository.chunk import unseal
 from freezeframe.repository.errors import ChunkDamaged
 from freezeframe.repository.index import Index, load_index
+from freezeframe.repository.lanes import lanes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from freezeframe.repository.header import IndexHeader
     from freezeframe.repository.objects import Objects
-
-#: Decompression and SHA-256 run at 1 GB/s a core or so, a disk needs several requests to be busy: 4 serves both.
-_THREADS: Final = 4
 
 #: What may be fetched ahead of the reader, in bytes of the disk.
 _WINDOW_BYTES: Final = 32 << 20
@@ -47,11 +45,21 @@ class DiskReader:
     def __init__(self, objects: Objects, index_digest: bytes) -> None:
         self._objects = objects
         self._index: Index = load_index(objects, index_digest)
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read-ahead")
+        self._pool = ThreadPoolExecutor(self.lanes, thread_name_prefix="read-ahead")
 
     @property
     def header(self) -> IndexHeader:
         return self._index.header
+
+    @property
+    def is_remote(self) -> bool:
+        """Return True if each chunk takes the time to a server and back."""
+        return self._objects.store.traffic.remote
+
+    @property
+    def lanes(self) -> int:
+        """How many chunks are worth reading at once."""
+        return lanes(self._objects.store.traffic, self.header.chunk_bytes)
 
     def __iter__(self) -> Iterator[Extent]:
         """Extents from offset 0 to the disk's size."""
@@ -86,7 +94,7 @@ class DiskReader:
 
     def _chunks(self) -> Iterator[tuple[int, bytes]]:
         """Every chunk with its slot, in order, fetched ahead within the window."""
-        window = max(_THREADS, _WINDOW_BYTES // self.header.chunk_bytes)
+        window = max(self.lanes, _WINDOW_BYTES // self.header.chunk_bytes)
         ahead: deque[tuple[int, Future[bytes]]] = deque()
         try:
             for slot, digest in self._index.used_slots():

@@ -1,13 +1,14 @@
 """Disk writers: the way of one disk's bytes into the repository.
 
-        buffer ─▶ zeros? ─▶ SHA-256 ─▶ known? ─▶ seal, protect ─▶ queue ─▶ stored ┐
-                    │                    │                                        ├─▶ finish: settle all of their folders,
-                    └─ hole              └─ nothing to store ─────────────────────┘   then store the index
+    buffer ─▶ zeros? ─▶ SHA-256 ─▶ met? ─▶ in the store? ─▶ seal, protect ─▶ stored ┐
+                │                    │           │                                  ├─▶ finish: settle all of their folders,
+                └─ hole              └───────────┴─ nothing to store ───────────────┘   then store the index
 
-A chunk counts as known if this writer has met it already, or if the store shows it. What this writer has queued is stored
-by `finish`, and its folder settled before the index is stored; so is the folder of what the store shows, which may be
-another writer's that has not come to it yet. No writer remembers what an earlier one saw: a chunk that has been set aside
-as damaged since must be written anew.
+A chunk counts as known if this writer has met it already, or if the store shows it. The caller's thread asks the store where
+that takes no time; object storage is asked by the commit queue's threads, which also seal and store, many at once. What this
+writer has queued is stored by `finish`, and its folder settled before the index is stored; so is the folder of what the store
+shows, which may be another writer's that has not come to it yet. No writer remembers what an earlier one saw: a chunk that has
+been set aside as damaged since must be written anew.
 
 A chunk may be set aside, too, while this writer works, or before, and a clean slot of an incremental refer to it. So when
 all has been read the writer says which slots it must be given again, clean or not (`slots_to_read_again`), and only then may
@@ -17,8 +18,6 @@ it finish.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
@@ -30,6 +29,7 @@ from freezeframe.repository.effort import Effort
 from freezeframe.repository.errors import RepositoryError
 from freezeframe.repository.inherited import missing_chunks
 from freezeframe.repository.layout import folder_of
+from freezeframe.repository.outcome import ChunkOutcome, IndexReceipt
 from freezeframe.repository.pressure import Pressure
 from freezeframe.repository.sealing import seal
 
@@ -39,31 +39,11 @@ if TYPE_CHECKING:
     from freezeframe.repository.builder import IndexBuilder
     from freezeframe.repository.index import Index
     from freezeframe.repository.objects import Objects
+    from freezeframe.repository.protection import Stored
 
 #: Digests that a writer remembers, about 10 MiB of them. Then it forgets all: the store knows most of them by then, and a
 #: chunk that is stored twice is the same chunk.
 _REMEMBERED: Final = 1 << 16
-
-
-class ChunkOutcome(Enum):
-    """What became of a chunk."""
-
-    HOLE = "hole"  # all zeros: nothing is stored for it
-    KNOWN = "known"  # in the repository already, or on its way
-    NEW = "new"
-
-
-@dataclass(frozen=True)
-class IndexReceipt:
-    """A disk's index, settled, and what it took."""
-
-    digest: str
-    size_bytes: int
-    chunk_bytes: int
-    chunks_new: int
-    chunks_known: int
-    bytes_read: int  # given to write_chunk
-    bytes_stored: int  # new chunks and the index, as they are stored
 
 
 class DiskWriter:
@@ -127,8 +107,8 @@ class DiskWriter:
             self._queue.fail(error)
             raise
         with self._lock:
-            self._chunks[outcome] += 1
             self._bytes_read += length
+        self._count(outcome)
         return outcome
 
     def set_zero(self, slot: int, count: int = 1) -> None:
@@ -229,17 +209,38 @@ class DiskWriter:
             return ChunkOutcome.HOLE
         digest = digest_of_chunk(plain)
         name = self._objects.protection.locate(digest)
-        if self._is_first(digest, name) and not self._objects.has_chunk(name):
-            self._store_chunk(name, buffer, length)
-            outcome = ChunkOutcome.NEW
+        if self._is_first(digest, name):
+            outcome = self._queue_chunk(name, buffer, length)
         else:
             self._buffers.give_back(buffer)
             outcome = ChunkOutcome.KNOWN
         self._builder.set(slot, digest)
         return outcome
 
+    def _queue_chunk(self, name: str, buffer: ChunkBuffer, length: int) -> ChunkOutcome:
+        """Store a chunk that this writer meets for the first time, if the store does not show it."""
+        if self._objects.store.traffic.remote:
+            make = partial(self._made_in_queue, name, buffer, length)
+            waited_s = self._queue.add_later(name, make, len(buffer), partial(self._buffers.give_back, buffer))
+            self._pressure.waited(waited_s)
+            return ChunkOutcome.QUEUED
+        if self._objects.has_chunk(name):
+            self._buffers.give_back(buffer)
+            return ChunkOutcome.KNOWN
+        self._store_chunk(name, buffer, length)
+        return ChunkOutcome.NEW
+
+    def _made_in_queue(self, name: str, buffer: ChunkBuffer, length: int) -> Stored | None:
+        """Return the stored form of a chunk; None if the store shows it. For a thread of the queue."""
+        if self._objects.has_chunk(name):
+            self._count(ChunkOutcome.KNOWN)
+            return None
+        stored = self._stored_form(name, buffer, length)
+        self._count(ChunkOutcome.NEW)
+        return stored
+
     def _is_first(self, digest: bytes, name: str) -> bool:
-        """Whether this writer meets the chunk for the first time; then its folder is to be settled, whoever has stored it."""
+        """Return True if this writer meets the chunk for the first time; its folder is to be settled, whoever has stored it."""
         with self._lock:
             if digest in self._met:
                 return False
@@ -250,7 +251,7 @@ class DiskWriter:
             return True
 
     def _is_there(self, name: str, digest: bytes) -> bool:
-        """Whether the store shows the chunk now; if not, it is written when it is met again."""
+        """Return True if the store shows the chunk now; if not, it is written when it is met again."""
         is_there = self._objects.has_chunk(name)
         with self._lock:
             if is_there:
@@ -260,13 +261,22 @@ class DiskWriter:
         return is_there
 
     def _store_chunk(self, name: str, buffer: ChunkBuffer, length: int) -> None:
-        protection = self._objects.protection
-        stored = protection.protect(name, seal(buffer, length, self._pressure.level, protection.stored_bytes))
+        stored = self._stored_form(name, buffer, length)
         if isinstance(stored, memoryview):  # the envelope itself, in the buffer
             waited_s = self._queue.add(name, stored, len(buffer), partial(self._buffers.give_back, buffer))
         else:
             self._buffers.give_back(buffer)
             waited_s = self._queue.add(name, stored, len(stored))
         self._pressure.waited(waited_s)
+
+    def _stored_form(self, name: str, buffer: ChunkBuffer, length: int) -> Stored:
+        """Return the bytes that are to be stored for a chunk: in the buffer, unless it is encrypted."""
+        protection = self._objects.protection
+        stored = protection.protect(name, seal(buffer, length, self._pressure.level, protection.stored_bytes))
         with self._lock:
             self._bytes_stored += len(stored)
+        return stored
+
+    def _count(self, outcome: ChunkOutcome) -> None:
+        with self._lock:
+            self._chunks[outcome] += 1

@@ -20,7 +20,8 @@ from workers.restore.disk import DiskPart
 from workers.restore.plan import GuestPart
 from workers.restore.report import RestoredDisk
 
-#: Memory is LANES chunks a disk, so this bounds it: with chunks of 1 MiB less than 20 MiB, with the largest ones 300 MiB.
+#: Memory is a chunk a thread and disk, so this bounds it: with chunks of 1 MiB less than 20 MiB, with the largest ones 300 MiB;
+#: from object storage 32 MiB of chunks a disk at least, twice for a moment.
 AT_ONCE: Final = 2
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-#: Threads of one disk. Each fetches, verifies and writes; more than 4 do not pay on 2 cores, and where a repository is far away
-#: they are what hides its latency.
+#: Ways to one disk. Each thread fetches, verifies and writes; more than 4 do not pay on 2 cores. Where the repository is in
+#: object storage more threads share them (`pour.py`).
 LANES: Final = 4
 
 
 class Lane(Protocol):
-    """One thread's way to a destination; offsets are the disk's. Raises RestoreError."""
+    """A way to a destination, for any number of threads; offsets are the disk's. Raises RestoreError."""
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write all of `data`, which lies within one chunk."""

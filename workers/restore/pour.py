@@ -6,8 +6,9 @@
                            ┌─▶ marker: sync, then remember: everything below this is durable
        every 256 MiB ──────┘
 
-Each thread holds one chunk, so memory does not grow with the disk. What is in hand at a moment is known, so everything before
-the first of it is done: that is what may become the mark.
+Each thread holds one chunk, so memory does not grow with the disk. There are as many threads as the destination has lanes, and
+more where the repository is in object storage: for 32 MiB of chunks (`repository/lanes.py`). What is in hand at a moment is
+known, so everything before the first of it is done: that is what may become the mark.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Pouring:
 
     def run(self) -> Poured:
         """Write all that must be. Raises what the reader, a lane or `on_progress` raised first, once all threads have ended."""
-        lanes = [threading.Thread(target=self._fill, args=(lane,), name="restore") for lane in self._destination.lanes]
+        lanes = [threading.Thread(target=self._fill, args=(lane,), name="restore") for lane in self._lanes()]
         marker = threading.Thread(target=self._mark, name="restore-mark")
         started: list[threading.Thread] = []
         try:
@@ -159,6 +160,12 @@ class Pouring:
         if self._failure is not None:
             raise self._failure
         return self._poured
+
+    def _lanes(self) -> list[Lane]:
+        """Return the lane of each thread: several share one where the repository is far away, and its answers take long."""
+        lanes = self._destination.lanes
+        threads = max(len(lanes), self._reader.lanes) if self._reader.is_remote else len(lanes)
+        return [lanes[number % len(lanes)] for number in range(threads)]
 
     def _fill(self, lane: Lane) -> None:
         try:

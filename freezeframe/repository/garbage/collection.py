@@ -57,16 +57,19 @@ def collect(
     dry_run: bool = False,
     clock: Callable[[], datetime] = _utc_now,
     on_progress: Callable[[Progress], None] = lambda _: None,
-    threads: int = _THREADS,
+    threads: int | None = None,
 ) -> CollectReport:
     """Condemn what nobody refers to, and delete what earlier runs have condemned and nobody may rely on any more.
 
     Any number may run at once, beside writers and readers. Any grace is safe among those that share one clock; see GRACE. With
-    none at all what was just condemned is deleted by a second pass. `threads`: 0 does all in the caller's.
+    none at all what was just condemned is deleted by a second pass. `threads`: 0 does all in the caller's; None takes
+    as many as the store is worth.
 
     Raises CollectionStopped or SessionDamaged if something is damaged, RepositoryNotReadable if something cannot be listed or
     read: then nothing was changed. RepositoryNotWritable, CollectionOverdue: then the next run goes on from there.
     """
+    if threads is None:
+        threads = max(_THREADS, repository.store.traffic.at_once)
     report = CollectReport(dry_run=dry_run, grace_s=grace.total_seconds())
     finished_at = _Run(repository, grace, clock, on_progress, threads, report).run()
     if finished_at is not None and clock() > finished_at + grace:

@@ -56,9 +56,9 @@ class Run:
         return None
 
     def look_at(self, chunks: Iterable[bytes]) -> bool:
-        """Look at each chunk; whether the store could say something of all of them. Raises RepositoryNotReadable."""
+        """Look at each chunk; True if the store could say something of all of them. Raises RepositoryNotReadable."""
         readable = True
-        for look in look_at_all(self.objects, self.tier, chunks):
+        for look in look_at_all(self.objects, self.tier, chunks, self.repository.config.chunk_bytes):
             self.found.chunks_checked += 1
             self.found.bytes_read += look.stored_bytes
             self.found.bad_reads += look.bad_read

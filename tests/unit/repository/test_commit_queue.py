@@ -174,7 +174,7 @@ def test_what_is_gathered_when_it_is_abandoned_is_dropped_and_nobody_works_on(qu
 def test_batches_that_are_cancelled_are_no_error_and_hold_nothing(
     queue: CommitQueue, store: Gated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(commit, "QUEUE_BYTES", 1000)
+    monkeypatch.setattr(queue, "_limits", queue._limits._replace(queue_bytes=1000))
     for number in range(commit.BATCHES_AT_ONCE + 3):
         queue.add(str(number), b"x", 10)
     for _ in range(commit.BATCHES_AT_ONCE):

@@ -10,6 +10,7 @@ import pytest
 from freezeframe.repository import DiskReader, Repository, reader
 from freezeframe.repository.builder import IndexBuilder
 from freezeframe.repository.errors import ChunkDamaged, IndexDamaged
+from freezeframe.repository.lanes import LEAST
 from freezeframe.repository.store import MemoryStore
 
 from .samples import CHUNK, disk_of, random_disk, read_disk, store_disk
@@ -68,8 +69,8 @@ def gated() -> Repository:
 
 def settle(disk: DiskReader) -> None:
     """Wait until all that threads were given to do is done, and each of them is free."""
-    all_free = threading.Barrier(reader._THREADS)
-    for done in [disk._pool.submit(all_free.wait, LONG_S) for _ in range(reader._THREADS)]:
+    all_free = threading.Barrier(LEAST)
+    for done in [disk._pool.submit(all_free.wait, LONG_S) for _ in range(LEAST)]:
         done.result(LONG_S)
 
 
@@ -93,11 +94,11 @@ def test_chunks_that_are_longer_than_the_window_are_fetched_by_all_threads(
     store = gated.store
     assert isinstance(store, Gated)
     store.let = threading.Semaphore(0)
-    content = random_disk(reader._THREADS)
+    content = random_disk(LEAST)
     with gated.disk_reader(store_disk(gated, content)) as disk, ThreadPoolExecutor(1) as user:
         read = user.submit(lambda: b"".join(one.data or b"" for one in disk))
         try:
-            assert [store.wanted.acquire(timeout=10) for _ in range(reader._THREADS)] == [True] * reader._THREADS
+            assert [store.wanted.acquire(timeout=10) for _ in range(LEAST)] == [True] * LEAST
         finally:
             store.let.release(1000)
         assert read.result(LONG_S) == content
@@ -114,13 +115,13 @@ def test_what_was_ahead_of_a_reader_that_is_left_is_not_fetched_any_more(
     with gated.disk_reader(store_disk(gated, random_disk(50))) as disk:
         extents = disk._chunks()
         next(extents)
-        for _ in range(1 + reader._THREADS):  # the first, and one that each thread stands at
+        for _ in range(1 + LEAST):  # the first, and one that each thread stands at
             assert store.wanted.acquire(timeout=LONG_S)
         assert isinstance(extents, Generator)
         extents.close()
         store.let.release(1000)
         settle(disk)
-        assert len(store.asked) == 1 + reader._THREADS
+        assert len(store.asked) == 1 + LEAST
 
 
 def test_no_thread_is_left_of_a_reader_that_was_closed(repository: Repository) -> None:

@@ -14,8 +14,8 @@ from freezeframe.repository.errors import ChunkDamaged
 from freezeframe.repository.inherited import missing_chunks
 from freezeframe.repository.layout import FAN_OUT, locate
 from freezeframe.repository.objects import Objects
+from freezeframe.repository.outcome import ChunkOutcome
 from freezeframe.repository.store import MemoryStore
-from freezeframe.repository.writer import ChunkOutcome
 
 from .locked import locked
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, read_disk, seal

@@ -86,7 +86,7 @@ def test_chunks_are_looked_at_in_order_and_few_at_once(repository: Repository, m
             yield digest
 
     seen = []
-    for look in look_at_all(repository.objects, Tier.REHASHED, noted()):
+    for look in look_at_all(repository.objects, Tier.REHASHED, noted(), CHUNK):
         seen.append(look.digest)
         assert len(taken) - len(seen) <= 3
     assert seen == digests
@@ -174,9 +174,9 @@ def test_nothing_more_is_asked_of_a_store_that_is_away(repository: Repository, m
         raise RepositoryNotReadable("no answer", transient=True)
 
     asked: list[str] = []
-    monkeypatch.setattr(looking, "_THREADS", 1)
+    monkeypatch.setattr(looking, "lanes", lambda *_: 1)
     monkeypatch.setattr(looking, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(repository.store, "get", away)
     with pytest.raises(RepositoryNotReadable):
-        list(look_at_all(repository.objects, Tier.REHASHED, [bytes([n]) * 32 for n in range(20)]))
+        list(look_at_all(repository.objects, Tier.REHASHED, [bytes([n]) * 32 for n in range(20)], CHUNK))
     assert 1 <= len(asked) <= 2

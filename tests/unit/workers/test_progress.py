@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from freezeframe.repository import ChunkBuffer, DiskWriter
-from freezeframe.repository.writer import ChunkOutcome
+from freezeframe.repository.outcome import ChunkOutcome
 from tests.unit.workers.exported import Guest
 from workers.host import Host
 from workers.steps import transfer

@@ -19,7 +19,7 @@ from freezeframe.contract.order import TransferOrder
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import ChunkBuffer, DiskWriter, Repository
 from freezeframe.repository.errors import RepositoryNotWritable
-from freezeframe.repository.writer import ChunkOutcome
+from freezeframe.repository.outcome import ChunkOutcome
 from ops.qemu_export import FakeGuest, exporting
 from workers import bandwidth
 from workers.connection import DataConnection

@@ -20,7 +20,7 @@ from freezeframe.repository import DiskWriter, verify
 from freezeframe.repository.buffer import ChunkBuffer
 from freezeframe.repository.errors import ChunkDamaged, RepositoryNotReadable
 from freezeframe.repository.layout import index_name
-from freezeframe.repository.writer import ChunkOutcome
+from freezeframe.repository.outcome import ChunkOutcome
 from tests.unit.workers.exported import CAPTURE, CHUNK, CONTENT, FIRST, GUEST, SLOTS, TARGET, ExportedDisk, Guest, noise
 from workers.connection import DataConnection
 from workers.export import ExportError
