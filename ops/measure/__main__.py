@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.lab.daemon import PASSABLE
-from ops.measure import barrier, compression, garbage, hold, incremental, memory, restore, throughput
+from ops.measure import barrier, compression, garbage, hold, incremental, memory, restore, throughput, verification
 from ops.measure.send_buffer import send_buffer
 
 #: A disk, where /tmp may be memory.
@@ -116,6 +116,17 @@ def gc_verb(
     """Forget and garbage collection: seconds, seconds a chunk and peak of memory, for 10 thousand to a million chunks."""
     with _directory(place) as directory:
         _show(garbage.run(directory, chunks or garbage.SIZES, _teller(as_json=as_json)))
+
+
+@app.command("verify")
+def verify_verb(
+    tib: Annotated[list[int] | None, typer.Option(min=1, help="Disks of 1 TiB each; may be repeated.")] = None,
+    captures: Annotated[int, typer.Option(min=1, help="Captures of all disks.")] = verification.CAPTURES,
+    as_json: AsJson = False,
+) -> None:
+    """Reading all indexes, as verify, repo check and gc do: microseconds a slot and a chunk, reads and peak of memory."""
+    with _directory() as directory:
+        _show(verification.run(directory, tib or verification.SIZES_TIB, captures, _teller(as_json=as_json)))
 
 
 @app.command("memory")
