@@ -91,8 +91,8 @@ class CheckReport:
 def check(repository: Repository, on_folder: Callable[[int], None] = lambda _: None) -> CheckReport:
     """Look at everything but the bytes of chunks. `on_folder` is told how many of the 256 folders are done.
 
-    Memory: a folder's listing, 100 bytes a name, besides what `marks.py` takes, and the names of all garbage. Raises
-    RepositoryNotReadable and TemporaryStorageFailed.
+    Memory: 450 bytes for each chunk of a folder, and the names of all that is missing or garbage. Raises RepositoryNotReadable
+    and TemporaryStorageFailed.
     """
     return _Check(repository, on_folder).check()
 
@@ -157,8 +157,9 @@ class _Check:
             for number, folder in enumerate(FAN_OUT):
                 there = self._listed(f"{CHUNKS}/{folder}")
                 wanted = referred.digests_by_key(number)
-                self._missing |= {chunk for key, chunk in wanted.items() if key not in there}
-                self._found += len(there & wanted.keys())
+                missing = [chunk for key, chunk in wanted.items() if key not in there]
+                self._missing.update(missing)
+                self._found += len(wanted) - len(missing)
                 self._garbage.chunks += _names(CHUNKS, there - wanted.keys())
                 self._on_folder(number + 1)
 
