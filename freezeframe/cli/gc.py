@@ -17,7 +17,7 @@ from freezeframe.repository import Repository
 from freezeframe.repository.garbage import GRACE, CollectReport, Held, Progress, Tally, collect
 from freezeframe.repository.session import Session
 
-#: Below that clocks, listings that NFS clients remember and processes that are stopped for a while may well be wrong.
+#: Below that listings that NFS clients remember and processes that are stopped for a while may well be wrong.
 LEAST_GRACE = timedelta(hours=1)
 
 #: The longest grace: a century, which no clock reaches the end of.
@@ -46,8 +46,8 @@ def gc(
         str,
         typer.Option(
             metavar="TIME",
-            help="How long what nobody refers to is kept: condemned first, deleted by a later run. Longer than clocks "
-            "differ, and than any process stands still.",
+            help="How long what nobody refers to is kept: condemned first, deleted by a later run. Longer than any process is "
+            "suspended.",
         ),
     ] = f"{GRACE // timedelta(hours=1)}h",
     *,
@@ -67,8 +67,8 @@ def gc(
     What nobody refers to is condemned first: moved aside, where no new capture will rely on it and every reader still finds
     it. A later run deletes it, when grace is over and every capture has ended that was under way.
 
-    Exit code: 0 done; 5 the repository cannot be read or written; 7 stopped because something is damaged, so that nobody can
-    say what is needed: nothing was changed.
+    Exit code: 0 done; 5 the repository cannot be read or written, or this host's clock is far from the store's; 7 stopped because
+    something is damaged, so that nobody can say what is needed: nothing was changed.
     """
     kept = _grace(grace)
     if kept < LEAST_GRACE and not nobody_else_writes:

@@ -17,6 +17,21 @@ from ulid import ULID
 CLOCKS_APART: Final = timedelta(minutes=10)
 
 
+#: What the clocks of a host and a store may differ by at least, whatever the grace: seconds of a slow answer, a host that has
+#: just been started.
+LEAST_DRIFT: Final = timedelta(minutes=1)
+
+
+def drift_allowed(grace: timedelta | None = None) -> timedelta:
+    """Return how far a host's clock may be from the store's.
+
+    A quarter of the grace at most: the argument of garbage collection is by the store's clock alone, and whatever an older
+    version has decided by two hosts' clocks has half the grace left. And not more than what contradicts a capture's date:
+    else captures would be made that `latest` and retention do not believe.
+    """
+    return CLOCKS_APART if grace is None else min(CLOCKS_APART, max(LEAST_DRIFT, grace / 4))
+
+
 def credible(date: datetime, stored_at: datetime) -> datetime:
     """Return `date`, or the store's time if that contradicts it."""
     return stored_at if date > stored_at + CLOCKS_APART else date

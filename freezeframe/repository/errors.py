@@ -126,6 +126,16 @@ class SealedTooLate(SessionLost):
     code = "sealed-too-late"
 
 
+class ClockDrift(RepositoryError):
+    """The clocks of this host and of the store are too far apart to compare their times."""
+
+    code = "clock-drift"
+    advice = (
+        "Correct the clock that is wrong; `timedatectl timesync-status` or `chronyc tracking` shows whether NTP works. "
+        "A directory has the clock of its file server. Then try again: nothing was changed."
+    )
+
+
 class SealUndecided(RepositoryError):
     """A capture became visible while its session was ended as failed: whoever sealed it may still take it back."""
 

@@ -234,14 +234,15 @@ class Repository:
     def seal(self, manifest: Manifest) -> None:
         """Seal a capture that has a session of its id: when this returns it exists, durably. The same manifest twice is once.
 
-        Raises SessionLost if what it refers to may have been collected meanwhile; then it does not exist. Else as
-        `write_manifest`.
+        Raises SessionLost if what it refers to may have been collected meanwhile; then it does not exist. Raises ClockDrift
+        before anything is written. Else as `write_manifest`.
         """
-        looked_at = self.sessions.now()
-        session = self.sessions.check(manifest.capture_id, MARGIN)
+        measured = self.sessions.measure()
+        session = self.sessions.check(manifest.capture_id, MARGIN, looked_at=measured.theirs)
         made = self._catalog.write(manifest)
         try:
-            self.sessions.check_sealed(session, looked_at, visible_at=self.sessions.now())
+            visible_at = self.sessions.measure_again(measured)
+            self.sessions.check_sealed(session, measured.theirs, visible_at=visible_at)
         except SealedTooLate:
             if made:
                 self._catalog.delete(manifest.capture_id)

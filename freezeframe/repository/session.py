@@ -5,7 +5,7 @@
 
 A session is visible before its writer's first look at anything else, and is ended, not deleted, when its manifest is visible or
 will never be. It is *live* until grace is over after its end, or after it expired. Garbage collection deletes nothing that a
-live session may rely on (docs/repository.md).
+live session may rely on (docs/repository.md). When it began, and ended, is told by the store's clock: `store_clock.py`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,25 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from pydantic import AwareDatetime
 
 from freezeframe.contract.message import CaptureId
+from freezeframe.repository.age import drift_allowed
 from freezeframe.repository.errors import (
     AlreadyExists,
+    ClockDrift,
     ObjectNotFound,
+    RepositoryFull,
+    RepositoryNotWritable,
     SealedTooLate,
     SessionDamaged,
     SessionLost,
 )
 from freezeframe.repository.layout import SESSIONS, session_id_of, session_name
 from freezeframe.repository.notice import Notice, read_notice
+from freezeframe.repository.store_clock import Measured, check_drift, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,8 +65,17 @@ class Session(Notice):
     host: str
     pid: int
     program: str
+    installation: str | None = None  # of the orchestrator; None for other writers, and of an older version
     state: SessionState = SessionState.OPEN
     ended_at: AwareDatetime | None = None
+
+    def by_store(self, first: datetime, last: datetime) -> Self:
+        """Return the session with the store's times: it had begun when its object was put, and ended with the one that says so.
+
+        `first`, `last`: the times of its object in listings before and after it was read.
+        """
+        ended_at = None if self.ended_at is None else last
+        return self.model_copy(update={"begun_at": min(self.begun_at, first), "ended_at": ended_at})
 
     def is_live(self, now: datetime, grace: timedelta) -> bool:
         return now <= (self.ended_at or self.expires_at) + grace
@@ -72,11 +86,14 @@ class Sessions:
 
     def __init__(self, objects: Objects, clock: Callable[[], datetime] | None = None) -> None:
         self._objects = objects
-        self._clock = clock or (lambda: datetime.now(UTC))
+        self.clock = clock or (lambda: datetime.now(UTC))
 
-    def begin(self, session_id: str, program: str) -> Session:
-        """Begin the session of that capture; visible, and settled, when this returns. Twice is once."""
-        now = self._clock()
+    def begin(self, session_id: str, program: str, installation: str | None = None) -> Session:
+        """Begin the session of that capture; visible, and settled, when this returns. Twice is once.
+
+        Raises ClockDrift if this host's clock is too far from the store's; the session has ended then.
+        """
+        now = self.clock()
         session = Session(
             session_id=session_id,
             begun_at=now,
@@ -84,6 +101,7 @@ class Sessions:
             host=socket.gethostname(),
             pid=os.getpid(),
             program=program,
+            installation=installation,
         )
         name = session_name(session_id)
         try:
@@ -91,6 +109,14 @@ class Sessions:
         except AlreadyExists:
             self._objects.store.settle([SESSIONS])  # another may have died before it did
             return self.load(session_id)
+        try:
+            stored_at = self._objects.store.modified(name)
+            check_drift(self._objects.store.address, stored_at, now, self.clock(), drift_allowed())
+        except ObjectNotFound as error:  # this process was stopped for longer than its term
+            raise SessionLost(f"The session of capture {session_id} is gone.") from error
+        except ClockDrift:
+            self.end(session_id, sealed=False)
+            raise
         return session
 
     def load(self, session_id: str) -> Session:
@@ -107,9 +133,9 @@ class Sessions:
             raise SessionDamaged(f"Session {place} is of another capture, {session.session_id}.")
         return session
 
-    def check(self, session_id: str, margin: timedelta = timedelta(0)) -> Session:
-        """Raises SessionLost unless it is open and has `margin` left; the time is taken first."""
-        now = self._clock()
+    def check(self, session_id: str, margin: timedelta = timedelta(0), *, looked_at: datetime | None = None) -> Session:
+        """Raise SessionLost unless it is open and has `margin` left at `looked_at`, which is now if it is not given."""
+        now = looked_at or self.clock()
         session = self.load(session_id)
         if session.ended_at is not None:
             raise SessionLost(f"The session of capture {session_id} was ended at {session.ended_at:%Y-%m-%d %H:%M:%S}.")
@@ -117,8 +143,20 @@ class Sessions:
             raise SessionLost(f"The session of capture {session_id} expires at {session.expires_at:%Y-%m-%d %H:%M:%S}.")
         return session
 
-    def now(self) -> datetime:
-        return self._clock()
+    def measure(self) -> Measured:
+        """Look at the store's clock. Raises ClockDrift, which may be over in a while, RepositoryFull, RepositoryNotWritable."""
+        try:
+            return measure(self._objects.store, self.clock, drift_allowed())
+        except ClockDrift as error:
+            error.transient = True
+            raise
+
+    def measure_again(self, before: Measured) -> datetime:
+        """Return the store's time. If nothing can be put any more it is told from the own clock, and what was `before`."""
+        try:
+            return measure(self._objects.store, self.clock).theirs
+        except (RepositoryFull, RepositoryNotWritable):
+            return before.at(self.clock())
 
     def check_sealed(self, session: Session, looked_at: datetime, visible_at: datetime) -> None:
         """Whether a manifest may stay that is visible since `visible_at`, or before; `session` was looked at at `looked_at`.
@@ -139,26 +177,33 @@ class Sessions:
 
     def end(self, session_id: str, *, sealed: bool) -> None:
         """Say that the manifest is visible, or will never be. Twice is once, and one that is gone is ended."""
-        with suppress(SessionLost):
+        name = session_name(session_id)
+        with suppress(SessionLost, ObjectNotFound):
+            stored_at = self._objects.store.modified(name)  # which the new object will not tell any more
             session = self.load(session_id)
             if session.ended_at is None:
                 state = SessionState.SEALED if sealed else SessionState.FAILED
-                ended = session.changed({"state": state, "ended_at": self._clock()})
-                name = session_name(session_id)
+                begun_at = min(session.begun_at, stored_at)
+                ended = session.changed({"state": state, "ended_at": self.clock(), "begun_at": begun_at})
                 self._objects.store.put(name, BytesIO(ended.stored(self._objects, name)))
 
     def all(self) -> list[Session]:
-        """Every session that is there, oldest first. One that is deleted while this reads is not in the answer.
+        """Return every session that is there, oldest first, with times by the store's clock (`Session.by_store`).
 
-        Raises SessionDamaged, RepositoryNotReadable.
+        One that is deleted while this reads is not in the answer. Raises SessionDamaged, RepositoryNotReadable.
         """
-        found = []
-        for name in list(self._objects.store.names(SESSIONS)):
-            session_id = session_id_of(name)
-            if session_id is not None:
-                with suppress(SessionLost):
-                    found.append(self.load(session_id))
+        found, first = [], self.stored_at()
+        for session_id in first:
+            with suppress(SessionLost):
+                found.append(self.load(session_id))
+        last = self.stored_at() if found else {}
+        found = [one.by_store(first[one.session_id], last.get(one.session_id, first[one.session_id])) for one in found]
         return sorted(found, key=lambda one: (one.begun_at, one.session_id))
+
+    def stored_at(self) -> dict[str, datetime]:
+        """Return the store's times of all sessions by their ids; nothing is read of them."""
+        entries = self._objects.store.entries(SESSIONS)
+        return {session_id: one.modified for one in entries if (session_id := session_id_of(one.name)) is not None}
 
     def delete(self, session_id: str) -> None:
         """For garbage collection only, of one that is not live."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 from ulid import ULID
 
-from freezeframe.repository.errors import CollectionOverdue, ObjectNotFound, RepositoryFull
+from freezeframe.repository.age import drift_allowed
+from freezeframe.repository.errors import CollectionOverdue, ObjectNotFound, RepositoryFull, RepositoryNotWritable
 from freezeframe.repository.garbage.decision import FolderPlan, Situation, plan_folder
 from freezeframe.repository.garbage.forgotten import Forgotten, find_forgotten
 from freezeframe.repository.garbage.record import Records, RunRecord
@@ -26,6 +27,7 @@ from freezeframe.repository.garbage.references import References, read_reference
 from freezeframe.repository.garbage.report import CollectReport, Progress, Tally, foresee
 from freezeframe.repository.layout import CHUNKS, FAN_OUT, INDEXES, MANIFESTS, TMP, condemned_name, is_temporary
 from freezeframe.repository.session import TERM
+from freezeframe.repository.store_clock import Measured, measure, newest_known
 
 if TYPE_CHECKING:
     from freezeframe.repository.repository import Repository
@@ -36,7 +38,7 @@ DoneT = TypeVar("DoneT")
 
 log = structlog.get_logger("garbage")
 
-#: Longer than clocks of hosts differ, than an NFS client believes an old listing (acdirmax, 60 s), than a process is stopped
+#: Longer than an NFS client believes an old listing (acdirmax, 60 s), than a process is stopped
 #: and goes on (a machine that is suspended overnight). Shorter would free room sooner, and nobody waits for that.
 GRACE: Final = timedelta(hours=24)
 
@@ -44,6 +46,9 @@ GRACE: Final = timedelta(hours=24)
 _THREADS: Final = 8
 
 _KINDS: Final = (CHUNKS, INDEXES)
+
+#: More than a store's clock leaves out: object storage may tell whole seconds of one object, and more in a listing.
+_COARSE: Final = timedelta(seconds=1)
 
 
 def _utc_now() -> datetime:
@@ -61,20 +66,22 @@ def collect(
 ) -> CollectReport:
     """Condemn what nobody refers to, and delete what earlier runs have condemned and nobody may rely on any more.
 
-    Any number may run at once, beside writers and readers. Any grace is safe among those that share one clock; see GRACE. With
+    Any number may run at once, beside writers and readers. Any grace is safe; see GRACE. With
     none at all what was just condemned is deleted by a second pass. `threads`: 0 does all in the caller's; None takes
     as many as the store is worth.
 
+    Times are compared by the store's clock. Raises ClockDrift if this host's, `clock`, is too far from it for that grace.
     Raises CollectionStopped or SessionDamaged if something is damaged, RepositoryNotReadable if something cannot be listed or
     read: then nothing was changed. RepositoryNotWritable, CollectionOverdue: then the next run goes on from there.
     """
     if threads is None:
         threads = max(_THREADS, repository.store.traffic.at_once)
     report = CollectReport(dry_run=dry_run, grace_s=grace.total_seconds())
-    finished_at = _Run(repository, grace, clock, on_progress, threads, report).run()
-    if finished_at is not None and clock() > finished_at + grace:
+    first = _Run(repository, grace, clock, on_progress, threads, report)
+    finished_at = first.run()
+    if finished_at is not None and (not grace or first.now() > finished_at + grace):
         second = CollectReport(dry_run=False, grace_s=grace.total_seconds())
-        _Run(repository, grace, clock, on_progress, threads, second).run()
+        _Run(repository, grace, clock, on_progress, threads, second, not_before=finished_at + _COARSE).run()
         report = _joined(report, second)
     log.info("collected", condemned=report.condemned.objects, deleted=report.deleted.objects, dry_run=dry_run)
     return report
@@ -103,6 +110,8 @@ class _Run:
     on_progress: Callable[[Progress], None]
     threads: int
     report: CollectReport
+    not_before: datetime | None = None  # it is known to be later, however coarse the store's clock is
+    _measured: Measured | None = None
     _own: RunRecord | None = None
     _may_delete: bool = False
     _full: RepositoryFull | None = None  # not even a move has room: the run is left unfinished
@@ -115,7 +124,9 @@ class _Run:
 
     def run(self) -> datetime | None:
         """When the own run was finished; None if it condemned nothing."""
-        situation = Situation(self.clock(), self.grace, tuple(self.repository.sessions.all()))
+        now = self._look_at_clock()
+        now = max(now, self.not_before or now)
+        situation = Situation(now, self.grace, tuple(self.repository.sessions.all()))
         records = self._records.all()
         references = read_references(
             self.repository, lambda done, total: self.on_progress(Progress("reading indexes", done, total))
@@ -137,6 +148,27 @@ class _Run:
         times = [one.finished_at or situation.now for one in (*records, *own) if self._left[one.run_id]]
         foresee(self.report, times, situation)
         return own[0].finished_at if own and not self.report.dry_run else None
+
+    def now(self) -> datetime:
+        """Return the time by the store's clock, not later than it is."""
+        ours = self.clock()
+        return ours if self._measured is None else self._measured.at(ours)
+
+    def _look_at_clock(self) -> datetime:
+        """Return the store's time. Raises ClockDrift.
+
+        In a repository that has no room even for a name it is at least that of the newest object, and what was ripe then is
+        deleted. A dry run that may not write believes this host.
+        """
+        try:
+            self._measured = measure(self._store, self.clock, drift_allowed(self.grace))
+        except RepositoryFull:
+            return min(self.clock(), newest_known(self._store) + _COARSE)
+        except RepositoryNotWritable:
+            if not self.report.dry_run:
+                raise
+            return self.clock()
+        return self._measured.theirs
 
     def _move_forgotten(self, forgotten: Forgotten, situation: Situation) -> None:
         """Condemn forgotten manifests, and delete those of ripe runs."""
@@ -212,7 +244,7 @@ class _Run:
     def _begun(self) -> RunRecord:
         """The own record, put before the first move."""
         if self._own is None:
-            self._own = RunRecord(run_id=str(ULID()), begun_at=self.clock())
+            self._own = RunRecord(run_id=str(ULID()), begun_at=self.now())
             if not self.report.dry_run:
                 self._records.put(self._own)
         return self._own
@@ -223,7 +255,7 @@ class _Run:
         """
         if self._own is None:
             return
-        if max(self.clock() - self._own.begun_at, timedelta(seconds=time.monotonic() - self._began_s)) > TERM:
+        if max(self.now() - self._own.begun_at, timedelta(seconds=time.monotonic() - self._began_s)) > TERM:
             raise CollectionOverdue(f"Garbage collection {self._own.run_id} has taken longer than {TERM.days} days.")
 
     def _finish(self) -> list[RunRecord]:
@@ -233,15 +265,20 @@ class _Run:
         """
         if self._own is None:
             return []
-        finished = self._own.model_copy(update={"finished_at": self.clock()})
+        finished = self._own.model_copy(update={"finished_at": self.now()})
         if not self.report.dry_run:
-            self._records.put(finished)
             self.report.run_id = finished.run_id
+            finished = self._records.put(finished)
         return [finished]
 
     def _told_full(self, error: RepositoryFull) -> RepositoryFull:
         freed = self.report.deleted.objects + self.report.temporary.objects
         advice = "Collect again: there is room now to condemn more." if freed else None
+        if not freed and self._measured is None:
+            advice = (
+                "There is room for no object at all, so the store's time is known no better than by its newest one. Free a few "
+                "KiB; or, if nobody else writes, `freezeframe gc --grace 0 --nobody-else-writes` deletes all that is condemned."
+            )
         return RepositoryFull(f"{error.message} {freed} objects were deleted, and not all is condemned.", advice=advice)
 
     def _delete_temporary(self, situation: Situation) -> None:

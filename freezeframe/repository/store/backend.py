@@ -84,6 +84,9 @@ class Store(Protocol):
     def size(self, name: str) -> int:
         """In bytes."""
 
+    def modified(self, name: str) -> datetime:
+        """Return the time of the last change of its bytes, by the store's clock, in UTC. Raises ObjectNotFound."""
+
     def names(self, folder: str) -> Iterator[str]:
         """The names of the objects directly in a folder, in no order. An error is raised, in the middle too, never a shorter
         list.

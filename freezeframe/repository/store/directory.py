@@ -139,12 +139,10 @@ class DirectoryStore:
         return True
 
     def size(self, name: str) -> int:
-        path = self._path(name)
-        with reading(path):
-            try:
-                return path.stat().st_size
-            except FileNotFoundError as error:
-                raise ObjectNotFound(f"{path} is not there.") from error
+        return self._stat(name).st_size
+
+    def modified(self, name: str) -> datetime:
+        return datetime.fromtimestamp(self._stat(name).st_mtime, UTC)
 
     def names(self, folder: str) -> Iterator[str]:
         path = self._folder(folder)
@@ -237,6 +235,14 @@ class DirectoryStore:
         for path in sorted(folder.glob("**/"), reverse=True):
             with suppress(OSError):
                 self._fs.remove_folder(path)
+
+    def _stat(self, name: str) -> os.stat_result:
+        path = self._path(name)
+        with reading(path):
+            try:
+                return path.stat()
+            except FileNotFoundError as error:
+                raise ObjectNotFound(f"{path} is not there.") from error
 
     def _path(self, name: str) -> Path:
         return self._root / checked_name(name)

@@ -65,6 +65,11 @@ class MemoryStore:
     def size(self, name: str) -> int:
         return len(self.get(name))
 
+    def modified(self, name: str) -> datetime:
+        with self._lock:
+            self._get(name)
+            return self._modified[name]
+
     def names(self, folder: str) -> Iterator[str]:
         return iter([name for name in list(self._objects) if folder_of(name) == folder])
 

@@ -13,6 +13,7 @@ from freezeframe.repository.store.backend import always
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from typing_extensions import Buffer
 
@@ -73,6 +74,9 @@ class Retrying:
 
     def size(self, name: str) -> int:
         return self._patience.tried(lambda: self._store.size(name))
+
+    def modified(self, name: str) -> datetime:
+        return self._patience.tried(lambda: self._store.modified(name))
 
     def names(self, folder: str) -> Iterator[str]:
         return self._store.names(folder)

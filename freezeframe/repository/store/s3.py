@@ -25,6 +25,7 @@ from freezeframe.repository.temporary import spooled_file, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from obstore.store import S3Store as Bucket
     from typing_extensions import Buffer
@@ -130,6 +131,10 @@ class S3Store:
     def size(self, name: str) -> int:
         with reading(self._place(name)):
             return obstore.head(self._bucket, checked_name(name))["size"]
+
+    def modified(self, name: str) -> datetime:
+        with reading(self._place(name)):
+            return obstore.head(self._bucket, checked_name(name))["last_modified"]
 
     def names(self, folder: str) -> Iterator[str]:
         return (entry.name for entry in self.entries(folder))

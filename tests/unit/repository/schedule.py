@@ -229,6 +229,11 @@ class View:
     def size(self, name: str) -> int:
         return len(self.get(name))
 
+    def modified(self, name: str) -> datetime:
+        self._step(f"time of {name}")
+        self.shared.get(name)
+        return self.shared.folders[folder_of(name)][name][1]
+
     def names(self, folder: str) -> Iterator[str]:
         return (entry.name for entry in self.entries(folder))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import BinaryIO
 
 import pytest
 
@@ -448,8 +449,21 @@ def test_any_flipped_bit_of_a_session_or_a_record_is_found(repository: Repositor
     run(repository, time)
 
 
+def full(*_: object) -> None:
+    raise RepositoryFull("The repository is full.")
+
+
+def room_for_names(store: MemoryStore, name: str, source: BinaryIO) -> None:
+    """An empty file takes no block."""
+    data = source.read()
+    if data:
+        full()
+    store.put_many([(name, data)])
+
+
+@pytest.mark.parametrize("put", [full, room_for_names], ids=["not even a name", "names"])
 def test_in_a_full_repository_what_is_ripe_is_deleted_all_the_same(
-    repository: Repository, time: Time, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, time: Time, monkeypatch: pytest.MonkeyPatch, put: Callable[..., None]
 ) -> None:
     """There is no room for a record, so nothing more can be condemned; what was is what makes room."""
     seal(repository, 1, disk_of(b"a", b"b"))
@@ -459,17 +473,33 @@ def test_in_a_full_repository_what_is_ripe_is_deleted_all_the_same(
     store_disk(repository, disk_of(b"c"))
     repository.store.put_many([("tmp/" + "0" * 32, b"cut short")])
     time.pass_(hours=2)
-
-    def full(*_: object) -> None:
-        raise RepositoryFull("The repository is full.")
-
-    monkeypatch.setattr(MemoryStore, "put", full)
-    with pytest.raises(RepositoryFull, match="4 objects were deleted"):
-        run(repository, time)
-    monkeypatch.undo()
+    repository.store.put_many([("tmp/" + "1" * 32, b"the last that had room")])
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryStore, "put", put)
+        with pytest.raises(RepositoryFull, match="4 objects were deleted"):
+            run(repository, time)
     assert condemned(repository) == []
     assert len(names(repository, CHUNKS)) == 1
     assert run(repository, time).condemned.objects == 2
+
+
+def test_in_a_repository_without_room_for_a_name_the_hosts_own_clock_is_not_believed(
+    repository: Repository, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This host may be 40 days ahead. What the newest object proves is enough; the way out is told."""
+    seal(repository, 1, disk_of(b"a"))
+    repository.forget(capture_id(1))
+    time.pass_(hours=2)
+    assert run(repository, time).condemned.objects == 2
+    store_disk(repository, disk_of(b"c"))
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryStore, "put", full)
+        time.pass_(days=40)
+        report = run(repository, time)  # nothing is old enough to be condemned either
+        assert (report.deleted.objects, report.waiting.objects) == (0, 2)
+        report = collect(repository, grace=timedelta(0), clock=time, dry_run=True)
+        assert report.deleted.objects == 2
+    assert run(repository, time).deleted.objects == 2
 
 
 def test_a_forgotten_parent_keeps_what_its_incremental_needs_wherever_that_is(

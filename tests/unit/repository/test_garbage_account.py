@@ -93,6 +93,7 @@ def test_a_full_repository_is_to_be_collected_again_if_that_helps(
     if freed:
         store.put_many([(f"{TMP}/{'0' * 32}", b"cut short")])
     time.pass_(hours=2)
+    store.put_many([(f"{TMP}/{'1' * 32}", b"the last that had room")])
 
     def full(*_: object) -> None:
         raise RepositoryFull("The repository is full.")
@@ -101,6 +102,7 @@ def test_a_full_repository_is_to_be_collected_again_if_that_helps(
     with pytest.raises(RepositoryFull, match=f"{int(freed)} objects were deleted") as caught:
         run(collected, time)
     assert ("Collect again" in caught.value.hint) == freed
+    assert ("--nobody-else-writes" in caught.value.hint) != freed
 
 
 @pytest.mark.parametrize(("damaged", "more"), [(1, ""), (2, "1 others"), (3, "2 others")])

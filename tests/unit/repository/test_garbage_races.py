@@ -8,18 +8,21 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count
 
 import pytest
 
+from freezeframe.repository import catalog, session
 from freezeframe.repository.errors import ObjectNotFound
 from freezeframe.repository.garbage import collection
 from freezeframe.repository.garbage.decision import Situation
+from freezeframe.repository.garbage.record import RunRecord
 from freezeframe.repository.garbage.references import read_references
 from freezeframe.repository.objects import Objects
-from freezeframe.repository.session import Sessions
+from freezeframe.repository.session import Session, Sessions
 from freezeframe.repository.store import Entry
+from freezeframe.repository.store_clock import Measured
 
 from .world import LostError, World, drawn_world
 
@@ -34,6 +37,7 @@ def _the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids of runs by number: real ones are by time and chance, and would list in another order each time."""
     numbers = count()
     monkeypatch.setattr(collection, "ULID", lambda: f"01JZ{next(numbers):022d}")
+    monkeypatch.setattr(catalog, "read_ahead", lambda items, read, _: map(read, items))  # an actor has one thread
 
 
 def play(seeds: range, actors: int, at_once: int) -> Counter[str]:
@@ -109,6 +113,19 @@ def writers_look_into_what_is_condemned(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Objects, "has_chunk", has_chunk)
 
 
+def by_the_hosts_clocks(patch: pytest.MonkeyPatch) -> None:
+    """Sessions and runs have the times that their hosts gave them, and no host looks at the store's."""
+    patch.setattr(Session, "by_store", lambda session, *_: session)
+    patch.setattr(RunRecord, "by_store", lambda record, *_: record)
+    patch.setattr(session, "check_drift", lambda *_: None)
+
+    def own(_: object, clock: Callable[[], datetime], __: object = None) -> Measured:
+        return Measured(now := clock(), now)
+
+    patch.setattr(session, "measure", own)
+    patch.setattr(collection, "measure", own)
+
+
 @pytest.fixture
 def patch() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
@@ -133,8 +150,14 @@ def test_without_that_part_something_is_lost(
     assert any(loses(seed) for seed in range(ENOUGH))
 
 
-def loses(seed: int) -> bool:
-    world = World(drawn_world(seed).random, timedelta(0), copies=False)
+@pytest.mark.case("R2")
+def test_with_the_hosts_own_clocks_something_is_lost(patch: pytest.MonkeyPatch) -> None:
+    by_the_hosts_clocks(patch)
+    assert any(loses(seed, skewed=True) for seed in range(ENOUGH))
+
+
+def loses(seed: int, *, skewed: bool = False) -> bool:
+    world = World(drawn_world(seed).random, timedelta(0), copies=False, skewed=skewed)
     try:
         world.play(MANY_ACTORS, MANY_AT_ONCE)
     except LostError:

@@ -34,8 +34,8 @@ NOW = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
 class Ordered(MemoryStore):
     """Knows in which order names were given and folders settled; lets something happen before one name is read."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        super().__init__(clock)
         self.done: list[str] = []
         self.free: int | None = None
         self.before: dict[str, Callable[[], None]] = {}
@@ -67,8 +67,8 @@ class Clock:
 
 
 @pytest.fixture
-def store() -> Ordered:
-    return Ordered()
+def store(clock: Clock) -> Ordered:
+    return Ordered(clock)
 
 
 @pytest.fixture

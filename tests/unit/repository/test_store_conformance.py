@@ -121,6 +121,11 @@ def test_entries_are_names_with_sizes_and_times(store: Store) -> None:
     (entry,) = store.entries(folder_of(NAME))
     assert (entry.name, entry.size) == (NAME, 5)
     assert before <= entry.modified <= datetime.now(UTC) + timedelta(seconds=2)
+    assert abs(store.modified(NAME) - entry.modified) < timedelta(
+        seconds=1
+    )  # a HEAD gives whole seconds, a LIST may give more
+    with pytest.raises(ObjectNotFound):
+        store.modified(f"{CHUNKS}/ff/{'ff' * 32}")
     assert list(store.entries(f"{CHUNKS}/ff")) == list(store.entries(folder_of(CONDEMNED))) == []
 
 

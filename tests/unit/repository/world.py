@@ -13,11 +13,13 @@ from random import Random
 from uuid import UUID
 
 from freezeframe.repository import Repository, find_parents
+from freezeframe.repository.age import drift_allowed
 from freezeframe.repository.chunk import digest_of_chunk
 from freezeframe.repository.config import Config
 from freezeframe.repository.errors import (
     CaptureNotFound,
     ChunkDamaged,
+    ClockDrift,
     CollectionOverdue,
     CollectionStopped,
     IndexDamaged,
@@ -55,6 +57,7 @@ class World:
     random: Random
     grace: timedelta
     copies: bool
+    skewed: bool = False  # each actor is on a host with a clock of its own
     clock: Clock = field(default_factory=lambda: Clock(START))
     disks: dict[str, bytes] = field(default_factory=dict)  # what each capture must restore
     needs: dict[str, set[str]] = field(default_factory=dict)  # the objects of each capture
@@ -91,13 +94,22 @@ class World:
         kill_at = drawn.randint(1, 40) if drawn.random() < 0.15 else None
 
         def run(actor: Actor) -> None:
-            body(self._repository(actor), drawn)
+            body(self._repository(actor, drawn), drawn)
 
         self.schedule.spawn(f"{body.__name__} {number}", run, kill_at=kill_at)
 
-    def _repository(self, actor: Actor | None = None) -> Repository:
+    def _repository(self, actor: Actor | None = None, drawn: Random | None = None) -> Repository:
         view = View(self.store, self.schedule, actor) if actor else View(self.store)
-        return Repository(view, self.config, clock=self.clock)
+        ahead = self._ahead(drawn) if drawn else timedelta(0)
+        return Repository(view, self.config, clock=lambda: self.clock() + ahead)
+
+    def _ahead(self, drawn: Random) -> timedelta:
+        """How far a host's clock is from the store's: mostly as far as is allowed, seldom so far that it is refused."""
+        if not self.skewed:
+            return timedelta(0)
+        if drawn.random() < 0.1:
+            return drawn.choice([timedelta(days=40), timedelta(days=3), timedelta(hours=-2)])
+        return drawn.uniform(-0.99, 0.99) * drift_allowed(self.grace)
 
     # what actors do
 
@@ -105,7 +117,11 @@ class World:
         """A capture, full or incremental, from its session's beginning to its end."""
         self._numbers += 1
         number = self._numbers
-        repository.sessions.begin(capture_id(number), "test")
+        try:
+            repository.sessions.begin(capture_id(number), "test")
+        except (ClockDrift, SessionLost):
+            self._count("refused")
+            return
         try:
             manifest = self._write_disk(repository, random, number)
             repository.sessions.check(capture_id(number))
@@ -115,7 +131,7 @@ class World:
         if random.random() < 0.2:  # another who seals the same: a chord's body and the reconciler
 
             def twin(actor: Actor) -> None:
-                self.seal(self._repository(actor), manifest)
+                self.seal(self._repository(actor, random), manifest)
 
             self._twins.append((f"twin of {number}", twin))
         self.seal(repository, manifest)
@@ -148,8 +164,8 @@ class World:
     def seal(self, repository: Repository, manifest: Manifest) -> None:
         try:
             repository.seal(manifest)
-        except RepositoryNotWritable:
-            return  # it stood still while it took a late manifest back
+        except (RepositoryNotWritable, ClockDrift):
+            return  # it stood still while it took a late manifest back, or its clock is off
         except (SessionLost, IndexDamaged):
             if manifest.capture_id not in self.told:
                 repository.sessions.end(manifest.capture_id, sealed=False)
@@ -171,9 +187,9 @@ class World:
 
     def collect(self, repository: Repository, random: Random) -> None:
         try:
-            report = collect(repository, grace=self.grace, clock=self.clock, threads=0)
-        except (CollectionOverdue, RepositoryNotWritable):
-            return  # it stood still for days, or between a copy and a delete
+            report = collect(repository, grace=self.grace, clock=repository.sessions.clock, threads=0)
+        except (CollectionOverdue, RepositoryNotWritable, ClockDrift):
+            return  # it stood still for days, or between a copy and a delete; or its clock is off
         except CollectionStopped as error:
             if not self.late:
                 raise LostError(error.message) from error
@@ -286,4 +302,4 @@ def drawn_world(seed: int) -> World:
     random = Random(seed)  # noqa: S311  the same schedule again for the same seed
     copies = random.random() < 0.25
     grace = timedelta(hours=1) if copies else random.choice([timedelta(0), timedelta(seconds=20), timedelta(hours=1)])
-    return World(random, grace, copies)
+    return World(random, grace, copies, skewed=random.random() < 0.5)
