@@ -67,8 +67,8 @@ def gc(
     What nobody refers to is condemned first: moved aside, where no new capture will rely on it and every reader still finds
     it. A later run deletes it, when grace is over and every capture has ended that was under way.
 
-    Exit code: 0 done; 5 the repository cannot be read or written, or this host's clock is far from the store's; 7 stopped because
-    something is damaged, so that nobody can say what is needed: nothing was changed.
+    Exit code: 0 done; 5 the repository cannot be read or written, or this host's clock is far from the store's; 7 stopped
+    because something is damaged, so that nobody can say what is needed: nothing was changed.
     """
     kept = _grace(grace)
     if kept < LEAST_GRACE and not nobody_else_writes:
