@@ -249,14 +249,18 @@ class OrchestratorSettings(_Part):
 
     #: Seconds for every host to prepare. Scratch files and agents' answers take a few, a queue behind others more.
     prepare_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 120.0
-    #: Seconds without any progress after which a transfer counts as dead.
+    #: Seconds after which a transfer counts as dead that neither moves nor says that it waits for the repository.
     transfer_stall_s: Annotated[float, Field(gt=0, le=DAY_S)] = 90.0
+    #: Seconds that the transfers of a host may wait for the repository without moving a byte. Their backups are open
+    #: meanwhile; where scratch files take too much room the host ends them earlier.
+    transfer_store_s: Annotated[float, Field(gt=0, le=DAY_S)] = 3600.0
     #: Seconds for all transfers of a capture; an order that still waits in its queue after that is not begun any more.
     #: At most six days: see SEALED_WITHIN_S.
     transfer_timeout_s: Annotated[float, Field(gt=0, le=6 * DAY_S)] = 24 * 3600.0
-    #: Seconds to write the manifest, while the repository is away, full or read-only. No backup is open by then.
+    #: Seconds to write the manifest, while the repository is away, full or read-only. No backup is open by then, so an outage
+    #: of the night may be mended in the morning.
     #: With preparing and all transfers it must fit into the life of a capture's session.
-    seal_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 3600.0
+    seal_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 12 * 3600.0
     #: Seconds for every host to release.
     release_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 120.0
     #: Seconds that a release order stays valid: a host that was away for a weekend still cleans up when it returns.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,10 +22,10 @@ from freezeframe.contract.words import RunState
 from freezeframe.errors import FreezeframeError
 from orchestrator import clocks, metrics, sessions
 from orchestrator.apart import Apart
-from orchestrator.errors import TransferStalledError
 from orchestrator.look import Orchestrator
 from orchestrator.path import STEP_OF
 from orchestrator.run import Run
+from orchestrator.stall import Stalls
 
 log = structlog.get_logger("reconcile")
 
@@ -43,11 +43,11 @@ DISPATCH_GRACE = timedelta(seconds=10)
 
 
 class Reconciler:
-    """Remembers, from look to look, when each host's transfers last moved; no clock but its own is asked."""
+    """Looks at runs, and remembers from look to look when each host's transfers last moved (`stall`)."""
 
     def __init__(self, orchestrator: Orchestrator) -> None:
         self._orchestrator = orchestrator
-        self._moved: dict[str, tuple[dict[str, str], float]] = {}
+        self._stalls = Stalls()
         self._sessions_due = 0.0
         self._apart = Apart()
 
@@ -123,49 +123,31 @@ class Reconciler:
         self._orchestrator.send_again(run)
 
     def _find_stalled(self, runs: list[Run]) -> None:
-        """A transfer may wait long behind others on its host, so what counts is whether anything on the host moves."""
+        """End the transfers of hosts that are dead."""
         pulses: dict[str, dict[str, str]] = {}
         for run in runs:
             with self._alone(run.capture_id):
                 pulses[run.capture_id] = self._orchestrator.runs.pulses(run.capture_id)
         runs = [run for run in runs if run.capture_id in pulses]
-        waiting = {host_id: run for run in runs for host_id in run.members}
         now = time.monotonic()
-        for host_id in waiting:
-            seen = {
-                f"{capture_id} {field}": value
-                for capture_id, fields in pulses.items()
-                for field, value in fields.items()
-                if field.startswith(f"{host_id}/")
-            }
-            last, _ = self._moved.get(host_id, (None, now))
-            if seen != last:
-                self._moved[host_id] = (seen, now)
-        self._moved = {host_id: moved for host_id, moved in self._moved.items() if host_id in waiting}
+        self._stalls.see({host_id for run in runs for host_id in run.members}, pulses, now)
         for run in runs:
-            moved = {host_id: at for host_id, (_, at) in self._moved.items()}
-            self._apart.do(run.capture_id, partial(self._end_stalled_alone, run, moved, now), LOOK_S)
+            self._apart.do(run.capture_id, partial(self._end_stalled_alone, run, self._stalls.copy(), now), LOOK_S)
 
-    def _end_stalled_alone(self, run: Run, moved: Mapping[str, float], now: float) -> None:
+    def _end_stalled_alone(self, run: Run, stalls: Stalls, now: float) -> None:
         with self._alone(run.capture_id):
-            self._end_stalled(run, moved, now)
+            self._end_stalled(run, stalls, now)
 
-    def _end_stalled(self, run: Run, moved: Mapping[str, float], now: float) -> None:
-        """`moved` is when each host last did, and `now` the time of the same clock."""
-        stall_s = self._orchestrator.settings.transfer_stall_s
-        unanswered = self._unanswered_hosts(run)
+    def _end_stalled(self, run: Run, stalls: Stalls, now: float) -> None:
+        """`now` is the time of the clock by which `stalls` are dated."""
         at = datetime.now(UTC)
         late = at > clocks.due_at(run, at)
-        stalled = [host_id for host_id in unanswered if late or now - moved[host_id] > stall_s]
-        if stalled:
-            store = self._orchestrator.repository.address
-            faults = [
-                Fault.of(
-                    TransferStalledError(f"The transfers on host {host_id} to {store} do not move any more."),
-                    host=host_id,
-                )
-                for host_id in stalled
-            ]
+        store, settings = self._orchestrator.repository.address, self._orchestrator.settings
+        troubles = {
+            host_id: stalls.trouble(host_id, store, settings, now, late=late) for host_id in self._unanswered_hosts(run)
+        }
+        faults = [Fault.of(error, host=host_id) for host_id, error in troubles.items() if error is not None]
+        if faults:
             self._orchestrator.look(run.capture_id, faults)
 
     def _unanswered_hosts(self, run: Run) -> list[str]:

@@ -187,7 +187,10 @@ class Runs:
         return cast("dict[str, str]", self._redis.hgetall(names.results_key(capture_id)))
 
     def pulses(self, capture_id: str) -> dict[str, str]:
-        """What each transfer last said of its progress, by names.pulse_field; what matters is whether it changes."""
+        """Return what each transfer last said, by names.pulse_field: its bytes, and a number.
+
+        It lives while either changes: the number does while it waits for the repository.
+        """
         return cast("dict[str, str]", self._redis.hgetall(names.pulse_key(capture_id)))
 
 

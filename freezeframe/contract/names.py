@@ -89,7 +89,9 @@ def events_key(capture_id: str) -> str:
 
 
 def pulse_key(capture_id: str) -> str:
-    """How far each transfer of a run has come: a hash of pulse_field to bytes. It changes while the transfer lives."""
+    """The signs of life of a run's transfers: a hash of pulse_field to the bytes done, a space and a number that changes while
+    the transfer waits for the repository.
+    """
     return f"{PREFIX}:run:{capture_id}:pulse"
 
 

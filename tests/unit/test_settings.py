@@ -310,7 +310,7 @@ def test_what_is_empty_is_not_set_in_the_file_as_in_the_environment(
 
 def test_a_capture_that_waits_for_its_seal_has_a_session_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Garbage collection takes nothing of it, and the manifest may be written as long as it waits."""
-    assert load(OrchestratorSettings).seal_timeout_s == 3600
+    assert load(OrchestratorSettings).seal_timeout_s == 12 * 3600
     longest = {"transfer_timeout_s": 6 * 86400, "seal_timeout_s": 20 * 3600, "prepare_timeout_s": 1200}
     for name, seconds in longest.items():
         monkeypatch.setenv(f"FREEZEFRAME_{name.upper()}", str(seconds))
@@ -324,7 +324,7 @@ def test_a_capture_that_waits_for_its_seal_has_a_session_still(monkeypatch: pyte
 
 def test_the_default_of_the_seal_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREEZEFRAME_TRANSFER_TIMEOUT_S", str(6 * 86400))
-    assert load(OrchestratorSettings).seal_timeout_s == 3600
+    assert load(OrchestratorSettings).seal_timeout_s == 12 * 3600
     monkeypatch.setenv("FREEZEFRAME_PREPARE_TIMEOUT_S", "86400")
     with pytest.raises(SettingsError, match="The setting seal_timeout_s cannot be used: with 3 times"):
         load(OrchestratorSettings)

@@ -20,7 +20,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -35,27 +34,13 @@ from workers.export import ChunkNeed, Export, ExportError, Extent, bytes_of, chu
 from workers.host import Host
 from workers.steps.audit import Audit, InheritedDiffersError
 from workers.steps.export_of import ServedExport, export_of
+from workers.steps.progress import Progress
 from workers.steps.walk import Walk
 
 log = structlog.get_logger("transfer")
 
 #: Chunks that a thread has asked for beside the one in hand.
 AHEAD = 2
-
-
-@dataclass
-class Progress:
-    """How far a transfer has come; written by its threads, read by its reporter."""
-
-    bytes_total: int
-    bytes_done: int = 0
-    bytes_read: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, done: int, read: int) -> None:
-        with self.lock:
-            self.bytes_done += done
-            self.bytes_read += read
 
 
 class _Coming(NamedTuple):
@@ -182,7 +167,8 @@ class Reading:
             raise self._differs(f"{len(self._differing)} of {len(slots)} chunks that were looked at have other data")
 
     def _compare(self, chunk: _Coming, buffer: ChunkBuffer) -> None:
-        same = self._writer.is_inherited(chunk.slot, buffer)
+        with self._progress.asking_repository():
+            same = self._writer.is_inherited(chunk.slot, buffer)
         with self._lock:
             self.audited += 1
             if not same:
@@ -200,8 +186,9 @@ class Reading:
 
     def _read_again(self) -> None:
         """Read what the repository lacks of all that the index would refer to."""
-        slots = self._writer.slots_to_read_again()
-        first = next(slots, None)
+        with self._progress.asking_repository():
+            slots = self._writer.slots_to_read_again()
+            first = next(slots, None)
         if first is None:
             return
         log.warning("reading what the repository lacks", guest=self._order.guest_name, disk=self._order.target)
@@ -209,12 +196,14 @@ class Reading:
 
     def _look_for_inherited(self) -> None:
         try:
-            self._writer.look_for_inherited(self._stopped.is_set)
+            with self._progress.asking_repository():
+                self._writer.look_for_inherited(self._stopped.is_set)
         except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to; `run` tells
             self.fail(error)
 
     def _write(self, chunk: _Coming, buffer: ChunkBuffer) -> None:
-        self._writer.write_buffer(chunk.slot, buffer)
+        with self._progress.asking_repository():
+            self._writer.write_buffer(chunk.slot, buffer)
         self._progress.add(chunk.length, chunk.length)
 
     def _read(self, next_slot: Callable[[], int | None], take: Callable[[_Coming, ChunkBuffer], None]) -> None:

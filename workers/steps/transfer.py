@@ -33,7 +33,8 @@ from freezeframe.repository.errors import IndexDamaged, NewerFormat, ParentUnfit
 from workers.bounded import NO_THREAD, NoThreadError
 from workers.host import Host
 from workers.steps.audit import InheritedDiffersError
-from workers.steps.reading import Progress, Reading
+from workers.steps.progress import Progress
+from workers.steps.reading import Reading
 
 log = structlog.get_logger("transfer")
 
@@ -47,11 +48,15 @@ REPORT_S = 0.5
 def transfer(host: Host, order: TransferOrder) -> TransferResult:
     """Store one disk as it was at the instant. Raises FreezeframeError; then nothing refers to what was stored."""
     began = time.monotonic()
-    repository = host.open_repository()
-    repository.sessions.check(order.capture_id)  # without it nobody could seal what is read here
-    read = _read(host, repository, order)
+    progress = Progress(bytes_total=order.size_bytes)
+    with _Reporter(host, order, progress):
+        with progress.asking_repository():
+            repository = host.open_repository()
+            repository.sessions.check(order.capture_id)  # without it nobody could seal what is read here
+        read = _read(host, repository, order, progress)
+        with progress.asking_repository():
+            repository.sessions.check(order.capture_id)
     receipt = read.receipt
-    repository.sessions.check(order.capture_id)
     return TransferResult(
         capture_id=order.capture_id,
         host_id=host.host_id,
@@ -81,25 +86,32 @@ class _Read:
     inherited_differs: bool = False
 
 
-def _read(host: Host, repository: Repository, order: TransferOrder) -> _Read:
+def _read(host: Host, repository: Repository, order: TransferOrder, progress: Progress) -> _Read:
     """Read the disk; in full if it turns out to be another than its older capture has, which is marked then."""
-    writer, full_reason = _open_writer(host, repository, order)
+    with progress.asking_repository():
+        writer, full_reason = _open_writer(host, repository, order)
     bitmap = order.kind is CaptureKind.INCREMENTAL and full_reason is None
     try:
-        return _read_into(host, order, writer, full_reason, bitmap=bitmap)
+        return _read_into(host, order, writer, progress, full_reason, bitmap=bitmap)
     except InheritedDiffersError as error:
         log.warning("reading in full", guest=order.guest_name, disk=order.target, why=error.message)
-        _mark_older(repository, order, error.message)
-        whole = _read_into(host, order, _full_writer(host, repository, order), error.message, bitmap=False)
+        progress.begin_again()
+        with progress.asking_repository():
+            _mark_older(repository, order, error.message)
+            writer = _full_writer(host, repository, order)
+        whole = _read_into(host, order, writer, progress, error.message, bitmap=False)
         return replace(whole, inherited_differs=True)
 
 
-def _read_into(host: Host, order: TransferOrder, writer: DiskWriter, full_reason: str | None, *, bitmap: bool) -> _Read:
-    progress = Progress(bytes_total=order.size_bytes)
+def _read_into(
+    host: Host, order: TransferOrder, writer: DiskWriter, progress: Progress, full_reason: str | None, *, bitmap: bool
+) -> _Read:
     reading = Reading(host, order, writer, progress, bitmap=bitmap)
-    with writer, _Reporter(host, order, progress):
+    with writer:
         dirty_bytes = reading.run()
-        return _Read(writer.finish(), full_reason, dirty_bytes, reading.audited)
+        with progress.asking_repository():
+            receipt = writer.finish()
+        return _Read(receipt, full_reason, dirty_bytes, reading.audited)
 
 
 def _mark_older(repository: Repository, order: TransferOrder, reason: str) -> None:
@@ -166,6 +178,7 @@ class _Reporter:
         self._host = host
         self._order = order
         self._progress = progress
+        self._beats = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="report", daemon=True)
 
@@ -185,9 +198,16 @@ class _Reporter:
         while not self._ended.wait(REPORT_S):
             self._tell()
 
+    def _pulse(self) -> str:
+        """Return the bytes done, and a number that changes while the repository is waited for: a store that is away delays a
+        capture, and only a transfer that waits for nothing and moves nothing is dead.
+        """
+        return f"{self._progress.bytes_done} {self._beats}"
+
     def _tell(self) -> None:
         """Best effort: a transfer does not fail because nobody could be told how far it is."""
         order, progress = self._order, self._progress
+        self._beats += progress.at_repository > 0
         event = ProgressEvent(
             capture_id=order.capture_id,
             at=datetime.now(UTC),
@@ -202,7 +222,7 @@ class _Reporter:
             pipeline = self._host.redis.pipeline()
             events, pulse = names.events_key(order.capture_id), names.pulse_key(order.capture_id)
             pipeline.xadd(events, {"event": event.model_dump_json()}, maxlen=EVENTS_KEPT, approximate=True)
-            pipeline.hset(pulse, names.pulse_field(self._host.host_id, order.part), str(progress.bytes_done))
+            pipeline.hset(pulse, names.pulse_field(self._host.host_id, order.part), self._pulse())
             for key in (events, pulse):
                 pipeline.expire(key, EVENTS_KEEP_S)
             pipeline.execute()

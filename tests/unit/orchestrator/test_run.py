@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -210,11 +211,11 @@ def test_a_session_is_there_before_anything_is_looked_for(
     """Garbage collection must know of the run before it chooses a parent."""
     seen = []
 
-    def manifests(self: Repository) -> list[Manifest]:
+    def manifests(self: Repository, *_: object) -> Iterator[Manifest]:
         seen.append(self.sessions.load(CAPTURE).state)
-        return []
+        yield from ()
 
-    monkeypatch.setattr(Repository, "manifests", manifests)
+    monkeypatch.setattr(Repository, "each_manifest", manifests)
     ask(orchestrator)
     assert seen == [SessionState.OPEN]
 

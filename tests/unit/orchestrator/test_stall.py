@@ -99,9 +99,9 @@ def transferring(orchestrator: Orchestrator, capture_id: str = CAPTURE, *, beats
             beat(orchestrator, host_id, 0, capture_id)
 
 
-def beat(orchestrator: Orchestrator, host_id: str, done_bytes: int, capture_id: str = CAPTURE) -> None:
+def beat(orchestrator: Orchestrator, host_id: str, done_bytes: int, capture_id: str = CAPTURE, waits: int = 0) -> None:
     field = names.pulse_field(host_id, f"{GUESTS[host_id]}.vda")
-    orchestrator.redis.hset(names.pulse_key(capture_id), field, str(done_bytes))
+    orchestrator.redis.hset(names.pulse_key(capture_id), field, f"{done_bytes} {waits}")
 
 
 def run_of(orchestrator: Orchestrator) -> Run:
@@ -123,6 +123,44 @@ def test_a_host_that_moves_no_byte_ends_the_run(orchestrator: Orchestrator, cloc
     run = run_of(orchestrator)
     assert run.state is RunState.RELEASING
     assert [(fault.code, fault.host) for fault in run.faults] == [("transfer-stalled", "host-a")]
+
+
+@pytest.mark.case("R7")
+@pytest.mark.parametrize("outage_s", [31, 600, 3600])
+def test_transfers_that_wait_for_the_repository_are_waited_for(
+    orchestrator: Orchestrator, clock: Clock, outage_s: int
+) -> None:
+    """By default for an hour: hours of work are worth more than that."""
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    for waits in range(1, 11):
+        clock.now_s += outage_s / 10
+        for host_id in GUESTS:
+            beat(orchestrator, host_id, 0, waits=waits)
+        reconciler.reconcile()
+    assert run_of(orchestrator).state is RunState.TRANSFERRING
+    for host_id in GUESTS:
+        beat(orchestrator, host_id, 1, waits=10)
+    reconciler.reconcile()
+    clock.now_s += STALL_S
+    reconciler.reconcile()
+    assert run_of(orchestrator).state is RunState.TRANSFERRING
+
+
+def test_a_repository_that_stays_away_ends_the_transfers_and_their_backups(
+    orchestrator: Orchestrator, clock: Clock
+) -> None:
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    for waits in range(62):
+        clock.now_s += 60
+        beat(orchestrator, "host-a", 0, waits=waits)
+        beat(orchestrator, "host-b", waits)
+        reconciler.reconcile()
+    run = run_of(orchestrator)
+    assert run.state is RunState.RELEASING
+    assert [(fault.code, fault.host) for fault in run.faults] == [("transfer-stalled", "host-a")]
+    assert "have waited for the repository at" in run.faults[0].message
 
 
 def test_hosts_that_move_are_waited_for_as_long_as_they_do(orchestrator: Orchestrator, clock: Clock) -> None:

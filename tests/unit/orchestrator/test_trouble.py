@@ -405,7 +405,7 @@ def test_a_request_whose_planning_fails_is_answered(
     error: Exception,
 ) -> None:
     """Its message is acknowledged: nobody would ever begin it."""
-    monkeypatch.setattr(Repository, "manifests", raising(error))
+    monkeypatch.setattr(Repository, "each_manifest", raising(error))
     asked = str(ULID())
     take_in(orchestrator, CaptureRequest(capture_id=asked, guests=("web",)))
     run = run_of(orchestrator, asked)

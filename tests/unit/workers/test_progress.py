@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from freezeframe.repository import ChunkBuffer, DiskWriter
+from freezeframe.repository import ChunkBuffer, DiskWriter, Repository, Sessions
 from freezeframe.repository.outcome import ChunkOutcome
 from tests.unit.workers.exported import Guest
+from workers.connection import DataConnection
 from workers.host import Host
 from workers.steps import transfer
+from workers.steps.reading import Reading
 from workers.steps.transfer import _Reporter
 
 
@@ -36,6 +38,64 @@ def test_progress_is_told_while_a_chunk_is_being_stored(guest: Guest, monkeypatc
     monkeypatch.setattr(_Reporter, "_tell", noted)
     monkeypatch.setattr(DiskWriter, "write_buffer", slow)
     assert guest.full().bytes_read > 0
+
+
+#: Reports that are made while a call hangs.
+REPORTS = 6
+
+
+def hang(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[str]:
+    """Have such calls hang until a few reports were made; the signs of life in these."""
+    pulses: list[str] = []
+    hangs, released = threading.Event(), threading.Event()
+    tell, call = _Reporter._tell, getattr(owner, name)
+
+    def noted(reporter: _Reporter) -> None:
+        tell(reporter)
+        if hangs.is_set() and not released.is_set():
+            pulses.append(reporter._pulse())
+            if len(pulses) == REPORTS:
+                released.set()
+
+    def hanging(*args: object, **named: object) -> object:
+        hangs.set()
+        assert released.wait(20)
+        return call(*args, **named)
+
+    monkeypatch.setattr(transfer, "REPORT_S", 0.01)
+    monkeypatch.setattr(_Reporter, "_tell", noted)
+    monkeypatch.setattr(owner, name, hanging)
+    return pulses
+
+
+@pytest.mark.case("R7")
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Sessions, "check"),
+        (Repository, "disk_writer"),
+        (DiskWriter, "write_buffer"),
+        (DiskWriter, "look_for_inherited"),
+        (DiskWriter, "slots_to_read_again"),
+        (DiskWriter, "finish"),
+    ],
+)
+def test_a_transfer_that_waits_for_the_repository_gives_signs_of_life(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    pulses = hang(monkeypatch, owner, name)
+    guest.full()
+    assert len(pulses) == REPORTS
+    # the first may have been on its way already when the call began
+    assert len(set(pulses[1:])) == REPORTS - 1, pulses
+
+
+def test_a_transfer_whose_source_hangs_gives_none(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reading, "_look_for_inherited", lambda _: None)
+    pulses = hang(monkeypatch, DataConnection, "complete")
+    guest.full()
+    assert len(pulses) == REPORTS
+    assert len(set(pulses)) == 1, pulses
 
 
 def test_the_last_that_is_told_is_how_far_the_transfer_came(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from workers.connection import DataConnection
 from workers.export import ExportError
 from workers.host import Host
 from workers.steps import reading
+from workers.steps.progress import Progress
 from workers.steps.transfer import transfer
 
 GUEST = "00000000-0000-4000-8000-00000000000a"
@@ -89,7 +90,7 @@ def test_an_export_that_ends_in_the_middle_is_told_as_such(host: Host, monkeypat
             server.kill()
             server.wait()
 
-        monkeypatch.setattr(reading.Progress, "add", die)
+        monkeypatch.setattr(Progress, "add", die)
         with pytest.raises(ExportError, match="Reading the export of disk vda"):
             transfer(with_settings(host, transfer_threads=1), order())
     assert written
@@ -179,7 +180,7 @@ def test_a_chunk_waits_until_its_limit_allows_it_and_no_longer_than_another_thre
     clock, waited = Clock(), []
     clock.now = 5000.0
     monkeypatch.setattr(reading, "time", clock)
-    one = reading.Reading(host, order(), cast("DiskWriter", None), reading.Progress(SIZE), bitmap=False)
+    one = reading.Reading(host, order(), cast("DiskWriter", None), Progress(SIZE), bitmap=False)
 
     def wait(timeout: float) -> bool:
         waited.append(timeout)
@@ -204,7 +205,7 @@ class Looker:
 def test_a_failure_ends_the_look_for_what_is_inherited_and_the_wait_for_a_limit(host: Host) -> None:
     """Either may take as long as the whole disk, and the guest's backup goes on meanwhile."""
     writer = Looker()
-    one = reading.Reading(host, order(), cast("DiskWriter", writer), reading.Progress(SIZE), bitmap=False)
+    one = reading.Reading(host, order(), cast("DiskWriter", writer), Progress(SIZE), bitmap=False)
     one._look_for_inherited()
     one.fail(RepositoryNotWritable("No space left on device."))
     one._look_for_inherited()

@@ -1,0 +1,72 @@
+"""Which hosts' transfers are dead: by what they say of themselves, and by no clock but the reconciler's.
+
+| the transfers of a host               | for                | then                                                        |
+|---------------------------------------|--------------------|-------------------------------------------------------------|
+| say nothing, or always the same       | `transfer_stall_s` | the host is away, or a source hangs                         |
+| say that they wait for the repository | `transfer_store_s` | it is away for longer than backups may be open for its sake |
+| move a byte, of any run               |                    | they live: one may wait long behind others on its host      |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from freezeframe.settings import OrchestratorSettings
+from orchestrator.errors import TransferStalledError
+
+#: What the transfers of a host said last, by run and field.
+Said = Mapping[str, str]
+
+
+@dataclass
+class _Host:
+    said: Said
+    moved: Said
+    said_at: float
+    moved_at: float
+
+
+@dataclass
+class Stalls:
+    """Remembers, from look to look, when each host's transfers last said something new, and when they last moved."""
+
+    _hosts: dict[str, _Host] = field(default_factory=dict)
+
+    def see(self, host_ids: Collection[str], pulses: Mapping[str, Said], now: float) -> None:
+        """Note what the transfers of these hosts say, by run; others are forgotten."""
+        seen = {}
+        for host_id in host_ids:
+            said = {
+                f"{capture_id} {field}": value
+                for capture_id, fields in pulses.items()
+                for field, value in fields.items()
+                if field.startswith(f"{host_id}/")
+            }
+            moved = {field: value.partition(" ")[0] for field, value in said.items()}
+            last = self._hosts.get(host_id)
+            seen[host_id] = _Host(
+                said,
+                moved,
+                last.said_at if last and last.said == said else now,
+                last.moved_at if last and last.moved == moved else now,
+            )
+        self._hosts = seen
+
+    def copy(self) -> Stalls:
+        """Return what is known now: a look in another thread is not to see what a later one finds."""
+        return Stalls(dict(self._hosts))
+
+    def trouble(
+        self, host_id: str, store: str, settings: OrchestratorSettings, now: float, *, late: bool
+    ) -> TransferStalledError | None:
+        """Return why the transfers of a host are given up; None while they live. `late`: the time of all transfers is over."""
+        host = self._hosts[host_id]
+        if late or now - host.said_at > settings.transfer_stall_s:
+            return TransferStalledError(f"The transfers on host {host_id} to {store} do not move any more.")
+        if now - host.moved_at > settings.transfer_store_s:
+            return TransferStalledError(
+                f"The transfers on host {host_id} have waited for the repository at {store} for "
+                f"{(now - host.moved_at) / 60:.0f} minutes."
+            )
+        return None
