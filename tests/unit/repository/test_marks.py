@@ -182,3 +182,55 @@ def test_each_digest_is_written_a_bounded_number_of_times_however_many_there_are
     assert sum(written) <= 4 * 1001 * DIGEST_BYTES
     plain.add(digests(500) * 6)
     assert set(written) == {BLOCK_DIGESTS * DIGEST_BYTES}  # a block is read as a whole, whatever was in it before
+
+
+def sampled(count: int) -> list[bytes]:
+    """Of one bin, and all in its sample."""
+    return [digest[:1] + b"\0" + digest[2:] for digest in digests(count)]
+
+
+@pytest.fixture
+def compacted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes a bin had each time that it was to be rid of repetitions."""
+    found: list[int] = []
+    compact = marks._Bin._compact
+
+    def counted(one: marks._Bin) -> None:
+        found.append(one.all_bytes)
+        compact(one)
+
+    monkeypatch.setattr(marks._Bin, "_compact", counted)
+    return found
+
+
+def test_a_bin_without_repetitions_is_only_looked_at(plain: Marks, compacted: list[int]) -> None:
+    """To be rid of what is not there was a third of the time at 10 TiB, and nothing at 1."""
+    added = sampled(3000)
+    for at in range(0, 3000, 10):
+        plain.add(added[at : at + 10])
+    # a sample of less than 64 says nothing; after that the bin was looked at each time that it had doubled
+    assert [one // DIGEST_BYTES < 64 + BLOCK_DIGESTS for one in compacted] == [True] * len(compacted)
+    assert plain.digests(7) == set(added)
+
+
+def test_repetitions_are_seen_in_the_sample_and_taken_away(plain: Marks, compacted: list[int]) -> None:
+    added = sampled(1000)
+    for at in range(0, 1000, 10):
+        plain.add(added[at : at + 10])
+    compacted.clear()
+    for _ in range(20):
+        for at in range(0, 1000, 10):
+            plain.add(added[at : at + 10])
+    assert compacted
+    assert plain.digests(7) == set(added)
+    assert plain.file_bytes <= 3 * 1000 * DIGEST_BYTES  # twice what is distinct, and once more while it is written anew
+
+
+@pytest.mark.parametrize(("again", "done"), [(60, False), (120, True)])
+def test_a_bin_is_left_with_repetitions_that_are_few(plain: Marks, again: int, done: bool) -> None:  # noqa: FBT001
+    bin_ = plain._digests._bins[7]
+    added = sampled(700)
+    bin_.add(b"".join([*added, *added[:again]]), distinct=True)
+    bin_._take_stock()
+    assert (bin_.all_bytes == 700 * DIGEST_BYTES) == done
+    assert bin_._distinct_bytes == pytest.approx(700 * DIGEST_BYTES, rel=0.01)

@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -75,17 +74,13 @@ def fill(repository: Repository, captures: int, chunks: int) -> None:
         repository.write_manifest(manifest_of(number, *disks))
 
 
-def far_later() -> datetime:
-    return datetime.now(UTC) + timedelta(days=30)
-
-
 ASKING: dict[str, Callable[[Repository], object]] = {
     "verify --all": lambda held: verify_share(held, Fraction(1)),
     "verify --all --tier present": lambda held: verify_share(held, Fraction(1), Tier.PRESENT),
     "verify --share": lambda held: verify_share(held, Fraction(1, 30)),
     "verify of captures": lambda held: verify(held, held.manifests()),
     "repo check": check,
-    "gc": lambda held: collect(held, clock=far_later, threads=0),
+    "gc": lambda held: collect(held, threads=0),
     "places": lambda held: places_of(held, set(), {bytes(32)}),
 }
 
@@ -185,7 +180,8 @@ def test_indexes_stand_in_lines_by_disk_oldest_first_and_once() -> None:
     both = manifest_of(2, disk_capture(two, CHUNK), disk_capture(three, CHUNK, target="vdb"))
     other = manifest_of(3, disk_capture(four, CHUNK), guest=OTHER_GUEST)
     again = manifest_of(4, disk_capture(one, CHUNK), disk_capture(three, CHUNK, target="vdb"))
-    assert lines_of([again, other, both, manifest_of(1, disk_capture(one, CHUNK), guest=GUEST)]) == [
+    first = manifest_of(1, disk_capture(one, CHUNK), guest=GUEST)
+    assert lines_of([other, both, again, first]) == [
         [one, two],
         [three],
         [four],

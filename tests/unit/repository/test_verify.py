@@ -37,6 +37,7 @@ def test_a_sound_capture_is_sound(repository: Repository, tier: Tier) -> None:
     assert report.damaged_captures == []
     assert (report.captures, report.chunks_checked) == ((capture_id(1),), 201)
     assert [one.chunks_checked for one in told] == list(range(1, 202))
+    assert {one.chunks_total for one in told} == {201}
     assert (report.bytes_read > 0) == (tier is not Tier.PRESENT)
 
 
