@@ -176,11 +176,14 @@ class S3Settings(_Part):
     s3_access_key_id: SecretStr | None = None
     s3_secret_access_key: SecretStr | None = None
     s3_session_token: SecretStr | None = None
-    #: Seconds for one request, its body included: 16 MiB at 280 kB/s.
+    #: Seconds for one request, its body included: a chunk of 16 MiB at 280 kB/s. A larger object goes in parts of 8 MiB.
     s3_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     #: Seconds after which a request that did not go through is not tried again. With one last request that is less than
     #: `prepare_timeout_s`, so that a capture that is refused for it says so.
     s3_patience_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    #: The same where hours of work are at stake: in a transfer, a restore, a verification, garbage collection. Long enough for
+    #: a gateway's fail-over or a server's upgrade. No guest is held meanwhile; its scratch file grows.
+    s3_transfer_patience_s: Annotated[float, Field(ge=0, le=DAY_S)] = 900.0
 
 
 def _processors() -> int:

@@ -13,6 +13,8 @@ from freezeframe.access import ConfiguredKey, expected_of
 from freezeframe.repository import Repository
 from freezeframe.repository.crypto import NO_KEY, KeySource
 from freezeframe.repository.expected import ANYTHING, Expected
+from freezeframe.repository.store.address import open_store
+from freezeframe.repository.store.patience import Patience
 from freezeframe.settings import BusSettings, HostSettings, RepositorySettings, load
 from workers import durable, qemu_process
 from workers.bounded import GuestCalls
@@ -45,9 +47,10 @@ class Host:
     def host_id(self) -> str:
         return self.settings.host_id
 
-    def open_repository(self) -> Repository:
-        """Raises what `Repository.open` raises."""
-        return Repository.open(self.repository, self.repository_key, self.repository_expected)
+    def open_repository(self, patience: Patience | None = None) -> Repository:
+        """Open the repository of the settings, with their patience if none is given. Raises what `Repository.open` raises."""
+        store = open_store(self.repository, patience=patience)
+        return Repository.open_in(store, self.repository_key, self.repository_expected)
 
     def qemu(self, name: str, guest_uuid: str) -> QemuProcess:
         """Return the QEMU of a guest that runs here. Raises QemuUnknownError."""

@@ -31,7 +31,7 @@ def check(*, as_json: AsJson = False) -> None:
     Exit code: 0 sound; 7 damaged, with every capture that is affected named; 5 something was written by a newer version, which
     this one does not understand, or is not given by the storage.
     """
-    report = _check(open_repository())
+    report = _check(open_repository(for_hours=True))
     if as_json:
         extra = {"sound": _is_sound(report), "damaged_captures": report.damaged_captures}
         print_json({**extra, **dataclasses.asdict(report)})

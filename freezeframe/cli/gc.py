@@ -76,7 +76,7 @@ def gc(
             f"less than {duration_text(LEAST_GRACE.total_seconds())} is safe only if nobody else writes: "
             "then say --nobody-else-writes too"
         )
-    repository = open_repository()
+    repository = open_repository(for_hours=True)
     report = _collect(repository, kept, dry_run=dry_run)
     if as_json:
         print_json(_document(report))

@@ -17,7 +17,7 @@ from freezeframe.repository import Repository
 from freezeframe.repository.crypto import Secret
 from freezeframe.repository.errors import RepositoryNotKnown, SecretUnusable
 from freezeframe.repository.expected import ANYTHING, Expected
-from freezeframe.repository.store.address import open_store
+from freezeframe.repository.store.address import open_store, patience_with, transfer_patience
 from freezeframe.settings import RepositorySettings, load
 
 
@@ -39,19 +39,26 @@ class TerminalKey:
 
 
 def open_repository(
-    address: str | Path | None = None, *, stated: Expected = ANYTHING, ask: bool = False, accept: bool = False
+    address: str | Path | None = None,
+    *,
+    stated: Expected = ANYTHING,
+    ask: bool = False,
+    accept: bool = False,
+    for_hours: bool = False,
 ) -> Repository:
     """Return the repository at an address, or that of the settings, once it is found to be the expected one.
 
     `stated`: what the caller expects, in place of the settings. `ask`: somebody at a terminal must agree to a repository that
-    is not encrypted and not known. `accept`: it may be another than is remembered.
+    is not encrypted and not known. `accept`: it may be another than is remembered. `for_hours`: once it is open, wait longer for
+    object storage that is away.
 
     What is opened with a secret, or agreed to, is remembered. Raises SettingsError, KnownRepositoriesError, RepositoryNotKnown
     and what `Repository.open` raises.
     """
     settings = load(RepositorySettings)
     place = str(address or settings.repository)
-    store = open_store(place)
+    patience = patience_with(place)
+    store = open_store(place, patience=patience)
     if stated.is_nothing and place == settings.repository:
         stated = expected_of(settings)
     file = known_file(settings)
@@ -63,6 +70,8 @@ def open_repository(
         remember(opened)
     elif opened.config.encrypted or accept:
         remember(opened)
+    if for_hours:
+        patience.seconds = transfer_patience(place).seconds
     return opened
 
 

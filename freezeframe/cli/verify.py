@@ -108,7 +108,7 @@ def verify(
     is not given by the storage, and could not be verified.
     """
     _check_usage(capture, share, tier, scratch, every_capture=every_capture, status=status)
-    repository = open_repository(ask=True)
+    repository = open_repository(ask=True, for_hours=True)
     if status:
         show_status(repository, as_json=as_json)
         return

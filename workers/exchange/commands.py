@@ -49,7 +49,7 @@ def export(
 
     DIR appears when it is whole. Until then it is DIR.partial; after an interruption the same command goes on with that.
     """
-    opened = open_repository(repository, stated=stated(repository_id, encrypted=encrypted), ask=True)
+    opened = open_repository(repository, stated=stated(repository_id, encrypted=encrypted), ask=True, for_hours=True)
     manifest = opened.manifest(capture)
     keep_freed_memory()
     with progress() as on_progress:
@@ -95,7 +95,7 @@ def import_(
     repository knows already is not stored again.
     """
     wanted = _wanted(directory, guest, xml, disk, image_format, tuple(tag or ()))
-    opened = open_repository(repository)
+    opened = open_repository(repository, for_hours=True)
     keep_freed_memory()
     report = import_capture(opened, wanted, on_progress=_lines)
     if as_json:

@@ -120,7 +120,7 @@ def restore(
     the rest is written. Until then the file ends in .partial, and beside it lies one that ends in .progress.
     """
     wish = _wish(define, as_captured=define_as_captured, start=start, trust=trust_definition, uri=connect)
-    opened = open_repository(repository, stated=stated(repository_id, encrypted=encrypted), ask=True)
+    opened = open_repository(repository, stated=stated(repository_id, encrypted=encrypted), ask=True, for_hours=True)
     manifest = opened.manifest(capture)
     keep_freed_memory()
     wanted: dict[str, Any] = {

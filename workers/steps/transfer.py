@@ -30,6 +30,8 @@ from freezeframe.contract.words import CaptureKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import DiskWriter, Effort, IndexReceipt, Repository, Suspect
 from freezeframe.repository.errors import IndexDamaged, NewerFormat, ParentUnfit
+from freezeframe.repository.store.address import transfer_patience
+from freezeframe.repository.store.patience import Patience
 from workers.bounded import NO_THREAD, NoThreadError
 from workers.host import Host
 from workers.steps.audit import InheritedDiffersError
@@ -49,11 +51,12 @@ def transfer(host: Host, order: TransferOrder) -> TransferResult:
     """Store one disk as it was at the instant. Raises FreezeframeError; then nothing refers to what was stored."""
     began = time.monotonic()
     progress = Progress(bytes_total=order.size_bytes)
+    patience = transfer_patience(host.repository)
     with _Reporter(host, order, progress):
         with progress.asking_repository():
-            repository = host.open_repository()
+            repository = host.open_repository(patience)
             repository.sessions.check(order.capture_id)  # without it nobody could seal what is read here
-        read = _read(host, repository, order, progress)
+        read = _Transfer(host, repository, order, progress, patience).read()
         with progress.asking_repository():
             repository.sessions.check(order.capture_id)
     receipt = read.receipt
@@ -86,32 +89,45 @@ class _Read:
     inherited_differs: bool = False
 
 
-def _read(host: Host, repository: Repository, order: TransferOrder, progress: Progress) -> _Read:
-    """Read the disk; in full if it turns out to be another than its older capture has, which is marked then."""
-    with progress.asking_repository():
-        writer, full_reason = _open_writer(host, repository, order)
-    bitmap = order.kind is CaptureKind.INCREMENTAL and full_reason is None
-    try:
-        return _read_into(host, order, writer, progress, full_reason, bitmap=bitmap)
-    except InheritedDiffersError as error:
-        log.warning("reading in full", guest=order.guest_name, disk=order.target, why=error.message)
-        progress.begin_again()
-        with progress.asking_repository():
-            _mark_older(repository, order, error.message)
-            writer = _full_writer(host, repository, order)
-        whole = _read_into(host, order, writer, progress, error.message, bitmap=False)
-        return replace(whole, inherited_differs=True)
+@dataclass(frozen=True)
+class _Transfer:
+    """The reading of one disk."""
 
+    host: Host
+    repository: Repository
+    order: TransferOrder
+    progress: Progress
+    patience: Patience
 
-def _read_into(
-    host: Host, order: TransferOrder, writer: DiskWriter, progress: Progress, full_reason: str | None, *, bitmap: bool
-) -> _Read:
-    reading = Reading(host, order, writer, progress, bitmap=bitmap)
-    with writer:
-        dirty_bytes = reading.run()
+    def read(self) -> _Read:
+        """Read the disk; in full if it turns out to be another than its older capture has, which is marked then."""
+        order, progress = self.order, self.progress
         with progress.asking_repository():
-            receipt = writer.finish()
-        return _Read(receipt, full_reason, dirty_bytes, reading.audited)
+            writer, full_reason = _open_writer(self.host, self.repository, order)
+        bitmap = order.kind is CaptureKind.INCREMENTAL and full_reason is None
+        try:
+            return self._read_into(writer, full_reason, bitmap=bitmap)
+        except InheritedDiffersError as error:
+            log.warning("reading in full", guest=order.guest_name, disk=order.target, why=error.message)
+            progress.begin_again()
+            with progress.asking_repository():
+                _mark_older(self.repository, order, error.message)
+                writer = _full_writer(self.host, self.repository, order)
+            return replace(self._read_into(writer, error.message, bitmap=False), inherited_differs=True)
+
+    def _read_into(self, writer: DiskWriter, full_reason: str | None, *, bitmap: bool) -> _Read:
+        reading = Reading(self.host, self.order, writer, self.progress, bitmap=bitmap)
+        with writer:
+            try:
+                dirty_bytes = reading.run()
+                with self.progress.asking_repository():
+                    receipt = writer.finish()
+            except InheritedDiffersError:
+                raise
+            except BaseException:
+                self.patience.seconds = 0  # what is queued is dropped: its threads need not wait for the repository
+                raise
+            return _Read(receipt, full_reason, dirty_bytes, reading.audited)
 
 
 def _mark_older(repository: Repository, order: TransferOrder, reason: str) -> None:

@@ -38,6 +38,16 @@ def open_store(address: str | Path, s3: S3Settings | None = None, patience: Pati
     return DirectoryStore(root)
 
 
+def patience_with(address: str | Path) -> Patience:
+    """Return the patience of what a user or a guest waits for, by the settings. Raises SettingsError."""
+    return Patience(load(S3Settings).s3_patience_s if _is_s3(address) else 0)
+
+
+def transfer_patience(address: str | Path) -> Patience:
+    """Return the patience of what takes hours, by the settings. Raises SettingsError."""
+    return Patience(load(S3Settings).s3_transfer_patience_s if _is_s3(address) else 0)
+
+
 def create_store(
     address: str | Path,
     filesystem: Filesystem | None = None,

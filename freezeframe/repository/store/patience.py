@@ -34,8 +34,7 @@ def pauses(random_share: Callable[[], float] = random.random) -> Iterator[float]
 class Patience:
     """How long to try. Any thread may call; each call has its own time.
 
-    `seconds` may be changed at any time: a program that waits for its user at first may wait for hours later. `waits` counts
-    the pauses of all threads, so a program that looks at it sees that it waits and has not stopped.
+    `seconds` may be changed at any time: a program whose user waits for it at first may run for hours later.
     """
 
     def __init__(
@@ -46,7 +45,6 @@ class Patience:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.seconds = seconds
-        self.waits = 0
         self._sleep = sleep
         self._clock = clock
 
@@ -59,6 +57,5 @@ class Patience:
             except RepositoryError as error:
                 if not error.transient or self._clock() - began + pause_s > self.seconds:
                     raise
-            self.waits += 1
             self._sleep(pause_s)
         raise AssertionError  # pauses() does not end

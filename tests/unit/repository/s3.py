@@ -97,7 +97,7 @@ def answering() -> Iterator[Answering]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
-            self.close_connection = reply.length is not None
+            self.close_connection = reply.length is not None and self.command != "HEAD"
 
         do_POST = do_GET = do_PUT = do_HEAD = do_DELETE = _answer  # noqa: N815
 

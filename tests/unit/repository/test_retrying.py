@@ -101,7 +101,7 @@ def test_patience_ends_with_the_last_error() -> None:
 
 @pytest.mark.case("R7")
 @pytest.mark.parametrize("away_s", [31, 600])
-def test_patience_that_is_long_enough_outlasts_an_outage_and_counts_its_waits(away_s: float) -> None:
+def test_patience_that_is_long_enough_outlasts_an_outage(away_s: float) -> None:
     time = Time()
 
     class Back(MemoryStore):
@@ -118,7 +118,6 @@ def test_patience_that_is_long_enough_outlasts_an_outage_and_counts_its_waits(aw
     patience.seconds = 900
     time.now = 0
     assert Retrying(inner, patience).get(NAME) == b"bytes"
-    assert patience.waits == len(time.slept)
     assert max(time.slept) <= LONGEST_PAUSE_S  # it is back at once when the server is
 
 
