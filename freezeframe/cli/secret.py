@@ -49,8 +49,8 @@ def open_repository(
     """Return the repository at an address, or that of the settings, once it is found to be the expected one.
 
     `stated`: what the caller expects, in place of the settings. `ask`: somebody at a terminal must agree to a repository that
-    is not encrypted and not known. `accept`: it may be another than is remembered. `for_hours`: once it is open, wait longer for
-    object storage that is away.
+    is not encrypted and not known. `accept`: it may be another than is remembered. `for_hours`: once it is open, wait longer
+    for object storage that is away.
 
     What is opened with a secret, or agreed to, is remembered. Raises SettingsError, KnownRepositoriesError, RepositoryNotKnown
     and what `Repository.open` raises.

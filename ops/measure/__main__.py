@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.lab.daemon import PASSABLE
-from ops.measure import barrier, compression, garbage, hold, incremental, memory, restore, throughput, verification
+from ops.measure import barrier, compression, garbage, hold, incremental, memory, restore, s3, throughput, verification
 from ops.measure.send_buffer import send_buffer
 
 #: A disk, where /tmp may be memory.
@@ -138,6 +138,23 @@ def memory_verb(
     """The peak memory of a transfer and the time to open a capture, from 1 GiB to 1 TiB, plain and encrypted."""
     with _directory() as directory:
         _show(memory.run(directory, rounds, tuple(size_gib or memory.SIZES_GIB), _teller(as_json=as_json)))
+
+
+@app.command("s3")
+def s3_verb(
+    disks: Annotated[list[int] | None, typer.Option(help="Disks captured together; may be repeated.")] = None,
+    delay_ms: Annotated[
+        list[int] | None, typer.Option(help="Milliseconds by which each request is delayed; may be repeated.")
+    ] = None,
+    disk_mib: Annotated[int, typer.Option(min=16, help="MiB of random data on each disk.")] = s3.DISK_MIB,
+    chunk_kib: Annotated[int | None, typer.Option(help="KiB of a chunk; a repository's own choice unasked.")] = None,
+    place: Annotated[Path, typer.Option(help="Where to make disks and storage, three times their size.")] = _PLACE,
+    as_json: AsJson = False,
+) -> None:
+    """A full, an incremental and a restore with object storage on this machine, and 30 ms away from it."""
+    with _directory(place) as directory:
+        delays, counts = delay_ms or s3.DELAYS_MS, disks or s3.DISKS
+        _show(s3.run(directory, delays, counts, disk_mib, _teller(as_json=as_json), chunk_kib))
 
 
 def _teller(*, as_json: bool) -> Callable[[str], None]:

@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,7 +100,7 @@ def _capture(image: Path, root: Path) -> int:
             for slot, data in enumerate(iter(lambda: file.read(chunk_bytes), b"")):
                 writer.write_chunk(slot, data)
             receipt = writer.finish()
-        repository.seal(_manifest(capture_id, _disk(image, receipt)))
+        repository.seal(manifest_of(capture_id, [(UUID, GUEST, _disk(image, receipt))]))
     raw.unlink()
     with repository.index(receipt.digest) as index:
         return sum(index.header.slot_bytes(slot) for slot, _ in index.used_slots())
@@ -122,16 +122,20 @@ def _disk(image: Path, receipt: IndexReceipt) -> DiskCapture:
     )
 
 
-def _manifest(capture_id: str, disk: DiskCapture) -> Manifest:
+def manifest_of(capture_id: str, disks: Sequence[tuple[str, str, DiskCapture]]) -> Manifest:
+    """Return the manifest of a capture of guests with one disk each: their UUIDs, names and disks."""
     now = datetime.now(UTC)
-    guest = GuestCapture(
-        guest_uuid=UUID,
-        name=GUEST,
-        host_id="host-a.example",
-        domain_xml="<domain/>",
-        consistency=Consistency.CRASH,
-        hold_ms=None,
-        disks=(disk,),
+    guests = tuple(
+        GuestCapture(
+            guest_uuid=guest_uuid,
+            name=name,
+            host_id="host-a.example",
+            domain_xml="<domain/>",
+            consistency=Consistency.CRASH,
+            hold_ms=None,
+            disks=(disk,),
+        )
+        for guest_uuid, name, disk in disks
     )
     return Manifest(
         capture_id=capture_id,
@@ -141,7 +145,7 @@ def _manifest(capture_id: str, disk: DiskCapture) -> Manifest:
         policy=Policy.ALL,
         consistency=Consistency.CRASH,
         kind=CaptureKind.FULL,
-        guests=(guest,),
+        guests=guests,
         proof=None,
     )
 
