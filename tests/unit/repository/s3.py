@@ -90,10 +90,9 @@ def answering() -> Iterator[Answering]:
             body = reply.body.encode() if isinstance(reply.body, str) else reply.body
             self.send_response(reply.status)
             self.send_header("Content-Length", str(len(body) if reply.length is None else reply.length))
-            self.send_header("ETag", reply.headers.get("ETag", '"1"'))
-            for name in reply.headers.keys() - {"ETag"}:
-                self.send_header(name, reply.headers[name])
-            self.send_header("Last-Modified", "Sun, 01 Mar 2026 12:00:00 GMT")
+            usual = {"ETag": '"1"', "Last-Modified": "Sun, 01 Mar 2026 12:00:00 GMT"}
+            for name, value in {**usual, **reply.headers}.items():
+                self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)

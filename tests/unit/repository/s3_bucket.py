@@ -6,10 +6,13 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from urllib.parse import parse_qs, urlsplit
 
 from .s3 import Asked, Reply
 
+_LONG_AGO = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _XML = "<?xml version='1.0'?>"
 
 
@@ -21,6 +24,7 @@ class FakeBucket:
     objects: dict[str, bytes] = field(default_factory=dict)
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
+    modified: dict[str, datetime] = field(default_factory=dict)
     trouble: Callable[[Asked], Reply | None] = lambda _: None
     trouble_after: Callable[[Asked], Reply | None] = lambda _: None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -36,6 +40,7 @@ class FakeBucket:
     def put(self, key: str, data: bytes) -> None:
         self.objects[key] = data
         self.versions[key] = self.versions.get(key, 0) + 1
+        self.modified[key] = datetime.now(UTC)
 
     def _done(self, asked: Asked) -> Reply:
         parts = urlsplit(asked.path)
@@ -61,7 +66,8 @@ class FakeBucket:
     def _read(self, asked: Asked, key: str) -> Reply:
         if key not in self.objects:
             return Reply.error(404, "NoSuchKey")
-        data, tag = self.objects[key], {"ETag": f'"{self.versions.get(key, 0)}"'}
+        data = self.objects[key]
+        tag = {"ETag": f'"{self.versions.get(key, 0)}"', "Last-Modified": format_datetime(self._at(key), usegmt=True)}
         if asked.method == "HEAD":
             return Reply(200, "", length=len(data), headers=tag)
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", asked.range or "")
@@ -75,7 +81,7 @@ class FakeBucket:
         keys = sorted(key for key in self.objects if key.startswith(query.get("prefix", "")) and key > after)
         listed, more = keys[: self.page], len(keys) > self.page
         entries = "".join(
-            f"<Contents><Key>{key}</Key><LastModified>2026-03-01T12:00:00.000Z</LastModified>"
+            f"<Contents><Key>{key}</Key><LastModified>{self._at(key):%Y-%m-%dT%H:%M:%S.000Z}</LastModified>"
             f"<Size>{len(self.objects[key])}</Size></Contents>"
             for key in listed
         )
@@ -85,6 +91,9 @@ class FakeBucket:
             else ""
         )
         return Reply(200, f"{_XML}<ListBucketResult>{token}{entries}</ListBucketResult>")
+
+    def _at(self, key: str) -> datetime:
+        return self.modified.get(key, _LONG_AGO)
 
     def _begin(self) -> Reply:
         upload = f"U{len(self.uploads)}"
