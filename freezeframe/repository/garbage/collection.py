@@ -196,7 +196,8 @@ class _Run:
             if kind == CHUNKS:
                 self.report.chunks_kept += len(marked)
             folder = f"{kind}/{two}"
-            condemned = {one: list(self._store.entries(condemned_name(one.run_id, folder))) for one in records}
+            listed = self._each(lambda one: list(self._store.entries(condemned_name(one.run_id, folder))), records)  # noqa: B023
+            condemned = dict(zip(records, listed, strict=True))
             # own names last: what is said to be there has been there a moment ago
             own = list(self._store.entries(folder))
             if own or any(condemned.values()):
@@ -316,9 +317,11 @@ class _Run:
 
     def _each(self, action: Callable[[WorkT], DoneT], work: list[WorkT]) -> list[DoneT]:
         """Do them in order, or several at once; the first error is raised, and what has not begun is left."""
-        if self.threads == 0 or len(work) < self.threads:
+        # a few take less time than a pool, unless each takes the time to a server and back
+        few = 2 if self._store.traffic.remote else self.threads
+        if self.threads == 0 or len(work) < few:
             return [action(one) for one in work]
-        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="collect")
+        pool = ThreadPoolExecutor(min(self.threads, len(work)), thread_name_prefix="collect")
         try:
             return list(pool.map(action, work))
         finally:
