@@ -128,7 +128,7 @@ def _report(run: Run, wanted: list[Manifest], wrong: dict[str, str]) -> VerifyRe
         # of no place: the last capture of it was forgotten meanwhile
         if not all((place.capture_id, place.guest_uuid, place.target) in known for place in places[index])
     ]
-    return run.report(wanted, restores=restores)
+    return run.report(wanted, restores=restores) if restores else report
 
 
 def _record(run: Run, sound: list[Manifest]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from fractions import Fraction
 from typing import BinaryIO
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from freezeframe.repository import Manifest, Repository, Tier, marks, referenced, verify
 from freezeframe.repository.builder import IndexBuilder
 from freezeframe.repository.check import check
+from freezeframe.repository.errors import ChunkDamaged
 from freezeframe.repository.garbage import collect
 from freezeframe.repository.garbage.references import read_references
 from freezeframe.repository.index import Index
@@ -23,7 +24,7 @@ from freezeframe.repository.layout import CHUNKS, FAN_OUT, digest_of, locate
 from freezeframe.repository.marks import Marks
 from freezeframe.repository.referenced import chunks_of, lines_of, mark_chunks
 from freezeframe.repository.store import MemoryStore
-from freezeframe.repository.verify import verify_share
+from freezeframe.repository.verify import CapturedDisk, Rehearsed, verify_restored, verify_share
 from freezeframe.repository.whereabouts import places_of
 
 from .locked import locked
@@ -110,6 +111,29 @@ def test_damage_costs_one_more_look_at_each_index_to_name_its_captures(asking: s
         store.delete(locate(next(digest for _, digest in index.used_slots())))
     store.opened.clear()
     ASKING[asking](repository)
+    assert set(store.opened.values()) == {2}
+
+
+class Damaged:
+    """A rehearsal of which every restore meets a damaged chunk."""
+
+    def check_room(self, repository: Repository, indexes: Collection[str]) -> None:
+        pass
+
+    def restore(self, repository: Repository, disk: CapturedDisk, on_progress: Callable[[int], None]) -> Rehearsed:
+        raise ChunkDamaged("Chunk 00 is missing.")
+
+
+@pytest.mark.case("D1")
+def test_captures_that_do_not_restore_cost_a_look_for_what_is_damaged_and_one_for_its_captures() -> None:
+    repository, store = made("plain")
+    fill(repository, captures=3, chunks=50)
+    with repository.index(repository.manifests()[0].guests[0].disks[0].index) as index:
+        lost = next(digest for _, digest in index.used_slots())
+    store.delete(locate(lost))
+    store.opened.clear()
+    report = verify_restored(repository, repository.manifests(), Damaged())
+    assert [one.digest for one in report.chunks] == [lost.hex()]
     assert set(store.opened.values()) == {2}
 
 
