@@ -16,6 +16,7 @@ import typer
 
 from ops.lab.daemon import PASSABLE
 from ops.measure import barrier, compression, garbage, hold, incremental, memory, restore, s3, throughput, verification
+from ops.measure.failed import CaptureFailedError
 from ops.measure.send_buffer import send_buffer
 
 #: A disk, where /tmp may be memory.
@@ -181,5 +182,14 @@ def _show(result: dict[str, Any]) -> None:
     print(json.dumps(result))
 
 
+def main() -> None:
+    """Run a bench. A capture in it that fails is told with its faults, without the way of the program to it."""
+    try:
+        app()
+    except CaptureFailedError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    app()
+    main()

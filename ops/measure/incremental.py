@@ -27,6 +27,7 @@ from freezeframe.repository.config import DEFAULT_CHUNK_BYTES
 from ops.lab import Lab
 from ops.lab.guest import Guest
 from ops.measure import material
+from ops.measure.failed import CaptureFailedError
 from ops.measure.source import warm
 from ops.measure.throughput import GUEST, TARGET, captured, lab_spec
 from ops.system import Part, System, system_on
@@ -112,7 +113,7 @@ def _incremental(system: System, image: Path, blocks: list[int], say: Callable[[
     audits = len(_audits(system))
     seconds = captured(system)
     disk = _last_disk(system, CaptureKind.INCREMENTAL)
-    (audit_s,) = _audits(system)[audits:]
+    audit_s = sum(_audits(system)[audits:])
     say(f"an incremental took {seconds:.1f} s (audit {1000 * audit_s:.1f} ms) and read {disk.bytes_read / 1e6:.0f} MB")
     return _Round(seconds, disk.bytes_read, disk.bytes_stored, audit_s)
 
@@ -143,5 +144,5 @@ def _last_disk(system: System, kind: CaptureKind) -> Any:
     """The disk in the newest capture, which must be of that kind."""
     disk = system.repository.manifest("latest").guests[0].disks[0]
     if disk.kind is not kind:
-        raise RuntimeError(f"the capture is {disk.kind}, not {kind}: {disk.full_reason}")
+        raise CaptureFailedError(f"The capture is {disk.kind}, not {kind}: {disk.full_reason or 'no reason is told'}.")
     return disk

@@ -5,6 +5,10 @@ command, for ours from the request to the receipt: planning, preparing, the hold
 the manifest, and the release. How long of that the transfer took, from its order to the seal, is told beside it: the
 roofline is a limit of that part. The disk is in the page cache for each of them, since the roofline counts no waiting, and
 what sockets hold (`send_buffer.py`) is the same for all.
+
+The *durable* rows add for each what it takes until all of it is on the disk (`disk.py`): peers and the loop sync nothing.
+Beside them stands how fast the disk takes bytes one after another, measured in each round. The limit of ours is the roofline,
+or the disk where that takes longer for what is stored; `over_limit` is the ratio to the lower of the two.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +30,9 @@ from freezeframe.contract.words import RunState
 from freezeframe.settings import BusSettings
 from ops.lab import DiskSpec, Lab, LabSpec, WorkloadSpec
 from ops.lab.spec import GuestSpec, Placement
-from ops.measure import loop, material, peers, roofline
+from ops.measure import disk, loop, material, peers, roofline
 from ops.measure.export import exported
+from ops.measure.failed import failure
 from ops.measure.peers import Contestant, Round
 from ops.measure.roofline import Roofline
 from ops.measure.source import warm
@@ -51,6 +56,34 @@ class Own:
         return read_bytes / seconds / 1e6 / self.limit.mb_per_s
 
 
+@dataclass
+class Durable:
+    """The second set of rows: seconds until all is on the disk, by contestant, and the disk's own rate, by round."""
+
+    rounds: dict[str, list[float]] = field(default_factory=dict)
+    disk_mb_per_s: list[float] = field(default_factory=list)
+
+    def add(self, name: str, seconds: float) -> None:
+        self.rounds.setdefault(name, []).append(seconds)
+
+    def report(self, read_bytes: int, stored_bytes: int, roofline_mb_per_s: float) -> dict[str, Any]:
+        """Return the rows. Of seconds the best round counts; of the disk, whose mood is no contestant's, the median. Pure."""
+        best = {name: min(rounds) for name, rounds in self.rounds.items()}
+        rate = statistics.median(self.disk_mb_per_s)
+        disk_limit = rate * read_bytes / stored_bytes  # MB/s of guest data
+        limit = min(disk_limit, roofline_mb_per_s)
+        rates = {name: read_bytes / seconds / 1e6 for name, seconds in best.items()}
+        return {
+            "rows": {name: {"mb_per_s": round(rates[name], 1), "seconds": round(best[name], 2)} for name in best},
+            "disk_mb_per_s": round(rate, 1),
+            "disk_rounds_mb_per_s": [round(one, 1) for one in self.disk_mb_per_s],
+            "disk_limit_mb_per_s": round(disk_limit, 1),
+            "limited_by": "disk" if disk_limit < roofline_mb_per_s else "processors",
+            "over_limit": round(rates[OURS] / limit, 2),
+            "over": {name: round(rates[OURS] / other, 2) for name, other in rates.items() if name != OURS},
+        }
+
+
 def run(
     directory: Path, rounds: int, times: int, say: Callable[[str], None], *, repeats: bool = True
 ) -> dict[str, Any]:
@@ -63,21 +96,31 @@ def run(
         contestants = _contestants(system)
         best: dict[str, Round] = {}
         own: list[Own] = []
+        durable = Durable()
         for number in range(rounds):
             for name, contestant in contestants.items():
                 out = directory / f"{name}-{number}"
                 warm(image)
                 seconds, stored = contestant(out)
+                flush_s = disk.sync_s(directory)
+                durable.add(name, seconds + flush_s)
                 if name in _PEERS:  # of few files; what has many stays until the end, see `empty`
                     shutil.rmtree(out)
-                say(f"round {number + 1}: {name} took {seconds:.1f} s and stored {stored / 1e6:.0f} MB")
+                took = f"{seconds:.1f} s, {flush_s:.1f} s more until all was durable,"
+                say(f"round {number + 1}: {name} took {took} and stored {stored / 1e6:.0f} MB")
                 best[name] = min(best.get(name, (seconds, stored)), (seconds, stored))
                 if name == OURS:
                     transfer_s = _transfer_s(system)
                     warm(image)
                     own.append(Own(seconds, transfer_s, _limit(system, directory / f"roofline-{number}")))
-                    say(f"round {number + 1}: transfer {transfer_s:.1f} s, roofline {own[-1].limit.mb_per_s:.0f} MB/s")
-        return {"bench": "throughput", "repeats": repeats, **_report(system, best, own)}
+                    durable.disk_mb_per_s.append(disk.sequential_mb_per_s(directory, stored))
+                    say(
+                        f"round {number + 1}: transfer {transfer_s:.1f} s, roofline {own[-1].limit.mb_per_s:.0f} MB/s, "
+                        f"disk {durable.disk_mb_per_s[-1]:.0f} MB/s"
+                    )
+        report = _report(system, best, own)
+        rows = durable.report(report["read_bytes"], best[OURS][1], report["roofline_mb_per_s"])
+        return {"bench": "throughput", "repeats": repeats, **report, "durable": rows}
 
 
 def lab_spec(image: Path) -> LabSpec:
@@ -113,7 +156,7 @@ def captured(system: System, *options: str) -> float:
     done = subprocess.run(command, env={**os.environ, **system.settings()}, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - began
     if done.returncode:
-        raise RuntimeError(f"the capture ended with {done.returncode}: {done.stdout}{done.stderr}")
+        raise failure(done.returncode, done.stdout, done.stderr)
     return seconds
 
 
