@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -183,7 +184,11 @@ def _show(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Run a bench. A capture in it that fails is told with its faults, without the way of the program to it."""
+    """Run a bench. A capture in it that fails is told with its faults, without the way of the program to it.
+
+    A bench that is terminated takes its lab down first, as one that is interrupted does.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
     except CaptureFailedError as error:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -91,10 +94,31 @@ def test_a_bench_in_which_a_capture_fails_ends_with_a_failure(
         raise failure(6, json.dumps(RECEIPT), "")
 
     monkeypatch.setattr(benches, "app", failing)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
         benches.main()
     assert ended.value.code == 1
     assert "no-agent (guest bench, host host-a)" in capsys.readouterr().err
+
+
+def test_a_bench_that_is_terminated_takes_down_first_what_it_had_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+
+    def terminated() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)  # the signal ends it
+        finally:
+            ended.append("lab")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(benches, "app", terminated)
+    try:
+        with pytest.raises(SystemExit) as exited:
+            benches.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (exited.value.code, ended) == (143, ["lab"])
 
 
 class System:
