@@ -84,6 +84,8 @@ def _looked(report: VerifyReport) -> str:
 
 def _show_done(report: VerifyReport) -> None:
     """What was found out besides, and done."""
+    if report.restrained is not None:
+        err().print(Text.assemble(("suspect host: ", "bold red"), report.restrained), soft_wrap=True)
     for note in report.notes:
         err().print(Text.assemble(("note: ", "bold yellow"), one_line(note)), soft_wrap=True)
     if report.bad_reads:

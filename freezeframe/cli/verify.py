@@ -77,6 +77,16 @@ def verify(
             help="Move what is damaged to `damaged/`, so that the next capture writes it anew; or only look.",
         ),
     ] = True,
+    set_aside_at_most: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Stop setting aside after so many, and only look. If it is not given: 16, or one of 1,000 looked at; a host "
+            "that finds more is suspected itself.",
+            show_default=False,
+        ),
+    ] = None,
     scratch: Annotated[
         Path | None,
         typer.Option(
@@ -119,11 +129,11 @@ def verify(
         wanted = _named(repository, capture, unreadable)
     labels = Labels(wanted)
     if tier is Tier.RESTORED:
-        report = _restored(repository, wanted, scratch, set_aside=set_aside)
+        report = _restored(repository, wanted, scratch, set_aside=set_aside, at_most=set_aside_at_most)
     elif every_capture or share is not None:
-        report = _folders(repository, share or EVERYTHING, tier, set_aside=set_aside)
+        report = _folders(repository, share or EVERYTHING, tier, set_aside=set_aside, at_most=set_aside_at_most)
     else:
-        report = _captures(repository, wanted, tier, set_aside=set_aside)
+        report = _captures(repository, wanted, tier, set_aside=set_aside, at_most=set_aside_at_most)
     suspects = _settle_suspects(repository, wanted, report, whole=share is None)
     sound = report.sound and not report.newer and not labels.wrong and not unreadable
     if as_json:
@@ -188,27 +198,33 @@ def _check_usage(
         raise typer.BadParameter("--status verifies nothing: name no capture, and say neither --all nor --share")
 
 
-def _captures(repository: Repository, wanted: Sequence[Manifest], tier: Tier, *, set_aside: bool) -> VerifyReport:
+def _captures(
+    repository: Repository, wanted: Sequence[Manifest], tier: Tier, *, set_aside: bool, at_most: int | None
+) -> VerifyReport:
     with showing(amount=lambda count: f"{count:.0f} chunks") as progress:
 
         def move(now: Progress) -> None:
             progress.move(f"verify ({tier})", now.chunks_checked, now.chunks_total)
 
-        return verify_captures(repository, wanted, tier, on_progress=move, set_aside=set_aside)
+        return verify_captures(
+            repository, wanted, tier, on_progress=move, set_aside=set_aside, set_aside_at_most=at_most
+        )
 
 
-def _folders(repository: Repository, share: Fraction, tier: Tier, *, set_aside: bool) -> VerifyReport:
+def _folders(
+    repository: Repository, share: Fraction, tier: Tier, *, set_aside: bool, at_most: int | None
+) -> VerifyReport:
     with showing(amount=lambda count: f"{count:.0f} folders") as progress:
         total = folders_in(share)
 
         def move(now: Progress) -> None:
             progress.move(f"verify ({tier})", now.folders_done, total)
 
-        return verify_share(repository, share, tier, on_progress=move, set_aside=set_aside)
+        return verify_share(repository, share, tier, on_progress=move, set_aside=set_aside, set_aside_at_most=at_most)
 
 
 def _restored(
-    repository: Repository, wanted: Sequence[Manifest], scratch: Path | None, *, set_aside: bool
+    repository: Repository, wanted: Sequence[Manifest], scratch: Path | None, *, set_aside: bool, at_most: int | None
 ) -> VerifyReport:
     rehearsal = find_rehearsal(scratch)
     with showing() as progress:
@@ -216,4 +232,6 @@ def _restored(
         def move(now: Progress) -> None:
             progress.move(f"verify ({Tier.RESTORED})", now.bytes_read, None)
 
-        return verify_restored(repository, wanted, rehearsal, on_progress=move, set_aside=set_aside)
+        return verify_restored(
+            repository, wanted, rehearsal, on_progress=move, set_aside=set_aside, set_aside_at_most=at_most
+        )

@@ -3,12 +3,15 @@
     create damaged/x.json ─▶ move chunks/ab/x to damaged/x ─▶ look at it there ─▶ damaged: stays   sound: back, and forgotten
     (whoever creates it, moves it)
 
+A sound object may lie here, set aside by a host with bad memory, so nothing here is ever replaced or deleted unseen.
 `verify/review.py` is the way out again. What two who verify do to each other, and what is left by one who dies, stands in
 docs/repository.md.
 """
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import AwareDatetime
 
 from freezeframe.contract.message import Digest
-from freezeframe.repository.chunk import unseal
+from freezeframe.repository.chunk import digest_of_chunk, unpack, unseal
 from freezeframe.repository.errors import (
     AlreadyExists,
     ChunkDamaged,
@@ -29,10 +32,22 @@ from freezeframe.repository.errors import (
     RepositoryNotReadable,
 )
 from freezeframe.repository.index import read_index
-from freezeframe.repository.layout import DAMAGED, damaged_document, damaged_name, digest_of, folder_of, set_aside_stem
+from freezeframe.repository.layout import (
+    CHUNKS,
+    DAMAGED,
+    INDEXES,
+    damaged_document,
+    damaged_name,
+    damaged_name_of_its_own,
+    digest_of,
+    folder_of,
+    set_aside_stem,
+)
 from freezeframe.repository.notice import Notice, read_notice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from freezeframe.repository.objects import Objects
 
 #: Age of a claim after which whoever made it counts as dead. A move takes seconds; a request to object storage that is
@@ -68,8 +83,12 @@ class Aside:
 
     stem: str
     document: AsideDocument | None
-    has_object: bool
+    objects: tuple[str, ...] = ()  # their names: one as a rule
     newer: bool = False
+
+    @property
+    def has_object(self) -> bool:
+        return bool(self.objects)
 
     @property
     def object_name(self) -> str:
@@ -89,21 +108,28 @@ def first_name(objects: Objects, kind: Kind, digest: bytes) -> str:
 
 
 def set_aside(objects: Objects, kind: Kind, digest: bytes, reason: str) -> bool:
-    """Move a damaged object to `damaged/`; whether it is there now.
+    """Move a damaged object to `damaged/`; True if it is there now. What is there already is not replaced: it may be sound.
 
     False: somebody else is at it, it is gone, or it was sound after all. Raises RepositoryNotWritable and RepositoryFull.
     """
     name = first_name(objects, kind, digest)
     if not _claim(objects, name, AsideDocument(kind=kind, digest=digest.hex(), found_at=now(), reason=reason)):
         return False
+    place, alone = damaged_name(name), True
+    if objects.store.exists(place):
+        place, alone = _name_of_its_own(name), False
     try:
-        _move(objects, name, damaged_name(name))
+        _move(objects, name, place)
     except ObjectNotFound:
         return False
-    if sound_aside(objects, kind, digest):
-        put_back(objects, kind, digest)
+    if sound_aside(objects, kind, digest, place):
+        put_back(objects, kind, digest, place, alone=alone)
         return False
     return True
+
+
+def _name_of_its_own(name: str) -> str:
+    return damaged_name_of_its_own(name, secrets.token_hex(16))
 
 
 def _claim(objects: Objects, name: str, document: AsideDocument) -> bool:
@@ -122,13 +148,12 @@ def _claim(objects: Objects, name: str, document: AsideDocument) -> bool:
     return True
 
 
-def sound_aside(objects: Objects, kind: Kind, digest: bytes) -> bool:
-    """Return True if the object set aside under that name is sound, as far as this version can tell; a newer one is.
+def sound_aside(objects: Objects, kind: Kind, digest: bytes, place: str) -> bool:
+    """Return True if the object set aside at that place is sound, as far as this version can tell; a newer one is.
 
     Raises RepositoryNotReadable if the store is away.
     """
     name = first_name(objects, kind, digest)
-    place = damaged_name(name)
     objects.store.drop_cached(place)
     try:
         if kind is Kind.CHUNK:
@@ -147,14 +172,43 @@ def sound_aside(objects: Objects, kind: Kind, digest: bytes) -> bool:
     return True
 
 
-def put_back(objects: Objects, kind: Kind, digest: bytes) -> None:
-    """Give what is set aside its first name again. If it has been written anew since, that is the same bytes."""
+def sound_without_document(objects: Objects, place: str, stem: str) -> tuple[Kind, bytes] | None:
+    """Return what the object at that place is, if it is sound: its content says so, and its first name is made of that.
+
+    Raises RepositoryNotReadable if the store is away.
+    """
+    for kind, folder in ((Kind.CHUNK, CHUNKS), (Kind.INDEX, INDEXES)):
+        name = f"{folder}/{stem[:2]}/{stem}"
+        objects.store.drop_cached(place)
+        try:
+            if kind is Kind.CHUNK:
+                digest = digest_of_chunk(unpack(objects.protection.reveal(name, objects.store.get(place)), stem))
+            else:
+                with objects.store.open(place) as source, objects.protection.reveal_stream(name, source) as plain:
+                    digest = hashlib.file_digest(plain, "sha256").digest()  # type: ignore[arg-type]  # a BinaryIO is enough
+        except (ObjectNotFound, ObjectDamaged, ChunkDamaged, NewerFormat):
+            continue
+        except RepositoryNotReadable as error:
+            if error.transient:
+                raise
+            continue
+        if first_name(objects, kind, digest) == name:
+            return kind, digest
+    return None
+
+
+def put_back(objects: Objects, kind: Kind, digest: bytes, place: str, *, alone: bool) -> None:
+    """Give what is set aside its first name again. If it has been written anew since, that is the same bytes.
+
+    `alone`: nothing else of that name is set aside, so its document goes too.
+    """
     name = first_name(objects, kind, digest)
     try:
-        _move(objects, damaged_name(name), name)
+        _move(objects, place, name)
     except ObjectNotFound:
         return  # another was faster
-    objects.store.delete(damaged_document(name))
+    if alone:
+        objects.store.delete(damaged_document(name))
 
 
 def _move(objects: Objects, name: str, to: str) -> None:
@@ -163,11 +217,25 @@ def _move(objects: Objects, name: str, to: str) -> None:
     objects.store.settle([folder_of(to), folder_of(name)])
 
 
-def clear(objects: Objects, aside: Aside) -> None:
-    """Take away an object that was set aside, for good, then its document: an object never lies there without one."""
-    objects.store.delete(aside.object_name)
+def clear(objects: Objects, aside: Aside, not_needed: Callable[[], bool]) -> bool:
+    """Take away what was set aside, for good, then its document; True if that was done.
+
+    Each object is moved to a name of its own first, where nobody else puts anything. Only then is it asked once more whether
+    it is `not_needed`: what another moves to `damaged/` meanwhile is another object. What is needed after all stays there.
+    """
+    for place in aside.objects:
+        own = _name_of_its_own(aside.object_name)
+        try:
+            _move(objects, place, own)
+        except ObjectNotFound:
+            continue  # another is at it
+        if not not_needed():
+            return False
+        objects.store.delete(own)
     objects.store.settle([DAMAGED])
-    objects.store.delete(aside.document_name)
+    if aside.document is not None and read_document(objects, aside.document_name) == aside.document:
+        objects.store.delete(aside.document_name)
+    return True
 
 
 def read_document(objects: Objects, place: str) -> AsideDocument | None:
@@ -179,7 +247,7 @@ def read_document(objects: Objects, place: str) -> AsideDocument | None:
 
 
 def stems_aside(objects: Objects) -> dict[str, set[str]]:
-    """What `damaged/` has of each: the names of the object and the document, by the last part of the first name."""
+    """What `damaged/` has of each: the names of objects and of the document, by the last part of the first name."""
     found: dict[str, set[str]] = {}
     for name in objects.store.names(DAMAGED):
         if (stem := set_aside_stem(name)) is not None:
@@ -189,17 +257,16 @@ def stems_aside(objects: Objects) -> dict[str, set[str]]:
 
 def list_aside(objects: Objects) -> list[Aside]:
     """All that is set aside, in order of their names. Raises RepositoryNotReadable."""
-    return [
-        _found(objects, stem, has_object=f"{DAMAGED}/{stem}" in names)
-        for stem, names in sorted(stems_aside(objects).items())
-    ]
+    return [_found(objects, stem, names) for stem, names in sorted(stems_aside(objects).items())]
 
 
-def _found(objects: Objects, stem: str, *, has_object: bool) -> Aside:
+def _found(objects: Objects, stem: str, names: set[str]) -> Aside:
+    document = f"{DAMAGED}/{stem}.json"
+    found = tuple(sorted(names - {document}))
     try:
-        return Aside(stem, _checked(objects, stem, f"{DAMAGED}/{stem}.json"), has_object)
+        return Aside(stem, _checked(objects, stem, document) if document in names else None, found)
     except NewerFormat:
-        return Aside(stem, None, has_object, newer=True)
+        return Aside(stem, None, found, newer=True)
 
 
 def _checked(objects: Objects, stem: str, place: str) -> AsideDocument | None:

@@ -100,7 +100,7 @@ def check(repository: Repository, on_folder: Callable[[int], None] = lambda _: N
 class _Check:
     def __init__(self, repository: Repository, on_folder: Callable[[int], None]) -> None:
         self._repository = repository
-        self._objects = repository.objects
+        self._objects = repository.objects.as_verified()
         self._on_folder = on_folder
         self._garbage = Garbage()
         self._indexes: dict[str, str] = {}  # reasons by digest

@@ -48,7 +48,7 @@ _NAME = re.compile(rf"(condemned/{_ULID}/)?[a-z]+(/[0-9a-f]{{2}})?(/[0-9A-Za-z]+
 
 _FANNED_OUT = re.compile(rf"(?:condemned/{_ULID}/)?[a-z]+/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})")
 _TEMPORARY = re.compile(r"tmp/[0-9a-f]{32}")
-_DAMAGED = re.compile(r"damaged/([0-9a-f]{64})(\.json)?")
+_DAMAGED = re.compile(r"damaged/([0-9a-f]{64})(G[0-9a-f]{32}|\.json)?")
 _SUSPECT = re.compile(r"verified/suspect[0-9a-f]{64}\.json")
 #: What file systems, filers and their clients put at the top of a directory that is as good as empty.
 _OF_THE_FILE_SYSTEM = re.compile(
@@ -182,6 +182,11 @@ def damaged_name(name: str) -> str:
 
 def damaged_document(name: str) -> str:
     return f"{damaged_name(name)}.json"
+
+
+def damaged_name_of_its_own(name: str, token: str) -> str:
+    """Return another name for the object that is set aside: nobody else moves anything there. `token`: 32 random hex digits."""
+    return f"{damaged_name(name)}G{token}"
 
 
 def set_aside_stem(name: str) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+from freezeframe.repository.chunk import unseal
 from freezeframe.repository.condemned import Condemned
 from freezeframe.repository.errors import (
     ChunkDamaged,
@@ -15,21 +18,28 @@ from freezeframe.repository.errors import (
     ObjectDamaged,
     ObjectNotFound,
 )
+from freezeframe.repository.layout import DAMAGED, damaged_name, set_aside_stem
 from freezeframe.repository.protection import PLAIN, Protection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from freezeframe.repository.store.backend import Store
+
+FoundT = TypeVar("FoundT")
 
 
 @dataclass(frozen=True)
 class Objects:
     """What is missing or cannot be revealed is damage, and is named by what it is: a chunk, an index, a manifest.
 
-    Chunks and indexes are read wherever they are: under their own names or condemned. `has_chunk` is for writers.
+    Chunks and indexes are read wherever they are: under their own names, condemned, or set aside and sound. `has_chunk` is for
+    writers. What is set aside is not `looks_aside` for whoever verifies: it is to be put back.
     """
 
     store: Store
     protection: Protection = PLAIN
+    looks_aside: bool = True
     condemned: Condemned = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -49,6 +59,11 @@ class Objects:
         try:
             return self.protection.reveal(name, self.condemned.find(name, self.store.get))
         except ObjectNotFound as error:
+            for stored in self._aside(name, self.store.get):
+                with suppress(ObjectDamaged, ChunkDamaged, NewerFormat):
+                    envelope = self.protection.reveal(name, stored)
+                    unseal(envelope, digest)
+                    return envelope
             raise ChunkDamaged(f"Chunk {digest.hex()} is missing.") from error
         except ObjectDamaged as error:
             raise ChunkDamaged(f"Chunk {digest.hex()} cannot be read. {error.message}") from error
@@ -59,6 +74,9 @@ class Objects:
         try:
             source = self.condemned.find(name, self.store.open)
         except ObjectNotFound as error:
+            for source in self._aside(name, self.store.open):
+                if (plain := self._if_sound(name, source, digest)) is not None:
+                    return plain
             raise IndexDamaged(f"Index {digest.hex()} is missing.") from error
         try:
             return self.protection.reveal_stream(name, source)
@@ -68,6 +86,34 @@ class Objects:
         except NewerFormat:
             source.close()
             raise
+
+    def _if_sound(self, name: str, source: BinaryIO, digest: bytes) -> BinaryIO | None:
+        """Return an index file that was set aside, closed unless it is the one."""
+        try:
+            plain = self.protection.reveal_stream(name, source)
+            if hashlib.file_digest(plain, "sha256").digest() == digest:  # type: ignore[arg-type]  # a BinaryIO is enough
+                plain.seek(0)
+                return plain
+        except (ObjectDamaged, NewerFormat):
+            pass
+        source.close()
+        return None
+
+    def _aside(self, name: str, look: Callable[[str], FoundT]) -> Iterator[FoundT]:
+        """Look at what is set aside of that name, and then under its own name again: it may have been put back."""
+        if not self.looks_aside:
+            return
+        first, stem = damaged_name(name), name.rpartition("/")[2]
+        with suppress(ObjectNotFound):
+            yield look(first)
+        others = [one for one in self.store.names(DAMAGED) if set_aside_stem(one) == stem and not one.endswith(".json")]
+        for place in [*(one for one in others if one != first), name]:
+            with suppress(ObjectNotFound):
+                yield look(place)
+
+    def as_verified(self) -> Objects:
+        """Return the objects for whoever verifies: what is set aside is missing."""
+        return replace(self, looks_aside=False)
 
     def manifest(self, capture_id: str) -> bytes:
         """A manifest's bytes. Raises ObjectNotFound, ManifestDamaged and ManifestNewer."""

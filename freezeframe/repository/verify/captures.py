@@ -22,6 +22,7 @@ def verify(
     on_progress: OnProgress | None = None,
     *,
     set_aside: bool = False,
+    set_aside_at_most: int | None = None,
 ) -> VerifyReport:
     """Look at every chunk of these captures once. For memory and temporary files see `marks.py`.
 
@@ -29,7 +30,7 @@ def verify(
     are moved out of writers' sight, without it nothing is changed. Raises RepositoryNotReadable if the store is away.
     """
     wanted = list(captures)
-    run = Run(repository, tier, on_progress, aside=set_aside)
+    run = Run(repository, tier, on_progress, aside=set_aside, at_most=set_aside_at_most)
     look_through(run, wanted)
     return run.report(wanted)
 

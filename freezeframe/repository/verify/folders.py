@@ -71,6 +71,7 @@ def verify_share(
     on_progress: OnProgress | None = None,
     *,
     set_aside: bool = False,
+    set_aside_at_most: int | None = None,
     on_damaged: Callable[[ManifestUnreadable], None] = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> VerifyReport:
@@ -79,7 +80,7 @@ def verify_share(
     What is done is recorded folder by folder. `on_progress` is called in this thread after every chunk and every folder;
     `on_damaged` is given manifests that cannot be read. Raises RepositoryNotReadable if the store is away.
     """
-    run = Run(repository, tier, on_progress, aside=set_aside)
+    run = Run(repository, tier, on_progress, aside=set_aside, at_most=set_aside_at_most)
     chosen = oldest_folders(read_records(repository.objects), tier, share)
     # not in the order of their age: two runs that began together would walk side by side
     random.shuffle(chosen)

@@ -62,6 +62,7 @@ class VerifyReport:
         str, ...
     ] = ()  # captures of the repaired ones of which no damage is known any more, newest first
     bad_reads: int = 0  # objects that were wrong at the first look, and right at the second
+    restrained: str | None = None  # why nothing more was set aside: the host may be what is wrong
     notes: tuple[str, ...] = ()  # what could not be done besides
     newer: tuple[Damage, ...] = ()  # no damage: what a newer version has written, and this one could not look at
 
@@ -105,6 +106,8 @@ class Findings:
     newer_indexes: dict[str, str] = field(default_factory=dict)
     newer_chunks: dict[bytes, str] = field(default_factory=dict)
     aside: set[str] = field(default_factory=set)  # digests in hex
+    restrained: str | None = None
+    indexes_checked: int = 0
     chunks_checked: int = 0
     bytes_read: int = 0
     bad_reads: int = 0

@@ -69,6 +69,7 @@ def verify_restored(
     on_progress: OnProgress | None = None,
     *,
     set_aside: bool = False,
+    set_aside_at_most: int | None = None,
 ) -> VerifyReport:
     """Restore every disk of these captures, equal ones once. Raises what the rehearsal and the store raise."""
     wanted = list(captures)
@@ -77,7 +78,7 @@ def verify_restored(
         for guest, disk in manifest.disks():
             one = CapturedDisk(manifest.capture_id, guest.name, disk.target, disk.index)
             disks.setdefault(disk.index, (one, disk.chunk_bytes))
-    run = Run(repository, Tier.RESTORED, on_progress, aside=set_aside)
+    run = Run(repository, Tier.RESTORED, on_progress, aside=set_aside, at_most=set_aside_at_most)
     rehearsal.check_room(repository, disks.keys())
     wrong: dict[str, str] = {}
     for index, (one, chunk_bytes) in disks.items():

@@ -2,15 +2,19 @@
 
 at its first name    set aside       then
 sound                anything        repaired: taken away
-nothing              sound           put back
+nothing              sound           put back, with or without a document
 nothing              anything else   stays, and is damage for as long as a capture refers to it
 damaged              anything        left to whoever finds it there
+
+One of two hosts that review at once may have bad memory, and read wrong what is sound. It never reads right what is not: so
+what is deleted has a copy that this host has just read at its first name, and was out of everybody's reach by then.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from freezeframe.repository.aside import (
@@ -21,7 +25,9 @@ from freezeframe.repository.aside import (
     first_name,
     list_aside,
     put_back,
+    read_document,
     sound_aside,
+    sound_without_document,
 )
 from freezeframe.repository.errors import RepositoryFull, RepositoryNotWritable
 from freezeframe.repository.layout import digest_of
@@ -30,7 +36,7 @@ from freezeframe.repository.verify.report import Tier
 from freezeframe.repository.whereabouts import places_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from freezeframe.errors import FreezeframeError
     from freezeframe.repository.objects import Objects
@@ -72,8 +78,15 @@ def review(repository: Repository, *, change: bool) -> Review:
 
     Reads every index if there is anything. Raises RepositoryNotReadable.
     """
-    found = Review()
-    known = {one.document.digest: (one, one.document) for one in list_aside(repository.objects) if one.document}
+    found, objects = Review(), repository.objects.as_verified()
+    everything = list_aside(objects)
+    known = {one.document.digest: (one, one.document) for one in everything if one.document}
+    nameless = [one for one in everything if one.document is None and not one.newer]
+    try:
+        for aside in nameless:
+            _review_nameless(objects, aside, found, change=change)
+    except (RepositoryNotWritable, RepositoryFull) as error:
+        found.notes.append(_unchanged(error))
     if not known:
         return found
     unreadable: list[FreezeframeError] = []
@@ -86,11 +99,15 @@ def review(repository: Repository, *, change: bool) -> Review:
     for digest, (aside, document) in known.items():
         needed = bool(found.places[digest]) or bool(unreadable) or document.age < _UNREFERENCED
         try:
-            _review_one(repository.objects, aside, document, found, needed=needed, change=change)
+            _review_one(objects, aside, document, found, needed=needed, change=change)
         except (RepositoryNotWritable, RepositoryFull) as error:
-            found.notes.append(f"What is set aside could not be changed: {error.message}")
+            found.notes.append(_unchanged(error))
             return _looked_at(found, known)
     return found
+
+
+def _unchanged(error: FreezeframeError) -> str:
+    return f"What is set aside could not be changed: {error.message}"
 
 
 def _looked_at(found: Review, known: dict[str, tuple[Aside, AsideDocument]]) -> Review:
@@ -100,30 +117,51 @@ def _looked_at(found: Review, known: dict[str, tuple[Aside, AsideDocument]]) -> 
     return found
 
 
+def _review_nameless(objects: Objects, aside: Aside, found: Review, *, change: bool) -> None:
+    """Review objects whose document is gone: whoever deleted it did not see them come. What is not sound stays."""
+    for place in aside.objects:
+        sound = sound_without_document(objects, place, aside.stem)
+        if sound is None:
+            continue
+        kind, digest = sound
+        if _is_sound(objects, kind, digest):
+            alone = Aside(aside.stem, None, (place,))
+            if change:
+                clear(objects, alone, partial(_is_sound, objects, kind, digest))
+        else:
+            if change:
+                put_back(objects, kind, digest, place, alone=False)
+            found.put_back.append(digest.hex())
+
+
 def _review_one(
     objects: Objects, aside: Aside, document: AsideDocument, found: Review, *, needed: bool, change: bool
 ) -> None:
     digest = digest_of(document.digest)
-    if _is_sound(objects, document.kind, digest):
-        _do(change, lambda: clear(objects, aside))
-        found.repaired.append(document.digest)
+    sound_again = partial(_is_sound, objects, document.kind, digest)
+    if sound_again():
+        if not change or clear(objects, aside, sound_again):
+            found.repaired.append(document.digest)
     elif objects.store.exists(first_name(objects, document.kind, digest)):
         return  # damaged, and whoever verifies it finds out
-    elif aside.has_object and sound_aside(objects, document.kind, digest):
-        _do(change, lambda: put_back(objects, document.kind, digest))
+    elif place := _sound_place(objects, aside, document):
+        if change:
+            put_back(objects, document.kind, digest, place, alone=len(aside.objects) == 1)
         found.put_back.append(document.digest)
     elif needed:
         found.still[document.digest] = document
-    else:
-        _do(change, lambda: clear(objects, aside))
+    elif change:
+        clear(objects, aside, lambda: read_document(objects, aside.document_name) == document)
 
 
-def _do(change: bool, action: Callable[[], None]) -> None:  # noqa: FBT001  a word at the call
-    if change:
-        action()
+def _sound_place(objects: Objects, aside: Aside, document: AsideDocument) -> str | None:
+    digest = digest_of(document.digest)
+    places = (place for place in aside.objects if sound_aside(objects, document.kind, digest, place))
+    return next(places, None)
 
 
 def _is_sound(objects: Objects, kind: Kind, digest: bytes) -> bool:
+    """Return True if the object is sound, under its first name or condemned."""
     if kind is Kind.CHUNK:
         return look(objects, Tier.REHASHED, digest).fault is None
     index = look_at_index(objects, digest)

@@ -10,6 +10,7 @@ from freezeframe.repository.layout import FAN_OUT, digest_of
 from freezeframe.repository.referenced import chunks_of
 from freezeframe.repository.verify.looking import Fault, look_at_all, look_at_index
 from freezeframe.repository.verify.report import Damage, Findings, OnProgress, Progress, VerifyReport
+from freezeframe.repository.verify.restraint import Restraint
 from freezeframe.repository.verify.review import review
 from freezeframe.repository.whereabouts import places_of
 
@@ -24,11 +25,23 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One verification. `aside`: damaged objects are set aside, and what was is reviewed; without it nothing is changed."""
+    """One verification. `aside`: damaged objects are set aside, and what was is reviewed; without it nothing is changed.
 
-    def __init__(self, repository: Repository, tier: Tier, on_progress: OnProgress | None, *, aside: bool) -> None:
+    `at_most`: how many are set aside, instead of a share of what was looked at (`restraint.py`).
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        tier: Tier,
+        on_progress: OnProgress | None,
+        *,
+        aside: bool,
+        at_most: int | None = None,
+    ) -> None:
         self.repository = repository
-        self.objects = repository.objects
+        self.objects = repository.objects.as_verified()
+        self._restraint = Restraint(at_most)
         self.tier = tier
         self.found = Findings()
         self.folders: list[str] = []
@@ -45,6 +58,7 @@ class Run:
         return chunks_of(self.objects, captures, self._open_index, folders)
 
     def _open_index(self, digest: str) -> Index | None:
+        self.found.indexes_checked += 1
         index = look_at_index(self.objects, digest_of(digest))
         if not isinstance(index, Fault):
             return index
@@ -80,6 +94,11 @@ class Run:
     def _set_aside(self, kind: Kind, digest: bytes, fault: Fault) -> None:
         """At once, so that a run that is interrupted has done it."""
         if not self._aside or not fault.in_bytes:
+            return
+        looked_at = self.found.chunks_checked + self.found.indexes_checked
+        restrained = self._restraint.reason(looked_at, len(self.found.aside), self.found.bad_reads)
+        if restrained is not None:
+            self.found.restrained = self.found.restrained or restrained
             return
         try:
             if set_aside(self.objects, kind, digest, fault.reason):
@@ -122,6 +141,7 @@ class Run:
             put_back=tuple(self.review.put_back),
             whole_again=self.review.whole_again(place.capture_id for one in damaged for place in one.places),
             bad_reads=self.found.bad_reads,
+            restrained=self.found.restrained,
             newer=damages(newer),
             notes=(*self.review.notes, *self.found.notes),
         )

@@ -68,7 +68,7 @@ def test_what_is_set_aside_or_put_back_is_durable_in_both_folders(held: Reposito
     both = " ".join(sorted([DAMAGED, folder_of(name)]))
     assert done(held) == [f"move {damaged_name(name)}", f"settle {both}"]
     done(held).clear()
-    put_back(held.objects, kind, digest)
+    put_back(held.objects, kind, digest, damaged_name(name), alone=True)
     assert done(held) == [f"move {name}", f"settle {both}", f"delete {damaged_document(name)}"]
 
 
@@ -79,8 +79,30 @@ def test_an_object_goes_for_good_before_its_document(held: Repository, kind: Kin
     assert set_aside(held.objects, kind, digest, "it is damaged")
     (one,) = list_aside(held.objects)
     done(held).clear()
-    clear(held.objects, one)
-    assert done(held) == [f"delete {damaged_name(name)}", f"settle {DAMAGED}", f"delete {damaged_document(name)}"]
+    assert clear(held.objects, one, lambda: True)
+    moved, settled, *gone = done(held)
+    own = moved.removeprefix("move ")
+    assert own.startswith(f"{damaged_name(name)}G")
+    assert settled == f"settle {DAMAGED} {DAMAGED}"
+    assert gone == [f"delete {own}", f"settle {DAMAGED}", f"delete {damaged_document(name)}"]
+
+
+@KINDS
+def test_what_is_needed_after_all_stays_out_of_everybodys_reach_and_is_put_back(held: Repository, kind: Kind) -> None:
+    """Another has moved a sound one there since it was looked at, and its first name has none."""
+    digest, name = of_kind(held, kind)
+    spoil(held, name)
+    assert set_aside(held.objects, kind, digest, "it is damaged")
+    (one,) = list_aside(held.objects)
+    spoil(held, damaged_name(name))
+    assert not clear(held.objects, one, lambda: False)
+    (left,) = list_aside(held.objects)
+    assert left.document == one.document
+    assert left.has_object
+    assert not held.store.exists(damaged_name(name))
+    assert verify(held, held.manifests(), set_aside=True).put_back == (digest.hex(),)
+    assert held.store.exists(name)
+    assert list_aside(held.objects) == []
 
 
 @KINDS
@@ -97,9 +119,9 @@ def test_what_is_set_aside_is_read_past_the_cache_before_it_is_judged(held: Repo
     spoil(held, name)
     assert set_aside(held.objects, kind, digest, "it is damaged")
     assert flaky(held).dropped == [damaged_name(name)]
-    assert not sound_aside(held.objects, kind, digest)
+    assert not sound_aside(held.objects, kind, digest, damaged_name(name))
     spoil(held, damaged_name(name))
-    assert sound_aside(held.objects, kind, digest)
+    assert sound_aside(held.objects, kind, digest, damaged_name(name))
 
 
 @KINDS
@@ -135,7 +157,7 @@ def test_a_store_that_is_away_says_nothing_of_what_is_set_aside(
 
     monkeypatch.setattr(Ordered, "get", away)
     with pytest.raises(RepositoryNotReadable):
-        sound_aside(held.objects, Kind.CHUNK, digest)
+        sound_aside(held.objects, Kind.CHUNK, digest, damaged_name(name))
 
 
 def test_what_somebody_has_put_beside_is_passed_over(held: Repository) -> None:

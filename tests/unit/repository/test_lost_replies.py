@@ -261,7 +261,7 @@ def _whole_life(root: Path) -> None:
     with repository.session("test", capture_id(1)):
         index = digest_of(store_disk(repository, disk_of(b"a")))
     assert not set_aside(repository.objects, Kind.INDEX, index, "a mistake")  # it was sound, and is back
-    put_back(repository.objects, Kind.INDEX, index)
+    put_back(repository.objects, Kind.INDEX, index, damaged_name(f"indexes/{index.hex()}"), alone=True)
     repository.index(index.hex()).close()
     assert list(repository.store.names("damaged")) == []
 

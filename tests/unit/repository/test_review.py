@@ -161,7 +161,7 @@ def test_what_was_repaired_before_a_review_could_change_no_more_is_told_as_that_
     delete = ReadOnly.delete
 
     def until_then(store: ReadOnly, name: str) -> None:
-        store.read_only = len(deleted) == 2  # an object and its document
+        store.read_only = len(deleted) == 3  # an object under two names, and its document
         delete(store, name)
         deleted.append(name)
 

@@ -154,6 +154,8 @@ class World:
         with writer:
             for slot in sorted(dirty):
                 writer.write_chunk(slot, disk[slot * CHUNK : (slot + 1) * CHUNK])
+            for slot in writer.slots_to_read_again():
+                writer.write_chunk(slot, disk[slot * CHUNK : (slot + 1) * CHUNK])
             index = writer.finish().digest
         self.disks[capture_id(number)] = disk
         chunks = {disk[at : at + CHUNK] for at in range(0, len(disk), CHUNK)} - {bytes(CHUNK)}
