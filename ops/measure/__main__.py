@@ -150,13 +150,14 @@ def s3_verb(
     ] = None,
     disk_mib: Annotated[int, typer.Option(min=16, help="MiB of random data on each disk.")] = s3.DISK_MIB,
     chunk_kib: Annotated[int | None, typer.Option(help="KiB of a chunk; a repository's own choice unasked.")] = None,
+    rounds: Rounds = 2,
     place: Annotated[Path, typer.Option(help="Where to make disks and storage, three times their size.")] = _PLACE,
     as_json: AsJson = False,
 ) -> None:
     """A full, an incremental and a restore with object storage on this machine, and 30 ms away from it."""
     with _directory(place) as directory:
         delays, counts = delay_ms or s3.DELAYS_MS, disks or s3.DISKS
-        _show(s3.run(directory, delays, counts, disk_mib, _teller(as_json=as_json), chunk_kib))
+        _show(s3.run(directory, delays, counts, disk_mib, _teller(as_json=as_json), chunk_kib, rounds))
 
 
 def _teller(*, as_json: bool) -> Callable[[str], None]:

@@ -62,27 +62,45 @@ def run(
     disk_mib: int,
     say: Callable[[str], None],
     chunk_kib: int | None = None,
+    rounds: int = 1,
 ) -> dict[str, Any]:
-    """Measure a row for each number of disks and each delay. `chunk_kib`: None for what a repository has unasked."""
-    rows: list[dict[str, Any]] = []
+    """Measure a row for each number of disks and each delay, in interleaved rounds of which the best of each counts.
+
+    `chunk_kib`: None for what a repository has unasked.
+    """
+    measured: list[dict[str, Any]] = []
     storage = ObjectStorage(directory / "storage")
     with storage, redis_server() as redis_url:
         host, _, port = storage.endpoint.removeprefix("http://").partition(":")
         with far_away(host, int(port)) as far:
             site = _Site(directory, storage, far, redis_url, chunk_kib)
             for count in disks:
-                for delay_ms in delays_ms:
-                    rows.append(site.row(count, delay_ms, disk_mib))
-                    say(json.dumps(rows[-1]))
+                for number in range(rounds):
+                    for delay_ms in delays_ms if number % 2 == 0 else reversed(delays_ms):
+                        measured.append(site.row(f"{count}-{delay_ms}-{number}", count, delay_ms, disk_mib))
+                        say(json.dumps(measured[-1]))
+    rows = best_of(measured)
     return {
         "bench": "s3",
         "rows": rows,
         "of_no_delay": of_no_delay(rows),
         "chunk_bytes": rows[0]["chunk_bytes"],
         "disk_mib": disk_mib,
+        "rounds": rounds,
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def best_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row for each number of disks and each delay, with the best of each figure. Pure."""
+    found: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["disks"], row["delay_ms"]), []).append(row)
+    return [
+        {name: (max if name.endswith("_mb_per_s") else min)(one[name] for one in rounds) for name in rounds[0]}
+        for rounds in found.values()
+    ]
 
 
 def of_no_delay(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -184,8 +202,8 @@ class _Site:
         self._far = far
         self._redis_url = redis_url
 
-    def row(self, count: int, delay_ms: int, disk_mib: int) -> dict[str, Any]:
-        directory = self._directory / f"{count}-{delay_ms}"
+    def row(self, name: str, count: int, delay_ms: int, disk_mib: int) -> dict[str, Any]:
+        directory = self._directory / name
         directory.mkdir()
         env = self._environment(directory)
         self._far.delay(delay_ms)

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from ops.measure.delay_proxy import FarAway, Head, far_away, has_body
-from ops.measure.s3 import BLOCK_BYTES, dirty_blocks, of_no_delay, shared_out
+from ops.measure.s3 import BLOCK_BYTES, best_of, dirty_blocks, of_no_delay, shared_out
 
 MIB = 1 << 20
 BODY = bytes(range(256)) * 4096
@@ -26,6 +26,15 @@ def test_a_delay_is_compared_with_none_for_the_same_number_of_disks() -> None:
         {"delay_ms": 30, "disks": 1, "full": 0.8, "restore": 0.75},
         {"delay_ms": 30, "disks": 4, "full": 1.0, "restore": 0.5},
     ]
+
+
+def test_the_best_of_each_figure_counts() -> None:
+    rows = [
+        {**row(30, 1, 80, 100), "incremental_s": 5.0},
+        {**row(30, 1, 70, 120), "incremental_s": 4.0},
+        row(0, 4, 1, 2),
+    ]
+    assert best_of(rows) == [{**row(30, 1, 80, 120), "incremental_s": 4.0}, row(0, 4, 1, 2)]
 
 
 def test_one_percent_of_a_disk_is_rewritten_in_whole_blocks() -> None:
