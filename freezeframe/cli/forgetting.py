@@ -63,6 +63,7 @@ class Decided:
             "dry_run": dry_run,
             "retention": self._retention,
             "series": plan_document(self._plan),
+            "guest_sets": self._plan.guest_sets,
             "forgotten": self._plan.forgotten,
             "kept": self._plan.kept,
             **unreadable_document(self._unreadable),
@@ -95,7 +96,10 @@ def _warnings(made: Plan, known: list[Candidate]) -> list[str]:
         for one in series.verdicts
         if any(reason.rule is Rule.AHEAD for reason in one.reasons)
     ]
+    back = [one.capture.capture_id for series in made.series for one in series.verdicts if one.capture.back]
     return [
+        *_apart(made),
+        *(f"capture {one} is dated earlier than it was asked for; it counts as of then." for one in back),
         *(f"guest {name} ({uuid}) is in no capture that is kept." for uuid, name in lost.items()),
         *(
             f"of {one.name} no capture is kept that proves as much as the best that is forgotten ({one.label_lost}); "
@@ -107,6 +111,25 @@ def _warnings(made: Plan, known: list[Candidate]) -> list[str]:
             f"capture {one} is dated later than now, or than it was stored; it is kept, and not counted."
             for one in ahead
         ),
+    ]
+
+
+#: Sets of guests that overlap, each counted by itself, from which it is told though something is forgotten.
+_MANY_SETS: Final = 10
+
+
+def _apart(made: Plan) -> list[str]:
+    """Tell that rules keep so much because each set of guests keeps its own, for ever: a set that is gone has no newer ones."""
+    sets = made.guest_sets
+    if sets < 2 or (made.forgotten and sets < _MANY_SETS):
+        return []
+    kept = len(made.kept)
+    return [
+        (
+            f"{kept} of {kept + len(made.forgotten)} captures are kept, in {sets} series of guests that overlap: each set of "
+            "guests is counted by itself, and keeps its own for ever. Capture with --group NAME; for those that are there, "
+            "count all of one guest's together: --guest NAME --group-by none."
+        )
     ]
 
 

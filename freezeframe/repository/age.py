@@ -37,6 +37,15 @@ def credible(date: datetime, stored_at: datetime) -> datetime:
     return stored_at if date > stored_at + CLOCKS_APART else date
 
 
+def not_before(instant: datetime, capture_id: str, created_at: datetime) -> datetime:
+    """Return the instant, or when the capture was asked for and made if both contradict it: nothing is captured before that.
+
+    The instant is by the clock of Redis, which may have gone back.
+    """
+    begun_at = min(asked_at(capture_id), created_at)
+    return begun_at if instant < begun_at - CLOCKS_APART else instant
+
+
 def asked_at(capture_id: str) -> datetime:
     """Return the time in a capture's id. One that no calendar has is the last that one has."""
     milliseconds = ULID.from_str(capture_id).milliseconds

@@ -7,6 +7,7 @@ A capture that did without a guest (policy `degrade`) is in its group's series l
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -84,6 +85,13 @@ class Plan:
     @property
     def kept(self) -> list[str]:
         return [one.capture.capture_id for series in self.series for one in series.kept]
+
+    @property
+    def guest_sets(self) -> int:
+        """Return how many series are apart only because their captures are of other sets of guests, which overlap."""
+        sets = [one.common.guests for one in self.series if one.common.guests]
+        counts = Counter(guest for guests in sets for guest in guests)
+        return sum(any(counts[guest] > 1 for guest in guests) for guests in sets)
 
     @property
     def emptied(self) -> list[Series]:

@@ -339,3 +339,27 @@ def test_no_repository(run: Run, place: Path) -> None:
 def test_captures_are_completed_without_reading_them(run: Run, ten: Repository, bus: BusSettings) -> None:
     damage(ten, 5)
     assert completion.capture_ids("01HZ") == [capture_id(number) for number in range(9, -1, -1)]
+
+
+def seal_guests(repository: Repository, number: int, names: tuple[str, ...]) -> None:
+    manifest = manifest_of(repository, capture_id(number))
+    guests = tuple(
+        manifest.guests[0].model_copy(update={"guest_uuid": f"{int(name):08x}{GUEST[8:]}", "name": f"g{name}"})
+        for name in names
+    )
+    at = Instant(at=FIRST + timedelta(days=number))
+    repository.write_manifest(manifest.model_copy(update={"instant": at, "guests": guests, "group": None}))
+
+
+def test_rules_that_keep_everything_as_sets_of_guests_differ_say_so(run: Run, repository: Repository) -> None:
+    for number in range(6):
+        seal_guests(repository, number, (str(number), str(number + 1)))
+    ran = run("forget", "--keep-last", "1", "--dry-run")
+    said = " ".join((ran.stdout + ran.stderr).split())
+    assert "6 of 6 captures are kept, in 6 series of guests that overlap" in said
+    assert "--group NAME" in said
+    document = run("forget", "--keep-last", "1", "--dry-run", "--json").document
+    assert (document["guest_sets"], document["forgotten"]) == (6, [])
+    assert any("--guest NAME --group-by none" in one for one in document["warnings"])
+    one_guest = run("forget", "--guest", "g3", "--group-by", "none", "--keep-last", "1", "--dry-run", "--json").document
+    assert (one_guest["guest_sets"], len(one_guest["forgotten"])) == (0, 1)
