@@ -14,7 +14,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, parse
 from freezeframe.repository.expected import ANYTHING, Expected
+from freezeframe.repository.freshness import Pin
 
 #: A known repository takes some 300 bytes; of a longer file no more is read.
 _MOST_BYTES: Final = 16 << 20
@@ -49,6 +50,9 @@ class Known(BaseModel):
 
     id: UUID
     encrypted: bool
+    pin: Annotated[Pin | None, Field(exclude_if=lambda pin: pin is None)] = (
+        None  # the newest capture, once it was pinned
+    )
 
 
 class KnownRepositories(Document):
@@ -78,11 +82,17 @@ def expected(file: Path, address: str) -> Expected:
 
 
 def remember(file: Path, address: str, seen: Known) -> None:
-    """Remember a repository, durably when this returns. Raises KnownRepositoriesError."""
-    if known(file, address) == seen:
-        return
+    """Remember a repository, durably when this returns. A pin of the same repository stays, if `seen` has none.
+
+    Raises KnownRepositoriesError.
+    """
     with _locked(file):
         before = _read(file)
+        last = before.repositories.get(address)
+        if seen.pin is None and last is not None and last.id == seen.id:
+            seen = seen.model_copy(update={"pin": last.pin})
+        if seen == last:
+            return
         _write(file, before.changed({"repositories": {**before.repositories, address: seen}}))
 
 

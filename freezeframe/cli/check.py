@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import typer
 from rich.text import Text
 
 from freezeframe.cli.output import AsJson, err, out, print_json
 from freezeframe.cli.progress import showing
-from freezeframe.cli.secret import open_repository
+from freezeframe.cli.secret import open_repository, pinned
 from freezeframe.cli.verified import NEWER, places_text
 from freezeframe.errors import EXIT_DAMAGED, EXIT_REPOSITORY
 from freezeframe.repository import Repository
 from freezeframe.repository.check import CheckReport, Garbage
 from freezeframe.repository.check import check as check_structure
-from freezeframe.repository.errors import NewerFormat
+from freezeframe.repository.errors import NewerFormat, RepositoryRolledBack
+from freezeframe.repository.freshness import against_pin, holes, read_chain
 
 #: Names of each sort that are shown to people; JSON has all.
 _SHOWN = 3
@@ -31,12 +33,22 @@ def check(*, as_json: AsJson = False) -> None:
     Exit code: 0 sound; 7 damaged, with every capture that is affected named; 5 something was written by a newer version, which
     this one does not understand, or is not given by the storage.
     """
-    report = _check(open_repository(for_hours=True))
+    opened = open_repository(for_hours=True)
+    report = _check(opened)
+    chain, known = read_chain(opened), pinned(opened)
+    missing = [*(against_pin(chain, known) if known else ()), *holes(chain)]
     if as_json:
-        extra = {"sound": _is_sound(report), "damaged_captures": report.damaged_captures}
+        extra = {
+            "sound": _is_sound(report) and not missing,
+            "damaged_captures": report.damaged_captures,
+            "rolled_back": missing,
+        }
         print_json({**extra, **dataclasses.asdict(report)})
     else:
-        _show(report)
+        _show_missing(missing)
+        _show(report, whole=not missing)
+    if missing:
+        raise typer.Exit(EXIT_DAMAGED)
     if not _is_sound(report):
         raise typer.Exit(EXIT_REPOSITORY if report.sound else EXIT_DAMAGED)
 
@@ -50,7 +62,14 @@ def _check(repository: Repository) -> CheckReport:
         return check_structure(repository, lambda done: progress.move("check", done, 256))
 
 
-def _show(report: CheckReport) -> None:
+def _show_missing(sentences: Sequence[str]) -> None:
+    for message in sentences:
+        err().print(Text.assemble(("rolled back: ", "bold red"), message), soft_wrap=True)
+    if sentences:
+        err().print(f"  → {RepositoryRolledBack.advice}", soft_wrap=True)
+
+
+def _show(report: CheckReport, *, whole: bool) -> None:
     _show_garbage(report.garbage)
     for message in report.newer:
         err().print(Text.assemble(NEWER, message), soft_wrap=True)
@@ -60,7 +79,8 @@ def _show(report: CheckReport) -> None:
         err().print(Text.assemble(("unreadable: ", "bold red"), message), soft_wrap=True)
     if _is_sound(report):
         looked = f"captures: {len(report.captures)}, indexes: {report.indexes_read}, chunks: {report.chunks_found}, all there"
-        out().print(Text.assemble(("sound", "bold green"), f": {looked}"))
+        word = ("sound", "bold green") if whole else ("all objects sound", "bold")
+        out().print(Text.assemble(word, f": {looked}"))
         return
     for message in (*report.key_slots, *report.manifests):
         err().print(Text.assemble(("damaged: ", "bold red"), message), soft_wrap=True)

@@ -14,9 +14,11 @@ from freezeframe.access import ConfiguredKey, expected_of
 from freezeframe.cli.output import err
 from freezeframe.known_repositories import Known, KnownRepositoriesError
 from freezeframe.repository import Repository
+from freezeframe.repository.catalog import LATEST
 from freezeframe.repository.crypto import Secret
 from freezeframe.repository.errors import RepositoryNotKnown, SecretUnusable
 from freezeframe.repository.expected import ANYTHING, Expected
+from freezeframe.repository.freshness import Pin, check_pin
 from freezeframe.repository.store.address import open_store, patience_with, transfer_patience
 from freezeframe.settings import RepositorySettings, load
 
@@ -81,11 +83,24 @@ def known_file(settings: RepositorySettings) -> Path:
     return settings.known_repositories or known_repositories.default_file(os.environ, home)
 
 
-def remember(opened: Repository) -> None:
+def pinned(opened: Repository) -> Pin | None:
+    """Return the pin that is remembered of a repository. Raises KnownRepositoriesError."""
+    known = known_repositories.known(known_file(load(RepositorySettings)), opened.address)
+    return None if known is None or known.id != opened.config.id else known.pin
+
+
+def check_latest(opened: Repository, wanted: str) -> None:
+    """Raise RepositoryRolledBack if the latest capture is wanted, and the repository is older than it was pinned."""
+    if wanted == LATEST and (pin := pinned(opened)) is not None:
+        check_pin(opened, pin)
+
+
+def remember(opened: Repository, pin: Pin | None = None) -> None:
     """Remember a repository at its address. Where that cannot be written, say so and go on."""
     file = known_file(load(RepositorySettings))
+    seen = Known(id=opened.config.id, encrypted=opened.config.encrypted, pin=pin)
     try:
-        known_repositories.remember(file, opened.address, Known(id=opened.config.id, encrypted=opened.config.encrypted))
+        known_repositories.remember(file, opened.address, seen)
     except KnownRepositoriesError as error:
         err().print(f"This repository is not remembered: {error.message}", soft_wrap=True, markup=False)
 

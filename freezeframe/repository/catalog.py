@@ -27,6 +27,7 @@ from freezeframe.repository.layout import (
     folder_of,
     forgotten_name,
 )
+from freezeframe.repository.lineage import Lineages, is_same_capture
 from freezeframe.repository.manifest import Manifest, parse_manifest
 from freezeframe.repository.objects import unreadable_index
 from freezeframe.repository.read_ahead import read_ahead
@@ -56,6 +57,7 @@ class Catalog:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._store = objects.store
+        self.lineages = Lineages(objects)
 
     def capture_ids(self) -> list[str]:
         """Return all captures, newest first. What is no manifest by its name is passed over."""
@@ -141,8 +143,10 @@ class Catalog:
     def delete(self, *capture_ids: str) -> None:
         """Take manifests away, oldest first, for good when this returns. One that is gone already is no error.
 
-        They are moved, not deleted: an incremental may have been begun upon them, and garbage collection must know.
+        A tombstone tells that before it is done. They are moved, not deleted: an incremental may have been begun upon them, and
+        garbage collection must know.
         """
+        self.lineages.bury(sorted(set(capture_ids)))
         for capture_id in sorted(capture_ids):
             name = self._objects.protection.manifest_name(capture_id)
             with suppress(ObjectNotFound):
@@ -150,21 +154,23 @@ class Catalog:
         self._store.settle([MANIFESTS, FORGOTTEN])
 
     def write(self, manifest: Manifest) -> bool:
-        """Seal a capture; whether this call did. The same manifest again changes nothing; another raises AlreadyExists.
+        """Seal a capture; return True if this call did. The same manifest again changes nothing; another raises AlreadyExists.
 
+        Its lineage is decided here, in place of one that it has; the same manifest may be there with another.
         Every index must be there and be of the disk that the manifest says; else IndexDamaged, and nothing is sealed.
         """
         protection = self._objects.protection
         for _, disk in manifest.disks():
             self.check_index(disk)
         self._store.settle({folder_of(protection.index_name(digest_of(disk.index))) for _, disk in manifest.disks()})
-        name, data = protection.manifest_name(manifest.capture_id), manifest.to_json()
+        name = protection.manifest_name(manifest.capture_id)
+        data = manifest.changed({"lineage": self.lineages.next(manifest.capture_id)}).to_json()
         _check_readable(manifest, protection.stored_bytes(len(data)))
         try:
             self._store.put_if_absent(name, protection.protect(name, data))
         except AlreadyExists:
             with suppress(ObjectNotFound):  # another has sealed it, and it was forgotten or taken back since
-                if self._objects.manifest(manifest.capture_id) != data:
+                if not is_same_capture(self._objects.manifest(manifest.capture_id), data):
                     raise
             # another may have died before it settled what it linked
             self._store.settle([MANIFESTS])

@@ -258,6 +258,16 @@ class ConfigChanged(RepositoryDamaged):
     )
 
 
+class RepositoryRolledBack(RepositoryDamaged):
+    """The repository is older than it was seen to be, or captures are missing that nobody has forgotten."""
+
+    code = "repository-rolled-back"
+    advice = (
+        "Somebody may have put an older state of the store back, or taken captures away. Ask who looks after the store, and "
+        "look into its backups. If it is meant: `freezeframe repo pin --accept`."
+    )
+
+
 class KeySlotDamaged(RepositoryDamaged):
     """A key slot is not what was written."""
 

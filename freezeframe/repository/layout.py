@@ -18,9 +18,10 @@ TMP: Final = "tmp"
 KEYS: Final = "keys"
 DAMAGED: Final = "damaged"
 VERIFIED: Final = "verified"
+LINEAGE: Final = "lineage"
 
 #: Folders that a repository may lack that was made before they were thought of: an empty one is as good as none.
-LATE_FOLDERS: Final = frozenset({DAMAGED, VERIFIED})
+LATE_FOLDERS: Final = frozenset({DAMAGED, LINEAGE, VERIFIED})
 
 DIGEST_BYTES: Final = 32
 
@@ -193,6 +194,10 @@ def set_aside_stem(name: str) -> str | None:
     """The last part of the first name of what is set aside, from its name or its document's; None for anything else."""
     match = _DAMAGED.fullmatch(name)
     return match[1] if match else None
+
+
+def tombstone_name(tombstone_id: str) -> str:
+    return f"{LINEAGE}/{tombstone_id}.json"
 
 
 def verified_name(what: str) -> str:

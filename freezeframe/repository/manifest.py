@@ -15,6 +15,7 @@ from freezeframe.contract.result import SkippedDisk
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy
 from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, parse
 from freezeframe.repository.errors import ManifestDamaged, ManifestNewer
+from freezeframe.repository.lineage import Lineage
 
 __all__ = ["DiskCapture", "GuestCapture", "Imported", "Instant", "Manifest", "SkippedDisk", "parse_manifest"]
 
@@ -92,6 +93,21 @@ class Manifest(Document):
     guests: tuple[GuestCapture, ...]
     proof: Proof | None
     imported: Annotated[Imported | None, Field(exclude_if=lambda imported: imported is None)] = None
+    #: Where it stands among all that were sealed; given by the seal, and none in one that an older version has sealed.
+    lineage: Annotated[Lineage | None, Field(exclude_if=lambda lineage: lineage is None)] = None
+
+    def __eq__(self, other: object) -> bool:
+        """Return True for the same capture, wherever it stands among others: sealing it twice is sealing it once."""
+        if not isinstance(other, Manifest):
+            return NotImplemented
+        return super(Manifest, self.unplaced()).__eq__(other.unplaced())
+
+    def __hash__(self) -> int:
+        return hash(self.capture_id)
+
+    def unplaced(self) -> Manifest:
+        """Return it without its lineage."""
+        return self if self.lineage is None else self.changed({"lineage": None})
 
     def disks(self) -> list[tuple[GuestCapture, DiskCapture]]:
         return [(guest, disk) for guest in self.guests for disk in guest.disks]

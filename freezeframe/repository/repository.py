@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from freezeframe.repository.effort import Effort
     from freezeframe.repository.expected import Expected
     from freezeframe.repository.index import Index
+    from freezeframe.repository.lineage import Lineages
     from freezeframe.repository.manifest import Manifest
     from freezeframe.repository.store.backend import Store
 
@@ -140,6 +141,10 @@ class Repository:
         if self._keys is None:
             raise NotEncrypted(f"The repository at {self.address} is not encrypted, and has no key slots.", advice="")
         return KeySlots(self.store, self.config.id), self._keys
+
+    @property
+    def lineages(self) -> Lineages:
+        return self._catalog.lineages
 
     @property
     def address(self) -> str:

@@ -10,7 +10,7 @@ import typer
 from freezeframe.cli.completion import capture_ids
 from freezeframe.cli.expect import IsEncrypted, RepositoryId, stated
 from freezeframe.cli.output import AsJson, bytes_text, duration_text, err, out, print_json
-from freezeframe.cli.secret import open_repository
+from freezeframe.cli.secret import check_latest, open_repository
 from freezeframe.settings import HostSettings, load
 from workers.exchange.export import export_capture
 from workers.exchange.imports import import_capture
@@ -50,6 +50,7 @@ def export(
     DIR appears when it is whole. Until then it is DIR.partial; after an interruption the same command goes on with that.
     """
     opened = open_repository(repository, stated=stated(repository_id, encrypted=encrypted), ask=True, for_hours=True)
+    check_latest(opened, capture)
     manifest = opened.manifest(capture)
     keep_freed_memory()
     with progress() as on_progress:

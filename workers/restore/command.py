@@ -11,7 +11,7 @@ import typer
 from freezeframe.cli.completion import capture_ids
 from freezeframe.cli.expect import IsEncrypted, RepositoryId, stated
 from freezeframe.cli.output import AsJson, print_json
-from freezeframe.cli.secret import open_repository
+from freezeframe.cli.secret import check_latest, open_repository
 from freezeframe.settings import load
 from workers.restore.capture import plan_capture, restore_capture
 from workers.restore.display import progress, show_plan, summarize
@@ -121,6 +121,7 @@ def restore(
     """
     wish = _wish(define, as_captured=define_as_captured, start=start, trust=trust_definition, uri=connect)
     opened = open_repository(repository, stated=stated(repository_id, encrypted=encrypted), ask=True, for_hours=True)
+    check_latest(opened, capture)
     manifest = opened.manifest(capture)
     keep_freed_memory()
     wanted: dict[str, Any] = {

@@ -20,6 +20,7 @@ from freezeframe.repository.errors import (
     SessionLost,
 )
 from freezeframe.repository.layout import FORGOTTEN, MANIFESTS, SESSIONS, folder_of, forgotten_name, session_name
+from freezeframe.repository.lineage import Lineage
 from freezeframe.repository.session import MARGIN, TERM, SessionState
 from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.store.backend import always
@@ -211,7 +212,7 @@ def test_a_manifest_that_nobody_could_read_again_is_not_sealed(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = manifest_of(1, disk_capture(store_disk(repository, disk_of(b"a")), CHUNK))
-    length = len(manifest.to_json())
+    length = len(manifest.changed({"lineage": Lineage(counter=1)}).to_json())
     monkeypatch.setattr(catalog, "OBJECT_BYTES_MAX", length - 1)
     with pytest.raises(RepositoryNotWritable, match="would have"):
         repository.write_manifest(manifest)
