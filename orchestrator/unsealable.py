@@ -20,7 +20,7 @@ from freezeframe.bounded import is_shortage
 from freezeframe.contract.fault import Fault
 from freezeframe.repository import GuestCapture, Manifest, Repository
 from freezeframe.repository.errors import AlreadyExists, IndexDamaged, SessionLost, is_store_trouble
-from freezeframe.repository.sealed import check_index, check_there
+from freezeframe.repository.sealed import check_index
 from orchestrator.defect import fault_of
 from orchestrator.errors import AnswersLostError
 from orchestrator.run import Run
@@ -38,7 +38,7 @@ def find(
     `manifest_of` makes the manifest of a run with some of its guests. Raises what is no guest's fault: that the repository is
     not there, or that indexes cannot be read, of any guest while there is time, and of all guests after that.
     """
-    check_there(repository)  # a mount that is gone has no session and no index
+    repository.check_there()  # a mount that is gone has no session and no index
     if isinstance(error, _OF_THE_RUN):
         return []
     found: list[tuple[str, Fault]] = []

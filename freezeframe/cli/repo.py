@@ -10,6 +10,7 @@ import typer
 
 from freezeframe.access import ConfiguredKey, make_default_parent
 from freezeframe.cli.check import check
+from freezeframe.cli.feature import feature
 from freezeframe.cli.key import checked_label, show_damaged, slot_document
 from freezeframe.cli.output import AsJson, bytes_text, fields, out, print_json, when_text
 from freezeframe.cli.pin import pin
@@ -26,6 +27,7 @@ from freezeframe.settings import RepositorySettings, load
 repo = typer.Typer(add_completion=False, help="Make a repository, or look at the one there is.", no_args_is_help=True)
 repo.command("check")(check)
 repo.command("pin")(pin)
+repo.add_typer(feature, name="feature")
 
 _SIZE = re.compile(r"(\d+)\s*(?:([kKmM])(?:i?[bB])?)?")
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20}

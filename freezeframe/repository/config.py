@@ -12,8 +12,9 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, bare, parse
+from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, bare, checked, parse
 from freezeframe.repository.errors import ConfigDamaged, RepositoryUnsupported
+from freezeframe.repository.features import ENCRYPTION, FEATURES
 from freezeframe.repository.layout import is_chunk_size
 
 if TYPE_CHECKING:
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
 
 #: 1 had envelopes that did not state the length of their data.
 FORMAT: Final = 2
-
-ENCRYPTION: Final = "encryption"
-
-#: What this program knows beyond format 2. A feature is something that a reader or a writer must know of to be right.
-FEATURES: Final[frozenset[str]] = frozenset({ENCRYPTION})
 
 #: Between what incrementals read for a scattered write (7.7 bytes for one; 3.9 at 256 KiB, 14.9 at 1 MiB) and the number of
 #: objects (210 million at 100 TiB; 419 and 105). docs/repository.md, Choices.
@@ -77,6 +73,16 @@ def is_authentic(data: bytes, keys: Keys) -> bool:
     return hmac.compare_digest(str(content.get("mac")), _mac(content, keys))
 
 
+def add_feature(data: bytes, address: str, name: str, keys: Keys | None) -> bytes:
+    """Return the config in `data`, with one more feature; what this version does not know of it stays.
+
+    Raises RepositoryUnsupported and ConfigDamaged.
+    """
+    config = read_config(data, address)
+    content = {**bare(json.loads(data)), "features": [*config.features, name]}
+    return checked(content if keys is None else {**content, "mac": _mac(content, keys)})
+
+
 def _mac(content: dict[str, Any], keys: Keys) -> str:
     bare = {key: value for key, value in content.items() if key != "mac"}
     return keys.config_mac(json.dumps(bare, sort_keys=True, separators=(",", ":")).encode()).hex()
@@ -112,6 +118,9 @@ def _refuse_unknown(raw: dict[str, Any], address: str) -> None:
             f"The repository at {address} has format {raw['format']}; this program knows {FORMAT}."
         )
     features = raw.get("features", [])
-    unknown = sorted({str(one) for one in features} - FEATURES) if isinstance(features, list) else []
+    unknown = sorted({str(one) for one in features} - FEATURES.keys()) if isinstance(features, list) else []
     if unknown:
-        raise RepositoryUnsupported(f"The repository at {address} needs what this program does not know: {unknown}.")
+        raise RepositoryUnsupported(
+            f"The repository at {address} has features that this version does not know: {', '.join(unknown)}. A newer "
+            "freezeframe is needed."
+        )

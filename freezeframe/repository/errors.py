@@ -258,6 +258,14 @@ class ConfigChanged(RepositoryDamaged):
     )
 
 
+class FeatureNotKnown(RepositoryError):
+    """A feature that cannot be switched on."""
+
+    code = "feature-not-known"
+    exit_code = EXIT_NOT_FOUND
+    advice = "`freezeframe repo feature` shows those that this version knows; a newer one may know more."
+
+
 class RepositoryRolledBack(RepositoryDamaged):
     """The repository is older than it was seen to be, or captures are missing that nobody has forgotten."""
 

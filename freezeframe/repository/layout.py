@@ -19,9 +19,10 @@ KEYS: Final = "keys"
 DAMAGED: Final = "damaged"
 VERIFIED: Final = "verified"
 LINEAGE: Final = "lineage"
+FEATURES: Final = "features"
 
 #: Folders that a repository may lack that was made before they were thought of: an empty one is as good as none.
-LATE_FOLDERS: Final = frozenset({DAMAGED, LINEAGE, VERIFIED})
+LATE_FOLDERS: Final = frozenset({DAMAGED, FEATURES, LINEAGE, VERIFIED})
 
 DIGEST_BYTES: Final = 32
 
@@ -198,6 +199,11 @@ def set_aside_stem(name: str) -> str | None:
 
 def tombstone_name(tombstone_id: str) -> str:
     return f"{LINEAGE}/{tombstone_id}.json"
+
+
+def feature_name(feature: str) -> str:
+    """The record that a feature was switched on."""
+    return f"{FEATURES}/{feature}.json"
 
 
 def verified_name(what: str) -> str:

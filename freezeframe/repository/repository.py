@@ -62,9 +62,9 @@ class Repository:
         self.store = store
         self.config = config
         self.objects = Objects(store, PLAIN if keys is None else Encrypted(keys))
-        self.sessions = Sessions(self.objects, clock)
+        self.sessions = Sessions(self.objects, clock, self.check_there)
         self.suspects = Suspects(self.objects)
-        self._keys = keys
+        self.keys = keys
         self._catalog = Catalog(self.objects)
 
     @classmethod
@@ -138,9 +138,24 @@ class Repository:
     @property
     def encryption(self) -> tuple[KeySlots, Keys]:
         """The key slots, and the keys that they are changed with. Raises NotEncrypted."""
-        if self._keys is None:
+        if self.keys is None:
             raise NotEncrypted(f"The repository at {self.address} is not encrypted, and has no key slots.", advice="")
-        return KeySlots(self.store, self.config.id), self._keys
+        return KeySlots(self.store, self.config.id), self.keys
+
+    def check_there(self) -> None:
+        """Read the config again. A program that has the repository open notices so what others have switched on.
+
+        Raises RepositoryNotFound for an empty mount point, or another repository; ConfigDamaged, RepositoryUnsupported; and
+        ConfigChanged if somebody without the keys has written it.
+        """
+        try:
+            data = self.store.get(CONFIG)
+        except ObjectNotFound as error:
+            raise RepositoryNotFound(f"The repository at {self.address} is not there any more.") from error
+        if read_config(data, self.address).id != self.config.id:
+            raise RepositoryNotFound(f"Another repository than before is at {self.address}.")
+        if self.keys is not None and not is_authentic(data, self.keys):
+            raise ConfigChanged(f"The config of {self.address} was changed by somebody without the repository's key.")
 
     @property
     def lineages(self) -> Lineages:
@@ -242,6 +257,7 @@ class Repository:
         Raises SessionLost if what it refers to may have been collected meanwhile; then it does not exist. Raises ClockDrift
         before anything is written. Else as `write_manifest`.
         """
+        self.check_there()
         measured = self.sessions.measure()
         session = self.sessions.check(manifest.capture_id, MARGIN, looked_at=measured.theirs)
         made = self._catalog.write(manifest)

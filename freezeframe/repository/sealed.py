@@ -14,9 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from freezeframe.repository.catalog import Catalog
-from freezeframe.repository.config import read_config
-from freezeframe.repository.errors import CaptureNotFound, ObjectNotFound, RepositoryNotFound, SealUndecided
-from freezeframe.repository.layout import CONFIG, MANIFESTS
+from freezeframe.repository.errors import CaptureNotFound, SealUndecided
+from freezeframe.repository.layout import MANIFESTS
 
 if TYPE_CHECKING:
     from freezeframe.repository.manifest import DiskCapture, Manifest
@@ -35,7 +34,7 @@ def sealed_manifest(repository: Repository, capture_id: str) -> Manifest | None:
             manifest = Catalog(repository.objects).load(capture_id)
             repository.store.settle([MANIFESTS])
             return manifest
-    check_there(repository)
+    repository.check_there()
     return None
 
 
@@ -55,13 +54,3 @@ def final_manifest(repository: Repository, capture_id: str) -> Manifest | None:
 def check_index(repository: Repository, disk: DiskCapture) -> None:
     """Check the index of a disk as the seal does. Raises IndexDamaged, NewerFormat and what reading raises."""
     Catalog(repository.objects).check_index(disk)
-
-
-def check_there(repository: Repository) -> None:
-    """Raises RepositoryNotFound for an empty mount point, or another repository; ConfigDamaged, RepositoryUnsupported."""
-    try:
-        data = repository.store.get(CONFIG)
-    except ObjectNotFound as error:
-        raise RepositoryNotFound(f"The repository at {repository.address} is not there any more.") from error
-    if read_config(data, repository.address).id != repository.config.id:
-        raise RepositoryNotFound(f"Another repository than before is at {repository.address}.")

@@ -28,6 +28,7 @@ from freezeframe.repository.errors import (
     ObjectNotFound,
     RepositoryFull,
     RepositoryNotWritable,
+    RepositoryUnsupported,
     SealedTooLate,
     SessionDamaged,
     SessionLost,
@@ -82,16 +83,21 @@ class Session(Notice):
 
 
 class Sessions:
-    """The sessions of a repository. `clock` is this machine's, in UTC."""
+    """The sessions of a repository. `clock` is this machine's, in UTC; `look` reads the repository's config again."""
 
-    def __init__(self, objects: Objects, clock: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self, objects: Objects, clock: Callable[[], datetime] | None = None, look: Callable[[], None] = lambda: None
+    ) -> None:
         self._objects = objects
+        self._look = look
         self.clock = clock or (lambda: datetime.now(UTC))
 
     def begin(self, session_id: str, program: str, installation: str | None = None) -> Session:
         """Begin the session of that capture; visible, and settled, when this returns. Twice is once.
 
-        Raises ClockDrift if this host's clock is too far from the store's; the session has ended then.
+        Raises ClockDrift if this host's clock is too far from the store's, and RepositoryUnsupported if a feature was switched on
+        meanwhile that this version does not know; the session has ended then. Whoever switches one on looks for sessions
+        afterwards, so the config is read once this one is visible.
         """
         now = self.clock()
         session = Session(
@@ -108,13 +114,15 @@ class Sessions:
             self._objects.store.put_if_absent(name, session.stored(self._objects, name))
         except AlreadyExists:
             self._objects.store.settle([SESSIONS])  # another may have died before it did
+            self._look()
             return self.load(session_id)
         try:
+            self._look()
             stored_at = self._objects.store.modified(name)
             check_drift(self._objects.store.address, stored_at, now, self.clock(), drift_allowed())
         except ObjectNotFound as error:  # this process was stopped for longer than its term
             raise SessionLost(f"The session of capture {session_id} is gone.") from error
-        except ClockDrift:
+        except (ClockDrift, RepositoryUnsupported):
             self.end(session_id, sealed=False)
             raise
         return session

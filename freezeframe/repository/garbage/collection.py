@@ -134,6 +134,7 @@ class _Run:
         with references:
             forgotten = find_forgotten(self.repository, self._records, situation)
             with references_of(self.repository, forgotten.lingering) as lingering:
+                self.repository.check_there()  # a feature of a newer version may have been switched on meanwhile
                 self._delete_temporary(situation)
                 self._move_forgotten(forgotten, situation)
                 self.report.held = tuple(forgotten.held_up_by({**references.unread, **lingering.unread}, situation.now))

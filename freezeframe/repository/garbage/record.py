@@ -59,7 +59,7 @@ class Records:
         found = []
         for run_id in self._objects.condemned.runs():
             with suppress(ObjectNotFound):
-                found.append(self._load(run_id))
+                found.append(self.load(run_id))
         # listed after they were read: the time of what was read, or of a later object
         entries = self._objects.store.entries(CONDEMNED) if found else iter(())
         stored_at = {entry.name: entry.modified for entry in entries}
@@ -68,7 +68,8 @@ class Records:
     def delete(self, run_id: str) -> None:
         self._objects.store.delete(run_name(run_id))
 
-    def _load(self, run_id: str) -> RunRecord:
+    def load(self, run_id: str) -> RunRecord:
+        """Raises ObjectNotFound, SessionDamaged and NewerFormat."""
         name = run_name(run_id)
         record = read_notice(self._objects, name, RunRecord)
         if record is None:

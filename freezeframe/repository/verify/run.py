@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 class Run:
     """One verification. `aside`: damaged objects are set aside, and what was is reviewed; without it nothing is changed.
 
+        repository.check_there()
     `at_most`: how many are set aside, instead of a share of what was looked at (`restraint.py`).
     """
 
