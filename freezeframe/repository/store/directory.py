@@ -146,15 +146,21 @@ class DirectoryStore:
 
     def names(self, folder: str) -> Iterator[str]:
         path = self._folder(folder)
-        if folder in LATE_FOLDERS and not path.exists() and self._root.is_dir():
+        if self._lacks(folder):
             return
         with reading(path), os.scandir(path) as entries:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
                     yield f"{folder}/{entry.name}" if folder else entry.name
 
+    def _lacks(self, folder: str) -> bool:
+        """Return True for a folder that no writer has needed yet in a repository from before there was such a folder."""
+        return folder in LATE_FOLDERS and not self._folder(folder).exists() and self._root.is_dir()
+
     def entries(self, folder: str) -> Iterator[Entry]:
         path = self._folder(folder)
+        if self._lacks(folder):
+            return
         with reading(path):
             try:
                 found = os.scandir(path)

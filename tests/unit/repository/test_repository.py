@@ -117,6 +117,7 @@ def test_a_folder_that_older_repositories_lack_is_made_by_whoever_first_needs_it
 ) -> None:
     (root / folder).rmdir()
     assert list(repository.store.names(folder)) == []
+    assert list(repository.store.entries(folder)) == []
     repository.store.put_if_absent(f"{folder}/{bytes(32).hex()}.json", b"{}")
     assert len(list(repository.store.names(folder))) == 1
 

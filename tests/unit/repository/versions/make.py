@@ -1,0 +1,65 @@
+"""Keep a version of the program for tests beside later ones: `python make.py COMMIT` writes `COMMIT.zip` here, from git.
+
+The archive has the modules of `freezeframe` that the repository needs, and no others; a test puts it first in PYTHONPATH of a
+process of its own. The same commit gives the same archive.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+#: What tests call; all that these import of the program comes with them.
+ROOTS = ("freezeframe.repository", "freezeframe.repository.garbage", "freezeframe.repository.verify")
+
+
+def source(commit: str, module: str) -> tuple[str, str] | None:
+    """Return the path and the text of a module in a commit; None if it has none of that name."""
+    for path in (f"{module.replace('.', '/')}.py", f"{module.replace('.', '/')}/__init__.py"):
+        shown = subprocess.run(["git", "show", f"{commit}:{path}"], capture_output=True, text=True, check=False)
+        if shown.returncode == 0:
+            return path, shown.stdout
+    return None
+
+
+def imported(text: str) -> Iterator[str]:
+    """Yield the modules of the program that a source imports, and what may be modules."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def files(commit: str) -> dict[str, str]:
+    """Return all sources that the roots need, by their paths."""
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    waiting = list(ROOTS)
+    while waiting:
+        module = waiting.pop()
+        if module in seen or module.partition(".")[0] != "freezeframe":
+            continue
+        seen.add(module)
+        one = source(commit, module)
+        if one is not None:
+            found[one[0]] = one[1]
+            waiting += [*imported(one[1]), module.rpartition(".")[0]]
+    return found
+
+
+def main(commit: str) -> None:
+    with zipfile.ZipFile(
+        Path(__file__).with_name(f"{commit}.zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=9
+    ) as archive:
+        for path, text in sorted(files(commit).items()):
+            archive.writestr(zipfile.ZipInfo(path), text, zipfile.ZIP_DEFLATED, 9)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
