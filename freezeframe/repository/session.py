@@ -95,8 +95,8 @@ class Sessions:
     def begin(self, session_id: str, program: str, installation: str | None = None) -> Session:
         """Begin the session of that capture; visible, and settled, when this returns. Twice is once.
 
-        Raises ClockDrift if this host's clock is too far from the store's, and RepositoryUnsupported if a feature was switched on
-        meanwhile that this version does not know; the session has ended then. Whoever switches one on looks for sessions
+        Raises ClockDrift if this host's clock is too far from the store's, and RepositoryUnsupported if a feature was switched
+        on meanwhile that this version does not know; the session has ended then. Whoever switches one on looks for sessions
         afterwards, so the config is read once this one is visible.
         """
         now = self.clock()

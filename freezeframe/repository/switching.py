@@ -103,7 +103,7 @@ def enable(repository: Repository, name: str) -> Switch:
         raise FeatureNotKnown(f"The feature {name} is given by `freezeframe repo init`, or never.", advice="")
     _write_config(repository, name)
     if switch_of(repository, name) == Switch(name, State.PENDING):
-        record = Switched(feature=name, host=socket.gethostname(), at=repository.sessions.now())
+        record = Switched(feature=name, host=socket.gethostname(), at=repository.sessions.clock())
         place = feature_name(name)
         repository.store.put(place, BytesIO(record.stored(repository.objects, place)))
     return switch_of(repository, name)
@@ -122,7 +122,7 @@ def _write_config(repository: Repository, name: str) -> None:
 
 
 def _older_sessions(repository: Repository, switched: datetime) -> int:
-    now = repository.sessions.now()
+    now = repository.sessions.clock()
     found = 0
     for entry in list(repository.store.entries(SESSIONS)):
         session_id = session_id_of(entry.name)
@@ -140,7 +140,7 @@ def _older_sessions(repository: Repository, switched: datetime) -> int:
 
 
 def _older_runs(repository: Repository, switched: datetime) -> int:
-    now = repository.sessions.now()
+    now = repository.sessions.clock()
     found = 0
     records = Records(repository.objects)
     for entry in list(repository.store.entries(CONDEMNED)):

@@ -77,7 +77,7 @@ def held(request: pytest.FixtureRequest, store: Failing, time: Time) -> Reposito
         made = Repository.init_in(store, chunk_bytes=CHUNK)
         return Repository(made.store, made.config, clock=time)
     made = locked(store)
-    return Repository(made.store, made.config, made._keys, clock=time)
+    return Repository(made.store, made.config, made.keys, clock=time)
 
 
 def rewrite(repository: Repository, name: str, change: Callable[[bytes], bytes]) -> None:
