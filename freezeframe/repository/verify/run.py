@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 class Run:
     """One verification. `aside`: damaged objects are set aside, and what was is reviewed; without it nothing is changed.
 
-        repository.check_there()
     `at_most`: how many are set aside, instead of a share of what was looked at (`restraint.py`).
     """
 
@@ -40,6 +39,7 @@ class Run:
         aside: bool,
         at_most: int | None = None,
     ) -> None:
+        repository.check_there()
         self.repository = repository
         self.objects = repository.objects.as_verified()
         self._restraint = Restraint(at_most)
