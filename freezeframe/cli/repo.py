@@ -18,7 +18,7 @@ from freezeframe.cli.secret import new_secret, open_repository, remember
 from freezeframe.cli.verified import unreadable_document
 from freezeframe.cli.verify_status import age_text, status_document
 from freezeframe.repository import Repository, Tier
-from freezeframe.repository.config import DEFAULT_CHUNK_BYTES
+from freezeframe.repository.config import default_chunk_bytes
 from freezeframe.repository.crypto import Secret, SlotInfo
 from freezeframe.repository.errors import ManifestUnreadable
 from freezeframe.repository.verify.record import read_records
@@ -31,7 +31,6 @@ repo.add_typer(feature, name="feature")
 
 _SIZE = re.compile(r"(\d+)\s*(?:([kKmM])(?:i?[bB])?)?")
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20}
-DEFAULT_CHUNK_SIZE = f"{DEFAULT_CHUNK_BYTES >> 10}K"
 
 
 def _chunk_bytes(text: str) -> int:
@@ -54,13 +53,14 @@ def init(
         ),
     ] = None,
     chunk_size: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="SIZE",
-            help="How large its chunks are, a power of two from 4K to 16M. Smaller ones find more that is equal, and are "
-            "more files.",
+            help="How large its chunks are, a power of two from 4K to 16M; without it 512K in a directory, 4M in object "
+            "storage. Smaller ones find more that is equal, and are more files. It cannot be changed later.",
+            show_default=False,
         ),
-    ] = DEFAULT_CHUNK_SIZE,
+    ] = None,
     key_file: Annotated[
         Path | None,
         typer.Option(help="With --encrypt: a file of 32 random bytes or more that opens it.", show_default=False),
@@ -83,13 +83,14 @@ def init(
     FREEZEFRAME_PASSPHRASE_FILE name, else with a passphrase that is asked for. **Who loses all of its keys loses it.**
     """
     settings = load(RepositorySettings)
-    chunk_bytes = _chunk_bytes(chunk_size)
+    place = address or settings.repository
+    chunk_bytes = default_chunk_bytes(place) if chunk_size is None else _chunk_bytes(chunk_size)
     secret = _secret(settings, key_file, encrypt=encrypt)
     if address is None:
         make_default_parent(settings)
     if address in {None, settings.repository} and settings.repository_encrypted not in {None, encrypt}:
         raise typer.BadParameter("FREEZEFRAME_REPOSITORY_ENCRYPTED says otherwise: it and --encrypt must agree")
-    made = Repository.init(address or settings.repository, chunk_bytes=chunk_bytes, secret=secret, label=label)
+    made = Repository.init(place, chunk_bytes=chunk_bytes, secret=secret, label=label)
     remember(made)
     if as_json:
         print_json(_config(made))

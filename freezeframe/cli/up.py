@@ -19,6 +19,7 @@ from freezeframe.cli.private_redis import PrivateRedis, free_port, private_redis
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.missing import remedy
 from freezeframe.repository import Repository
+from freezeframe.repository.config import default_chunk_bytes
 from freezeframe.repository.errors import RepositoryNotFound
 from freezeframe.settings import BusSettings, HostSettings, RepositorySettings, load
 from freezeframe.supervise import Part, Supervisor
@@ -168,7 +169,8 @@ def _ensure_repository(console: Lines) -> None:
         if settings.repository_id is not None or settings.repository_encrypted not in {None, configured.expected}:
             raise  # one is expected that this could not make
         make_default_parent(settings)
-        found = Repository.init(address, secret=configured.secret(), label="first")
+        chunk_bytes = default_chunk_bytes(address)
+        found = Repository.init(address, chunk_bytes=chunk_bytes, secret=configured.secret(), label="first")
         console.announce("repository", f"made at {found.address}")
     else:
         console.announce("repository", f"is at {found.address}")

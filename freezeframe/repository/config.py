@@ -26,6 +26,13 @@ FORMAT: Final = 2
 #: Between what incrementals read for a scattered write (7.7 bytes for one; 3.9 at 256 KiB, 14.9 at 1 MiB) and the number of
 #: objects (210 million at 100 TiB; 419 and 105). docs/repository.md, Choices.
 DEFAULT_CHUNK_BYTES: Final = 512 << 10
+#: In object storage each chunk is a request, and is paid for as one: an eighth of them, for more that is stored again.
+OBJECT_STORAGE_CHUNK_BYTES: Final = 4 << 20
+
+
+def default_chunk_bytes(address: str) -> int:
+    """Return the chunk size of a new repository at an address, if nobody says another."""
+    return OBJECT_STORAGE_CHUNK_BYTES if address.startswith("s3://") else DEFAULT_CHUNK_BYTES
 
 
 class Config(Document):

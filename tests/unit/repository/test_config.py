@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freezeframe.repository.config import Config, read_config
+from freezeframe.repository.config import Config, default_chunk_bytes, read_config
 from freezeframe.repository.document import checked
 from freezeframe.repository.errors import ConfigDamaged, RepositoryError, RepositoryUnsupported
 
@@ -19,6 +19,13 @@ CONFIG = Config(id=uuid4())
 def changed(**change: object) -> bytes:
     """As somebody would write it who meant it: with the checksum that it needs."""
     return checked({**json.loads(CONFIG.to_json()), **change})
+
+
+@pytest.mark.parametrize(
+    ("address", "chunk_bytes"), [("/a", 512 << 10), ("file:///s3", 512 << 10), ("s3://bucket/prefix", 4 << 20)]
+)
+def test_chunks_are_larger_where_each_is_a_request(address: str, chunk_bytes: int) -> None:
+    assert default_chunk_bytes(address) == chunk_bytes
 
 
 def test_what_is_written_is_read() -> None:
