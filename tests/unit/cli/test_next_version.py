@@ -93,7 +93,7 @@ class World:
         self.place = place
         self.root = place / "repository"
         self.repository = repository = Repository.init(self.root, chunk_bytes=4096)
-        for number in (1, 2, 3):
+        for number in (1, 3, 2):  # no other names the last as its predecessor, so its bytes may be others
             repository.write_manifest(manifest_of(repository, capture_id(number)))
         repository.forget(capture_id(3))
         repository.sessions.begin(capture_id(4), "freezeframe")
