@@ -87,7 +87,8 @@ def take_in(orchestrator: Orchestrator, request: CaptureRequest, not_after_us: i
     try:
         _check_clocks(orchestrator, request, now, not_after_us)
         # before anything is looked for that garbage collection might take away: the parents' manifests to begin with
-        orchestrator.repository.sessions.begin(request.capture_id, sessions.PROGRAM)
+        installation = orchestrator.runs.installation()
+        orchestrator.repository.sessions.begin(request.capture_id, sessions.PROGRAM, installation)
         plan, faults, warnings = _plan(orchestrator, request)
         clocks.check_in_time(not_after_us, clocks.redis_time(orchestrator.redis.time()))  # planning may take a while
     except redis.RedisError:

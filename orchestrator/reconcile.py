@@ -49,6 +49,7 @@ class Reconciler:
         self._orchestrator = orchestrator
         self._stalls = Stalls()
         self._sessions_due = 0.0
+        self._sessions = sessions.Seen()
         self._apart = Apart()
 
     def run_forever(self, stop: threading.Event) -> None:
@@ -112,7 +113,9 @@ class Reconciler:
     def _end_sessions(self) -> None:
         if time.monotonic() >= self._sessions_due:
             self._sessions_due = time.monotonic() + SESSIONS_S
-            end_left = partial(sessions.end_left, self._orchestrator.repository, self._orchestrator.runs)
+            end_left = partial(
+                sessions.end_left, self._orchestrator.repository, self._orchestrator.runs, self._sessions
+            )
             self._apart.do("sessions", end_left, LOOK_S)
 
     def _push(self, run: Run) -> None:

@@ -125,6 +125,10 @@ class Runs:
         """Return an epoch above all that were given out, and above `seen`, the highest that hosts have seen."""
         return int(cast("int", self._next_epoch(keys=[names.EPOCH_KEY], args=[seen])))
 
+    def installation(self) -> str | None:
+        """Return the id of all that share this Redis, which hosts keep and put back if Redis is lost; None before any has."""
+        return cast("str | None", self._redis.get(names.REDIS_ID_KEY))
+
     def create(self, run: Run) -> bool:
         """Whether this made the run; False if there is one of that id already."""
         return self._set(run, "0", tell=True)

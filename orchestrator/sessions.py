@@ -15,6 +15,7 @@ import structlog
 from freezeframe.bounded import answered
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository, Session
+from freezeframe.repository.errors import NewerFormat, RepositoryDamaged, SessionLost
 from orchestrator.defect import words_of
 from orchestrator.run import Run, Runs
 
@@ -42,13 +43,47 @@ def _end(repository: Repository, run: Run) -> None:
     repository.sessions.end(run.capture_id, sealed=bool(run.sealed) or repository.is_sealed(run.capture_id))
 
 
-def end_left(repository: Repository, runs: Runs) -> None:
-    """End this orchestrator's sessions whose runs have ended, or are not known any more.
+#: Sessions that one look reads at most, the newest first: 15 s of object storage. The others are for the next look.
+READ_AT_ONCE = 500
 
-    Raises redis errors, RepositoryNotReadable, SessionDamaged.
+
+class Seen:
+    """The sessions that were read, by their ids. One that has ended never changes, and one that changes has another time."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[datetime, Session]] = {}
+
+    def open(self, repository: Repository) -> list[Session]:
+        """Return the sessions that are open; reads only those that are new, or were changed. Raises RepositoryNotReadable."""
+        stored = repository.sessions.stored_at()
+        self._seen = {one: seen for one, seen in self._seen.items() if stored.get(one) == seen[0]}
+        for session_id in sorted(stored.keys() - self._seen.keys(), reverse=True)[:READ_AT_ONCE]:
+            try:
+                self._seen[session_id] = (stored[session_id], repository.sessions.load(session_id))
+            except SessionLost:  # since it was listed
+                continue
+            except (RepositoryDamaged, NewerFormat) as error:  # one keeps no other open
+                log.warning("a session cannot be read", capture=session_id, why=error.message)
+        return [session for _, session in self._seen.values() if session.ended_at is None]
+
+
+def is_ours(session: Session, installation: str | None) -> bool:
+    """Return True if a session is of an orchestrator on this Redis. One without an installation is told by its host."""
+    if session.program != PROGRAM:
+        return False
+    if session.installation is None:
+        return session.host == socket.gethostname()
+    return session.installation == installation
+
+
+def end_left(repository: Repository, runs: Runs, seen: Seen | None = None) -> None:
+    """End this installation's sessions whose runs have ended, or are not known any more. Another's are left alone.
+
+    Raises redis errors, RepositoryNotReadable.
     """
-    for session in repository.sessions.all():
-        if session.ended_at is None and (session.program, session.host) == (PROGRAM, socket.gethostname()):
+    installation = runs.installation()
+    for session in (seen or Seen()).open(repository):
+        if is_ours(session, installation):
             try:
                 _end_if_left(repository, runs, session)
             except (FreezeframeError, OSError, redis.ResponseError) as error:  # one keeps no other open
