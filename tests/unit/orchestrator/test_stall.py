@@ -244,11 +244,12 @@ def test_a_host_s_next_run_is_not_judged_by_the_silence_of_its_last(orchestrator
 def test_sessions_that_were_left_are_looked_for_now_and_then(
     orchestrator: Orchestrator, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It reads all sessions of the repository: not with every look."""
+    """It lists all sessions of the repository: not with every look."""
     looked: list[float] = []
 
-    def end_left(repository: Repository, runs: Runs) -> None:
+    def end_left(repository: Repository, runs: Runs, seen: object) -> None:
         assert (repository, runs) == (orchestrator.repository, orchestrator.runs)
+        assert seen is reconciler._sessions  # which were read is remembered
         looked.append(clock.now_s)
 
     monkeypatch.setattr("orchestrator.reconcile.sessions.end_left", end_left)
