@@ -11,12 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "invariants.md"
-#: The situations from practice that must have a test. Those of the repository and of the control plane at size come later.
+#: The situations from practice that must have a test. Those of the control plane at size come later.
 CASES = {
     *(f"I{number}" for number in range(1, 7)),
     *(f"P{number}" for number in range(1, 7)),
     *(f"G{number}" for number in range(1, 11)),
     *(f"S{number}" for number in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11)),
+    *(f"R{number}" for number in range(1, 11)),
 }
 
 
