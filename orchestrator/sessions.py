@@ -59,7 +59,8 @@ class Seen:
         self._seen = {one: seen for one, seen in self._seen.items() if stored.get(one) == seen[0]}
         for session_id in sorted(stored.keys() - self._seen.keys(), reverse=True)[:READ_AT_ONCE]:
             try:
-                self._seen[session_id] = (stored[session_id], repository.sessions.load(session_id))
+                at, session = stored[session_id], repository.sessions.load(session_id)
+                self._seen[session_id] = (at, session.by_store(at, at))
             except SessionLost:  # since it was listed
                 continue
             except (RepositoryDamaged, NewerFormat) as error:  # one keeps no other open

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,8 @@ from freezeframe.contract.inventory import GuestEntry, HostEntry
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.result import PreparedGuest, PrepareResult, ReleaseResult
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy, RunState, Step
-from freezeframe.repository import Instant, Manifest, Repository, Sessions
+from freezeframe.repository import Instant, Manifest, Repository
+from freezeframe.repository.layout import session_name
 from freezeframe.repository.session import SessionState
 from freezeframe.settings import BusSettings, OrchestratorSettings
 from orchestrator.intake import take_in
@@ -278,11 +280,13 @@ def test_the_reconciler_ends_the_session_of_a_run_that_is_lost(
     orchestrator: Orchestrator, age_: timedelta, *, ended: bool
 ) -> None:
     """Redis came back empty. One that was begun a moment ago may be of a run that is just being planned."""
-    orchestrator.repository.sessions = Sessions(orchestrator.repository.objects, lambda: datetime.now(UTC) - age_)
     ask(orchestrator)
     orchestrator.redis.delete(names.run_key(CAPTURE))
-    other = Sessions(orchestrator.repository.objects, lambda: datetime.now(UTC) - timedelta(days=1))
+    other = orchestrator.repository.sessions
     other.begin("01KBBBBBBBBBBBBBBBBBBBBBBB", "another program")
+    for session_id, age in ((CAPTURE, age_), ("01KBBBBBBBBBBBBBBBBBBBBBBB", timedelta(days=1))):
+        begun = (datetime.now(UTC) - age).timestamp()  # by the store's clock
+        os.utime(Path(orchestrator.repository.address) / session_name(session_id), (begun, begun))
     Reconciler(orchestrator).reconcile()
     assert session_state(orchestrator) is (SessionState.FAILED if ended else SessionState.OPEN)
     assert other.load("01KBBBBBBBBBBBBBBBBBBBBBBB").state is SessionState.OPEN

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import os
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from freezeframe.repository import Repository, verify
@@ -14,7 +16,6 @@ from freezeframe.repository.store import DirectoryStore
 
 from .power import Watched
 from .samples import CHUNK, capture_id, disk_of, seal, store_disk
-from .times import Time
 
 DISK = disk_of(b"a", b"b")
 CHUNK_NAME = locate(digest_of_chunk(disk_of(b"b")))
@@ -23,6 +24,14 @@ CHUNK_NAME = locate(digest_of_chunk(disk_of(b"b")))
 def watched(root: Path) -> tuple[Repository, Watched]:
     filesystem = Watched()
     return Repository.open_in(DirectoryStore(root, filesystem)), filesystem
+
+
+def put_back(root: Path, days: int = 30) -> None:
+    """Have all objects be that old."""
+    then = time.time() - days * 86400
+    for path in root.rglob("*"):
+        if path.is_file():
+            os.utime(path, (then, then))
 
 
 def steps_of(filesystem: Watched, root: Path) -> list[tuple[str, str]]:
@@ -54,18 +63,18 @@ def test_an_inherited_chunk_that_another_writer_has_put_again_is_settled_before_
 
 def test_a_condemned_copy_goes_after_the_name_that_another_run_has_given_back_is_durable(memory_path: Path) -> None:
     """Else a power cut could take the unsettled name too, and no copy would be left."""
-    root, time = memory_path / "repository", Time()
-    time.pass_(days=4000)  # after all file times, which are by the machine's clock
+    root = memory_path / "repository"
     repository = Repository.init(root, chunk_bytes=CHUNK)
     seal(repository, 1, DISK)
-    run = RunRecord(run_id=capture_id(8), begun_at=time(), finished_at=time())
+    then = datetime.now(UTC) - timedelta(days=30)
+    run = RunRecord(run_id=capture_id(8), begun_at=then, finished_at=then)
     Records(repository.objects).put(run)
     second = condemned_name(run.run_id, CHUNK_NAME)
     (root / second).parent.mkdir(parents=True)
     (root / second).write_bytes((root / CHUNK_NAME).read_bytes())
-    time.pass_(days=30)
+    put_back(root)
     mine, filesystem = watched(root)
-    collect(mine, grace=timedelta(0), clock=time, threads=0)
+    collect(mine, grace=timedelta(0), threads=0)
     steps = steps_of(filesystem, root)
     deleted = steps.index(("unlink", second))
     assert ("fsync_folder", folder_of(CHUNK_NAME)) in steps[:deleted]
@@ -88,15 +97,16 @@ def test_a_folder_that_a_move_makes_is_itself_durable(memory_path: Path) -> None
 
 def test_what_a_run_gives_back_is_durable_before_the_record_of_who_condemned_it_goes(memory_path: Path) -> None:
     """Without the record nobody looks for it where it was condemned."""
-    root, time = memory_path / "repository", Time()
-    time.pass_(days=4000)
+    root = memory_path / "repository"
     repository = Repository.init(root, chunk_bytes=CHUNK)
     seal(repository, 1, DISK)
-    run = RunRecord(run_id=capture_id(8), begun_at=time(), finished_at=time())
+    then = datetime.now(UTC) - timedelta(days=30)
+    run = RunRecord(run_id=capture_id(8), begun_at=then, finished_at=then)
     Records(repository.objects).put(run)
     repository.store.move(CHUNK_NAME, condemned_name(run.run_id, CHUNK_NAME))
+    put_back(root)
     mine, filesystem = watched(root)
-    collect(mine, grace=timedelta(0), clock=time, threads=0)
+    collect(mine, grace=timedelta(0), threads=0)
     steps = steps_of(filesystem, root)
     restored = steps.index(("rename", CHUNK_NAME))
     forgotten = steps.index(("unlink", run_name(run.run_id)))
