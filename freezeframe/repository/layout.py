@@ -60,6 +60,7 @@ _OF_THE_FILE_SYSTEM = re.compile(
 _KEY_SLOT = re.compile(r"keys/([0-9a-f]{32})\.json")
 _HIDDEN_MANIFEST = re.compile(r"manifests/([0-9a-f]{64})")
 _MANIFEST = re.compile(rf"manifests/({_ULID})\.json")
+_TOMBSTONE = re.compile(rf"lineage/{_ULID}\.json")
 _SESSION = re.compile(rf"sessions/({_ULID})\.json")
 _RUN = re.compile(rf"condemned/({_ULID})\.json")
 _WITH_FOLDERS = re.compile(rf"(chunks|indexes|condemned(/{_ULID}(/(chunks|indexes))?)?)?")
@@ -199,6 +200,11 @@ def set_aside_stem(name: str) -> str | None:
 
 def tombstone_name(tombstone_id: str) -> str:
     return f"{LINEAGE}/{tombstone_id}.json"
+
+
+def is_tombstone(name: str) -> bool:
+    """Return True for the name of a tombstone."""
+    return _TOMBSTONE.fullmatch(name) is not None
 
 
 def feature_name(feature: str) -> str:

@@ -29,7 +29,7 @@ from freezeframe import __version__
 from freezeframe.contract.message import CaptureId, Digest, Shape
 from freezeframe.repository.document import is_whole
 from freezeframe.repository.errors import ManifestUnreadable, NewerFormat, ObjectNotFound, RepositoryNotReadable
-from freezeframe.repository.layout import LINEAGE, MANIFESTS, tombstone_name
+from freezeframe.repository.layout import LINEAGE, MANIFESTS, is_tombstone, tombstone_name
 from freezeframe.repository.notice import Notice, read_notice
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Lineages:
         """Return all tombstones, and the names of those that are damaged. Raises RepositoryNotReadable and NewerFormat."""
         found: list[Tombstone] = []
         damaged: list[str] = []
-        for name in sorted(self._objects.store.names(LINEAGE)):
+        for name in sorted(filter(is_tombstone, self._objects.store.names(LINEAGE))):
             one = read_notice(self._objects, name, Tombstone)
             if one is None:
                 damaged.append(name)
@@ -195,7 +195,8 @@ class Lineages:
         return self._manifest_link(capture_id) or Link(capture_id=capture_id)
 
     def _forgotten_last(self) -> list[Link]:
-        entries = sorted(self._objects.store.entries(LINEAGE), key=lambda one: (one.modified, one.name))
+        there = (one for one in self._objects.store.entries(LINEAGE) if is_tombstone(one.name))
+        entries = sorted(there, key=lambda one: (one.modified, one.name))
         found = [self._tombstone(entry.name) for entry in entries[-_LAST:]]
         return [link for one in found if one is not None for link in one.captures]
 

@@ -25,13 +25,21 @@ from freezeframe.settings import (
     RepositorySettings,
     S3Settings,
     SettingsError,
+    TemporarySettings,
     load,
 )
 from tests.unit.cli.run import Run
 
 pytestmark = pytest.mark.case("S10")
 
-PARTS: list[type[Any]] = [BusSettings, HostSettings, OrchestratorSettings, RepositorySettings, S3Settings]
+PARTS: list[type[Any]] = [
+    BusSettings,
+    HostSettings,
+    OrchestratorSettings,
+    RepositorySettings,
+    S3Settings,
+    TemporarySettings,
+]
 NO_NUMBERS = ("inf", "-inf", "nan", "Infinity", "1e400", "1e300", "1e12", "9" * 400)
 
 

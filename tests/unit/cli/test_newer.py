@@ -86,11 +86,11 @@ def test_restore_names_the_disk_with_a_newer_chunk(run: Run, repository: Reposit
 
 
 def test_a_newer_manifest_is_listed_as_newer_and_left_alone(run: Run, repository: Repository) -> None:
-    path = make_manifest_newer(repository, 1)
+    path = make_manifest_newer(repository, 2)  # no other names it as the one before
     before = files(repository)
     listed = run("captures")
     assert listed.exit_code == 0
-    assert capture_id(2) in listed.stdout
+    assert capture_id(1) in listed.stdout
     assert "newer: " in listed.stderr
     assert path.name in listed.stderr
     assert "damaged" not in listed.stderr
@@ -100,8 +100,8 @@ def test_a_newer_manifest_is_listed_as_newer_and_left_alone(run: Run, repository
         ("verify", "--all"),
         ("repo", "check"),
         ("gc",),
-        ("forget", capture_id(1)),
-        ("captures", "show", capture_id(1)),
+        ("forget", capture_id(2)),
+        ("captures", "show", capture_id(2)),
     ):
         ran = run(*arguments)
         assert "newer version of freezeframe" in ran.stderr

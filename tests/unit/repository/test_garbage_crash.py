@@ -21,12 +21,12 @@ from freezeframe.repository.layout import (
     condemned_name,
     locate,
 )
-from freezeframe.repository.store import DirectoryStore
+from freezeframe.repository.store import DirectoryStore, directory
 
 from .power import Device, Dying, PowerCut
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, read_disk, seal, store_disk
 from .test_crash import chance
-from .times import Time
+from .times import SetForward
 
 DISKS = {
     1: disk_of(b"a", b"b"),
@@ -43,7 +43,7 @@ STRIDE = 6
 STEPS = 1000
 
 
-def a_repository(root: Path, time: Time) -> None:
+def a_repository(root: Path, time: SetForward) -> None:
     """With everything in it that a run may find."""
     repository = Repository.init(root, chunk_bytes=CHUNK)
     for number in (1, 2, 3, 4):
@@ -56,7 +56,7 @@ def a_repository(root: Path, time: Time) -> None:
         repository.store.move(name, condemned_name(run, name))
 
 
-def live(repository: Repository, time: Time) -> None:
+def live(repository: Repository, time: SetForward) -> None:
     """Seal one, forget one, collect."""
     repository.sessions.begin(capture_id(5), "test")
     disk = disk_capture(store_disk(repository, DISKS[5]), len(DISKS[5]))
@@ -75,7 +75,7 @@ def check(repository: Repository, *, sealed: set[int]) -> set[int]:
     return set(found)
 
 
-def finish(root: Path, time: Time) -> None:
+def finish(root: Path, time: SetForward) -> None:
     """The next runs leave what captures need, and nothing else."""
     repository = Repository.open(root)
     for _ in range(3):
@@ -94,9 +94,15 @@ def files(root: Path, folder: str) -> set[str]:
 
 def dies(root: Path, steps: int, seed: int) -> bool:
     """Whether it died at that step; what must hold then does."""
-    time = Time()
-    time.pass_(days=4000)  # after all file times, which are by the machine's clock
+    with pytest.MonkeyPatch.context() as patch:
+        time = SetForward()
+        patch.setattr(directory, "datetime", time)
+        return _dies(root, steps, seed, time)
+
+
+def _dies(root: Path, steps: int, seed: int, time: SetForward) -> bool:
     a_repository(root, time)
+    time.pass_(days=4000)
     device = Device(root)
     repository = Repository.open_in(DirectoryStore(root, Dying(device, steps)))
     died = False

@@ -76,10 +76,9 @@ def test_garbage_is_collected(s3_address: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(collection, "FAN_OUT", tuple(sorted(listed)))  # the rest is empty
     report = collect(repository, grace=timedelta(0))
     # a server may tell times to the second, and what is of this one is not old yet
-    while report.young.objects:
+    while report.young.objects or [*repository.store.names(CONDEMNED)]:
         report = collect(repository, grace=timedelta(0))
     assert len([*every_name(repository, CHUNKS), *every_name(repository, INDEXES)]) == 3
-    assert list(repository.store.names(CONDEMNED)) == []
     assert verify(Repository.open(s3_address), [kept]).sound
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, datetime, timedelta, tzinfo
 
 
 class Time:
@@ -17,3 +18,23 @@ class Time:
 
     def pass_(self, **amount: float) -> None:
         self.now += timedelta(**amount)
+
+
+class SetForward:
+    """The machine's clock, set forward by the test. It stands in for `datetime` where times of files are read."""
+
+    #: Seconds: the time of a file is that of the kernel's last tick.
+    _TICK_S = 0.02
+
+    def __init__(self) -> None:
+        self._jumps = [(0.0, timedelta(0))]
+
+    def __call__(self) -> datetime:
+        return self.fromtimestamp(time.time(), UTC)
+
+    def pass_(self, **amount: float) -> None:
+        self._jumps.append((time.time() - self._TICK_S, self._jumps[-1][1] + timedelta(**amount)))
+
+    def fromtimestamp(self, stamp: float, zone: tzinfo) -> datetime:
+        passed = next(passed for since, passed in reversed(self._jumps) if since <= stamp)
+        return datetime.fromtimestamp(stamp, zone) + passed
