@@ -134,6 +134,27 @@ def test_a_report_of_another_delivery_between_the_question_and_the_barrier_is_no
     assert site.held_ones() == []
 
 
+def test_a_report_of_another_delivery_stands_for_a_host_that_comes_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This delivery, told that its place is taken, does not break up the barrier at which the other host is still to arrive."""
+    arrive(site, ELSEWHERE, "muster")
+    real = Gate.meet
+
+    def meet(gate: Gate, deadline: float, visit: str = "") -> None:
+        if gate._key.endswith(":held"):
+            arrive(site, HERE, "held")
+        real(gate, deadline, visit)
+
+    monkeypatch.setattr(Gate, "meet", meet)
+    deliver(site, HERE)
+    barrier = Gate(site.hosts[ELSEWHERE].redis, CAPTURE, 1, "held", ELSEWHERE, HOSTS)
+    assert barrier.look().state == "open"
+    assert barrier.arrive() == "released"
+    assert {one.fault.code for one in told(site, HERE).guest_faults} == {"reported"}
+    assert site.held_ones() == []
+
+
 def test_redis_is_asked_before_any_host_holds_a_guest(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int]] = []
     real = Gate.has_arrived
