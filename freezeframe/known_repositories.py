@@ -44,7 +44,7 @@ class KnownRepositoriesError(FreezeframeError):
 
 
 class Known(BaseModel):
-    """What is known of the repository at one address."""
+    """The id and the encryption of the repository at one address."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -160,7 +160,7 @@ class RepositorySettings(_Part):
 
 
 class TemporarySettings(_Part):
-    """Where temporary tables lie."""
+    """The directory of temporary tables."""
 
     #: A local directory with room: docs/repository.md says how much. None: TMPDIR if that is set, else /var/tmp, which no
     #: distribution keeps in memory, as Debian 13 does /tmp (`freezeframe/temporary.py`).

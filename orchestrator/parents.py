@@ -1,4 +1,4 @@
-"""What planning reads of the repository: for each disk the captures that an incremental may build upon.
+"""The part of the repository that planning reads: for each disk the captures that an incremental may build upon.
 
     listing ─▶ newest first ─┬─▶ remembered since an earlier plan ─┬─▶ enough for the guests of this request? stop
                              └─▶ read, several at once ────────────┘

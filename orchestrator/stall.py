@@ -1,4 +1,4 @@
-"""Which hosts' transfers are dead: by what they say of themselves, and by no clock but the reconciler's.
+"""Hosts whose transfers are dead, by their own reports and by no clock but the reconciler's.
 
 | the transfers of a host               | for                | then                                                        |
 |---------------------------------------|--------------------|-------------------------------------------------------------|
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from freezeframe.settings import OrchestratorSettings
 from orchestrator.errors import TransferStalledError
 
-#: What the transfers of a host said last, by run and field.
+#: The last reports of a host's transfers, by run and field.
 Said = Mapping[str, str]
 
 

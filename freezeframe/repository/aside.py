@@ -247,7 +247,7 @@ def read_document(objects: Objects, place: str) -> AsideDocument | None:
 
 
 def stems_aside(objects: Objects) -> dict[str, set[str]]:
-    """What `damaged/` has of each: the names of objects and of the document, by the last part of the first name."""
+    """Return the names of objects and documents in `damaged/`, by the last part of the first name."""
     found: dict[str, set[str]] = {}
     for name in objects.store.names(DAMAGED):
         if (stem := set_aside_stem(name)) is not None:

@@ -44,7 +44,7 @@ LATEST: Final = "latest"
 
 
 class Memory(Protocol):
-    """What is remembered of manifests, which never change. Any thread may call."""
+    """A bounded memory of manifests, which never change. Any thread may call."""
 
     def get(self, capture_id: str, entry: Entry) -> Manifest | None:
         """Return what is known of a manifest that is listed as `entry`."""

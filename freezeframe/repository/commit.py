@@ -41,7 +41,7 @@ REMOTE_QUEUE_BYTES: Final = 64 << 20
 
 
 class Limits(NamedTuple):
-    """How a store is fed."""
+    """The threads, batches and bytes with which a store is fed."""
 
     batch_bytes: int
     batch_objects: int

@@ -1,4 +1,4 @@
-"""What is expected of the repository at an address, and is checked before anything in it is used but its config.
+"""The expected id and encryption of the repository at an address, checked before anything but its config is used.
 
 Whoever can write to a store can put a repository of his own there, without encryption, so that nobody is asked for a
 passphrase and everything in it verifies. Only who knows what should be there can tell.

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class ChunkOutcome(Enum):
-    """What became of a chunk."""
+    """The fate of a chunk that was given to a writer."""
 
     HOLE = "hole"  # all zeros: nothing is stored for it
     KNOWN = "known"  # in the repository already, or on its way

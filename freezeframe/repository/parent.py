@@ -1,4 +1,4 @@
-"""Which capture of each disk an incremental may start from: a pure choice among manifests, the newest first.
+"""The capture of each disk that an incremental may start from: a pure choice among manifests, the newest first.
 
 | the search for a guest's parents goes on until | since                                                                  |
 |-------------------------------------------------|------------------------------------------------------------------------|
@@ -42,7 +42,7 @@ class Parent:
 
 @dataclass
 class _Guest:
-    """What is found of one guest."""
+    """The captures of one guest that were found."""
 
     parents: dict[tuple[str, str | None], Parent] = field(default_factory=dict)
     #: Disks of its newest capture: those that were read by what they are, those that were skipped by their targets alone.

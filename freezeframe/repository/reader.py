@@ -58,7 +58,7 @@ class DiskReader:
 
     @property
     def lanes(self) -> int:
-        """How many chunks are worth reading at once."""
+        """Return the number of chunks that are worth reading at once."""
         return lanes(self._objects.store.traffic, self.header.chunk_bytes)
 
     def __iter__(self) -> Iterator[Extent]:

@@ -1,4 +1,4 @@
-"""What captures refer to: each index is read once, and of a disk's captures only slots that differ are looked at.
+"""The chunks that captures refer to: each index is read once, and of a disk's captures only slots that differ are looked at.
 
     disk a   index 1 │ a │ b │ c │ d │     a b c d ─┐
              index 2 │ a │ B │ c │ d │     B       ─┼─▶ marks.py: folder by folder, each chunk once

@@ -44,7 +44,7 @@ _TRIES: Final = 3
 
 
 class State(StrEnum):
-    """How far the switching of a feature is."""
+    """The states of a feature that is switched on."""
 
     OFF = "off"
     PENDING = "pending"

@@ -18,17 +18,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ulid import ULID
-
-from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy
-from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest, Repository
+from freezeframe.repository import Repository
 from freezeframe.repository.builder import IndexBuilder
 from freezeframe.repository.garbage import collect
 from freezeframe.repository.layout import locate
+from ops.measure.manifests import made_up
 
 SIZES = (10_000, 100_000, 1_000_000)
 CAPTURES, FORGOTTEN = 10, 5
@@ -105,45 +103,8 @@ def _capture(repository: Repository, number: int, slots: int, changes: dict[int,
     finally:
         if before is not None:
             before.close()
-    repository.write_manifest(_manifest(number, index, slots))
+    repository.write_manifest(made_up(number, [index], slots * CHUNK_BYTES, CHUNK_BYTES))
     return index
-
-
-def _manifest(number: int, index: str, slots: int) -> Manifest:
-    at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number)
-    disk = DiskCapture(
-        target="vda",
-        source="/images/disk.qcow2",
-        source_format="qcow2",
-        size_bytes=slots * CHUNK_BYTES,
-        chunk_bytes=CHUNK_BYTES,
-        kind=CaptureKind.FULL,
-        index=index,
-        bytes_read=0,
-        bytes_stored=0,
-        chunks_new=0,
-        chunks_known=0,
-    )
-    guest = GuestCapture(
-        guest_uuid="00000000-0000-4000-8000-00000000000a",
-        name="bench",
-        host_id="bench",
-        domain_xml="<domain/>",
-        consistency=Consistency.CRASH,
-        hold_ms=None,
-        disks=(disk,),
-    )
-    return Manifest(
-        capture_id=str(ULID.from_datetime(at)),
-        created_at=at,
-        instant=Instant(at=at),
-        hold=HoldKind.NONE,
-        policy=Policy.ALL,
-        consistency=Consistency.CRASH,
-        kind=CaptureKind.FULL,
-        guests=(guest,),
-        proof=None,
-    )
 
 
 def _measured(what: str, path: Path) -> dict[str, Any]:

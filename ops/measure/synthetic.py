@@ -15,18 +15,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import BinaryIO, cast
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from ulid import ULID
 
-from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy
-from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest, Repository, zstd
+from freezeframe.repository import Manifest, Repository, zstd
 from freezeframe.repository.crypto import Secret, SecretSort
 from freezeframe.repository.header import IndexHeader
 from freezeframe.repository.layout import DIGEST_BYTES
 from freezeframe.repository.store import MemoryStore
+from ops.measure.manifests import made_up
 
 CHUNK_BYTES = 512 << 10
 PIECE_SLOTS = 1 << 15
@@ -87,7 +85,8 @@ class SyntheticStore(MemoryStore):
         self._repository = Repository.init_in(self, chunk_bytes=CHUNK_BYTES, secret=secret)
         for capture in range(self.shape.captures):
             indexes = [self._index(disk, capture) for disk in range(self.shape.disks)]
-            self._put_manifest(_manifest(self.shape, capture, indexes))
+            size_bytes = self.shape.pieces * PIECE_SLOTS * CHUNK_BYTES
+            self._put_manifest(made_up(capture, indexes, size_bytes, CHUNK_BYTES))
         return self._repository
 
     def _put_manifest(self, manifest: Manifest) -> None:
@@ -137,43 +136,3 @@ class SyntheticStore(MemoryStore):
         plain.write(packing.flush())
         plain.seek(0)
         return plain
-
-
-def _manifest(shape: Shape, capture: int, indexes: list[str]) -> Manifest:
-    at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=capture)
-    return Manifest(
-        capture_id=str(ULID.from_datetime(at)),
-        created_at=at,
-        instant=Instant(at=at),
-        hold=HoldKind.NONE,
-        policy=Policy.ALL,
-        consistency=Consistency.CRASH,
-        kind=CaptureKind.FULL,
-        guests=tuple(_guest(shape, number, index) for number, index in enumerate(indexes)),
-        proof=None,
-    )
-
-
-def _guest(shape: Shape, number: int, index: str) -> GuestCapture:
-    disk = DiskCapture(
-        target="vda",
-        source="/images/disk.qcow2",
-        source_format="qcow2",
-        size_bytes=shape.pieces * PIECE_SLOTS * CHUNK_BYTES,
-        chunk_bytes=CHUNK_BYTES,
-        kind=CaptureKind.FULL,
-        index=index,
-        bytes_read=0,
-        bytes_stored=0,
-        chunks_new=0,
-        chunks_known=0,
-    )
-    return GuestCapture(
-        guest_uuid=f"00000000-0000-4000-8000-{number:012x}",
-        name=f"bench-{number}",
-        host_id="bench",
-        domain_xml="<domain/>",
-        consistency=Consistency.CRASH,
-        hold_ms=None,
-        disks=(disk,),
-    )

@@ -1,4 +1,4 @@
-"""What a restored guest's definition may consist of: all that stays within the guest, and nothing else. Data for `trust`.
+"""The allowed parts of a restored guest's definition: all that stays within the guest, and nothing else. Data for `trust`.
 
     element attribute attribute=one|other attribute:rule @rule      one a line, its children indented by two more spaces
     &group                                                          the lines of that group

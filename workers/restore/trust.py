@@ -1,4 +1,4 @@
-"""What of a definition reaches beyond the guest and the disks that were restored. Pure.
+"""The parts of a definition that reach beyond the guest and the disks that were restored. Pure.
 
 A definition comes from a repository, and libvirt does as root what it says: it runs a network script, opens a host's file for
 the guest, gives it a device. So a guest is defined only of what is known to stay within it (`grammar`); everything else is
@@ -42,7 +42,7 @@ _ENTROPY: Final = frozenset({"", "/dev/random", "/dev/urandom"})
 
 @dataclass(frozen=True)
 class Host:
-    """What a definition may name of its host: QEMU's programs, and the disks that were restored for it."""
+    """The things of its host that a definition may name: QEMU's programs, and the disks that were restored for it."""
 
     emulators: Collection[str]
     disks: Collection[str] = ()
@@ -68,7 +68,7 @@ def _any(_value: str, _element: etree._Element, _asked: _Asked) -> bool:
 
 @dataclass
 class _Node:
-    """What one element may have: rules by attribute, children by tag, a rule for its text."""
+    """The rules of one element: rules by attribute, children by tag, a rule for its text."""
 
     attributes: dict[str, Rule] = field(default_factory=dict)
     children: dict[str, _Node] = field(default_factory=dict)

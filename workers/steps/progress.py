@@ -1,4 +1,4 @@
-"""How far a transfer has come, and whether it waits for the repository at this moment."""
+"""The progress of a transfer: bytes done, and calls that wait for the repository at this moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What manifests refer to: read from every index, once each (`referenced.py`), and stopped by the first that cannot be read."""
+"""The references of manifests: from every index, once each (`referenced.py`); one that cannot be read stops the reading."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def always() -> None:
 
 
 class Traffic(NamedTuple):
-    """How a store is kept busy."""
+    """The requests that a store takes at once."""
 
     at_once: int  # requests under way, for one disk, with which it is as fast as it can be
     remote: bool  # each request takes the time to a server and back; else a look takes next to none
@@ -51,7 +51,7 @@ class Store(Protocol):
 
     @property
     def traffic(self) -> Traffic:
-        """How it is kept busy."""
+        """Return the requests that it takes at once."""
 
     def put(self, name: str, source: BinaryIO) -> None:
         """Store what `source` gives, read in pieces. Settled when this returns; never visible in part."""

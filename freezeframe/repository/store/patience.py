@@ -32,7 +32,7 @@ def pauses(random_share: Callable[[], float] = random.random) -> Iterator[float]
 
 
 class Patience:
-    """How long to try. Any thread may call; each call has its own time.
+    """The time for which a request is tried again. Any thread may call; each call has its own time.
 
     `seconds` may be changed at any time: a program whose user waits for it at first may run for hours later.
     """

@@ -1,4 +1,4 @@
-"""How much a verification sets aside: a host with bad memory, or a network card that alters data, finds damage everywhere.
+"""A limit to what a verification sets aside: on a host with bad memory, or a network card that alters data, all seems damaged.
 
     objects looked at     16,000     100,000     1,000,000
     set aside at most         16         100         1,000
