@@ -30,6 +30,8 @@ SCHEDULES, ACTORS, AT_ONCE = 200, 20, 6
 MANY_SCHEDULES, MANY_ACTORS, MANY_AT_ONCE = 5000, 40, 8
 #: The first schedule that shows a broken part is among so many.
 ENOUGH = 1000
+#: Schedules that show a part broken which few do: tried first, since a search takes minutes.
+SHOWN_BY = {"sessions_after_manifests": 108, "by_the_hosts_clocks": 255}
 
 
 @pytest.fixture(autouse=True)
@@ -147,13 +149,18 @@ def test_without_that_part_something_is_lost(
     patch: pytest.MonkeyPatch, broken: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
     broken(patch)
-    assert any(loses(seed) for seed in range(ENOUGH))
+    assert any(loses(seed) for seed in seeds(broken))
 
 
 @pytest.mark.case("R2")
 def test_with_the_hosts_own_clocks_something_is_lost(patch: pytest.MonkeyPatch) -> None:
     by_the_hosts_clocks(patch)
-    assert any(loses(seed, skewed=True) for seed in range(ENOUGH))
+    assert any(loses(seed, skewed=True) for seed in seeds(by_the_hosts_clocks))
+
+
+def seeds(broken: Callable[[pytest.MonkeyPatch], None]) -> Iterator[int]:
+    yield SHOWN_BY.get(broken.__name__, 0)
+    yield from range(ENOUGH)
 
 
 def loses(seed: int, *, skewed: bool = False) -> bool:
