@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from pydantic import AwareDatetime
 
 from freezeframe.contract.message import CaptureId
-from freezeframe.repository.age import drift_allowed
+from freezeframe.repository.age import CLOCKS_APART, drift_allowed
 from freezeframe.repository.errors import (
     AlreadyExists,
     ClockDrift,
@@ -50,6 +50,11 @@ TERM: Final = timedelta(days=7)
 MARGIN: Final = timedelta(hours=1)
 
 
+#: How much later than a term after its object was put, by the store's clock, a session that was not refused may expire: no
+#: clock that is further ahead begins one. Twice that, since a store's time is a little coarse.
+_LATEST: Final = 2 * CLOCKS_APART
+
+
 class SessionState(StrEnum):
     OPEN = "open"
     SEALED = "sealed"
@@ -73,10 +78,14 @@ class Session(Notice):
     def by_store(self, first: datetime, last: datetime) -> Self:
         """Return the session with the store's times: it had begun when its object was put, and ended with the one that says so.
 
-        `first`, `last`: the times of its object in listings before and after it was read.
+        `first`, `last`: the times of its object in listings before and after it was read. A host whose clock is days ahead may
+        die before it ends the session that it is refused: that one expires a term after it was put, too.
         """
         ended_at = None if self.ended_at is None else last
-        return self.model_copy(update={"begun_at": min(self.begun_at, first), "ended_at": ended_at})
+        expires_at = min(self.expires_at, first + TERM + _LATEST)
+        return self.model_copy(
+            update={"begun_at": min(self.begun_at, first), "ended_at": ended_at, "expires_at": expires_at}
+        )
 
     def is_live(self, now: datetime, grace: timedelta) -> bool:
         return now <= (self.ended_at or self.expires_at) + grace

@@ -78,6 +78,27 @@ def test_what_a_writer_counts_on_stays_however_far_its_clock_is_off(
     assert read_disk(collected, index) == disk_of(b"x", b"i")
 
 
+@pytest.mark.parametrize("ahead", [40 * DAY, 4000 * DAY], ids=str)
+def test_a_session_that_a_host_with_a_clock_far_ahead_left_open_keeps_garbage_no_longer_than_another(
+    collected: Repository, time: Time, ahead: timedelta
+) -> None:
+    """The host died before it could end the session that it was refused."""
+    seal(collected, 1, disk_of(b"x"))
+    put_session(collected, session_of(2, time() + ahead))
+    collected.forget(capture_id(1))
+    time.pass_(days=7)
+    assert run(collected, time).sessions  # it lives for its term, as any
+    time.pass_(days=4)
+    assert run(collected, time).deleted.objects == 2
+    assert collected.sessions.all() == []
+
+
+def test_a_clock_that_is_allowed_to_be_ahead_shortens_no_session(collected: Repository, time: Time) -> None:
+    put_session(collected, session_of(2, time() + CLOCKS_APART))
+    (session,) = collected.sessions.all()
+    assert session.expires_at == collected.sessions.load(capture_id(2)).expires_at
+
+
 def test_who_ends_a_session_notes_when_it_began_by_the_stores_clock(collected: Repository, time: Time) -> None:
     """The object that says that it has ended has another time."""
     began = time.now
