@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, bare, checked, parse
 from freezeframe.repository.errors import ConfigDamaged, RepositoryUnsupported
 from freezeframe.repository.features import ENCRYPTION, FEATURES
-from freezeframe.repository.layout import is_chunk_size
+from freezeframe.repository.layout import FAN_OUT, is_chunk_size
 
 if TYPE_CHECKING:
     from freezeframe.repository.crypto.keys import Keys
@@ -28,6 +28,9 @@ FORMAT: Final = 2
 DEFAULT_CHUNK_BYTES: Final = 512 << 10
 #: In object storage each chunk is a request, and is paid for as one: an eighth of them, for more that is stored again.
 OBJECT_STORAGE_CHUNK_BYTES: Final = 4 << 20
+
+#: The folders of chunks, and of indexes, in a repository whose config does not say it, and the only number that is known yet.
+DEFAULT_FAN_OUT: Final = len(FAN_OUT)
 
 
 def default_chunk_bytes(address: str) -> int:
@@ -43,6 +46,7 @@ class Config(Document):
     id: UUID
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
     digest: Literal["sha256"] = "sha256"
+    fan_out: Annotated[int, Field(exclude_if=lambda folders: folders == DEFAULT_FAN_OUT)] = DEFAULT_FAN_OUT
     mac: Annotated[
         Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None, Field(exclude_if=lambda mac: mac is None)
     ] = None
@@ -109,6 +113,16 @@ def read_config(data: bytes, address: str) -> Config:
     if not isinstance(raw, dict) or not isinstance(raw.get("format"), int):
         raise ConfigDamaged(f"The config of {address} has no format version.")
     _refuse_unknown(raw, address)
+    config = _parsed(data, address)
+    if config.fan_out != DEFAULT_FAN_OUT:
+        raise RepositoryUnsupported(
+            f"The repository at {address} spreads its objects over {config.fan_out} folders; this version knows "
+            f"{DEFAULT_FAN_OUT}. A newer freezeframe is needed."
+        )
+    return config
+
+
+def _parsed(data: bytes, address: str) -> Config:
     try:
         return parse(Config, data)
     except DocumentNewerError as error:

@@ -41,6 +41,8 @@ def test_what_is_written_is_read() -> None:
         ({"features": ["packs"]}, "packs"),
         ({"z": 1, "critical": ["z"]}, "z"),
         ({"digest": "blake3"}, "digest"),
+        ({"fan_out": 16}, "over 16 folders"),
+        ({"fan_out": 65536}, "over 65536 folders"),
     ],
 )
 def test_what_is_older_or_newer_is_refused_by_name(change: dict[str, object], named: str) -> None:
@@ -55,6 +57,8 @@ def test_what_is_older_or_newer_is_refused_by_name(change: dict[str, object], na
         {"chunk_bytes": 5000},
         {"chunk_bytes": 1},
         {"digest": 7},
+        {"fan_out": "many"},
+        {"fan_out": None},
         {"features": 1},
         {"format": "1"},
         {"critical": "z", "z": 1},
@@ -63,6 +67,17 @@ def test_what_is_older_or_newer_is_refused_by_name(change: dict[str, object], na
 def test_what_is_wrong_is_damage(change: dict[str, object]) -> None:
     with pytest.raises(ConfigDamaged, match="there"):
         read_config(changed(**change), "there")
+
+
+def test_a_config_may_say_that_it_has_the_folders_that_all_have() -> None:
+    assert "fan_out" not in json.loads(CONFIG.to_json())
+    assert read_config(changed(fan_out=256), "there") == CONFIG
+
+
+def test_a_fan_out_that_was_damaged_is_not_taken_for_a_newer_one() -> None:
+    content = {**json.loads(CONFIG.to_json()), "fan_out": 16}
+    with pytest.raises(ConfigDamaged, match="other bytes"):
+        read_config(json.dumps(content).encode(), "there")
 
 
 def test_a_config_is_a_document_as_documented() -> None:
@@ -97,6 +112,6 @@ def test_garbage_is_damage(garbage: bytes) -> None:
     )
 )
 def test_any_value_in_any_key_is_answered(value: object) -> None:
-    for key in ("format", "features", "id", "chunk_bytes", "digest"):
+    for key in ("format", "features", "id", "chunk_bytes", "digest", "fan_out"):
         with suppress(RepositoryError):
             read_config(changed(**{key: value}), "there")
