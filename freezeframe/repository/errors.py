@@ -126,6 +126,10 @@ class SealedTooLate(SessionLost):
     code = "sealed-too-late"
 
 
+class SealedAfterFailure(SealedTooLate):
+    """A manifest became visible when others had been told already that the capture has failed: it is taken back."""
+
+
 class ClockDrift(RepositoryError):
     """The clocks of this host and of the store are too far apart to compare their times."""
 

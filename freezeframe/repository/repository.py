@@ -25,6 +25,7 @@ from freezeframe.repository.errors import (
     RepositoryFull,
     RepositoryNotFound,
     RepositoryNotReadable,
+    SealedAfterFailure,
     SealedTooLate,
 )
 from freezeframe.repository.index import check_began, load_index
@@ -35,6 +36,7 @@ from freezeframe.repository.reader import DiskReader
 from freezeframe.repository.session import MARGIN, Sessions
 from freezeframe.repository.store.address import create_store, open_store
 from freezeframe.repository.suspects import Suspects
+from freezeframe.repository.whole import is_whole
 from freezeframe.repository.writer import DiskWriter
 
 if TYPE_CHECKING:
@@ -254,8 +256,9 @@ class Repository:
     def seal(self, manifest: Manifest) -> None:
         """Seal a capture that has a session of its id: when this returns it exists, durably. The same manifest twice is once.
 
-        Raises SessionLost if what it refers to may have been collected meanwhile; then it does not exist. Raises ClockDrift
-        before anything is written. Else as `write_manifest`.
+        One that is visible too late is sealed if all is there that it refers to: another may have sealed it in time, and told.
+        Raises SessionLost if something was collected meanwhile; then it does not exist. Raises ClockDrift before anything is
+        written. Else as `write_manifest`.
         """
         self.check_there()
         measured = self.sessions.measure()
@@ -264,10 +267,16 @@ class Repository:
         try:
             visible_at = self.sessions.measure_again(measured)
             self.sessions.check_sealed(session, measured.theirs, visible_at=visible_at)
-        except SealedTooLate:
+        except SealedTooLate as error:
+            if not isinstance(error, SealedAfterFailure) and self._is_kept(manifest):
+                return
             if made:
                 self._catalog.delete(manifest.capture_id)
             raise
+
+    def _is_kept(self, manifest: Manifest) -> bool:
+        """Return True if all is there that a visible manifest refers to, and it was not forgotten meanwhile."""
+        return is_whole(self.objects, manifest) and self.is_sealed(manifest.capture_id)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Seal a capture in a repository in which nobody collects garbage meanwhile. The same manifest twice is once.

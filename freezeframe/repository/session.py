@@ -29,6 +29,7 @@ from freezeframe.repository.errors import (
     RepositoryFull,
     RepositoryNotWritable,
     RepositoryUnsupported,
+    SealedAfterFailure,
     SealedTooLate,
     SessionDamaged,
     SessionLost,
@@ -178,8 +179,9 @@ class Sessions:
     def check_sealed(self, session: Session, looked_at: datetime, visible_at: datetime) -> None:
         """Whether a manifest may stay that is visible since `visible_at`, or before; `session` was looked at at `looked_at`.
 
-        Raises SealedTooLate if it may not: what it refers to may be gone. Raises SessionLost if the session is gone although it
-        was in time: another has ended it, perhaps because it has sealed the same, so the manifest is not ours to take back.
+        Raises SealedTooLate if what it refers to may be gone, and SealedAfterFailure if the session was ended as failed.
+        Raises SessionLost if the session is gone although it was in time: another has ended it, perhaps because it has sealed
+        the same, so the manifest is not ours to take back.
         """
         if visible_at >= session.expires_at:
             raise SealedTooLate(f"Capture {session.session_id} was sealed after its session had expired.")
@@ -190,7 +192,7 @@ class Sessions:
                 raise SealedTooLate(error.message) from error
             raise
         if state is SessionState.FAILED:
-            raise SealedTooLate(f"The session of capture {session.session_id} was ended while it was sealed.")
+            raise SealedAfterFailure(f"The session of capture {session.session_id} was ended while it was sealed.")
 
     def end(self, session_id: str, *, sealed: bool) -> None:
         """Say that the manifest is visible, or will never be. Twice is once, and one that is gone is ended."""

@@ -301,6 +301,15 @@ def test_sealing_needs_a_session_with_time_left(repository: Repository, time: Ti
     assert [one.capture_id for one in repository.manifests()] == [capture_id(1)]
 
 
+def over(repository: Repository, time: Time, end: str) -> None:
+    """Let the session end in that way."""
+    time.now += TERM if end == "expired" else timedelta(hours=2)
+    if end == "gone":
+        repository.sessions.delete(capture_id(1))
+    elif end != "expired":
+        repository.sessions.end(capture_id(1), sealed=end == "sealed")
+
+
 @pytest.mark.parametrize(
     ("end", "before", "taken_back"),
     [
@@ -322,11 +331,9 @@ def test_a_seal_that_came_too_late_is_taken_back_and_no_other(
     write, load = repository._catalog.write, repository.sessions.load
 
     def meanwhile() -> None:
-        time.now += TERM if end == "expired" else timedelta(hours=2)
-        if end == "gone":
-            repository.sessions.delete(capture_id(1))
-        elif end != "expired":
-            repository.sessions.end(capture_id(1), sealed=end == "sealed")
+        over(repository, time, end)
+        if taken_back:  # collected, as it may have been
+            repository.store.delete(names(repository, CHUNKS)[0])
 
     def slow_write(manifest: Manifest) -> bool:
         if before:
