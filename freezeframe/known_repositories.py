@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -21,15 +22,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, parse
-from freezeframe.repository.expected import ANYTHING, Expected
+from freezeframe.repository.expected import Expected
 from freezeframe.repository.freshness import Pin
+from freezeframe.repository.store.address import spellings
 
 #: A known repository takes some 300 bytes; of a longer file no more is read.
 _MOST_BYTES: Final = 16 << 20
 
 _ACCEPT: Final = (
     "Somebody may have put another repository in its place: restore nothing from it before you know. If you mean to use what "
-    "is there now: `freezeframe repo pin --accept`."
+    "is there now: `FREEZEFRAME_REPOSITORY={address} freezeframe repo pin --accept`."
 )
 
 
@@ -68,17 +70,17 @@ def default_file(env: Mapping[str, str], home: Path) -> Path:
     return (state if state.is_absolute() else home / ".local/state") / "freezeframe" / "repositories.json"
 
 
-def known(file: Path, address: str) -> Known | None:
-    """Return what is known of the repository at an address. Raises KnownRepositoriesError."""
-    return _read(file).repositories.get(address)
+def known(file: Path, address: str) -> tuple[Known, ...]:
+    """Return each memory of the repository at an address: two, if links lead there. Raises KnownRepositoriesError."""
+    remembered = _read(file).repositories
+    return tuple(remembered[one] for one in spellings(address) if one in remembered)
 
 
-def expected(file: Path, address: str) -> Expected:
-    """Return what is expected of it. Raises KnownRepositoriesError."""
-    found = known(file, address)
-    if found is None:
-        return ANYTHING
-    return Expected(found.id, found.encrypted, f"earlier uses of it (remembered in {file})", _ACCEPT)
+def expected(file: Path, address: str) -> tuple[Expected, ...]:
+    """Return the expectations of the repository at an address. Raises KnownRepositoriesError."""
+    advice = _ACCEPT.format(address=shlex.quote(address))
+    says = f"earlier uses of it (remembered in {file})"
+    return tuple(Expected(one.id, one.encrypted, says, advice) for one in known(file, address))
 
 
 def remember(file: Path, address: str, seen: Known) -> None:
@@ -88,12 +90,17 @@ def remember(file: Path, address: str, seen: Known) -> None:
     """
     with _locked(file):
         before = _read(file)
-        last = before.repositories.get(address)
-        if seen.pin is None and last is not None and last.id == seen.id:
-            seen = seen.model_copy(update={"pin": last.pin})
-        if seen == last:
-            return
-        _write(file, before.changed({"repositories": {**before.repositories, address: seen}}))
+        after = {**before.repositories}
+        for one in spellings(address):
+            after[one] = _with_pin(seen, after.get(one))
+        if after != before.repositories:
+            _write(file, before.changed({"repositories": after}))
+
+
+def _with_pin(seen: Known, last: Known | None) -> Known:
+    if seen.pin is None and last is not None and last.id == seen.id:
+        return seen.model_copy(update={"pin": last.pin})
+    return seen
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from freezeframe.access import ConfiguredKey, make_default_parent
+from freezeframe.access import ConfiguredKey, expected_of, make_default_parent
 from freezeframe.cli.check import check
 from freezeframe.cli.feature import feature
 from freezeframe.cli.key import checked_label, show_damaged, slot_document
@@ -21,6 +21,7 @@ from freezeframe.repository import Repository, Tier
 from freezeframe.repository.config import default_chunk_bytes
 from freezeframe.repository.crypto import Secret, SlotInfo
 from freezeframe.repository.errors import ManifestUnreadable
+from freezeframe.repository.store.address import is_same_place
 from freezeframe.repository.verify.record import read_records
 from freezeframe.settings import RepositorySettings, load
 
@@ -88,8 +89,7 @@ def init(
     secret = _secret(settings, key_file, encrypt=encrypt)
     if address is None:
         make_default_parent(settings)
-    if address in {None, settings.repository} and settings.repository_encrypted not in {None, encrypt}:
-        raise typer.BadParameter("FREEZEFRAME_REPOSITORY_ENCRYPTED says otherwise: it and --encrypt must agree")
+    _refuse_unexpected(settings, place, encrypt=encrypt)
     made = Repository.init(place, chunk_bytes=chunk_bytes, secret=secret, label=label)
     remember(made)
     if as_json:
@@ -97,6 +97,20 @@ def init(
     else:
         how = ", encrypted" if made.config.encrypted else ""
         out().print(f"Repository {made.config.id} is at {made.address}{how}.", soft_wrap=True)
+
+
+def _refuse_unexpected(settings: RepositorySettings, place: str, *, encrypt: bool) -> None:
+    """Raise BadParameter for a repository that the settings would refuse as soon as it is made."""
+    expected = expected_of(settings)
+    if expected.is_nothing or not is_same_place(place, settings.repository):
+        return
+    if expected.encrypted not in {None, encrypt}:
+        raise typer.BadParameter("FREEZEFRAME_REPOSITORY_ENCRYPTED says otherwise: it and --encrypt must agree")
+    if expected.id is not None:
+        raise typer.BadParameter(
+            f"FREEZEFRAME_REPOSITORY_ID expects {expected.id} there, and a new repository gets an id of its own: is a mount "
+            "missing? To make a new one, take that setting away first"
+        )
 
 
 def _secret(settings: RepositorySettings, key_file: Path | None, *, encrypt: bool) -> Secret | None:

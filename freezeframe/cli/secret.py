@@ -19,7 +19,7 @@ from freezeframe.repository.crypto import Secret
 from freezeframe.repository.errors import RepositoryNotKnown, SecretUnusable
 from freezeframe.repository.expected import ANYTHING, Expected
 from freezeframe.repository.freshness import Pin, check_pin
-from freezeframe.repository.store.address import open_store, patience_with, transfer_patience
+from freezeframe.repository.store.address import is_same_place, open_store, patience_with, transfer_patience
 from freezeframe.settings import RepositorySettings, load
 
 
@@ -48,26 +48,25 @@ def open_repository(
     accept: bool = False,
     for_hours: bool = False,
 ) -> Repository:
-    """Return the repository at an address, or that of the settings, once it is found to be the expected one.
+    """Return the repository at an address, or that of the settings, once it is all that anybody expects of it.
 
-    `stated`: what the caller expects, in place of the settings. `ask`: somebody at a terminal must agree to a repository that
-    is not encrypted and not known. `accept`: it may be another than is remembered. `for_hours`: once it is open, wait longer
-    for object storage that is away.
+    The settings expect something of their own repository, however its address is written; the options (`stated`) and the
+    memory of earlier uses add to that. `ask`: a person at a terminal must agree to a repository that is not encrypted, if none
+    of these says that it is not. `accept`: it may be another than is remembered. `for_hours`: once it is open, wait longer for
+    object storage that is away.
 
-    What is opened with a secret, or agreed to, is remembered. Raises SettingsError, KnownRepositoriesError, RepositoryNotKnown
-    and what `Repository.open` raises.
+    A repository that opens with a secret, or is agreed to, is remembered. Raises SettingsError, KnownRepositoriesError,
+    RepositoryNotKnown and what `Repository.open` raises.
     """
     settings = load(RepositorySettings)
     place = str(address or settings.repository)
     patience = patience_with(place)
     store = open_store(place, patience=patience)
-    if stated.is_nothing and place == settings.repository:
-        stated = expected_of(settings)
-    file = known_file(settings)
-    remembered = ANYTHING if accept else known_repositories.expected(file, store.address)
-    opened = Repository.open_in(store, TerminalKey(ConfiguredKey.of(settings), place), stated, remembered)
-    is_stated = not (stated.is_nothing and remembered.is_nothing)
-    if ask and not (opened.config.encrypted or is_stated) and at_terminal():
+    remembered = () if accept else known_repositories.expected(known_file(settings), store.address)
+    expected = (_by_settings(settings, place), stated, *remembered)
+    opened = Repository.open_in(store, TerminalKey(ConfiguredKey.of(settings), place), *expected)
+    is_settled = opened.config.encrypted or any(one.encrypted is not None for one in expected)
+    if ask and not is_settled and at_terminal():
         _agree(opened)
         remember(opened)
     elif opened.config.encrypted or accept:
@@ -77,6 +76,14 @@ def open_repository(
     return opened
 
 
+def _by_settings(settings: RepositorySettings, place: str) -> Expected:
+    """Return what the settings expect of the repository at `place`. They speak of no other repository than their own."""
+    expected = expected_of(settings)
+    # of nothing expected nothing is asked: the settings' repository may lie on a mount that does not answer
+    is_theirs = not expected.is_nothing and is_same_place(place, settings.repository)
+    return expected if is_theirs else ANYTHING
+
+
 def known_file(settings: RepositorySettings) -> Path:
     """Return the file that remembers repositories."""
     home = Path(os.path.expanduser("~"))  # noqa: PTH111  Path.home() raises where there is none
@@ -84,9 +91,10 @@ def known_file(settings: RepositorySettings) -> Path:
 
 
 def pinned(opened: Repository) -> Pin | None:
-    """Return the pin that is remembered of a repository. Raises KnownRepositoriesError."""
+    """Return the newest pin that is remembered of a repository. Raises KnownRepositoriesError."""
     known = known_repositories.known(known_file(load(RepositorySettings)), opened.address)
-    return None if known is None or known.id != opened.config.id else known.pin
+    pins = [one.pin for one in known if one.id == opened.config.id and one.pin is not None]
+    return max(pins, key=lambda pin: pin.counter, default=None)
 
 
 def check_latest(opened: Repository, wanted: str) -> None:
@@ -107,8 +115,8 @@ def remember(opened: Repository, pin: Pin | None = None) -> None:
 
 def _agree(opened: Repository) -> None:
     question = (
-        f"The repository at {opened.address} is not encrypted, has the id {opened.config.id}, and was never used here. "
-        "Whoever can write there can have put anything into it. Go on?"
+        f"The repository at {opened.address} is not encrypted, has the id {opened.config.id}, which anybody can copy, and was "
+        "never used here. Whoever can write there can have put anything into it. Go on?"
     )
     if not typer.confirm(question, err=True):
         raise RepositoryNotKnown(f"The repository at {opened.address} was not agreed to. Nothing was read from it.")

@@ -218,8 +218,8 @@ class RepositoryNotKnown(RepositoryError):
     code = "repository-not-known"
     exit_code = EXIT_REFUSED
     advice = (
-        "Say what you expect: with --repository-id, and --encrypted if it should be, or with FREEZEFRAME_REPOSITORY_ID and "
-        "FREEZEFRAME_REPOSITORY_ENCRYPTED."
+        "If it should be encrypted, this is not the one: check the address. If it should not, run this again and agree, or set "
+        "FREEZEFRAME_REPOSITORY_ENCRYPTED=no for the repository that FREEZEFRAME_REPOSITORY names."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,27 @@ def open_store(address: str | Path, s3: S3Settings | None = None, patience: Pati
     if not root.is_dir():
         raise RepositoryNotFound(f"There is no directory {root}.")
     return DirectoryStore(root)
+
+
+def is_same_place(one: str | Path, other: str | Path) -> bool:
+    """Return True if two addresses lead to the same place, however each is written: a slash more, a link, a URL.
+
+    A directory that cannot be reached is compared by its path. Raises RepositoryUnsupported for no address.
+    """
+    if _is_s3(one) or _is_s3(other):
+        return _is_s3(one) and _is_s3(other) and _bare(str(one)) == _bare(str(other))
+    first, second = _directory(one), _directory(other)
+    try:
+        return first.samefile(second)
+    except OSError:
+        return _resolved(first) == _resolved(second)
+
+
+def spellings(address: str) -> tuple[str, ...]:
+    """Return the addresses under which the store at `address` is known: this one, and without the links in its path."""
+    if not address.startswith("/"):
+        return (address,)
+    return tuple(dict.fromkeys([address, _resolved(Path(address))]))
 
 
 def patience_with(address: str | Path) -> Patience:
@@ -114,6 +136,14 @@ def _bucket(address: str, settings: S3Settings, patience: Patience | None) -> tu
     patient = partial(connect, parsed, settings)
     store = S3Store(connect(parsed, settings), str(parsed), patience, patient)
     return store, Retrying(store, patience)
+
+
+def _bare(address: str) -> list[str]:
+    return [part for part in address.split("/") if part]
+
+
+def _resolved(path: Path) -> str:
+    return "/" + os.path.realpath(path).lstrip("/")  # two slashes at the beginning are kept, and are one
 
 
 def _directory(address: str | Path) -> Path:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -18,7 +21,7 @@ from freezeframe.repository.crypto import ScryptKdf, Secret
 from freezeframe.repository.document import checked
 from freezeframe.repository.errors import NotEncrypted, WrongRepository
 from freezeframe.repository.expected import ANYTHING, Expected
-from freezeframe.repository.store.address import create_store
+from freezeframe.repository.store.address import create_store, is_same_place
 
 from .manifests import capture_id, manifest_of
 from .pseudo_terminal import Shown, at_terminal
@@ -145,6 +148,139 @@ def test_the_settings_expect_nothing_of_another_address(run: Run, place: Path, m
     assert run("restore", "latest", "--to", str(place / "out"), "--repository", str(place / "other")).exit_code == 0
 
 
+def spelled(place: Path, how: str) -> str:
+    """The repository of `place`, as somebody may write it."""
+    (place / "link").symlink_to(place / "repository")
+    return how.format(place)
+
+
+#: One directory.
+SPELLINGS = [
+    "{}/repository",
+    "{}/repository/",
+    "file://{}/repository",
+    "/{}/repository",
+    "{0}/x/../repository",
+    "{}/link",
+]
+
+
+@pytest.mark.parametrize("how", SPELLINGS)
+def test_the_settings_expect_it_however_the_address_is_written(
+    run: Run, place: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = plain_in(place / "repository")
+    (place / "x").mkdir()
+    address = spelled(place, how)
+    out = place / "out"
+    restore = ("restore", "latest", "--to", str(out), "--json", "--repository", address)
+    for name, value, code in (
+        ("FREEZEFRAME_REPOSITORY_ENCRYPTED", "yes", "not-encrypted"),
+        ("FREEZEFRAME_REPOSITORY_ID", str(uuid4()), "wrong-repository"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            for more in ((), ("--repository-id", str(repository.config.id))):
+                assert run(*restore, *more).document["error"]["code"] == code
+            patch.setenv("FREEZEFRAME_REPOSITORY", address)
+            given = ("--repository", str(place / "repository"))
+            assert run("restore", "latest", "--to", str(out), "--json", *given).document["error"]["code"] == code
+    assert not out.exists()
+    assert run(*restore).exit_code == 0
+
+
+@pytest.mark.parametrize("verb", ["restore", "export"])
+def test_an_option_adds_to_what_the_settings_expect(
+    run: Run, place: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody who can read the store knows the id, and can give it to a repository of his own."""
+    own = str(plain_in(place / "repository").config.id)
+    arguments = (verb, "latest", "--to", str(place / "out"), "--json", "--repository-id")
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY_ENCRYPTED", "yes")
+    ran = run(*arguments, own)
+    assert (ran.exit_code, ran.document["error"]["code"]) == (EXIT_REPOSITORY, "not-encrypted")
+    assert "the settings expect" in ran.document["error"]["message"]
+    monkeypatch.delenv("FREEZEFRAME_REPOSITORY_ENCRYPTED")
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY_ID", str(uuid4()))
+    assert run(*arguments, own).document["error"]["code"] == "wrong-repository"
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY_ID", own)
+    refused = run(*arguments, str(uuid4())).document["error"]
+    assert (refused["code"], "the options expect" in refused["message"]) == ("wrong-repository", True)
+    assert not (place / "out").exists()
+
+
+def test_an_id_does_not_answer_the_question_and_encryption_does(place: Path) -> None:
+    own = str(plain_in(place / "repository").config.id)
+    person = Person(place, "new")
+    refused = person.restores("first", "--repository-id", own, go_on="n")
+    assert (refused.exit_code, person.has("first")) == (EXIT_REFUSED, False)
+    assert "FREEZEFRAME_REPOSITORY_ENCRYPTED=no" in refused.text
+    person.env = {"FREEZEFRAME_REPOSITORY_ID": own}
+    assert person.restores("first", go_on="n").exit_code == EXIT_REFUSED
+    person.env = {"FREEZEFRAME_REPOSITORY_ENCRYPTED": "no"}
+    assert person.restores("first").exit_code == 0
+    person.env = {}
+    assert person.restores("second", "--repository-id", own, go_on="y").exit_code == 0
+    assert person.restores("third", "--repository-id", own).exit_code == 0
+
+
+@pytest.mark.parametrize("how", SPELLINGS)
+def test_memory_holds_however_the_address_is_written(
+    run: Run, place: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_in(place / "repository")
+    (place / "x").mkdir()
+    address = spelled(place, how)
+    with monkeypatch.context() as patch:
+        patch.setenv("FREEZEFRAME_REPOSITORY", address)
+        assert run("repo", "pin").exit_code == 0
+    assert run("restore", "latest", "--to", str(place / "first"), "--json").exit_code == 0
+    replaced(place)
+    for more in ((), ("--repository", address)):
+        ran = run("restore", "latest", "--to", str(place / "out"), "--json", *more)
+        assert ran.document["error"]["code"] == "wrong-repository"
+
+
+def test_the_printed_command_accepts_the_repository_that_was_refused(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of the settings; and it can be pasted."""
+    other = place / "a copy"
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY", str(other))
+    first = plain_in(other)
+    assert run("repo", "pin").exit_code == 0
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY", str(place / "repository"))
+    other.rename(place / "old")
+    second = plain_in(other)
+    restore = ("restore", "latest", "--to", str(place / "out"), "--json", "--repository", str(other))
+    error = run(*restore).document["error"]
+    assert str(first.config.id) in error["message"]
+    command = error["advice"].split("`")[1]
+    script = f'freezeframe() {{ {shlex.quote(sys.executable)} -m freezeframe "$@"; }}\n{command}'
+    shell = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert shell.returncode == 0, shell.stderr
+    assert str(second.config.id) in shell.stdout
+    assert run(*restore).exit_code == 0
+
+
+def test_no_repository_is_made_where_another_id_is_expected(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY_ID", str(uuid4()))
+    for address in ((), (f"{place}/repository/",)):
+        assert run("repo", "init", *address).exit_code == 2
+    assert not (place / "repository").exists()
+    assert run("repo", "init", str(place / "other")).exit_code == 0
+
+
+def test_addresses_of_object_storage_are_compared_as_places() -> None:
+    assert is_same_place("s3://bucket/a/b", "s3://bucket//a/b/")
+    assert not is_same_place("s3://bucket/a/b", "s3://bucket/a/c")
+    assert not is_same_place("s3://bucket/a", "/bucket/a")
+    assert not is_same_place("/nowhere/a", "/nowhere/b")
+    assert is_same_place("/nowhere/./a", "file:///nowhere/a/")
+
+
 def test_a_repository_that_is_made_is_known(run: Run, place: Path) -> None:
     assert run("repo", "init").exit_code == 0
     first = run("repo", "pin", "--json").document
@@ -201,9 +337,9 @@ def test_what_is_known_of_other_repositories_is_kept(tmp_path: Path) -> None:
     known_repositories.remember(file, "/b", two)
     stored = json.loads(file.read_bytes())
     assert (stored["more"], stored["repositories"]["/a"]["more"]) == (1, 2)
-    assert known_repositories.known(file, "/a") == one
-    assert known_repositories.known(file, "/b") == two
-    assert known_repositories.known(file, "/c") is None
+    assert known_repositories.known(file, "/a") == (one,)
+    assert known_repositories.known(file, "/b") == (two,)
+    assert known_repositories.known(file, "/c") == ()
     assert file.parent.stat().st_mode & 0o777 == 0o700
     with pytest.raises(KnownRepositoriesError):
         known_repositories.known(file.parent, "/a")
