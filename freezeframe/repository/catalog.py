@@ -19,7 +19,6 @@ from freezeframe.repository.errors import (
 )
 from freezeframe.repository.header import IndexHeader, read_header
 from freezeframe.repository.layout import (
-    CONFIG,
     FORGOTTEN,
     MANIFESTS,
     OBJECT_BYTES_MAX,
@@ -31,6 +30,7 @@ from freezeframe.repository.lineage import Lineages, is_same_capture
 from freezeframe.repository.manifest import Manifest, parse_manifest
 from freezeframe.repository.objects import unreadable_index
 from freezeframe.repository.read_ahead import read_ahead
+from freezeframe.repository.refusal import check_not_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -119,8 +119,7 @@ class Catalog:
         except ManifestUnreadable as error:
             return error
         except RepositoryNotReadable as error:
-            with suppress(ObjectNotFound):  # an answer too
-                self._store.get(CONFIG)  # one that raises is told: the store is away
+            check_not_away(self._store)
             return ManifestNotReadable(
                 f"The manifest of {capture_id} cannot be read. {error.message}", transient=error.transient
             )

@@ -340,6 +340,15 @@ class ManifestNotReadable(RepositoryNotReadable, ManifestUnreadable):
     )
 
 
+class ObjectNotReadable(RepositoryNotReadable):
+    """The storage refuses one small document, while it gives others."""
+
+    code = "object-not-readable"
+    advice = (
+        "Check that file's permissions and the kernel log of the machine that has it; other documents are not affected."
+    )
+
+
 class IndexDamaged(RepositoryDamaged):
     """A disk's index is missing, or is not what was written."""
 

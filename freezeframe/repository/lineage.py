@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from contextlib import suppress
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -28,9 +27,16 @@ from ulid import ULID
 from freezeframe import __version__
 from freezeframe.contract.message import CaptureId, Digest, Shape
 from freezeframe.repository.document import is_whole
-from freezeframe.repository.errors import ManifestUnreadable, NewerFormat, ObjectNotFound, RepositoryNotReadable
+from freezeframe.repository.errors import (
+    ManifestUnreadable,
+    NewerFormat,
+    ObjectNotFound,
+    ObjectNotReadable,
+    RepositoryNotReadable,
+)
 from freezeframe.repository.layout import LINEAGE, MANIFESTS, is_tombstone, tombstone_name
 from freezeframe.repository.notice import Notice, read_notice
+from freezeframe.repository.refusal import check_not_away
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -187,6 +193,7 @@ class Lineages:
         except RepositoryNotReadable as error:
             if error.transient:
                 raise
+            check_not_away(self._objects.store)
             return None
 
     def _to_bury(self, capture_id: str) -> Link | None:
@@ -201,10 +208,15 @@ class Lineages:
         return [link for one in found if one is not None for link in one.captures]
 
     def _tombstone(self, name: str) -> Tombstone | None:
-        """Return a tombstone to choose the newest of; one that cannot be read only makes the chain fork."""
-        with suppress(ObjectNotFound, NewerFormat):
+        """Return a tombstone to choose the newest of; one that alone cannot be read only makes the chain fork."""
+        try:
             return read_notice(self._objects, name, Tombstone)
-        return None
+        except (ObjectNotFound, NewerFormat):
+            return None
+        except ObjectNotReadable as error:
+            if error.transient:
+                raise
+            return None
 
 
 def _last(entries: list[tuple[Entry, str]]) -> list[tuple[Entry, str]]:

@@ -20,24 +20,10 @@ from freezeframe.repository.errors import (
 from freezeframe.repository.garbage import collect
 from freezeframe.repository.layout import CONFIG, MANIFESTS, OBJECT_BYTES_MAX
 from freezeframe.repository.read_ahead import AT_ONCE
-from freezeframe.repository.store import MemoryStore
 
+from .refusing import Refusing
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, seal
 from .slow import FarStore
-
-
-class Refusing(MemoryStore):
-    """A store that refuses some objects, or all."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refused: dict[str, bool] = {}  # transient or not
-        self.away = False
-
-    def get(self, name: str) -> bytes:
-        if self.away or name in self.refused:
-            raise RepositoryNotReadable(f"Reading {name} failed.", transient=self.refused.get(name, True))
-        return super().get(name)
 
 
 def name_of(number: int) -> str:
