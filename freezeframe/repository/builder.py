@@ -10,7 +10,7 @@ from freezeframe.repository import zstd
 from freezeframe.repository.errors import ParentUnfit
 from freezeframe.repository.header import IndexHeader
 from freezeframe.repository.table import SlotTable
-from freezeframe.repository.temporary import temporary, temporary_file
+from freezeframe.repository.temporary import check_written, failed, temporary, temporary_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,10 +64,12 @@ class IndexBuilder:
 
         Every chunk that it refers to must be settled before.
         """
+        self._table.check_written()
         header = replace(self.header, content=self._table.sha256())
         # what is left in its buffer is written by `seek`, or by closing it after an error
         with temporary(), temporary_file() as file:
             digest = _write_encoded(header, self._table, file)
+            check_written(file)
             length = objects.protection.stored_bytes(file.tell())
             file.seek(0)
             name = objects.protection.index_name(digest)
@@ -84,10 +86,13 @@ class IndexBuilder:
         self.close()
 
     def _copy(self, parent: Index) -> None:
-        offset = 0
+        offset, state = 0, hashlib.sha256()
         for piece in parent.table.pieces():
             self._table.fill(offset, piece)
+            state.update(piece)
             offset += len(piece)
+        if state.digest() != parent.header.content:
+            raise failed("the table of the parent's index has other bytes than were written")
 
 
 def _check_fits(parent: IndexHeader, own: IndexHeader) -> None:

@@ -18,6 +18,7 @@ from freezeframe.repository.header import IndexHeader, read_header
 from freezeframe.repository.layout import DIGEST_BYTES, ZERO_DIGEST
 from freezeframe.repository.objects import unreadable_index
 from freezeframe.repository.table import SlotTable
+from freezeframe.repository.temporary import failed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,8 +86,8 @@ def read_index(source: BinaryIO, digest: bytes) -> Index:
 def _decoded(header: IndexHeader, source: BinaryIO, name: str) -> SlotTable:
     table = SlotTable(header.slots)
     try:
-        _decode(table, source)
-        _check_content(table, header)
+        _decode(table, source, header.content)
+        _check_kept(table, header.content)
     except (zstd.ZstdError, EOFError, ValueError) as error:
         table.close()
         raise IndexDamaged(f"Index {name} does not decode: {error}.") from error
@@ -96,14 +97,18 @@ def _decoded(header: IndexHeader, source: BinaryIO, name: str) -> SlotTable:
     return table
 
 
-def _check_content(table: SlotTable, header: IndexHeader) -> None:
-    if table.sha256() != header.content:
-        raise ValueError("the slot table is another than the header says")
+def _check_kept(table: SlotTable, content: bytes) -> None:
+    """Raise TemporaryStorageFailed if the table's file has other bytes than were decoded: that is no damage of the index."""
+    if table.sha256() != content:
+        raise failed("the table of an index has other bytes than were written")
 
 
-def _decode(table: SlotTable, source: BinaryIO) -> None:
-    """Fill the table in pieces of bounded size. Raises ZstdError, EOFError or ValueError for what is not one table."""
-    unpacking = zstd.ZstdDecompressor(options=zstd.BOUNDED)
+def _decode(table: SlotTable, source: BinaryIO, content: bytes) -> None:
+    """Fill the table in pieces of bounded size. `content`: the SHA-256 that it must have.
+
+    Raises ZstdError, EOFError or ValueError for what is not that table.
+    """
+    unpacking, state = zstd.ZstdDecompressor(options=zstd.BOUNDED), hashlib.sha256()
     offset = 0
     while not unpacking.eof:
         packed = source.read(_PIECE_BYTES) if unpacking.needs_input else b""
@@ -111,6 +116,9 @@ def _decode(table: SlotTable, source: BinaryIO) -> None:
             raise EOFError("the slot table is cut short")
         piece = unpacking.decompress(packed, _PIECE_BYTES)
         table.fill(offset, piece)
+        state.update(piece)
         offset += len(piece)
     if unpacking.unused_data or source.read(1) or offset != table.slots * DIGEST_BYTES:
         raise ValueError("the slot table does not end where it should")
+    if state.digest() != content:
+        raise ValueError("the slot table is another than the header says")

@@ -13,14 +13,14 @@ bytes for each distinct digest, a tenth more by chance, and 1 MiB a bin.
 
 from __future__ import annotations
 
-import os
 import struct
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import BinaryIO, Final, Self, cast
 
 from freezeframe.repository.layout import DIGEST_BYTES
-from freezeframe.repository.temporary import temporary, temporary_file
+from freezeframe.repository.temporary import failed, read_all, temporary_file, write_all
 
 _BLOCK_BYTES: Final = 16 << 10  # and a buffer for each of the 256: 4 MiB together
 _LEAST_BYTES: Final = 1 << 20  # a bin of less is left as it is
@@ -108,10 +108,14 @@ class Marks:
 
 
 class _Blocks:
-    """Blocks of one temporary file, by their places; those that are given back are taken first."""
+    """Blocks of one temporary file, by their places; those that are given back are taken first.
+
+    Each has a checksum: garbage collection deletes what is not marked, so nothing that the device has lost may be missed.
+    """
 
     def __init__(self) -> None:
         self.end = 0
+        self._checksums: dict[int, int] = {}
         self._free: list[int] = []
         self._file: BinaryIO | None = None
 
@@ -120,14 +124,16 @@ class _Blocks:
         self.end = max(self.end, place + len(data))
         if self._file is None:
             self._file = temporary_file()
-        with temporary():
-            os.pwrite(self._file.fileno(), data, place)
+        write_all(self._file, data, place)
+        self._checksums[place] = zlib.crc32(data)
         return place
 
     def read(self, place: int) -> bytes:
         assert self._file is not None  # noqa: S101  a place is of a block that was written
-        with temporary():
-            return os.pread(self._file.fileno(), _BLOCK_BYTES, place)
+        data = read_all(self._file, _BLOCK_BYTES, place)
+        if zlib.crc32(data) != self._checksums[place]:
+            raise failed("it has other bytes than were written")
+        return data
 
     def give_back(self, places: list[int]) -> None:
         self._free += places

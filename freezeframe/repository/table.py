@@ -11,14 +11,13 @@ is set is gathered a little while, and neighbours written at once: a call a chun
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 import threading
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from freezeframe.repository.layout import DIGEST_BYTES, ZERO_DIGEST
-from freezeframe.repository.temporary import temporary, temporary_file
+from freezeframe.repository.temporary import check_written, read_all, temporary, temporary_file, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,6 +110,12 @@ class SlotTable:
         """The first slot from `first` to before `end` that is not a hole; holes are passed over by the megabyte."""
         return next((slot for slot, _ in self.used(first, end)), None)
 
+    def check_written(self) -> None:
+        """Raise TemporaryStorageFailed if the temporary file has lost anything that was set."""
+        with self._lock:
+            self._flush()
+        check_written(self._file)
+
     def sha256(self) -> bytes:
         state = hashlib.sha256()
         for piece in self.pieces():
@@ -132,16 +137,14 @@ class SlotTable:
     def _read(self, length: int, offset: int) -> bytes:
         with self._lock:
             self._flush()
-        with temporary():
-            return os.pread(self._file.fileno(), length, offset)
+        return read_all(self._file, length, offset)
 
     def _write_some(self, offset: int, data: bytes) -> None:
         if data:
             self._write(offset, data)
 
     def _write(self, offset: int, data: bytes) -> None:
-        with temporary():
-            os.pwrite(self._file.fileno(), data, offset)
+        write_all(self._file, data, offset)
 
     def _check(self, slot: int, count: int) -> None:
         if slot < 0 or count < 0 or slot + count > self.slots:
