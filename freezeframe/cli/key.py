@@ -34,11 +34,13 @@ def list_slots(*, as_json: AsJson = False) -> None:
     """List the key slots, oldest first. Labels are encrypted too, so this needs a passphrase or key file itself."""
     slots, keys = open_repository().encryption
     infos, damaged = slots.list(keys)
-    newer = slots.newer(keys)
+    newer, unreadable = slots.newer(keys), slots.unreadable()
     if as_json:
-        print_json({"slots": [slot_document(info) for info in infos], "damaged": damaged, "newer": newer})
+        wrong = {"damaged": damaged, "newer": newer, "unreadable": unreadable}
+        print_json({"slots": [slot_document(info) for info in infos], **wrong})
         return
     show_damaged(damaged)
+    show_unreadable(unreadable)
     for message in newer:
         err().print(Text.assemble(NEWER, message), soft_wrap=True)
     rows = [(info.slot_id, info.label, info.sort.replace("-", " "), when_text(info.created_at)) for info in infos]
@@ -102,3 +104,8 @@ def slot_document(info: SlotInfo) -> dict[str, object]:
 def show_damaged(messages: Sequence[str]) -> None:
     for message in messages:
         err().print(Text.assemble(("damaged: ", "bold red"), message), soft_wrap=True)
+
+
+def show_unreadable(messages: Sequence[str]) -> None:
+    for message in messages:
+        err().print(Text.assemble(("unreadable: ", "bold red"), message), soft_wrap=True)

@@ -11,7 +11,7 @@ import typer
 from freezeframe.access import ConfiguredKey, expected_of, make_default_parent
 from freezeframe.cli.check import check
 from freezeframe.cli.feature import feature
-from freezeframe.cli.key import checked_label, show_damaged, slot_document
+from freezeframe.cli.key import checked_label, show_damaged, show_unreadable, slot_document
 from freezeframe.cli.output import AsJson, bytes_text, fields, out, print_json, when_text
 from freezeframe.cli.pin import pin
 from freezeframe.cli.secret import new_secret, open_repository, remember
@@ -163,10 +163,11 @@ def _config(opened: Repository) -> dict[str, object]:
 
 def _slots(opened: Repository) -> dict[str, object]:
     if not opened.config.encrypted:
-        return {"key_slots": [], "damaged_key_slots": []}
+        return {"key_slots": [], "damaged_key_slots": [], "unreadable_key_slots": []}
     slots, keys = opened.encryption
     infos, damaged = slots.list(keys)
-    return {"key_slots": [slot_document(info) for info in infos], "damaged_key_slots": damaged}
+    wrong = {"damaged_key_slots": damaged, "unreadable_key_slots": slots.unreadable()}
+    return {"key_slots": [slot_document(info) for info in infos], **wrong}
 
 
 def _encryption(opened: Repository) -> str:
@@ -176,6 +177,7 @@ def _encryption(opened: Repository) -> str:
     slots, keys = opened.encryption
     infos, damaged = slots.list(keys)
     show_damaged(damaged)
+    show_unreadable(slots.unreadable())
     return "AES-256-GCM; opens with: " + ", ".join(map(_slot_text, infos))
 
 

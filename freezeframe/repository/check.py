@@ -76,7 +76,7 @@ class CheckReport:
     chunks: tuple[Damage, ...]
     garbage: Garbage
     newer: tuple[str, ...] = ()  # no damage: what a newer version has written, and this one does not understand
-    unreadable: tuple[str, ...] = ()  # nor that: manifests that the storage refuses
+    unreadable: tuple[str, ...] = ()  # nor that: manifests and key slots that the storage refuses
 
     @property
     def sound(self) -> bool:
@@ -106,6 +106,7 @@ class _Check:
         self._indexes: dict[str, str] = {}  # reasons by digest
         self._missing: set[bytes] = set()
         self._newer: list[str] = []
+        self._unreadable: list[str] = []
         self._found = 0
 
     def check(self) -> CheckReport:
@@ -113,7 +114,7 @@ class _Check:
         unreadable: list[ManifestUnreadable] = []
         captures = self._repository.manifests(on_damaged=unreadable.append)
         damaged = [one.message for one in unreadable if isinstance(one, RepositoryDamaged)]
-        refused = [one.message for one in unreadable if isinstance(one, RepositoryNotReadable)]
+        self._unreadable += [one.message for one in unreadable if isinstance(one, RepositoryNotReadable)]
         self._newer += [one.message for one in unreadable if isinstance(one, NewerFormat)]
         digests = list(dict.fromkeys(disk.index for manifest in captures for _, disk in manifest.disks()))
         self._check_chunks(captures)
@@ -130,7 +131,7 @@ class _Check:
             chunks=chunks,
             garbage=self._garbage,
             newer=tuple(dict.fromkeys(self._newer)),
-            unreadable=tuple(refused),
+            unreadable=tuple(self._unreadable),
         )
 
     def _check_key_slots(self) -> list[str]:
@@ -139,6 +140,7 @@ class _Check:
         slots, keys = self._repository.encryption
         self._garbage.strange += [name for name in self._objects.store.names(KEYS) if key_slot_id_of(name) is None]
         self._newer += slots.newer(keys)
+        self._unreadable += slots.unreadable()
         return slots.list(keys)[1]
 
     def _open_index(self, digest: str) -> Index | None:

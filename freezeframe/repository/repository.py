@@ -77,7 +77,8 @@ class Repository:
 
         Raises RepositoryNotFound, RepositoryUnsupported (a version or feature that this program does not know) and
         ConfigDamaged; WrongRepository and NotEncrypted for another than is expected; if it is encrypted KeyNotConfigured,
-        SecretUnusable, WrongKey, KeySlotDamaged and ConfigChanged; if it is not, and should be, NotEncrypted or ConfigChanged.
+        SecretUnusable, WrongKey, KeySlotDamaged and ConfigChanged; if it is not, and should be, NotEncrypted or ConfigChanged;
+        RepositoryNotReadable if what tells that cannot be read.
         """
         return cls.open_in(open_store(address), keys, *expected)
 
@@ -332,9 +333,12 @@ def _check_meant_plain(store: Store, config: Config, source: KeySource) -> None:
     """Refuse a config from which somebody may have taken the encryption away: captures would be written in the clear."""
     if source.expected:
         raise NotEncrypted(f"A key is configured, and the repository at {store.address} is not encrypted.")
+    says = f"The config of {store.address} says that it is not encrypted"
     try:
         has_slots = KeySlots(store, config.id).exist()
-    except RepositoryNotReadable:  # as usual: there is no such folder
-        return
+    except RepositoryNotReadable as error:
+        raise RepositoryNotReadable(
+            f"{says}, and whether there are key slots cannot be found out: {error.message}", transient=error.transient
+        ) from error
     if has_slots:
-        raise ConfigChanged(f"The config of {store.address} says that it is not encrypted, but it has key slots.")
+        raise ConfigChanged(f"{says}, but it has key slots.")

@@ -21,9 +21,11 @@ from freezeframe.repository.errors import (
     NewerFormat,
     ObjectDamaged,
     ObjectNotFound,
+    RepositoryNotReadable,
     WrongKey,
 )
 from freezeframe.repository.layout import KEYS, key_slot_id_of, key_slot_name
+from freezeframe.repository.store.fault import not_there
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -51,6 +53,7 @@ class _Found:
     slots: dict[str, KeySlot] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     newer: dict[str, str] = field(default_factory=dict)  # which this version cannot open
+    unreadable: dict[str, str] = field(default_factory=dict)  # which the storage does not give
 
 
 class KeySlots:
@@ -61,9 +64,25 @@ class KeySlots:
         self._repository = repository
 
     def exist(self) -> bool:
-        """Return True if there is a slot of this repository, or one of which only a newer version knows."""
-        found = self._read()
-        return bool(found.slots or found.newer)
+        """Return True if there is a slot of this repository, or one that may be: damaged, or of a newer version.
+
+        Raises RepositoryNotReadable if that cannot be found out.
+        """
+        try:
+            found = self._read()
+        except RepositoryNotReadable as error:
+            if not_there(error):
+                return False
+            raise
+        if found.slots or found.newer or found.damaged:
+            return True
+        if found.unreadable:
+            raise RepositoryNotReadable(" ".join(found.unreadable.values()))
+        return False
+
+    def unreadable(self) -> list[str]:
+        """Return a sentence for each slot that the storage does not give."""
+        return list(self._read().unreadable.values())
 
     def newer(self, keys: Keys) -> list[str]:
         """Return a sentence for each slot that a newer version has written, or whose description it has."""
@@ -79,7 +98,10 @@ class KeySlots:
         return newer
 
     def open(self, secret: Secret) -> Keys:
-        """The repository's keys. Raises WrongKey; and NewerFormat or KeySlotDamaged if such a slot may be the reason."""
+        """Return the repository's keys, by any slot that can be read and opens.
+
+        Raises WrongKey; NewerFormat, RepositoryNotReadable or KeySlotDamaged if such a slot may be the reason.
+        """
         found = self._read()
         for slot_id, slot in sorted(found.slots.items()):
             master = slot.open(key_slot_name(slot_id), secret)
@@ -89,6 +111,11 @@ class KeySlots:
             raise NewerFormat(
                 f"No key slot of {self._store.address} that this version knows opens with this {_word(secret.sort)}. "
                 + " ".join(found.newer.values())
+            )
+        if found.unreadable:
+            raise RepositoryNotReadable(
+                f"No key slot of {self._store.address} that can be read opens with this {_word(secret.sort)}. "
+                + " ".join(found.unreadable.values())
             )
         if found.damaged:
             raise KeySlotDamaged(
@@ -116,7 +143,7 @@ class KeySlots:
     def list(self, keys: Keys) -> tuple[list[SlotInfo], list[str]]:
         """Return the slots that are sound and of these keys, oldest first, and what is wrong with the others.
 
-        What a newer version has written is in neither.
+        What a newer version has written, or cannot be read, is in neither.
         """
         found = self._read()
         infos, wrong = [], list(found.damaged.values())
@@ -132,13 +159,21 @@ class KeySlots:
         return sorted(infos, key=lambda info: (info.created_at, info.slot_id)), wrong
 
     def find(self, keys: Keys, wanted: str) -> SlotInfo:
-        """The slot with that label, or whose id begins so. Raises KeySlotNotFound, also if it could be several."""
+        """Return the slot with that label, or whose id begins so.
+
+        Raises KeySlotNotFound, also if it could be several; RepositoryNotReadable if it may be one that cannot be read.
+        """
         infos, _ = self.list(keys)
         found = [one for one in infos if one.label == wanted] or [
             one for one in infos if wanted and one.slot_id.startswith(wanted.lower())
         ]
         if len(found) > 1:
             raise KeySlotNotFound(f"{len(found)} key slots could be {wanted!r}.", advice="Give more of its id.")
+        if not found and (unreadable := self.unreadable()):
+            raise RepositoryNotReadable(
+                f"There is no key slot {wanted!r} among those of {self._store.address} that can be read. "
+                + " ".join(unreadable)
+            )
         if not found:
             raise KeySlotNotFound(f"There is no key slot {wanted!r} in {self._store.address}.")
         return found[0]
@@ -175,6 +210,11 @@ class KeySlots:
                 continue
             except NewerFormat as error:
                 found.newer[slot_id] = error.message
+                continue
+            except RepositoryNotReadable as error:
+                if error.transient:
+                    raise  # the storage is away, not this slot: to ask for the next one would take as long again
+                found.unreadable[slot_id] = error.message
                 continue
             if slot.repository == self._repository:
                 found.slots[slot_id] = slot

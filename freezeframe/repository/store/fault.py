@@ -52,5 +52,10 @@ def of_the_medium(error: RepositoryNotReadable) -> bool:
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in _MEDIUM
 
 
+def not_there(error: RepositoryNotReadable) -> bool:
+    """Return True if there is no such folder. Of anything else that cannot be listed, nobody knows what is in it."""
+    return isinstance(error.__cause__, FileNotFoundError)
+
+
 def not_readable(path: Path | str, error: OSError) -> RepositoryNotReadable:
     return RepositoryNotReadable(f"Reading {path} failed: {error.strerror or error}.")
