@@ -11,25 +11,35 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from freezeframe.repository.aside import list_aside
 from freezeframe.repository.errors import (
     ManifestUnreadable,
     NewerFormat,
+    ObjectIsNoFile,
     ObjectNotFound,
     RepositoryDamaged,
     RepositoryNotReadable,
 )
 from freezeframe.repository.layout import (
     CHUNKS,
+    CONDEMNED,
+    DAMAGED,
     FAN_OUT,
+    FEATURES,
+    FORGOTTEN,
     INDEXES,
     KEYS,
+    LINEAGE,
     MANIFESTS,
+    SESSIONS,
     TMP,
+    VERIFIED,
     digest_of,
     fanned_out,
+    is_object,
     key_slot_id_of,
 )
 from freezeframe.repository.referenced import chunks_of
@@ -43,6 +53,9 @@ if TYPE_CHECKING:
     from freezeframe.repository.index import Index
     from freezeframe.repository.manifest import Manifest
     from freezeframe.repository.repository import Repository
+
+#: Folders of documents that are not read here.
+_SIDE_FOLDERS: Final = (SESSIONS, CONDEMNED, FORGOTTEN, LINEAGE, FEATURES, VERIFIED, DAMAGED)
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -76,7 +89,7 @@ class CheckReport:
     chunks: tuple[Damage, ...]
     garbage: Garbage
     newer: tuple[str, ...] = ()  # no damage: what a newer version has written, and this one does not understand
-    unreadable: tuple[str, ...] = ()  # nor that: manifests and key slots that the storage refuses
+    unreadable: tuple[str, ...] = ()  # nor that: what the storage refuses
 
     @property
     def sound(self) -> bool:
@@ -119,6 +132,7 @@ class _Check:
         digests = list(dict.fromkeys(disk.index for manifest in captures for _, disk in manifest.disks()))
         self._check_chunks(captures)
         self._check_names(digests)
+        self._check_files()
         indexes, chunks = self._damage()
         self._garbage.certain = not unreadable and not indexes and not self._newer
         return CheckReport(
@@ -131,7 +145,7 @@ class _Check:
             chunks=chunks,
             garbage=self._garbage,
             newer=tuple(dict.fromkeys(self._newer)),
-            unreadable=tuple(self._unreadable),
+            unreadable=tuple(dict.fromkeys(self._unreadable)),
         )
 
     def _check_key_slots(self) -> list[str]:
@@ -174,15 +188,29 @@ class _Check:
         self._garbage.set_aside += [one.object_name for one in list_aside(self._objects)]
         self._garbage.strange += [name for name in store.names(MANIFESTS) if protection.capture_id_of(name) is None]
 
+    def _check_files(self) -> None:
+        """Name what stops garbage collection because it is no file. Object storage has no such thing."""
+        store = self._objects.store
+        if store.traffic.remote:
+            return
+        for name in filter(is_object, chain.from_iterable(map(store.names, _SIDE_FOLDERS))):
+            try:
+                store.exists(name)
+            except ObjectIsNoFile as error:
+                self._unreadable.append(error.message)
+
     def _listed(self, folder: str) -> set[bytes]:
         """The keys of the names in a folder that can be a chunk's or an index's there; other names are strange."""
         found: set[bytes] = set()
-        for name in self._objects.store.names(folder):
-            last = name.rpartition("/")[2]
-            if _HEX.fullmatch(last) and last.startswith(folder[-2:]):
-                found.add(bytes.fromhex(last))
-            else:
-                self._garbage.strange.append(name)
+        try:
+            for name in self._objects.store.names(folder):
+                last = name.rpartition("/")[2]
+                if _HEX.fullmatch(last) and last.startswith(folder[-2:]):
+                    found.add(bytes.fromhex(last))
+                else:
+                    self._garbage.strange.append(name)
+        except ObjectIsNoFile as error:  # all others were listed
+            self._unreadable.append(error.message)
         return found
 
     def _damage(self) -> tuple[tuple[Damage, ...], tuple[Damage, ...]]:
@@ -206,6 +234,8 @@ class _Check:
             self._objects.chunk_size(chunk)
         except ObjectNotFound:
             return False
+        except ObjectIsNoFile as error:  # told as that
+            self._unreadable.append(error.message)
         return True
 
 

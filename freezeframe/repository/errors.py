@@ -349,6 +349,16 @@ class ObjectNotReadable(RepositoryNotReadable):
     )
 
 
+class ObjectIsNoFile(ObjectNotReadable):
+    """A link to nothing, or a folder, has the name of an object."""
+
+    code = "object-is-no-file"
+    advice = (
+        "Bring back the file that the link leads to, or mount the file system that has it; a folder with such a name is none "
+        "of the repository's. Nothing is deleted until then."
+    )
+
+
 class IndexDamaged(RepositoryDamaged):
     """A disk's index is missing, or is not what was written."""
 

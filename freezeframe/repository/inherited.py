@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
+from freezeframe.repository.errors import ObjectIsNoFile
 from freezeframe.repository.layout import CHUNKS, FAN_OUT
 
 if TYPE_CHECKING:
@@ -112,10 +114,13 @@ def _chunks_in(
 
 
 def _listed(objects: Objects, folder: str, names: dict[str, bytes]) -> set[bytes] | None:
-    """Which of a folder's chunks its listing lacks; None if it is so long that it does not pay."""
-    listing = objects.store.names(f"{CHUNKS}/{folder}")
-    missing = names.keys() - islice(listing, _NAMES_A_CHUNK * len(names))
-    return None if next(listing, None) is not None else {names[name] for name in missing}
+    """Return the chunks of a folder that its listing lacks; None if it is so long that it does not pay."""
+    listing, there = objects.store.names(f"{CHUNKS}/{folder}"), set[str]()
+    with suppress(ObjectIsNoFile):  # which is raised after all others: it is one of these, or none
+        there.update(islice(listing, _NAMES_A_CHUNK * len(names)))
+        if next(listing, None) is not None:
+            return None
+    return {names[name] for name in names.keys() - there}
 
 
 def _asked(objects: Objects, groups: list[dict[str, bytes]], stopped: Callable[[], bool]) -> set[bytes]:

@@ -64,6 +64,13 @@ _TOMBSTONE = re.compile(rf"lineage/{_ULID}\.json")
 _SESSION = re.compile(rf"sessions/({_ULID})\.json")
 _RUN = re.compile(rf"condemned/({_ULID})\.json")
 _WITH_FOLDERS = re.compile(rf"(chunks|indexes|condemned(/{_ULID}(/(chunks|indexes))?)?)?")
+#: Whole names of objects, but for those in `tmp/`, which are nobody's yet.
+_OBJECT = re.compile(
+    rf"(?:condemned/{_ULID}/)?(?:(?:chunks|indexes)/([0-9a-f]{{2}})/\1[0-9a-f]{{62}}|manifests/(?:{_ULID}\.json|[0-9a-f]{{64}}))|"
+    rf"forgotten/(?:{_ULID}\.json|[0-9a-f]{{64}})|(?:sessions|condemned|lineage)/{_ULID}\.json|"
+    r"config|features/[0-9A-Za-z]+\.json|keys/[0-9a-f]{32}\.json|damaged/[0-9a-f]{64}(?:G[0-9a-f]{32}|\.json)?|"
+    r"verified/(?:[0-9a-f]{2}|indexes|restored|suspect[0-9a-f]{64})\.json"
+)
 _CONDEMNED_FOLDER = re.compile(rf"condemned/{_ULID}/([a-z]+/[0-9a-f]{{2}}|manifests)")
 
 
@@ -93,6 +100,11 @@ def key_of(name: str) -> bytes | None:
     """Return the 32 bytes in the name of a chunk or an index, condemned or not; None if it is no such name."""
     match = _FANNED_OUT.fullmatch(name)
     return bytes.fromhex(match[2]) if match else None
+
+
+def is_object(name: str) -> bool:
+    """Return True for the whole name of an object of this format's, of which nothing else may have it."""
+    return _OBJECT.fullmatch(name) is not None
 
 
 def is_temporary(name: str) -> bool:

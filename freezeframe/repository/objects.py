@@ -16,6 +16,7 @@ from freezeframe.repository.errors import (
     ManifestNewer,
     NewerFormat,
     ObjectDamaged,
+    ObjectIsNoFile,
     ObjectNotFound,
 )
 from freezeframe.repository.layout import DAMAGED, damaged_name, set_aside_stem
@@ -46,8 +47,14 @@ class Objects:
         object.__setattr__(self, "condemned", Condemned(self.store))
 
     def has_chunk(self, name: str) -> bool:
-        """Whether a writer may rely on the chunk of that name: what is condemned is not there for one."""
-        return self.store.exists(name)
+        """Return True if a writer may rely on the chunk of that name: what is condemned is not there for one.
+
+        Nor is a link to nothing: the chunk that the writer stores takes its place.
+        """
+        try:
+            return self.store.exists(name)
+        except ObjectIsNoFile:
+            return False
 
     def chunk_size(self, digest: bytes) -> int:
         """The stored length of a chunk. Raises ObjectNotFound."""

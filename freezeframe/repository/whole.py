@@ -8,9 +8,10 @@ What is only condemned does not count: a run that has not read the manifest may 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from freezeframe.repository.errors import IndexDamaged
+from freezeframe.repository.errors import IndexDamaged, ObjectIsNoFile
 from freezeframe.repository.index import load_index
 from freezeframe.repository.layout import CHUNKS, FAN_OUT, digest_of
 from freezeframe.repository.referenced import chunks_of
@@ -40,4 +41,7 @@ def is_whole(objects: Objects, manifest: Manifest) -> bool:
 
 def _are_there(objects: Objects, folder: str, digests: Iterable[bytes]) -> bool:
     wanted = {objects.protection.locate(digest) for digest in digests}
-    return not wanted or wanted.issubset(objects.store.names(f"{CHUNKS}/{folder}"))
+    if wanted:
+        with suppress(ObjectIsNoFile):  # which is raised after all others: it is one that is wanted, or not
+            wanted.difference_update(objects.store.names(f"{CHUNKS}/{folder}"))
+    return not wanted

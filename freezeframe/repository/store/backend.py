@@ -79,7 +79,7 @@ class Store(Protocol):
         """The object as a stream, for what may be large. The caller closes it."""
 
     def exists(self, name: str) -> bool:
-        """Whether the object is visible."""
+        """Return True if the object is visible. Raises ObjectIsNoFile for what has its name and is none."""
 
     def size(self, name: str) -> int:
         """In bytes."""
@@ -88,8 +88,10 @@ class Store(Protocol):
         """Return the time of the last change of its bytes, by the store's clock, in UTC. Raises ObjectNotFound."""
 
     def names(self, folder: str) -> Iterator[str]:
-        """The names of the objects directly in a folder, in no order. An error is raised, in the middle too, never a shorter
-        list.
+        """Yield the names of the objects directly in a folder, in no order. An error is raised, in the middle too, never a
+        shorter list.
+
+        What has an object's name and is no file is among them. For chunks and indexes ObjectIsNoFile is raised, at the end.
         """
 
     def entries(self, folder: str) -> Iterator[Entry]:

@@ -27,6 +27,7 @@ counts where a flush is not cheap.
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,10 +44,11 @@ from freezeframe.repository.layout import (
     is_condemned_folder,
     run_id_of,
 )
-from freezeframe.repository.store import replies
+from freezeframe.repository.store import replies, strays
 from freezeframe.repository.store.backend import Entry, Traffic, always
 from freezeframe.repository.store.fault import check_length, not_readable, reading, writing
 from freezeframe.repository.store.filesystem import Filesystem
+from freezeframe.repository.store.listing import listed
 from freezeframe.repository.store.opened import opened
 from freezeframe.repository.store.staging import staging
 
@@ -126,16 +128,19 @@ class DirectoryStore:
             try:
                 return opened(self._fs.open(path), path)
             except FileNotFoundError as error:
+                strays.check_absent(self._root, path)
                 raise ObjectNotFound(f"{path} is not there.") from error
 
     def exists(self, name: str) -> bool:
         path = f"{self._root}/{checked_name(name)}"  # for each chunk of a transfer: a Path takes longer than the look
         try:
-            os.stat(path)  # noqa: PTH116
+            mode = os.stat(path).st_mode  # noqa: PTH116
         except FileNotFoundError:
+            strays.check_absent(self._root, path)
             return False
         except OSError as error:
             raise not_readable(path, error) from error
+        strays.check_file(path, mode)
         return True
 
     def size(self, name: str) -> int:
@@ -145,42 +150,22 @@ class DirectoryStore:
         return datetime.fromtimestamp(self._stat(name).st_mtime, UTC)
 
     def names(self, folder: str) -> Iterator[str]:
-        path = self._folder(folder)
-        if self._lacks(folder):
-            return
-        with reading(path), os.scandir(path) as entries:
-            for entry in entries:
-                if entry.is_file(follow_symlinks=False):
-                    yield f"{folder}/{entry.name}" if folder else entry.name
-
-    def _lacks(self, folder: str) -> bool:
-        """Return True for a folder that no writer has needed yet in a repository from before there was such a folder."""
-        return folder in LATE_FOLDERS and not self._folder(folder).exists() and self._root.is_dir()
+        return (name for name, _ in listed(self._root, checked_name(folder) if folder else ""))
 
     def entries(self, folder: str) -> Iterator[Entry]:
-        path = self._folder(folder)
-        if self._lacks(folder):
-            return
-        with reading(path):
-            try:
-                found = os.scandir(path)
-            except FileNotFoundError:
-                if is_condemned_folder(folder):
-                    return
-                raise
-            with found:
-                for entry in found:
-                    with suppress(FileNotFoundError):  # gone since
-                        status = entry.stat(follow_symlinks=False)
-                        if entry.is_file(follow_symlinks=False):
-                            modified = datetime.fromtimestamp(status.st_mtime, UTC)
-                            yield Entry(f"{folder}/{entry.name}", status.st_size, modified)
+        for name, found in listed(self._root, checked_name(folder)):
+            with suppress(FileNotFoundError):  # gone since
+                size, modified = strays.size_and_time(found)
+                yield Entry(name, size, datetime.fromtimestamp(modified, UTC))
 
     def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
         source, target = self._path(name), self._target(to)
         with writing(self._root):
             try:
-                self._rename(source, target, allowed)
+                if (leads := strays.moved_link(source, target)) is None:
+                    self._rename(source, target, allowed)
+                else:
+                    self._move_link(leads, source, target, allowed)
             except FileNotFoundError as error:
                 raise ObjectNotFound(f"{source} is not there.") from error
             self._prune(name)
@@ -194,7 +179,7 @@ class DirectoryStore:
 
     def drop_cached(self, name: str) -> None:
         """What a device read wrongly once stays in the page cache, and would be read wrongly from there for ever."""
-        with suppress(OSError), self._path(name).open("rb") as file:
+        with suppress(OSError), self._fs.open(self._path(name)) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def check_writable(self) -> None:
@@ -226,6 +211,18 @@ class DirectoryStore:
         allowed()
         replies.rename(self._fs, source, target, moved)
 
+    def _move_link(self, leads: str, source: Path, target: Path, allowed: Callable[[], None]) -> None:
+        """Move a link that is relative to its folder: another takes its place, which leads to the same file."""
+        temporary = self._root / TMP / secrets.token_hex(16)
+        self._fs.symlink(leads, temporary)
+        try:
+            self._rename(temporary, target, allowed)
+        except BaseException:
+            with suppress(OSError):
+                self._fs.unlink(temporary)
+            raise
+        replies.unlink(self._fs, source)
+
     def _prune(self, name: str) -> None:
         """Take away the folders of a run that its last object has left."""
         if is_condemned_folder(folder_of(name)):
@@ -248,6 +245,7 @@ class DirectoryStore:
             try:
                 return path.stat()
             except FileNotFoundError as error:
+                strays.check_absent(self._root, path)
                 raise ObjectNotFound(f"{path} is not there.") from error
 
     def _path(self, name: str) -> Path:

@@ -6,6 +6,7 @@ Those that change something, and the opening of a file to read: what only looks 
 from __future__ import annotations
 
 import ctypes
+import errno
 import io
 import os
 import stat
@@ -46,8 +47,8 @@ class Filesystem:
         self._direct = DirectWrites()
 
     def open(self, path: StrPath) -> io.RawIOBase:
-        """A file, to read."""
-        return io.FileIO(path, "rb")
+        """A file, to read. It is an error if it is anything else."""
+        return io.FileIO(path, "rb", opener=_open_file)
 
     def create(self, path: StrPath) -> int:
         """A new file, open for writing; its descriptor. It is an error if anything is there."""
@@ -82,6 +83,10 @@ class Filesystem:
         """A second name; FileExistsError if the name is taken."""
         os.link(source, target)
 
+    def symlink(self, leads: str, path: StrPath) -> None:
+        """A link by name, that leads where it says."""
+        os.symlink(leads, path)
+
     def unlink(self, path: StrPath) -> None:
         os.unlink(path)
 
@@ -106,6 +111,19 @@ class Filesystem:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Open a file, without waiting for whoever should write to a FIFO."""
+    try:
+        fd = os.open(path, flags | os.O_NONBLOCK)
+    except BlockingIOError:  # a file, of which another holds a lease
+        return os.open(path, flags)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        os.set_blocking(fd, True)
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "it is no file", path)
 
 
 def _is_new_folder(path: StrPath) -> bool:
