@@ -20,6 +20,7 @@ import redis
 
 from freezeframe.barrier import Gate, GateUnreachableError
 from freezeframe.contract import names
+from freezeframe.contract.order import HoldOrder
 from freezeframe.contract.proof import consistency
 from freezeframe.contract.result import HoldResult
 from freezeframe.contract.words import Consistency, Policy, RunState, Step
@@ -28,7 +29,7 @@ from orchestrator import decision
 from tests.unit.orchestrator.test_decision import NOW, SETTINGS
 from tests.unit.orchestrator.test_decision import run as run_of
 from tests.unit.workers.guard_site import until
-from tests.unit.workers.hold_site import CAPTURE, FREEZE, HOLD_S, FakeLine, Site, proof_of
+from tests.unit.workers.hold_site import CAPTURE, FREEZE, HOLD_S, FakeGuard, FakeLine, Site, proof_of
 from workers import lock_file
 from workers.bounded import GuestCalls
 from workers.guard.client import GuardRefusedError
@@ -40,6 +41,7 @@ from workers.steps import hold as step
 from workers.steps import publication
 from workers.steps.frame import run_step
 from workers.steps.interruption import settle_interrupted
+from workers.steps.once import ReportedError
 from workers.steps.table import HOLD
 
 pytestmark = pytest.mark.case("S6", "S9")
@@ -585,6 +587,58 @@ def test_a_guest_with_a_fault_of_its_own_keeps_it_when_its_host_is_in_trouble(
         results = hold_all(site, everyone=False)
     faults = [(fault.guest_uuid, fault.fault.code) for fault in results["host-a"].guest_faults]
     assert faults == [(one.uuid, "guest-at-work"), (other.uuid, "guard-refused")]
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, method: str) -> list[FakeGuard]:
+    """Return the guards whose line is asked in that way."""
+    real, guards = getattr(FakeLine, method), []
+
+    def ask(line: FakeLine, *words: Any) -> Any:
+        guards.append(line._guard)
+        return real(line, *words)
+
+    monkeypatch.setattr(FakeLine, method, ask)
+    return guards
+
+
+def checked(monkeypatch: pytest.MonkeyPatch, refused: str = "") -> list[str]:
+    """Return the hosts that look whether they have reported already; the one that is `refused` has."""
+    real: Any = vars(step)["check_first"]
+    hosts = []
+
+    def check(barrier: Gate, order: HoldOrder, deadline: float) -> None:
+        hosts.append(order.host_id)
+        if order.host_id == refused:
+            raise ReportedError("it has")
+        real(barrier, order, deadline)
+
+    monkeypatch.setattr(step, "check_first", check)
+    return hosts
+
+
+def test_a_host_none_of_whose_guests_is_ready_asks_neither_its_guard_nor_whether_it_has_reported(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guard or a Redis in trouble would be told as the reason, and is none."""
+    pinged, hosts = asked(monkeypatch, "ping"), checked(monkeypatch)
+    one, other = site.guests["host-a"]
+    journal = site.hosts["host-a"].journal.of(CAPTURE)
+    with journal.guest(one.uuid).lock(), journal.guest(other.uuid).lock():
+        results = hold_all(site, everyone=False)
+    assert [fault.fault.code for fault in results["host-a"].guest_faults] == ["guest-at-work"] * 2
+    assert sorted(hosts) == ["host-b", "host-c"]
+    assert site.guards["host-a"] not in pinged
+    assert site.guards["host-b"] in pinged
+
+
+def test_a_host_that_has_reported_already_has_no_guest_leased(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the guard says of no guests would be told as the reason."""
+    armed, hosts = asked(monkeypatch, "arm"), checked(monkeypatch, refused="host-a")
+    results = hold_all(site, everyone=False)
+    assert {fault.fault.code for fault in results["host-a"].guest_faults} == {ReportedError.code}
+    assert sorted(hosts) == sorted(MEMBERS)
+    assert site.guards["host-a"] not in armed
+    assert site.guards["host-b"] in armed
 
 
 def test_a_worker_that_is_back_after_the_orders_time_arrives_nowhere(site: Site) -> None:
