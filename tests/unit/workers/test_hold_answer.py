@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 from lxml import etree
+from structlog.testing import capture_logs
 
 from freezeframe.barrier import Gate, GateReply
 from freezeframe.contract.hold import GuestHold
@@ -119,9 +120,15 @@ def test_a_guest_that_hangs_while_it_is_made_ready_costs_one_thread_however_ofte
     assert len(ready(host, site.order("host-a"), host.journal.of(CAPTURE), [])) == 2  # as soon as it has returned
 
 
-@pytest.mark.parametrize(("secret", "patience_s"), [(None, 10.0), ("00000000-0000-4000-8000-0000000000aa", 40.0)])
+KEPT = "00000000-0000-4000-8000-0000000000aa"
+
+
+@pytest.mark.parametrize(
+    ("secrets", "patience_s"),
+    [((None,), 10.0), ((KEPT,), 40.0), ((None, KEPT), 40.0), ((KEPT, None), 40.0), ((None, None), 10.0)],
+)
 def test_a_guest_whose_scratch_file_may_be_made_anew_is_waited_for_as_long_as_that_takes(
-    site: Site, secret: str | None, patience_s: float
+    site: Site, secrets: Sequence[str | None], patience_s: float
 ) -> None:
     waited: list[float | None] = []
 
@@ -132,9 +139,27 @@ def test_a_guest_whose_scratch_file_may_be_made_anew_is_waited_for_as_long_as_th
 
     host, fake = site.hosts["host-a"], site.guests["host-a"][0]
     guest = read_prepared(host.journal.of(CAPTURE)).guests[fake.uuid]
-    disks = tuple(disk.model_copy(update={"scratch_secret": secret}) for disk in guest.disks)
+    disks = tuple(guest.disks[0].model_copy(update={"scratch_secret": secret}) for secret in secrets)
     held_guest._made(host, site.order("host-a"), guest.model_copy(update={"disks": disks}), Answer(), [])
     assert waited == [patience_s]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_logged"),
+    [(KeyError("a defect"), True), (GuestHangsError("libvirt has not answered"), False)],
+    ids=str,
+)
+def test_trouble_of_a_guest_that_is_not_foreseen_is_logged_with_its_traceback(
+    site: Site, error: Exception, *, is_logged: bool
+) -> None:
+    """The fault that goes out has a sentence; where it came from is in the log alone."""
+    fake, unfit = site.guests["host-a"][0], list[HeldGuestFault]()
+    order = site.order("host-a", FREEZE, all_or_nothing=False)
+    with capture_logs() as logged:
+        held_guest.leave_out(site.hosts["host-a"], order, unfit, fake.uuid, "db1", error)
+    assert [one.guest_uuid for one in unfit] == [fake.uuid]
+    expected = [("error", "db1", error)] if is_logged else []
+    assert [(line["log_level"], line["guest"], line["exc_info"]) for line in logged] == expected
 
 
 @pytest.fixture
