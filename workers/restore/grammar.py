@@ -1,12 +1,15 @@
 """The allowed parts of a restored guest's definition: all that stays within the guest, and nothing else. Data for `trust`.
 
-    element attribute attribute=one|other attribute:rule @rule      one a line, its children indented by two more spaces
-    &group                                                          the lines of that group
-    element *                                                       with any attributes, and anything in it
+    element attribute attribute=one|other attribute:rule    one a line, its children indented by two more spaces
+    element attribute!=one|other                            the attribute must be there: what libvirt takes without it reaches
+    element =one|other                                      of its text, as `@rule`
+    &group                                                  the lines of that group
+    element *                                               with any attributes, and anything in it
 
-An attribute without a rule may have any value, and so may an element's text: libvirt takes none of these for a place on the
-host. The rules are in `trust`. Elements are those of libvirt 9.0 to 11, as its documentation of domains has them; what is not
-here is refused, so a new element of libvirt's is harmless until somebody has looked at it.
+An attribute or a text without a rule may have any value without a slash: no path of the host. Whatever chooses a sort of device
+or of backend has its values listed, since one of a later libvirt may reach the host. The rules are in `trust`. Elements are
+those of libvirt 9.0 to 11, as its documentation of domains has them; what is not here is refused, so a new element of libvirt's
+is harmless until it was looked at. docs/security.md says what of the host is let through on purpose.
 """
 
 from __future__ import annotations
@@ -20,17 +23,19 @@ GROUPS: Final = {
     "device": """
 alias name
 acpi index
-address type domain bus slot function multifunction controller target unit port cssid ssid devno base reg iobase irq
+address type=pci|drive|virtio-serial|ccid|usb|spapr-vio|ccw|virtio-mmio|isa|dimm|unassigned domain bus slot function \
+multifunction controller target unit port cssid ssid devno base reg iobase irq
   zpci uid fid
 boot order loadparm
 """,
     "virtio": """
-driver name=qemu iommu ats packed page_per_vq queues
+driver name=qemu iommu ats packed page_per_vq queues:few
 """,
-    # a socket without a path is made by libvirt, in its own directory
+    # a socket without a path is made by libvirt, in its own directory, by the name of the target
     "character": """
-source mode path:terminal channel append
-target type port name state
+source mode=bind path:terminal channel
+target type=isa-serial|usb-serial|pci-serial|spapr-vio-serial|system-serial|sclp-serial|isa-debug|serial|virtio|sclp|sclplm \
+port name:label state
   model name
 &device
 """,
@@ -42,8 +47,8 @@ domain type=kvm|qemu|test id
   uuid
   hwuuid
   genid
-  title
-  description
+  title @any
+  description @any
   metadata *
   memory unit dumpCore
   currentMemory unit
@@ -52,19 +57,18 @@ domain type=kvm|qemu|test id
     hugepages
       page size unit nodeset
     nosharepages
-    locked
     source type=anonymous|memfd
-    access mode
-    allocation mode threads
+    access mode=shared|private
+    allocation mode=immediate|ondemand threads:few
     discard
   vcpu placement cpuset current
   vcpus
     vcpu id enabled hotpluggable order
-  iothreads
+  iothreads @few
   iothreadids
-    iothread id thread_pool_min thread_pool_max
+    iothread id:few thread_pool_min:few thread_pool_max:few
       poll max grow shrink
-  defaultiothread thread_pool_min thread_pool_max
+  defaultiothread thread_pool_min:few thread_pool_max:few
   cputune
     shares
     period
@@ -78,11 +82,11 @@ domain type=kvm|qemu|test id
     vcpupin vcpu cpuset
     emulatorpin cpuset
     iothreadpin iothread cpuset
-    vcpusched vcpus scheduler priority
-    iothreadsched iothreads scheduler priority
-    emulatorsched scheduler priority
+    vcpusched vcpus scheduler=batch|idle
+    iothreadsched iothreads scheduler=batch|idle
+    emulatorsched scheduler=batch|idle
     cachetune vcpus
-      cache id level type size unit
+      cache id level type=both|code|data size unit
       monitor level vcpus
     memorytune vcpus
       node id bandwidth
@@ -95,32 +99,31 @@ domain type=kvm|qemu|test id
   blkiotune
     weight
   numatune
-    memory mode nodeset placement
-    memnode cellid mode nodeset
+    memory mode=interleave|strict|preferred|restrictive nodeset placement
+    memnode cellid mode=interleave|strict|preferred|restrictive nodeset
   resource
     partition @partition
-  sysinfo type
+  sysinfo type=smbios
     bios
-      entry name
+      entry name @any
     system
-      entry name
+      entry name @any
     baseBoard
-      entry name
+      entry name @any
     chassis
-      entry name
+      entry name @any
     oemStrings
-      entry
-    entry name
+      entry @any
   os firmware=efi|bios
-    type arch machine
+    type arch machine =hvm
     firmware
       feature enabled name
-    loader readonly secure type stateless format @firmware
-    nvram template:shared templateFormat format @variables
-    boot dev:plain
+    loader readonly secure type=rom|pflash stateless format=raw|qcow2 @firmware
+    nvram template:shared templateFormat=raw|qcow2 format=raw|qcow2 @variables
+    boot dev=fd|hd|cdrom|network
     bootmenu enable timeout
     bios useserial rebootTimeout
-    smbios mode
+    smbios mode=emulate|sysinfo
   features
     acpi
     apic eoi
@@ -157,7 +160,7 @@ domain type=kvm|qemu|test id
       poll-control state
       pv-ipi state
       dirty-ring state size
-    hyperv mode
+    hyperv mode=custom|passthrough
       relaxed state
       vapic state
       spinlocks state retries
@@ -178,14 +181,14 @@ domain type=kvm|qemu|test id
       evmcs state
       emsr_bitmap state
       xmm_input state
-  cpu mode match check migratable deprecated_features
+  cpu mode=custom|host-model|host-passthrough|maximum match check migratable deprecated_features
     arch
     model fallback vendor_id
     vendor
     topology sockets dies clusters cores threads
     feature name policy
-    cache mode level
-    maxphysaddr mode bits limit
+    cache mode=emulate|passthrough|disable level
+    maxphysaddr mode=emulate|passthrough bits limit
     numa
       cell id cpus memory unit memAccess discard
         distances
@@ -194,23 +197,21 @@ domain type=kvm|qemu|test id
           size value unit
           line value unit
       interconnects
-        latency initiator target cache type value
-        bandwidth initiator target cache type value unit
-  clock offset timezone basis adjustment start
-    timer name track tickpolicy present mode frequency
+        latency initiator target cache type=access|read|write value
+        bandwidth initiator target cache type=access|read|write value unit
+  clock offset timezone:zone basis adjustment start
+    timer name track tickpolicy present mode=auto|native|emulate|paravirt|smpsafe frequency
       catchup threshold slew limit
-  on_poweroff
-  on_reboot
-  on_crash
-  on_lockfailure
+  on_poweroff =destroy|restart|preserve|rename-restart
+  on_reboot =destroy|restart|preserve|rename-restart
+  on_crash =destroy|restart|preserve|rename-restart
+  on_lockfailure =poweroff|restart|pause
   pm
     suspend-to-mem enabled
     suspend-to-disk enabled
-  perf
-    event name enabled
   keywrap
     cipher name state
-  seclabel type=dynamic model relabel=yes
+  seclabel type=dynamic model=selinux|apparmor|dac relabel=yes
   devices
     &devices
 """

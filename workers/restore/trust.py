@@ -27,6 +27,9 @@ from workers.restore.grammar import DOMAIN, GROUPS
 
 #: Characters of a value that are repeated.
 MOST_CHARACTERS: Final = 120
+#: Threads, or queues of a device, that a definition may ask for; QEMU's largest guests have some hundred processors.
+FEW: Final = 256
+LEAST_MTU_BYTES: Final = 1280
 _INDENT: Final = 2
 
 #: Where distributions have firmware that guests share, and nothing that is secret or may be written.
@@ -37,6 +40,11 @@ _FIRMWARE: Final = re.compile(
 _VARIABLES: Final = re.compile(r"/(var/lib|root/\.config|home/[^/]+/\.config)/libvirt/qemu/nvram/(?P<name>[^/]+)")
 _VARIABLES_SUFFIX: Final = re.compile(r"_VARS(\.[a-z0-9]+)*")
 _TERMINAL: Final = re.compile(r"/dev/pts/[0-9]+")
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
+_GENERATED: Final = re.compile(r"(vnet|vif|macvtap|macvlan)[0-9]+")
+_KEYMAP: Final = re.compile(r"[a-z]{2}(-[a-z]{2})?|bepo")
+_ZONE: Final = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _ENTROPY: Final = frozenset({"", "/dev/random", "/dev/urandom"})
 
 
@@ -62,17 +70,19 @@ class Rule(Protocol):
     def __call__(self, value: str, element: etree._Element, asked: _Asked, /) -> bool: ...
 
 
-def _any(_value: str, _element: etree._Element, _asked: _Asked) -> bool:
-    return True
+def _plain(value: str, _: etree._Element, __: _Asked) -> bool:
+    """Return True for a value that is no path. It is the rule of what has no other."""
+    return "/" not in value
 
 
 @dataclass
 class _Node:
-    """The rules of one element: rules by attribute, children by tag, a rule for its text."""
+    """The rules of one element: rules by attribute, attributes that must be there, children by tag, a rule for its text."""
 
     attributes: dict[str, Rule] = field(default_factory=dict)
+    required: set[str] = field(default_factory=set)
     children: dict[str, _Node] = field(default_factory=dict)
-    text: Rule = _any
+    text: Rule = _plain
     anything: bool = False
 
 
@@ -94,6 +104,8 @@ def _found(element: etree._Element, known: Mapping[str, _Node], above: tuple[str
         return
     if node.anything:
         return
+    for missing in sorted(node.required - {str(name) for name in element.attrib}):
+        yield f"<{place}> without {missing}"
     for attribute, value in element.attrib.items():
         rule = node.attributes.get(str(attribute))
         if rule is None or not rule(str(value), element, asked):
@@ -151,9 +163,11 @@ def _variables(value: str, _: etree._Element, asked: _Asked) -> bool:
     return value == "" or own
 
 
-def _terminal(value: str, _: etree._Element, __: _Asked) -> bool:
-    """Return True for the terminal that it happened to be: libvirt takes another."""
-    return _TERMINAL.fullmatch(value) is not None
+def _terminal(value: str, element: etree._Element, _: _Asked) -> bool:
+    """Return True for the terminal that it happened to be: libvirt takes another. Of a socket it would be the place."""
+    device = element if element.tag == "console" else element.getparent()
+    is_terminal = device is not None and device.get("type", "pty") == "pty"
+    return is_terminal and _TERMINAL.fullmatch(value) is not None
 
 
 def _loopback(value: str, _: etree._Element, __: _Asked) -> bool:
@@ -167,9 +181,39 @@ def _entropy(value: str, _: etree._Element, __: _Asked) -> bool:
     return value in _ENTROPY
 
 
-def _plain(value: str, _: etree._Element, __: _Asked) -> bool:
-    """Return True for the name of a device that is no path."""
-    return "/" not in value
+def _any(_value: str, _element: etree._Element, _asked: _Asked) -> bool:
+    """Return True: libvirt takes it for nothing but a text."""
+    return True
+
+
+def _label(value: str, _: etree._Element, __: _Asked) -> bool:
+    """Return True for a name of a port that is one of a file too: libvirt makes the socket by it, as root."""
+    return _LABEL.fullmatch(value) is not None
+
+
+def _generated(value: str, _: etree._Element, __: _Asked) -> bool:
+    """Return True for a network device's name that libvirt gives again. By another the host's firewall may know a device."""
+    return _GENERATED.fullmatch(value) is not None
+
+
+def _keymap(value: str, _: etree._Element, __: _Asked) -> bool:
+    """Return True for a keymap of QEMU's: another name it opens as a file."""
+    return _KEYMAP.fullmatch(value) is not None
+
+
+def _zone(value: str, _: etree._Element, __: _Asked) -> bool:
+    """Return True for the name of a time zone: an absolute path, or one that climbs, is opened as a file."""
+    return _ZONE.fullmatch(value) is not None
+
+
+def _few(value: str, _: etree._Element, __: _Asked) -> bool:
+    """Return True for a number of threads or queues that a large guest may have. Each takes memory and threads of the host."""
+    return _NUMBER.fullmatch(value) is not None and int(value) <= FEW
+
+
+def _mtu(value: str, _: etree._Element, __: _Asked) -> bool:
+    """Return True for a packet size that IPv6 allows. A bridge takes the smallest of its ports', for all guests on it."""
+    return _NUMBER.fullmatch(value) is not None and int(value) >= LEAST_MTU_BYTES
 
 
 def _partition(value: str, _: etree._Element, __: _Asked) -> bool:
@@ -185,7 +229,13 @@ _RULES: Final[dict[str, Rule]] = {
     "terminal": _terminal,
     "loopback": _loopback,
     "entropy": _entropy,
-    "plain": _plain,
+    "any": _any,
+    "label": _label,
+    "generated": _generated,
+    "keymap": _keymap,
+    "zone": _zone,
+    "few": _few,
+    "mtu": _mtu,
     "partition": _partition,
 }
 
@@ -222,9 +272,12 @@ def _node(words: list[str], inner: list[str]) -> _Node:
             node.anything = True
         elif word.startswith("@"):
             node.text = _RULES[word[1:]]
+        elif word.startswith("="):
+            node.text = _one_of(frozenset(word[1:].split("|")))
         else:
-            name, rule = _attribute(word)
+            name, rule = _attribute(word.replace("!", ""))
             node.attributes[name] = rule
+            node.required |= {name} if "!" in word else set()
     return node
 
 
@@ -233,7 +286,7 @@ def _attribute(word: str) -> tuple[str, Rule]:
         name, _, values = word.partition("=")
         return name, _one_of(frozenset(values.split("|")))
     name, _, rule = word.partition(":")
-    return name, _RULES[rule] if rule else _any
+    return name, _RULES[rule] if rule else _plain
 
 
 def _one_of(values: frozenset[str]) -> Rule:

@@ -141,7 +141,7 @@ _TUNED: Final = """
   <iothreads>1</iothreads>
   <cputune>
     <shares>2048</shares><vcpupin vcpu="0" cpuset="2"/><emulatorpin cpuset="0-1"/><iothreadpin iothread="1" cpuset="1"/>
-    <vcpusched vcpus="0" scheduler="fifo" priority="1"/>
+    <vcpusched vcpus="0" scheduler="batch"/>
     <cachetune vcpus="0-3"><cache id="0" level="3" type="both" size="3" unit="MiB"/></cachetune>
   </cputune>
   <numatune><memory mode="strict" nodeset="0"/></numatune>
@@ -175,7 +175,6 @@ _BRIDGES: Final = """
     </interface>
     <interface type="direct"><mac address="52:54:00:aa:bb:cd"/>
       <source dev="eno1" mode="bridge"/><model type="virtio"/></interface>
-    <interface type="user"><mac address="52:54:00:aa:bb:ce"/><model type="virtio"/></interface>
     <vsock model="virtio"><cid auto="yes"/></vsock>"""
 _ARM: Final = """
   <os firmware="efi"><type arch="aarch64" machine="virt-9.0">hvm</type>
