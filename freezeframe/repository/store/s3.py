@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from freezeframe.repository.store.patience import Patience
+    from freezeframe.repository.store.s3_unparsed import Unparsed
 
 #: Requests at once: docs/bench.md has the curve.
 TRAFFIC: Final = Traffic(at_once=64, remote=True)
@@ -47,10 +48,19 @@ class S3Store:
     """Objects under the prefix that `bucket` has. `address` is how a user writes it.
 
     `patient` connects to the same once more, with a bucket that tries each request again by itself, for so many seconds.
+    `unparsed` lists what the library cannot.
     """
 
-    def __init__(self, bucket: Bucket, address: str, patience: Patience, patient: Callable[[float], Bucket]) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        address: str,
+        patience: Patience,
+        patient: Callable[[float], Bucket],
+        unparsed: Unparsed,
+    ) -> None:
         self._bucket = bucket
+        self._unparsed = unparsed
         self._address = address
         self._patience = patience
         self._patient = patient
@@ -140,11 +150,11 @@ class S3Store:
         return (entry.name for entry in self.entries(folder))
 
     def entries(self, folder: str) -> Iterator[Entry]:
-        return s3_listing.entries(self._bucket, folder, self._place(folder), self._patience)
+        return s3_listing.entries(self._bucket, self._unparsed, folder, self._place(folder), self._patience)
 
     def top(self) -> list[str]:
         """Return the names directly under the prefix: of objects and of folders."""
-        return s3_listing.top(self._bucket, self.address, self._patience)
+        return s3_listing.top(self._bucket, self._unparsed, self.address, self._patience)
 
     def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
         """A copy by the server, which is looked at, then a delete.

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
+import obstore
 from obstore.store import S3Store as Bucket
 
 from freezeframe.repository.errors import RepositoryUnsupported
@@ -20,9 +21,9 @@ from freezeframe.repository.store.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from freezeframe.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from obstore.store import RetryConfig, S3Credential
+    from obstore.store import RetryConfig, S3Config, S3Credential
     from pydantic import SecretStr
 
     from freezeframe.settings import S3Settings
@@ -36,6 +37,11 @@ _CONNECT_TIMEOUT_S: Final = 5
 
 #: Tries of one request that the library makes where time is what ends them.
 _TRIES_MOST: Final = 1_000_000
+
+#: Seconds for which a request may be sent that is signed ahead; clocks differ by some.
+_SIGNED_S: Final = 60
+
+_TRUE: Final = frozenset({"1", "true", "on", "yes", "y"})  # as the library takes them
 
 #: What the library finds in the environment by itself, and then needs nothing of ours.
 _FOUND_BY_OBSTORE: Final = (
@@ -80,27 +86,60 @@ def connect(address: S3Address, settings: S3Settings, patience_s: float | None =
     `patience_s`: for how long it tries each request again by itself. None: never, as it must be for what creates. The library's
     own tries would report a create that succeeded as one that was refused.
     """
-    endpoint = settings.s3_endpoint or _environment("AWS_ENDPOINT_URL_S3") or _environment("AWS_ENDPOINT_URL")
-    if endpoint and urlsplit(endpoint).scheme not in {"http", "https"}:
-        raise SettingsError("The setting s3_endpoint cannot be used: it must begin with http:// or https://.")
-    region = settings.s3_region or _environment("AWS_REGION") or _environment("AWS_DEFAULT_REGION") or "us-east-1"
+    endpoint = _endpoint(settings)
+    return _opened(address, settings, {"endpoint": endpoint} if endpoint else {}, _tries(patience_s))
+
+
+def signed_listing(address: S3Address, settings: S3Settings, query: Mapping[str, str]) -> str:
+    """Return the URL of a request for a listing, with a delimiter, signed for a minute. Whoever has it may send it.
+
+    The library signs requests for objects only, so this is one for the object "" of a bucket whose own URL ends in
+    `?…&delimiter=`; the slash between the two is the delimiter.
+    """
+    url = f"{_bucket_url(address, settings)}?{urlencode(query, quote_via=quote)}&delimiter="
+    config: S3Config = {"endpoint": url, "virtual_hosted_style_request": True}
+    bucket = _opened(S3Address(address.bucket, ""), settings, config, _tries(None))
+    return obstore.sign(bucket, "GET", "", timedelta(seconds=_SIGNED_S))
+
+
+def _opened(address: S3Address, settings: S3Settings, reached: S3Config, tries: RetryConfig) -> Bucket:
+    endpoint = _endpoint(settings)
     return Bucket(
         address.bucket,
         prefix=address.prefix or None,
         config={
-            "region": region,
+            "region": _region(settings),
             "disable_bulk_delete": True,  # not every server has the bulk call
             "conditional_put": "etag",  # If-None-Match, whatever AWS_CONDITIONAL_PUT says
-            **({"endpoint": endpoint.rstrip("/")} if endpoint else {}),
+            **reached,
         },
         client_options={
             "allow_http": bool(endpoint and endpoint.startswith("http://")),
             "connect_timeout": f"{_CONNECT_TIMEOUT_S}s",
             "timeout": f"{round(settings.s3_timeout_s * 1000)}ms",
         },
-        retry_config=_tries(patience_s),
+        retry_config=tries,
         credential_provider=_credentials(settings, own_server=endpoint is not None),
     )
+
+
+def _endpoint(settings: S3Settings) -> str | None:
+    endpoint = settings.s3_endpoint or _environment("AWS_ENDPOINT_URL_S3") or _environment("AWS_ENDPOINT_URL")
+    if endpoint and urlsplit(endpoint).scheme not in {"http", "https"}:
+        raise SettingsError("The setting s3_endpoint cannot be used: it must begin with http:// or https://.")
+    return endpoint.rstrip("/") if endpoint else None
+
+
+def _region(settings: S3Settings) -> str:
+    return settings.s3_region or _environment("AWS_REGION") or _environment("AWS_DEFAULT_REGION") or "us-east-1"
+
+
+def _bucket_url(address: S3Address, settings: S3Settings) -> str:
+    """Return the URL of the bucket itself, as the library makes it."""
+    endpoint, region = _endpoint(settings), _region(settings)
+    if (_environment("AWS_VIRTUAL_HOSTED_STYLE_REQUEST") or "").lower() in _TRUE:
+        return endpoint or f"https://{address.bucket}.s3.{region}.amazonaws.com"
+    return f"{endpoint or f'https://s3.{region}.amazonaws.com'}/{address.bucket}"
 
 
 def _tries(patience_s: float | None) -> RetryConfig:

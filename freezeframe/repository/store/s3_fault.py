@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError, PreconditionError
 
 from freezeframe.repository.errors import (
     AlreadyExists,
@@ -141,6 +141,8 @@ def _asking(doing: str, place: str, failed: type[RepositoryNotReadable | Reposit
         )
     try:
         yield
+    except InvalidPathError:  # of a listing only; who lists knows what to do
+        raise
     except (BaseError, OSError) as error:  # what is not found is a FileNotFoundError
         raise error_of(Answer.of(str(error)), doing, place, failed) from None
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote_plus, urlsplit
+from xml.sax.saxutils import escape
 
 from .s3 import Asked, Reply
 
@@ -78,19 +79,30 @@ class FakeBucket:
 
     def _listing(self, query: dict[str, str]) -> Reply:
         after = query.get("continuation-token") or query.get("start-after") or ""
-        keys = sorted(key for key in self.objects if key.startswith(query.get("prefix", "")) and key > after)
+        under, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+
+        def rolled_up(key: str) -> str:
+            head, found, _ = key[len(under) :].partition(delimiter) if delimiter else ("", "", "")
+            return f"{under}{head}{delimiter}" if found else key
+
+        every = {rolled_up(key) for key in self.objects if key.startswith(under)}
+        keys = sorted(key for key in every if key > after)
         listed, more = keys[: self.page], len(keys) > self.page
+        said = quote_plus if query.get("encoding-type") == "url" else escape
         entries = "".join(
-            f"<Contents><Key>{key}</Key><LastModified>{self._at(key):%Y-%m-%dT%H:%M:%S.000Z}</LastModified>"
+            f"<CommonPrefixes><Prefix>{said(key)}</Prefix></CommonPrefixes>"
+            if delimiter and key != under and key.endswith(delimiter)
+            else f"<Contents><Key>{said(key)}</Key><LastModified>{self._at(key):%Y-%m-%dT%H:%M:%S.000Z}</LastModified>"
             f"<Size>{len(self.objects[key])}</Size></Contents>"
             for key in listed
         )
         token = (
-            f"<IsTruncated>true</IsTruncated><NextContinuationToken>{listed[-1]}</NextContinuationToken>"
+            f"<IsTruncated>true</IsTruncated><NextContinuationToken>{escape(listed[-1])}</NextContinuationToken>"
             if more
             else ""
         )
-        return Reply(200, f"{_XML}<ListBucketResult>{token}{entries}</ListBucketResult>")
+        encoding = "<EncodingType>url</EncodingType>" if said is quote_plus else ""
+        return Reply(200, f"{_XML}<ListBucketResult>{encoding}{token}{entries}</ListBucketResult>")
 
     def _at(self, key: str) -> datetime:
         return self.modified.get(key, _LONG_AGO)
