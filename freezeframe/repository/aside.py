@@ -14,7 +14,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from io import BytesIO
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -44,6 +44,7 @@ from freezeframe.repository.layout import (
     set_aside_stem,
 )
 from freezeframe.repository.notice import Notice, read_notice
+from freezeframe.repository.store.fault import of_the_medium
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,14 @@ _CLAIM: Final = timedelta(hours=1)
 class Kind(StrEnum):
     CHUNK = "chunk"
     INDEX = "index"
+
+
+class Verdict(Enum):
+    """The answer of one host to a look at an object in `damaged/`. UNKNOWN: the storage refuses it, so it may be sound."""
+
+    SOUND = auto()
+    DAMAGED = auto()  # or not there
+    UNKNOWN = auto()
 
 
 class AsideDocument(Notice):
@@ -122,7 +131,7 @@ def set_aside(objects: Objects, kind: Kind, digest: bytes, reason: str) -> bool:
         _move(objects, name, place)
     except ObjectNotFound:
         return False
-    if sound_aside(objects, kind, digest, place):
+    if look_aside(objects, kind, digest, place) is Verdict.SOUND:
         put_back(objects, kind, digest, place, alone=alone)
         return False
     return True
@@ -148,8 +157,8 @@ def _claim(objects: Objects, name: str, document: AsideDocument) -> bool:
     return True
 
 
-def sound_aside(objects: Objects, kind: Kind, digest: bytes, place: str) -> bool:
-    """Return True if the object set aside at that place is sound, as far as this version can tell; a newer one is.
+def look_aside(objects: Objects, kind: Kind, digest: bytes, place: str) -> Verdict:
+    """Return the verdict on the object set aside at that place. One that a newer version has written is sound.
 
     Raises RepositoryNotReadable if the store is away.
     """
@@ -162,14 +171,14 @@ def sound_aside(objects: Objects, kind: Kind, digest: bytes, place: str) -> bool
             with objects.store.open(place) as source, objects.protection.reveal_stream(name, source) as plain:
                 read_index(plain, digest).close()
     except NewerFormat:
-        return True
+        return Verdict.SOUND
     except (ObjectNotFound, ObjectDamaged, ChunkDamaged, IndexDamaged):
-        return False
+        return Verdict.DAMAGED
     except RepositoryNotReadable as error:
         if error.transient:
             raise
-        return False
-    return True
+        return Verdict.DAMAGED if of_the_medium(error) else Verdict.UNKNOWN
+    return Verdict.SOUND
 
 
 def sound_without_document(objects: Objects, place: str, stem: str) -> tuple[Kind, bytes] | None:
@@ -217,11 +226,11 @@ def _move(objects: Objects, name: str, to: str) -> None:
     objects.store.settle([folder_of(to), folder_of(name)])
 
 
-def clear(objects: Objects, aside: Aside, not_needed: Callable[[], bool]) -> bool:
-    """Take away what was set aside, for good, then its document; True if that was done.
+def clear(objects: Objects, aside: Aside, may_go: Callable[[str], bool]) -> bool:
+    """Delete an object that was set aside, then its document; return True if that was done.
 
-    Each object is moved to a name of its own first, where nobody else puts anything. Only then is it asked once more whether
-    it is `not_needed`: what another moves to `damaged/` meanwhile is another object. What is needed after all stays there.
+    Each object is moved to a name of its own first, where no other host puts anything. `may_go` is then asked with that name,
+    since another host may have moved another object to `damaged/` meanwhile. An object that may not go stays there.
     """
     for place in aside.objects:
         own = _name_of_its_own(aside.object_name)
@@ -229,7 +238,7 @@ def clear(objects: Objects, aside: Aside, not_needed: Callable[[], bool]) -> boo
             _move(objects, place, own)
         except ObjectNotFound:
             continue  # another is at it
-        if not not_needed():
+        if not may_go(own):
             return False
         objects.store.delete(own)
     objects.store.settle([DAMAGED])

@@ -21,12 +21,13 @@ from freezeframe.repository.aside import (
     Aside,
     AsideDocument,
     Kind,
+    Verdict,
     clear,
     first_name,
     list_aside,
+    look_aside,
     put_back,
     read_document,
-    sound_aside,
     sound_without_document,
 )
 from freezeframe.repository.errors import RepositoryFull, RepositoryNotWritable
@@ -127,7 +128,7 @@ def _review_nameless(objects: Objects, aside: Aside, found: Review, *, change: b
         if _is_sound(objects, kind, digest):
             alone = Aside(aside.stem, None, (place,))
             if change:
-                clear(objects, alone, partial(_is_sound, objects, kind, digest))
+                clear(objects, alone, lambda _: _is_sound(objects, kind, digest))  # noqa: B023  called at once
         else:
             if change:
                 put_back(objects, kind, digest, place, alone=False)
@@ -137,27 +138,40 @@ def _review_nameless(objects: Objects, aside: Aside, found: Review, *, change: b
 def _review_one(
     objects: Objects, aside: Aside, document: AsideDocument, found: Review, *, needed: bool, change: bool
 ) -> None:
-    digest = digest_of(document.digest)
-    sound_again = partial(_is_sound, objects, document.kind, digest)
+    kind, digest = document.kind, digest_of(document.digest)
+    sound_again = partial(_is_sound, objects, kind, digest)
     if sound_again():
-        if not change or clear(objects, aside, sound_again):
+        if not change or clear(objects, aside, lambda _: sound_again()):
             found.repaired.append(document.digest)
-    elif objects.store.exists(first_name(objects, document.kind, digest)):
+        return
+    if objects.store.exists(first_name(objects, kind, digest)):
         return  # damaged, and whoever verifies it finds out
-    elif place := _sound_place(objects, aside, document):
+    verdicts = {place: look_aside(objects, kind, digest, place) for place in aside.objects}
+    sound = [place for place, verdict in verdicts.items() if verdict is Verdict.SOUND]
+    if sound:
         if change:
-            put_back(objects, document.kind, digest, place, alone=len(aside.objects) == 1)
+            put_back(objects, kind, digest, sound[0], alone=len(aside.objects) == 1)
         found.put_back.append(document.digest)
-    elif needed:
+    elif needed or not change:
         found.still[document.digest] = document
-    elif change:
-        clear(objects, aside, lambda: read_document(objects, aside.document_name) == document)
+    elif Verdict.UNKNOWN in verdicts.values():
+        found.notes.append(_unreadable(objects, aside))
+        found.still[document.digest] = document
+    else:
+        clear(objects, aside, partial(_is_as_reviewed, objects, aside, document))
 
 
-def _sound_place(objects: Objects, aside: Aside, document: AsideDocument) -> str | None:
-    digest = digest_of(document.digest)
-    places = (place for place in aside.objects if sound_aside(objects, document.kind, digest, place))
-    return next(places, None)
+def _unreadable(objects: Objects, aside: Aside) -> str:
+    return (
+        f"No capture refers to {objects.store.address}/{aside.object_name}, but this host may not read it, so it stays: it may "
+        "be sound. Check its permissions, and verify again."
+    )
+
+
+def _is_as_reviewed(objects: Objects, aside: Aside, document: AsideDocument, place: str) -> bool:
+    """Return True if the object at that place is damaged, and its document is the one that was reviewed."""
+    verdict = look_aside(objects, document.kind, digest_of(document.digest), place)
+    return verdict is Verdict.DAMAGED and read_document(objects, aside.document_name) == document
 
 
 def _is_sound(objects: Objects, kind: Kind, digest: bytes) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from freezeframe.repository import Repository, Tier, aside, verify
-from freezeframe.repository.aside import Kind, list_aside, set_aside
+from freezeframe.repository.aside import Kind, Verdict, list_aside, set_aside
 from freezeframe.repository.errors import RepositoryNotReadable, RepositoryNotWritable
 from freezeframe.repository.layout import DAMAGED, damaged_document, damaged_name, locate
 from freezeframe.repository.objects import Objects
@@ -234,7 +234,7 @@ def test_what_another_wrote_anew_meanwhile_is_not_moved_away(held: Repository, m
 
 
 def test_that_test_can_fail(held: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aside, "sound_aside", lambda *_: False)
+    monkeypatch.setattr(aside, "look_aside", lambda *_: Verdict.DAMAGED)
     with pytest.raises(AssertionError):
         test_what_another_wrote_anew_meanwhile_is_not_moved_away(held, monkeypatch)
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from freezeframe.repository import Repository, aside, verify
-from freezeframe.repository.aside import Kind, clear, list_aside, put_back, set_aside, sound_aside
+from freezeframe.repository.aside import Kind, Verdict, clear, list_aside, look_aside, put_back, set_aside
 from freezeframe.repository.errors import RepositoryNotReadable
 from freezeframe.repository.layout import DAMAGED, damaged_document, damaged_name, folder_of
 from freezeframe.repository.store import MemoryStore
@@ -79,7 +79,7 @@ def test_an_object_goes_for_good_before_its_document(held: Repository, kind: Kin
     assert set_aside(held.objects, kind, digest, "it is damaged")
     (one,) = list_aside(held.objects)
     done(held).clear()
-    assert clear(held.objects, one, lambda: True)
+    assert clear(held.objects, one, lambda _: True)
     moved, settled, *gone = done(held)
     own = moved.removeprefix("move ")
     assert own.startswith(f"{damaged_name(name)}G")
@@ -95,7 +95,7 @@ def test_what_is_needed_after_all_stays_out_of_everybodys_reach_and_is_put_back(
     assert set_aside(held.objects, kind, digest, "it is damaged")
     (one,) = list_aside(held.objects)
     spoil(held, damaged_name(name))
-    assert not clear(held.objects, one, lambda: False)
+    assert not clear(held.objects, one, lambda _: False)
     (left,) = list_aside(held.objects)
     assert left.document == one.document
     assert left.has_object
@@ -119,9 +119,9 @@ def test_what_is_set_aside_is_read_past_the_cache_before_it_is_judged(held: Repo
     spoil(held, name)
     assert set_aside(held.objects, kind, digest, "it is damaged")
     assert flaky(held).dropped == [damaged_name(name)]
-    assert not sound_aside(held.objects, kind, digest, damaged_name(name))
+    assert look_aside(held.objects, kind, digest, damaged_name(name)) is Verdict.DAMAGED
     spoil(held, damaged_name(name))
-    assert sound_aside(held.objects, kind, digest, damaged_name(name))
+    assert look_aside(held.objects, kind, digest, damaged_name(name)) is Verdict.SOUND
 
 
 @KINDS
@@ -157,7 +157,7 @@ def test_a_store_that_is_away_says_nothing_of_what_is_set_aside(
 
     monkeypatch.setattr(Ordered, "get", away)
     with pytest.raises(RepositoryNotReadable):
-        sound_aside(held.objects, Kind.CHUNK, digest, damaged_name(name))
+        look_aside(held.objects, Kind.CHUNK, digest, damaged_name(name))
 
 
 def test_what_somebody_has_put_beside_is_passed_over(held: Repository) -> None:

@@ -14,7 +14,7 @@ from itertools import count
 import pytest
 
 from freezeframe.repository import Repository, aside, verify
-from freezeframe.repository.aside import Aside, Kind
+from freezeframe.repository.aside import Aside, Kind, Verdict
 from freezeframe.repository.errors import ChunkDamaged
 from freezeframe.repository.garbage import collection
 from freezeframe.repository.layout import DAMAGED, damaged_name, locate
@@ -72,7 +72,7 @@ def test_no_verification_takes_away_a_sound_copy_in_thousands_of_schedules(
         record_property(what.replace("_", " "), number)
 
 
-def deleted_where_it_lies(objects: Objects, one: Aside, _: Callable[[], bool]) -> bool:
+def deleted_where_it_lies(objects: Objects, one: Aside, _: Callable[[str], bool]) -> bool:
     """Delete what was reviewed by its name, whatever has that name by now: as it was done before."""
     for place in one.objects:
         objects.store.delete(place)
@@ -97,13 +97,13 @@ def test_a_bad_host_sets_a_sound_chunk_aside_while_a_healthy_one_clears_it(
     monkeypatch.setattr(aside, "now", lambda: later)
     clear = deleted_where_it_lies if as_before else aside.clear
 
-    def meanwhile(found: Objects, one: Aside, not_needed: Callable[[], bool]) -> bool:
+    def meanwhile(found: Objects, one: Aside, may_go: Callable[[str], bool]) -> bool:
         with monkeypatch.context() as patch:
-            patch.setattr(aside, "sound_aside", lambda *_: False)
+            patch.setattr(aside, "look_aside", lambda *_: Verdict.DAMAGED)
             if as_before:  # what was set aside took the place of what was there
                 patch.setattr(aside, "_name_of_its_own", damaged_name)
             assert aside.set_aside(objects, Kind.CHUNK, digest, "a machine with bad memory said so")
-        return clear(found, one, not_needed)
+        return clear(found, one, may_go)
 
     with monkeypatch.context() as patch:
         patch.setattr(review, "clear", meanwhile)

@@ -1,0 +1,166 @@
+"""Clearing: what nobody needs any more is deleted from `damaged/`, and nothing that somebody may need, or that may be sound."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import BinaryIO
+
+import pytest
+
+from freezeframe.repository import Repository, aside, verify
+from freezeframe.repository.aside import Kind, Verdict, look_aside, set_aside
+from freezeframe.repository.layout import DAMAGED
+from freezeframe.repository.store import MemoryStore
+from freezeframe.repository.store.backend import always
+from freezeframe.repository.store.fault import not_readable
+
+from .locked import locked
+from .samples import CHUNK, capture_id, disk_of, read_disk, seal
+from .test_aside_durably import KINDS
+
+UNREADABLE = pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.ENOTCONN, errno.EIO])
+
+
+@dataclass
+class Refusing(MemoryStore):
+    """Refuses to read what lies in `damaged/` with that error; documents are given."""
+
+    number: int | None = None
+    _moving: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def get(self, name: str) -> bytes:
+        self._check(name)
+        return super().get(name)
+
+    def open(self, name: str) -> BinaryIO:
+        self._check(name)
+        return super().open(name)
+
+    def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
+        self._moving = True  # a rename reads nothing
+        super().move(name, to, allowed)
+        self._moving = False
+
+    def _check(self, name: str) -> None:
+        if self.number is None or self._moving or not name.startswith(DAMAGED) or name.endswith(".json"):
+            return
+        error = OSError(self.number, "refused")
+        raise not_readable(name, error) from error
+
+
+@pytest.fixture(params=["plain", "encrypted"])
+def held(request: pytest.FixtureRequest) -> Repository:
+    store = Refusing()
+    return Repository.init_in(store, chunk_bytes=CHUNK) if request.param == "plain" else locked(store)
+
+
+def refusing(repository: Repository) -> Refusing:
+    assert isinstance(repository.store, Refusing)
+    return repository.store
+
+
+def flip(repository: Repository, name: str) -> None:
+    data = repository.store.get(name)
+    repository.store.put_many([(name, data[:-1] + bytes([data[-1] ^ 1]))])
+
+
+def object_of(repository: Repository, kind: Kind) -> tuple[bytes, str]:
+    """Return the digest and the name of a sealed capture's only chunk, or of its index."""
+    index = seal(repository, 1, disk_of(b"a")).guests[0].disks[0].index
+    with repository.index(index) as opened:
+        chunk = next(digest for _, digest in opened.used_slots())
+    digest = chunk if kind is Kind.CHUNK else bytes.fromhex(index)
+    return digest, aside.first_name(repository.objects, kind, digest)
+
+
+def objects_aside(repository: Repository) -> list[str]:
+    return [name for name in repository.store.names(DAMAGED) if not name.endswith(".json")]
+
+
+def set_aside_sound(repository: Repository, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, str]:
+    """Have a host with bad memory set a sound object aside; return its digest and its place in `damaged/`."""
+    digest, _ = object_of(repository, kind)
+    with monkeypatch.context() as patch:
+        patch.setattr(aside, "look_aside", lambda *_: Verdict.DAMAGED)
+        assert set_aside(repository.objects, kind, digest, "a machine with bad memory said so")
+    (place,) = objects_aside(repository)
+    return digest, place
+
+
+def days_pass(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+    later = aside.now() + timedelta(days=days)
+    monkeypatch.setattr(aside, "now", lambda: later)
+
+
+@KINDS
+@UNREADABLE
+def test_only_what_the_medium_has_lost_is_damaged_and_any_other_refusal_says_nothing(
+    held: Repository, monkeypatch: pytest.MonkeyPatch, kind: Kind, number: int
+) -> None:
+    digest, place = set_aside_sound(held, kind, monkeypatch)
+    assert look_aside(held.objects, kind, digest, place) is Verdict.SOUND
+    refusing(held).number = number
+    found = look_aside(held.objects, kind, digest, place)
+    assert found is (Verdict.DAMAGED if number == errno.EIO else Verdict.UNKNOWN)
+
+
+@KINDS
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.ENOTCONN])
+def test_what_a_verifier_may_not_read_is_not_deleted_by_it(
+    held: Repository, monkeypatch: pytest.MonkeyPatch, kind: Kind, number: int
+) -> None:
+    """No capture refers to it any more, and it is sound: nobody who cannot read it knows that it is not needed."""
+    _, place = set_aside_sound(held, kind, monkeypatch)
+    held.forget(capture_id(1))
+    held.store.delete(next(iter(held.store.names("forgotten"))))
+    days_pass(monkeypatch, 9)
+    refusing(held).number = number
+    report = verify(held, held.manifests(), set_aside=True)
+    assert objects_aside(held) == [place]
+    assert place in report.notes[0]
+    refusing(held).number = None
+    assert len(verify(held, held.manifests(), set_aside=True).put_back) == 1
+    assert objects_aside(held) == []
+
+
+@KINDS
+def test_what_becomes_unreadable_on_its_way_out_is_not_deleted(
+    held: Repository, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    """It looked damaged at the first look, by a bad read."""
+    digest, _ = set_aside_sound(held, kind, monkeypatch)
+    held.forget(capture_id(1))
+    held.store.delete(next(iter(held.store.names("forgotten"))))
+    days_pass(monkeypatch, 9)
+    move = held.store.move
+
+    def moved(*names: str) -> None:
+        move(*names)
+        refusing(held).number = errno.EACCES
+
+    refusing(held).number = errno.EIO
+    monkeypatch.setattr(held.store, "move", moved)
+    verify(held, held.manifests(), set_aside=True)
+    (place,) = objects_aside(held)
+    refusing(held).number = None
+    assert look_aside(held.objects, kind, digest, place) is Verdict.SOUND
+
+
+@KINDS
+def test_what_cannot_be_read_after_it_was_set_aside_stays_there(held: Repository, kind: Kind) -> None:
+    """To move it back could put it in the place of what was written anew."""
+    digest, name = object_of(held, kind)
+    flip(held, name)
+    refusing(held).number = errno.EACCES
+    assert set_aside(held.objects, kind, digest, "it is damaged")
+    assert len(objects_aside(held)) == 1
+    refusing(held).number = None
+    seal(held, 2, disk_of(b"a"))
+    assert verify(held, held.manifests(), set_aside=True).repaired == (digest.hex(),)
+    assert read_disk(held, held.manifest("latest").guests[0].disks[0].index) == disk_of(b"a")
