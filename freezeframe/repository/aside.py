@@ -45,6 +45,7 @@ from freezeframe.repository.layout import (
 )
 from freezeframe.repository.notice import Notice, read_notice
 from freezeframe.repository.store.fault import of_the_medium
+from freezeframe.repository.store_clock import measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,12 +76,8 @@ class AsideDocument(Notice):
     format: Literal[1] = 1
     kind: Kind
     digest: Digest
-    found_at: AwareDatetime
+    found_at: AwareDatetime  # by the host's clock, for people; the store's time of the document is when it was claimed
     reason: str
-
-    @property
-    def age(self) -> timedelta:
-        return now() - self.found_at
 
 
 @dataclass(frozen=True)
@@ -147,14 +144,22 @@ def _claim(objects: Objects, name: str, document: AsideDocument) -> bool:
     try:
         objects.store.put_if_absent(place, stored)
     except AlreadyExists:
-        try:
-            previous = read_document(objects, place)
-        except NewerFormat:
-            return False  # a newer version is at it
-        if previous is not None and previous.age < _CLAIM:
+        if not _is_abandoned(objects, place):
             return False
         objects.store.put(place, BytesIO(stored))
     return True
+
+
+def _is_abandoned(objects: Objects, place: str) -> bool:
+    """Return True if the claim is so old, by the store's clock, that its maker has died; or if it is gone."""
+    try:
+        read_document(objects, place)
+        claimed_at = objects.store.modified(place)
+    except ObjectNotFound:
+        return True
+    except NewerFormat:
+        return False  # a newer version is at it
+    return measure(objects.store, now).theirs - claimed_at >= _CLAIM
 
 
 def look_aside(objects: Objects, kind: Kind, digest: bytes, place: str) -> Verdict:

@@ -10,9 +10,10 @@ from freezeframe.repository.errors import IndexDamaged, NewerFormat, RepositoryN
 from freezeframe.repository.table import digests_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from freezeframe.errors import FreezeframeError
+    from freezeframe.repository.manifest import Manifest
     from freezeframe.repository.repository import Repository
 
 
@@ -36,8 +37,19 @@ def places_of(
 
     Manifests that cannot be read, and indexes that cannot, are given to `on_unreadable`: what they refer to cannot be known.
     """
+    return places_in(repository, repository.manifests(on_damaged=on_unreadable), indexes, chunks, on_unreadable)
+
+
+def places_in(
+    repository: Repository,
+    manifests: Iterable[Manifest],
+    indexes: set[str],
+    chunks: set[bytes],
+    on_unreadable: Callable[[FreezeframeError], None],
+) -> dict[str, tuple[Place, ...]]:
+    """Return the places as `places_of`, but over these captures, in their order."""
     disks: dict[str, list[Place]] = defaultdict(list)
-    for manifest in repository.manifests(on_damaged=on_unreadable):
+    for manifest in manifests:
         for guest, disk in manifest.disks():
             disks[disk.index].append(Place(manifest.capture_id, guest.guest_uuid, guest.name, disk.target))
     found: dict[str, list[Place]] = {one: list(disks.get(one, ())) for one in indexes}

@@ -80,14 +80,16 @@ def find_forgotten(repository: Repository, records: Records, situation: Situatio
 
     Raises NewerFormat for one that a newer version has written, RepositoryNotReadable.
     """
-    found, again = _look(repository, records), _look(repository, records)
+    found, again = list_forgotten(repository, records), list_forgotten(repository, records)
     found.certain = found.places == again.places
     for entry, record in found.each:
         finished_at = record.finished_at if record else None
         ripe_at = situation.ripe_at(finished_at or situation.now)
         ripe = record is not None and situation.is_ripe(record)
         try:
-            manifest = _read(repository, entry)
+            manifest = read_forgotten(repository, entry)
+        except NewerFormat as error:
+            raise NewerFormat(f"{error.message} Nothing was collected.") from error
         except ObjectNotFound:
             found.certain = found.certain and ripe
         except (ManifestDamaged, ObjectDamaged, RepositoryNotReadable) as error:
@@ -103,7 +105,8 @@ def find_forgotten(repository: Repository, records: Records, situation: Situatio
     return found
 
 
-def _look(repository: Repository, records: Records) -> Forgotten:
+def list_forgotten(repository: Repository, records: Records) -> Forgotten:
+    """Return where forgotten manifests are now; nothing is read of them. Raises SessionDamaged, NewerFormat for a record."""
     store = repository.store
     loose = list(_manifests(repository, store.entries(FORGOTTEN)))
     condemned = {
@@ -114,20 +117,18 @@ def _look(repository: Repository, records: Records) -> Forgotten:
 
 def _manifests(repository: Repository, entries: Iterable[Entry]) -> Iterator[Entry]:
     """Give those with a manifest's name: anything else in the folder was put there by somebody else."""
-    return (entry for entry in entries if _capture_of(repository, entry) is not None)
+    return (entry for entry in entries if forgotten_capture(repository, entry) is not None)
 
 
-def _capture_of(repository: Repository, entry: Entry) -> str | None:
+def forgotten_capture(repository: Repository, entry: Entry) -> str | None:
+    """Return the capture of which that is the manifest; None if it is no manifest's name."""
     return repository.objects.protection.capture_id_of(f"{MANIFESTS}/{entry.name.rpartition('/')[2]}")
 
 
-def _read(repository: Repository, entry: Entry) -> Manifest:
+def read_forgotten(repository: Repository, entry: Entry) -> Manifest:
     """Return the manifest. Raises NewerFormat, ManifestDamaged, ObjectDamaged, ObjectNotFound and RepositoryNotReadable."""
-    capture_id = _capture_of(repository, entry)
+    capture_id = forgotten_capture(repository, entry)
     assert capture_id is not None  # noqa: S101  others were left out
     stored = repository.store.get(entry.name)
-    try:
-        name = f"{MANIFESTS}/{entry.name.rpartition('/')[2]}"
-        return parse_manifest(repository.objects.protection.reveal(name, stored), capture_id, entry.name)
-    except NewerFormat as error:
-        raise NewerFormat(f"{error.message} Nothing was collected.") from error
+    name = f"{MANIFESTS}/{entry.name.rpartition('/')[2]}"
+    return parse_manifest(repository.objects.protection.reveal(name, stored), capture_id, entry.name)

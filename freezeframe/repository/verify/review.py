@@ -3,7 +3,7 @@
 at its first name    set aside       then
 sound                anything        repaired: taken away
 nothing              sound           put back, with or without a document
-nothing              anything else   stays, and is damage for as long as a capture refers to it
+nothing              anything else   stays, as damage while a capture refers to it; then it is deleted, but not soon
 damaged              anything        left to whoever finds it there
 
 One of two hosts that review at once may have bad memory, and read wrong what is sound. It never reads right what is not: so
@@ -30,23 +30,27 @@ from freezeframe.repository.aside import (
     read_document,
     sound_without_document,
 )
-from freezeframe.repository.errors import RepositoryFull, RepositoryNotWritable
+from freezeframe.repository.errors import ObjectNotFound, RepositoryFull, RepositoryNotWritable
 from freezeframe.repository.layout import digest_of
+from freezeframe.repository.session import TERM
+from freezeframe.repository.verify.lingering import Lingering
 from freezeframe.repository.verify.looking import Fault, look, look_at_index
 from freezeframe.repository.verify.report import Tier
-from freezeframe.repository.whereabouts import places_of
+from freezeframe.repository.whereabouts import places_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from freezeframe.errors import FreezeframeError
     from freezeframe.repository.objects import Objects
     from freezeframe.repository.repository import Repository
     from freezeframe.repository.whereabouts import Place
 
-#: How long something stays set aside that no capture refers to: far longer than a transfer may take, since a writer that began
-#: before the last such capture was forgotten may still inherit it, and looks here.
-_UNREFERENCED: Final = timedelta(days=7)
+#: How long something stays set aside, by the store's clock, that no capture refers to, there or forgotten: longer than any
+#: session. A writer that found the chunk under its own name, before it was set aside, looks here before it stores its index.
+#: A writer that inherits it later does so from a capture that is there or forgotten (`lingering.py`).
+KEPT: Final = TERM + timedelta(days=1)
 
 
 @dataclass
@@ -74,9 +78,10 @@ class Review:
         return tuple(sorted(repaired - known, reverse=True))
 
 
-def review(repository: Repository, *, change: bool) -> Review:
+def review(repository: Repository, *, change: bool, now: datetime | None = None) -> Review:
     """Look at everything that is set aside; with `change` put back and take away what can be.
 
+    `now`: the store's time; without it nothing is old enough to be deleted because no capture refers to it.
     Reads every index if there is anything. Raises RepositoryNotReadable.
     """
     found, objects = Review(), repository.objects.as_verified()
@@ -90,21 +95,44 @@ def review(repository: Repository, *, change: bool) -> Review:
         found.notes.append(_unchanged(error))
     if not known:
         return found
-    unreadable: list[FreezeframeError] = []
-    found.places = places_of(
-        repository,
-        {digest for digest, (_, document) in known.items() if document.kind is Kind.INDEX},
-        {digest_of(digest) for digest, (_, document) in known.items() if document.kind is Kind.CHUNK},
-        unreadable.append,
-    )
-    for digest, (aside, document) in known.items():
-        needed = bool(found.places[digest]) or bool(unreadable) or document.age < _UNREFERENCED
+    needs = _Needs(repository, known, now)
+    found.places = needs.places
+    for aside, document in known.values():
         try:
-            _review_one(objects, aside, document, found, needed=needed, change=change)
+            _review_one(objects, aside, document, found, needs, change=change)
         except (RepositoryNotWritable, RepositoryFull) as error:
             found.notes.append(_unchanged(error))
             return _looked_at(found, known)
     return found
+
+
+class _Needs:
+    """Whether something that is set aside is needed: by a capture, or by a writer that may be at work."""
+
+    def __init__(
+        self, repository: Repository, known: dict[str, tuple[Aside, AsideDocument]], now: datetime | None
+    ) -> None:
+        indexes = {digest for digest, (_, document) in known.items() if document.kind is Kind.INDEX}
+        chunks = {digest_of(digest) for digest, (_, document) in known.items() if document.kind is Kind.CHUNK}
+        unreadable: list[FreezeframeError] = []
+        captures = repository.manifests(on_damaged=unreadable.append)
+        self.places = places_in(repository, captures, indexes, chunks, unreadable.append)
+        self._certain = not unreadable
+        self._lingering = Lingering(repository, indexes, chunks, [one.capture_id for one in captures])
+        self._store, self._now = repository.store, now
+
+    def may_be(self, aside: Aside, document: AsideDocument) -> bool:
+        """Return True if it is needed, or if that cannot be known."""
+        if self.places[document.digest] or not self._certain or not self._is_old(aside):
+            return True
+        return self._lingering.may_need(document.digest)
+
+    def _is_old(self, aside: Aside) -> bool:
+        """Return True if it was set aside long ago. The document was read before: the time is not of an earlier one."""
+        try:
+            return self._now is not None and self._now - self._store.modified(aside.document_name) > KEPT
+        except ObjectNotFound:
+            return False  # another is at it
 
 
 def _unchanged(error: FreezeframeError) -> str:
@@ -136,7 +164,7 @@ def _review_nameless(objects: Objects, aside: Aside, found: Review, *, change: b
 
 
 def _review_one(
-    objects: Objects, aside: Aside, document: AsideDocument, found: Review, *, needed: bool, change: bool
+    objects: Objects, aside: Aside, document: AsideDocument, found: Review, needs: _Needs, *, change: bool
 ) -> None:
     kind, digest = document.kind, digest_of(document.digest)
     sound_again = partial(_is_sound, objects, kind, digest)
@@ -152,7 +180,7 @@ def _review_one(
         if change:
             put_back(objects, kind, digest, sound[0], alone=len(aside.objects) == 1)
         found.put_back.append(document.digest)
-    elif needed or not change:
+    elif not change or needs.may_be(aside, document):
         found.still[document.digest] = document
     elif Verdict.UNKNOWN in verdicts.values():
         found.notes.append(_unreadable(objects, aside))

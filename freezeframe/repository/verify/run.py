@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from freezeframe.repository.age import drift_allowed
 from freezeframe.repository.aside import Kind, set_aside
-from freezeframe.repository.errors import RepositoryFull, RepositoryNotWritable
+from freezeframe.repository.errors import ClockDrift, RepositoryFull, RepositoryNotWritable
 from freezeframe.repository.layout import FAN_OUT, digest_of
 from freezeframe.repository.referenced import chunks_of
+from freezeframe.repository.store_clock import measure
 from freezeframe.repository.verify.looking import Fault, look_at_all, look_at_index
 from freezeframe.repository.verify.report import Damage, Findings, OnProgress, Progress, VerifyReport
 from freezeframe.repository.verify.restraint import Restraint
@@ -16,6 +18,7 @@ from freezeframe.repository.whereabouts import places_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from freezeframe.repository.index import Index
     from freezeframe.repository.manifest import Manifest
@@ -24,10 +27,22 @@ if TYPE_CHECKING:
     from freezeframe.repository.verify.report import Tier
 
 
+def _store_time(repository: Repository) -> datetime | None:
+    """Return the store's time; None if nothing can be put there, so that nothing can be compared. Raises ClockDrift."""
+    try:
+        return measure(repository.store, repository.sessions.clock, drift_allowed()).theirs
+    except ClockDrift as error:
+        error.hint = f"{error.hint} Until then `freezeframe verify --no-set-aside` verifies and changes nothing."
+        raise
+    except (RepositoryFull, RepositoryNotWritable):
+        return None
+
+
 class Run:
     """One verification. `aside`: damaged objects are set aside, and what was is reviewed; without it nothing is changed.
 
-    `at_most`: how many are set aside, instead of a share of what was looked at (`restraint.py`).
+    `at_most`: how many are set aside, instead of a share of what was looked at (`restraint.py`). With `aside` it raises
+    ClockDrift if this host's clock is too far from the store's.
     """
 
     def __init__(
@@ -49,7 +64,7 @@ class Run:
         self.chunks_total: int | None = None
         self._on_progress = on_progress
         self._aside = aside
-        self.review = review(repository, change=aside)
+        self.review = review(repository, change=aside, now=_store_time(repository) if aside else None)
 
     def chunks(self, captures: Iterable[Manifest], folders: Sequence[str] = FAN_OUT) -> Marks:
         """Return the chunks in these folders that captures refer to; to be closed. Reads each index once.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,8 @@ class Flaky(MemoryStore):
     """Gives wrong bytes, or an error, the first `times` times that one object is read."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.ahead = timedelta(0)  # that has passed since it was made
+        super().__init__(lambda: datetime.now(UTC) + self.ahead)
         self.name = ""
         self.times = 0
         self.error: Exception | None = None
@@ -64,6 +65,13 @@ def held(request: pytest.FixtureRequest) -> Repository:
 def flaky(repository: Repository) -> Flaky:
     assert isinstance(repository.store, Flaky)
     return repository.store
+
+
+def pass_(repository: Repository, **amount: float) -> None:
+    """Let time pass, for the store and for this host."""
+    store = flaky(repository)
+    store.ahead += timedelta(**amount)
+    repository.sessions.clock = lambda: datetime.now(UTC) + store.ahead
 
 
 def first_chunk(repository: Repository, index: str) -> bytes:
@@ -256,17 +264,14 @@ def test_of_two_who_find_the_same_damage_one_moves_it(held: Repository, monkeypa
     assert moves == [name]
 
 
-def test_a_claim_of_somebody_who_died_is_taken_over_after_an_hour(
-    held: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_of_somebody_who_died_is_taken_over_after_an_hour(held: Repository) -> None:
     name = spoilt(held)
-    began = aside.now()
     flaky(held).read_only = True
     assert verify(held, held.manifests(), set_aside=True).notes
     flaky(held).read_only = False
     verify(held, held.manifests(), set_aside=True)
     assert held.store.exists(name)
-    monkeypatch.setattr(aside, "now", lambda: began + timedelta(hours=1, minutes=1))
+    pass_(held, hours=1, minutes=1)
     assert verify(held, held.manifests(), set_aside=True).chunks[0].set_aside
     assert not held.store.exists(name)
 
@@ -292,34 +297,6 @@ def test_a_damaged_index_is_set_aside_and_the_same_disk_writes_it_anew(held: Rep
     report = verify(held, [manifest], set_aside=True)
     assert report.sound
     assert report.whole_again == (capture_id(1),)
-
-
-def test_what_no_capture_refers_to_is_cleared_but_not_soon(held: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer that began before its last capture was forgotten may still inherit it, and must find it here."""
-    spoilt(held)
-    verify(held, held.manifests(), set_aside=True)
-    held.store.delete(held.objects.protection.manifest_name(capture_id(1)))
-    assert verify(held, held.manifests(), set_aside=True).sound
-    assert len(list_aside(held.objects)) == 1
-    later = aside.now() + timedelta(days=8)
-    monkeypatch.setattr(aside, "now", lambda: later)
-    verify(held, held.manifests(), set_aside=True)
-    assert aside_names(held) == []
-
-
-def test_while_an_index_cannot_be_read_nothing_counts_as_unreferenced(
-    held: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spoilt(held)
-    seal(held, 2, disk_of(b"c"))
-    verify(held, held.manifests(), set_aside=True)
-    spoil(
-        held, held.objects.protection.index_name(bytes.fromhex(held.manifest(capture_id(1)).guests[0].disks[0].index))
-    )
-    later = aside.now() + timedelta(days=8)
-    monkeypatch.setattr(aside, "now", lambda: later)
-    verify(held, [held.manifest(capture_id(2))], set_aside=True)
-    assert len(list_aside(held.objects)) == 1
 
 
 def test_a_document_of_another_object_touches_nothing() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
 
 import pytest
 
@@ -15,7 +14,7 @@ from freezeframe.repository.store import MemoryStore
 
 from .locked import locked
 from .samples import CHUNK, disk_of, read_disk, seal
-from .test_aside import Flaky, first_chunk, flaky, spoil
+from .test_aside import Flaky, first_chunk, flaky, pass_, spoil
 
 
 class Ordered(Flaky):
@@ -132,13 +131,12 @@ def test_what_is_gone_meanwhile_is_not_set_aside(held: Repository, kind: Kind) -
     assert not held.store.exists(damaged_name(name))
 
 
-def test_who_takes_a_claim_over_says_why_in_its_own_words(held: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_takes_a_claim_over_says_why_in_its_own_words(held: Repository) -> None:
     digest, name = of_kind(held, Kind.CHUNK)
     spoil(held, name)
-    began = aside.now()
     held.store.delete(name)
     assert not set_aside(held.objects, Kind.CHUNK, digest, "the first, who died")
-    monkeypatch.setattr(aside, "now", lambda: began + timedelta(hours=2))
+    pass_(held, hours=2)
     set_aside(held.objects, Kind.CHUNK, digest, "the second")
     (one,) = list_aside(held.objects)
     assert one.document is not None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
 from itertools import count
 
 import pytest
@@ -19,9 +18,9 @@ from freezeframe.repository.errors import ChunkDamaged
 from freezeframe.repository.garbage import collection
 from freezeframe.repository.layout import DAMAGED, damaged_name, locate
 from freezeframe.repository.objects import Objects
-from freezeframe.repository.store import MemoryStore
 
 from .samples import CHUNK, disk_of, read_disk, seal, store_disk
+from .test_aside import Flaky, pass_
 from .world import LostError
 from .world_aside import drawn_quarantine, one_thread
 
@@ -86,15 +85,14 @@ def test_a_bad_host_sets_a_sound_chunk_aside_while_a_healthy_one_clears_it(
     monkeypatch: pytest.MonkeyPatch, *, as_before: bool
 ) -> None:
     """It was damaged, set aside two days ago, and written anew since. Both hosts have just read it."""
-    repository = Repository.init_in(MemoryStore(), chunk_bytes=CHUNK)
+    repository = Repository.init_in(Flaky(), chunk_bytes=CHUNK)
     manifest = seal(repository, 1, disk_of(b"x"))
     (digest,) = {locate_digest(repository, manifest.guests[0].disks[0].index)}
     name, objects = locate(digest), repository.objects
     repository.store.put_many([(name, b"damaged")])
     assert aside.set_aside(objects, Kind.CHUNK, digest, "it is damaged")
     store_disk(repository, disk_of(b"x"))
-    later = aside.now() + timedelta(days=2)
-    monkeypatch.setattr(aside, "now", lambda: later)
+    pass_(repository, days=2)
     clear = deleted_where_it_lies if as_before else aside.clear
 
     def meanwhile(found: Objects, one: Aside, may_go: Callable[[str], bool]) -> bool:

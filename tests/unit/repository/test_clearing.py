@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import BinaryIO
 
 import pytest
@@ -13,19 +12,19 @@ import pytest
 from freezeframe.repository import Repository, aside, verify
 from freezeframe.repository.aside import Kind, Verdict, look_aside, set_aside
 from freezeframe.repository.layout import DAMAGED
-from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.store.backend import always
 from freezeframe.repository.store.fault import not_readable
 
 from .locked import locked
 from .samples import CHUNK, capture_id, disk_of, read_disk, seal
+from .test_aside import Flaky, pass_
 from .test_aside_durably import KINDS
 
 UNREADABLE = pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.ENOTCONN, errno.EIO])
 
 
 @dataclass
-class Refusing(MemoryStore):
+class Refusing(Flaky):
     """Refuses to read what lies in `damaged/` with that error; documents are given."""
 
     number: int | None = None
@@ -93,11 +92,6 @@ def set_aside_sound(repository: Repository, kind: Kind, monkeypatch: pytest.Monk
     return digest, place
 
 
-def days_pass(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
-    later = aside.now() + timedelta(days=days)
-    monkeypatch.setattr(aside, "now", lambda: later)
-
-
 @KINDS
 @UNREADABLE
 def test_only_what_the_medium_has_lost_is_damaged_and_any_other_refusal_says_nothing(
@@ -119,7 +113,7 @@ def test_what_a_verifier_may_not_read_is_not_deleted_by_it(
     _, place = set_aside_sound(held, kind, monkeypatch)
     held.forget(capture_id(1))
     held.store.delete(next(iter(held.store.names("forgotten"))))
-    days_pass(monkeypatch, 9)
+    pass_(held, days=9)
     refusing(held).number = number
     report = verify(held, held.manifests(), set_aside=True)
     assert objects_aside(held) == [place]
@@ -137,11 +131,11 @@ def test_what_becomes_unreadable_on_its_way_out_is_not_deleted(
     digest, _ = set_aside_sound(held, kind, monkeypatch)
     held.forget(capture_id(1))
     held.store.delete(next(iter(held.store.names("forgotten"))))
-    days_pass(monkeypatch, 9)
+    pass_(held, days=9)
     move = held.store.move
 
-    def moved(*names: str) -> None:
-        move(*names)
+    def moved(name: str, to: str) -> None:
+        move(name, to)
         refusing(held).number = errno.EACCES
 
     refusing(held).number = errno.EIO

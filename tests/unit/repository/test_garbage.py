@@ -567,7 +567,7 @@ def test_a_forgotten_manifest_that_moves_between_two_looks_stops_every_deletion(
     assert run(repository, time).condemned.objects == 2
     time.pass_(days=30)  # what the first run has condemned is ripe
     repository.forget(capture_id(2))
-    look = forgotten._look
+    look = forgotten.list_forgotten
     looks: list[forgotten.Forgotten] = []
 
     def moving(repository: Repository, records: Records) -> forgotten.Forgotten:
@@ -580,7 +580,7 @@ def test_a_forgotten_manifest_that_moves_between_two_looks_stops_every_deletion(
         looks.append(found)
         return found
 
-    monkeypatch.setattr(forgotten, "_look", moving)
+    monkeypatch.setattr(forgotten, "list_forgotten", moving)
     report = run(repository, time)
     assert len(looks) == 2
     assert looks[0].loose
