@@ -109,7 +109,7 @@ class CommitQueue:
         with self._changed:
             if self._gathering and self._error is None:
                 self._send()
-        self._pool.shutdown()  # waits
+        self._pool.shutdown()  # waits; after an error the batches in it end at once
         self._check()
 
     def fail(self, error: BaseException) -> None:
@@ -145,9 +145,11 @@ class CommitQueue:
         future.add_done_callback(lambda done: self._ended(done, size))
 
     def _put(self, batch: list[Queued]) -> None:
+        if self._error is not None:  # each batch would wait for the store as long again
+            return
         made = [(one.name, one.make()) for one in batch]
         objects = [(name, data) for name, data in made if data is not None]
-        if objects:
+        if objects and self._error is None:
             self._store.put_many(objects)
         for one in batch:
             one.done()

@@ -185,3 +185,41 @@ def test_batches_that_are_cancelled_are_no_error_and_hold_nothing(
     queue.flush()
     assert caplog.records == []
     assert len(store._objects) == commit.BATCHES_AT_ONCE
+
+
+def test_after_the_first_error_no_batch_is_begun(
+    queue: CommitQueue, store: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would wait for a store that is away as long again. Nor is the store asked for, or anything compressed."""
+    monkeypatch.setattr(queue, "_limits", queue._limits._replace(queue_bytes=1000))
+    store.error = RepositoryNotWritable("no answer")
+    made: list[int] = []
+
+    def make(number: int) -> bytes:
+        made.append(number)
+        return b"x"
+
+    for number in range(commit.BATCHES_AT_ONCE + 20):
+        queue.add_later(str(number), lambda number=number: make(number), 10)  # type: ignore[misc]
+    for _ in range(commit.BATCHES_AT_ONCE):
+        assert store.batches.acquire(timeout=LONG_S)
+    store.let.set()
+    with pytest.raises(RepositoryNotWritable, match="no answer"):
+        queue.flush()
+    assert not store.batches.acquire(blocking=False)
+    assert sorted(made) == list(range(commit.BATCHES_AT_ONCE))
+    assert queue._queued_bytes == 0
+
+
+def test_an_error_while_a_batch_is_made_keeps_it_from_the_store(queue: CommitQueue, store: Gated) -> None:
+    error = RepositoryNotWritable("another thread's")
+    store.let.set()
+
+    def make() -> bytes:
+        queue.fail(error)
+        return b"x"
+
+    queue.add_later("0", make, 10)
+    with pytest.raises(RepositoryNotWritable):
+        queue.flush()
+    assert not store.asked.is_set()
