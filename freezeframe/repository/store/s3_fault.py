@@ -41,6 +41,25 @@ _FULL: Final = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientSto
 #: (`s3_client.py`).
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 
+#: Codes that ask to try again, whatever the status: Amazon's own, whose status is not always one of those below (RequestTimeout
+#: is 400), MinIO's Busy and SlowDownRead and SlowDownWrite, and gateways' names for the same. Not RequestTimeTooSkewed: that
+#: is a clock. [Amazon S3 API reference, "Error responses", list of error codes; MinIO cmd/api-errors.go]
+_LATER_CODES: Final = frozenset(
+    {
+        "Busy",
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "SlowDownRead",
+        "SlowDownWrite",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+    }
+)
+
 #: "Later": request timeout, conflict with another request, too many requests. With every 5xx but 501 and 507.
 _LATER: Final = frozenset({408, 409, 429})
 
@@ -91,7 +110,9 @@ class Answer:
     def transient(self) -> bool:
         if self.status is None:
             return self.no_http
-        return self.expired or self.status in _LATER or (self.status >= 500 and self.status not in {501, 507})
+        if self.expired or self.code in _LATER_CODES or self.status in _LATER:
+            return True
+        return self.status >= 500 and self.status not in {501, 507}
 
     @property
     def expired(self) -> bool:
