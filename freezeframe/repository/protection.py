@@ -51,7 +51,10 @@ class Protection(Protocol):
     def reveal(self, name: str, stored: bytes) -> bytes: ...
 
     def protect_stream(self, name: str, source: BinaryIO) -> BinaryIO:
-        """The stored form of what `source` has from its place on, to be read once; `source` is the caller's to close."""
+        """Return the stored form of what `source` has from its place on; `source` is the caller's to close.
+
+        It can be read again from that place on.
+        """
 
     def reveal_stream(self, name: str, source: BinaryIO) -> BinaryIO:
         """Seekable. Closes `source` with it; each read may raise ObjectDamaged."""

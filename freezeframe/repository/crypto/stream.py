@@ -15,14 +15,23 @@ from freezeframe.repository.crypto.cipher import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
 
 
 def sealing(cipher: ObjectCipher, name: str, source: BinaryIO) -> BinaryIO:
-    """What `source` has from its place on, as a sealed object to be read once. Does not close `source`."""
-    return cast("BinaryIO", io.BufferedReader(_Pieces(_sealed(cipher, name, source))))
+    """Return what `source` has from its place on, as a sealed object. Does not close `source`.
+
+    It can be read again from its beginning on, and nothing else can be sought; it is then sealed anew, with other bytes.
+    """
+    start = source.tell()
+
+    def pieces() -> Iterator[bytes]:
+        source.seek(start)
+        return _sealed(cipher, name, source)
+
+    return cast("BinaryIO", io.BufferedReader(_Pieces(pieces)))
 
 
 def unsealing(cipher: ObjectCipher, name: str, source: BinaryIO) -> BinaryIO:
@@ -43,15 +52,28 @@ def _sealed(cipher: ObjectCipher, name: str, source: BinaryIO) -> Iterator[bytes
 
 
 class _Pieces(io.RawIOBase):
-    """An iterator of bytes as a file."""
+    """What an iterator of bytes gives, as a file. `begin` makes it, and makes another to begin again."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = b""
-        self._at = 0
+    def __init__(self, begin: Callable[[], Iterator[bytes]]) -> None:
+        self._begin = begin
+        self.seek(0)
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if (offset, whence) != (0, io.SEEK_SET):
+            raise io.UnsupportedOperation("only to the beginning")
+        self._pieces = self._begin()
+        self._rest = b""
+        self._at = self._told = 0
+        return 0
+
+    def tell(self) -> int:
+        return self._told
 
     def readinto(self, buffer: Buffer) -> int:
         while self._at == len(self._rest):
@@ -61,6 +83,7 @@ class _Pieces(io.RawIOBase):
             self._rest, self._at = piece, 0
         count = _copy(self._rest, self._at, buffer)
         self._at += count
+        self._told += count
         return count
 
 

@@ -54,7 +54,10 @@ class Store(Protocol):
         """Return the requests that it takes at once."""
 
     def put(self, name: str, source: BinaryIO) -> None:
-        """Store what `source` gives, read in pieces. Settled when this returns; never visible in part."""
+        """Store what `source` gives from its place on, read in pieces. Settled when this returns; never visible in part.
+
+        `source` is seekable: a store may read it again from that place on.
+        """
 
     def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
         """Store several small objects with distinct names, sharing the cost of making them durable.

@@ -50,12 +50,36 @@ class Patience:
 
     def tried(self, attempt: Callable[[], ResultT]) -> ResultT:
         """Return what the attempt returns, once it goes through. Raises what it raises."""
-        began = self._clock()
-        for pause_s in pauses():
+        wait = self.begin()
+        while True:
             try:
                 return attempt()
             except RepositoryError as error:
-                if not error.transient or self._clock() - began + pause_s > self.seconds:
+                if not error.transient or not wait.again():
                     raise
-            self._sleep(pause_s)
-        raise AssertionError  # pauses() does not end
+
+    def begin(self) -> Wait:
+        """Return the time for which something is tried from now on."""
+        return Wait(self, self._sleep, self._clock)
+
+
+class Wait:
+    """The time of one request, or of several that count as one: it begins anew when one of them goes through."""
+
+    def __init__(self, patience: Patience, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
+        self._patience = patience
+        self._sleep = sleep
+        self._clock = clock
+        self.went_through()
+
+    def went_through(self) -> None:
+        self._began = self._clock()
+        self._pauses = pauses()
+
+    def again(self) -> bool:
+        """Pause, and return True; return False at once if the time is over."""
+        pause_s = next(self._pauses)
+        if self._clock() - self._began + pause_s > self._patience.seconds:
+            return False
+        self._sleep(pause_s)
+        return True

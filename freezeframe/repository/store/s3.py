@@ -74,12 +74,14 @@ class S3Store:
         return TRAFFIC
 
     def put(self, name: str, source: BinaryIO) -> None:
+        start = source.tell()
         first = s3_parts.read_first_part(source)
         if len(first) < s3_parts.PART_BYTES:
             self._put(name, first)
-        else:
-            bucket = self._patient(self._patience.seconds)
-            s3_parts.upload(bucket, checked_name(name), self._place(name), first, source)
+            return
+        del first  # the memory of a part
+        source.seek(start)
+        s3_parts.upload(self._patient, self._bucket, checked_name(name), self._place(name), source, self._patience)
 
     def put_many(self, objects: Sequence[tuple[str, Buffer]]) -> None:
         for name, _ in objects:

@@ -9,29 +9,47 @@ in no listing; a lifecycle rule of the bucket takes them away (docs/repository.m
 
 from __future__ import annotations
 
-from itertools import chain
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 import obstore
 
-from freezeframe.repository.errors import ObjectNotFound, RepositoryNotReadable, RepositoryNotWritable
+from freezeframe.repository.errors import (
+    ObjectNotFound,
+    RepositoryError,
+    RepositoryNotReadable,
+    RepositoryNotWritable,
+)
 from freezeframe.repository.store.s3_fault import reading, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from obstore import Bytes, ObjectMeta
     from obstore.store import S3Store as Bucket
 
-    from freezeframe.repository.store.patience import Patience
+    from freezeframe.repository.store.patience import Patience, Wait
 
 #: An upload has at most 10,000 parts, so an object has at most 78 GiB: the index of a disk of 1.2 PiB at 512 KiB a chunk.
 #: In `s3_timeout_s` it is through at 140 kB/s.
 PART_BYTES: Final = 8 << 20
 _PARTS_AT_ONCE: Final = 4
 
+#: The library has read no more than these before a part has gone through: those on their way, one that is whole and waits, and
+#: one that is gathered.
+_PARTS_AHEAD: Final = _PARTS_AT_ONCE + 2
+
+#: Uploads that may fail after parts have gone through. Patience counts from the last part, so that without an end one that
+#: fails late, each time, would go on for ever.
+_UPLOADS_MOST: Final = 5
+
 _PIECE_BYTES: Final = 1 << 20
 _TRIES: Final = 5  # of an object that is replaced while it is read
+
+_ADVICE_LOST: Final = (
+    "Look for a lifecycle rule of the bucket that aborts incomplete multipart uploads early; 7 days are right. "
+    "What is sealed is not affected."
+)
 
 
 def read_first_part(source: BinaryIO) -> bytearray:
@@ -42,35 +60,86 @@ def read_first_part(source: BinaryIO) -> bytearray:
     return part
 
 
-def upload(bucket: Bucket, name: str, place: str, first: bytearray, source: BinaryIO) -> None:
-    """Store `first` and then what `source` still has. `bucket` tries each request again by itself.
+def upload(
+    patient: Callable[[float], Bucket], bucket: Bucket, name: str, place: str, source: BinaryIO, patience: Patience
+) -> None:
+    """Store what `source` has from its place on; it is read from there again if the upload is begun again.
 
-    Raises RepositoryNotWritable and RepositoryFull; then nothing is visible, and what was sent is taken away if it can be.
+    `patient` makes a bucket that tries each request again by itself, which it does for too few errors: the rest begin the
+    upload again. Raises RepositoryNotWritable and RepositoryFull; then nothing is visible, and what was sent is taken away if
+    it can be.
     """
-    length = len(first)
+    start = source.tell()
+    before = patience.tried(lambda: _stored(bucket, name, place))
+    wait, begun_late = patience.begin(), 0
+    while True:
+        source.seek(start)
+        pieces = _Pieces(source, wait)
+        try:
+            _sent(patient(patience.seconds), name, place, pieces)
+        except RepositoryError as error:
+            if not error.transient:
+                raise
+            if pieces.ended:  # the last request may have been carried out, and its answer lost
+                now = patience.tried(lambda: _stored(bucket, name, place))
+                if now is not None and now != before and now.size == pieces.length:
+                    return
+            begun_late += pieces.went_through
+            if begun_late == _UPLOADS_MOST or not wait.again():
+                raise
+        else:
+            return
 
-    def pieces() -> Iterator[bytes]:
-        nonlocal length
-        while piece := source.read(_PIECE_BYTES):
-            length += len(piece)
+
+class _Pieces:
+    """The pieces of a source, which the library takes."""
+
+    def __init__(self, source: BinaryIO, wait: Wait) -> None:
+        self.length = 0
+        self.ended = False
+        self.went_through = False  # at least one part
+        self._source = source
+        self._wait = wait
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self._source.read(_PIECE_BYTES):
+            self.length += len(piece)
+            if self.length > _PARTS_AHEAD * PART_BYTES:
+                self.went_through = True
+                self._wait.went_through()
             yield piece
+        self.ended = True
 
+
+def _sent(bucket: Bucket, name: str, place: str, pieces: _Pieces) -> None:
     try:
         with writing(place):
             obstore.put(
-                bucket,
-                name,
-                chain([first], pieces()),
-                use_multipart=True,
-                chunk_size=PART_BYTES,
-                max_concurrency=_PARTS_AT_ONCE,
+                bucket, name, iter(pieces), use_multipart=True, chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE
             )
+    except (
+        ObjectNotFound
+    ):  # there is no such upload: a lifecycle rule has ended it, or the last request that was sent twice
+        raise RepositoryNotWritable(
+            f"Writing {place} failed: the server has lost its parts.", advice=_ADVICE_LOST, transient=True
+        ) from None
+
+
+class _Stored(NamedTuple):
+    """An object of that name, as far as it can be told from a later one."""
+
+    size: int
+    e_tag: str | None
+    modified: datetime
+
+
+def _stored(bucket: Bucket, name: str, place: str) -> _Stored | None:
+    try:
+        with reading(place):
+            meta = obstore.head(bucket, name)
     except ObjectNotFound:
-        # there is no such upload: the answer to the last request was lost, and it had ended it
-        with writing(place):
-            made = obstore.head(bucket, name)["size"] == length
-        if not made:
-            raise RepositoryNotWritable(f"Writing {place} failed: the server has lost its parts.") from None
+        return None
+    return _Stored(meta["size"], meta["e_tag"], meta["last_modified"])
 
 
 def download(bucket: Bucket, name: str, place: str, patience: Patience) -> Iterator[Bytes]:

@@ -11,7 +11,14 @@ from typing import BinaryIO, cast
 
 import pytest
 
-from freezeframe.repository.errors import RepositoryError, RepositoryNotReadable, RepositoryNotWritable
+from freezeframe.repository.crypto import stream
+from freezeframe.repository.crypto.cipher import ObjectCipher
+from freezeframe.repository.errors import (
+    RepositoryError,
+    RepositoryNotReadable,
+    RepositoryNotWritable,
+    is_store_trouble,
+)
 from freezeframe.repository.layout import CONFIG, index_name
 from freezeframe.repository.store import s3_parts
 from freezeframe.repository.store.address import open_store
@@ -64,26 +71,38 @@ def store(bucket: FakeBucket, time: Time) -> Store:
     return open_store("s3://bucket/a", patience=time.patience(30))
 
 
-class Once(RawIOBase):
-    """Bytes to be read once, as what is encrypted on its way."""
+class Zeros(RawIOBase):
+    """Bytes that take no memory. Reading them may fail near the end."""
 
     def __init__(self, length: int, fails_at: int | None = None) -> None:
-        self._left = length
+        self._length = length
+        self._at = 0
         self._fails_at = fails_at
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        assert whence == os.SEEK_SET
+        self._at = offset
+        return offset
+
     def read(self, size: int = -1) -> bytes:
-        if self._fails_at is not None and self._left < self._fails_at:
+        if self._fails_at is not None and self._length - self._at < self._fails_at:
             raise RepositoryError("the source broke")
-        piece = bytes(min(size, self._left))
-        self._left -= len(piece)
+        piece = bytes(min(size, self._length - self._at))
+        self._at += len(piece)
         return piece
 
 
-def once(length: int, fails_at: int | None = None) -> BinaryIO:
-    return cast("BinaryIO", Once(length, fails_at))
+def zeros(length: int, fails_at: int | None = None) -> BinaryIO:
+    return cast("BinaryIO", Zeros(length, fails_at))
 
 
 def parts_sent(server: Answering) -> list[int]:
@@ -119,7 +138,7 @@ def test_a_part_that_does_not_go_through_is_sent_again_and_no_other(
         return None
 
     bucket.trouble = trouble
-    open_store("s3://bucket/a", patience=time.patience(30)).put(NAME, once(4 * PART))
+    open_store("s3://bucket/a", patience=time.patience(30)).put(NAME, zeros(4 * PART))
     assert bucket.objects[KEY] == bytes(4 * PART)
     assert len(parts_sent(answering_server)) == 4 + 3
 
@@ -137,20 +156,157 @@ def test_an_upload_whose_answers_are_lost_is_made(bucket: FakeBucket, store: Sto
         return None
 
     bucket.trouble_after = after
-    store.put(NAME, once(2 * PART))
+    store.put(NAME, zeros(2 * PART))
     assert said
     assert bucket.objects[KEY] == bytes(2 * PART)
 
 
+STEPS = {"begin": ("POST", "uploads="), "part": ("PUT", "partNumber=2&"), "end": ("POST", "uploadId=")}
+
+
+def at(step: str, asked: Asked) -> bool:
+    method, said = STEPS[step]
+    return asked.method == method and said in asked.path
+
+
+CUT = Reply(200, "<?xml version='1.0'?><Init", length=200)
+
+
 @pytest.mark.usefixtures("small_parts")
-def test_parts_that_the_server_has_lost_are_no_object(bucket: FakeBucket, store: Store) -> None:
-    bucket.put(KEY, b"an older one")
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Reply.error(400, "ExpiredToken"),
+        Reply.error(403, "ExpiredToken"),
+        Reply.error(409, "OperationAborted"),
+        Reply.error(400, "RequestTimeout"),
+        CUT,
+    ],
+)
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_an_upload_waits_out_what_the_library_does_not(
+    bucket: FakeBucket,
+    store: Store,
+    time: Time,
+    step: str,
+    answer: Reply,
+    carried_out: bool,  # noqa: FBT001
+) -> None:
+    """Also where the request was carried out, and its answer lost."""
+    if answer is CUT and step == "part":
+        carried_out = True  # a part whose answer begins with 200 is there
+    data = os.urandom(2 * PART + 7)
+    said: list[Asked] = []
+
+    def trouble(asked: Asked) -> Reply | None:
+        if not at(step, asked) or len(said) == 3:
+            return None
+        said.append(asked)
+        return answer
+
+    if carried_out:
+        bucket.trouble_after = trouble
+    else:
+        bucket.trouble = trouble
+    source = BytesIO(b"before" + data)
+    source.seek(6)
+    store.put(NAME, source)
+    assert said
+    assert bucket.objects[KEY] == data
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_object_that_was_completed_is_not_sent_again(
+    bucket: FakeBucket, store: Store, answering_server: Answering
+) -> None:
+    """The answer was cut, so the library gives up; the older object of that name and length is not taken for it."""
+    bucket.put(KEY, bytes(3 * PART))
+    cut = [CUT]
+    bucket.trouble_after = lambda asked: cut.pop() if cut and at("end", asked) else None
+    data = os.urandom(3 * PART)
+    store.put(NAME, BytesIO(data))
+    assert bucket.objects[KEY] == data
+    assert len(parts_sent(answering_server)) == 3
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_older_object_of_that_length_is_not_taken_for_the_new_one(bucket: FakeBucket, store: Store) -> None:
+    bucket.put(KEY, bytes(2 * PART))
+    cut = [CUT]
+    bucket.trouble = lambda asked: cut.pop() if cut and at("end", asked) else None
+    data = os.urandom(2 * PART)
+    store.put(NAME, BytesIO(data))
+    assert bucket.objects[KEY] == data
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("step", STEPS)
+def test_an_upload_that_is_refused_for_longer_than_the_patience_is_told(
+    bucket: FakeBucket, store: Store, time: Time, step: str
+) -> None:
+    """What the library reads ahead is no progress: no part has gone through."""
     bucket.trouble = lambda asked: (
-        Reply.error(404, "NoSuchUpload") if asked.method == "POST" and "Id" in asked.path else None
+        Reply.error(400, "ExpiredToken") if at(step, asked) or (step == "part" and "partNumber" in asked.path) else None
     )
-    with pytest.raises(RepositoryNotWritable, match=f"{NAME} failed: the server has lost its parts"):
-        store.put(NAME, once(2 * PART))
-    assert bucket.objects[KEY] == b"an older one"
+    with pytest.raises(RepositoryNotWritable, match="400 ExpiredToken") as caught:
+        store.put(NAME, zeros((12 if step == "part" else 2) * PART))
+    assert caught.value.transient
+    assert 20 < time.now <= 30
+    assert KEY not in bucket.objects
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_patience_counts_from_the_last_part_but_not_for_ever(
+    bucket: FakeBucket, store: Store, time: Time, answering_server: Answering
+) -> None:
+    """Each part takes 4 s, all of them 48, and patience is 30. Five uploads that break off late are the most."""
+
+    def trouble(asked: Asked) -> Reply | None:
+        if asked.method == "PUT":
+            time.now += 4
+        return Reply.error(409, "OperationAborted") if at("end", asked) else None
+
+    bucket.trouble = trouble
+    with pytest.raises(RepositoryNotWritable, match="409"):
+        store.put(NAME, zeros(12 * PART))
+    assert sum("uploads" in one.path for one in answering_server.asked) == s3_parts._UPLOADS_MOST
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_parts_that_the_server_has_lost_are_sent_again(bucket: FakeBucket, store: Store) -> None:
+    lost = [True]
+    bucket.trouble = lambda asked: (
+        Reply.error(404, "NoSuchUpload") if at("end", asked) and lost and lost.pop() else None
+    )
+    store.put(NAME, zeros(2 * PART))
+    assert bucket.objects[KEY] == bytes(2 * PART)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("older", [None, b"an older one"])
+def test_parts_that_the_server_loses_each_time_are_no_object(
+    bucket: FakeBucket, store: Store, time: Time, older: bytes | None
+) -> None:
+    if older is not None:
+        bucket.put(KEY, older)
+    bucket.trouble = lambda asked: Reply.error(404, "NoSuchUpload") if at("end", asked) else None
+    with pytest.raises(RepositoryNotWritable, match=f"{NAME} failed: the server has lost its parts") as caught:
+        store.put(NAME, zeros(2 * PART))
+    assert is_store_trouble(caught.value)
+    assert caught.value.transient
+    assert bucket.objects.get(KEY) == older
+    assert time.now > 20
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_encrypted_index_is_sealed_anew_when_its_upload_is_begun_again(bucket: FakeBucket, store: Store) -> None:
+    cipher, data = ObjectCipher(bytes(32)), os.urandom(2 * PART)
+    cut = [CUT]
+    bucket.trouble = lambda asked: cut.pop() if cut and at("end", asked) else None
+    store.put(NAME, stream.sealing(cipher, NAME, BytesIO(data)))
+    with stream.unsealing(cipher, NAME, store.open(NAME)) as source:
+        assert source.read() == data
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -159,7 +315,7 @@ def test_an_upload_that_fails_leaves_nothing(bucket: FakeBucket, store: Store, r
     if refused:
         bucket.trouble = lambda asked: Reply.error(403, "AccessDenied") if "partNumber=2&" in asked.path else None
     with pytest.raises(RepositoryError, match="403 AccessDenied" if refused else "the source broke"):
-        store.put(NAME, once(4 * PART, None if refused else PART))
+        store.put(NAME, zeros(4 * PART, None if refused else PART))
     assert (bucket.objects, bucket.uploads) == ({}, {})
 
 
