@@ -51,9 +51,8 @@ class Part:
         self.keep(())
 
     def tell(self, host: Host, order: HoldOrder, journal: CaptureJournal) -> None:
-        """Write down that guests are not held, and have a fault for each that has none yet: that of the host."""
+        """Write down that guests are not held, and have a fault for each that has none yet: that of the host. Call it once."""
         try_to_record_let_go(journal, self._dropped)
-        self._dropped.clear()
         if self._trouble is None:
             return
         unforeseen = None if isinstance(self._trouble, FreezeframeError) else self._trouble
@@ -64,7 +63,6 @@ class Part:
             for guest in order.guests
             if guest.guest_uuid not in told
         ]
-        self._trouble = None
 
 
 def _prepared(journal: CaptureJournal) -> Prepared:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from freezeframe.barrier import GateUnreachableError, await_clock, gate_client, read_clock
+from freezeframe.barrier import GateUnreachableError, await_clock, clock, gate_client, read_clock
 from freezeframe.barrier.clock import ENOUGH_S, SAMPLES
 from freezeframe.settings import BusSettings
 
@@ -65,9 +65,13 @@ def test_a_sample_that_took_all_the_time_there_is_stands_alone() -> None:
     assert read_clock(Told((7, 5)), lambda: next(now)).at_ns == enough_ns // 2
 
 
-def test_a_redis_that_comes_back_is_waited_for() -> None:
-    told = [redis.ConnectionError("away"), redis.TimeoutError("slow"), *repeat((1, 0), SAMPLES)]
-    assert await_clock(Told(*told), time.monotonic() + 60).redis_us == 1_000_000
+def test_a_redis_that_comes_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not asked without a pause: a thousand hosts may wait for it."""
+    paused: list[redis.RedisError] = []
+    monkeypatch.setattr(clock, "pause_after", paused.append)
+    troubles = [redis.ConnectionError("away"), redis.TimeoutError("slow")]
+    assert await_clock(Told(*troubles, *repeat((1, 0), SAMPLES)), time.monotonic() + 60).redis_us == 1_000_000
+    assert paused == troubles
 
 
 def test_a_redis_that_stays_away_ends_at_the_deadline() -> None:

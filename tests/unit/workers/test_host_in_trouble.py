@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from freezeframe.barrier import Gate, GateUnreachableError
 from freezeframe.contract import names
@@ -587,6 +588,20 @@ def test_a_guest_with_a_fault_of_its_own_keeps_it_when_its_host_is_in_trouble(
         results = hold_all(site, everyone=False)
     faults = [(fault.guest_uuid, fault.fault.code) for fault in results["host-a"].guest_faults]
     assert faults == [(one.uuid, "guest-at-work"), (other.uuid, "guard-refused")]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_logged"), [(DISK, False), (OSError(errno.EIO, "Input/output error"), True)], ids=str
+)
+def test_trouble_of_a_host_that_is_not_foreseen_is_logged_with_its_traceback(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception, *, is_logged: bool
+) -> None:
+    """The fault that goes out has a sentence; where it came from is in the log alone."""
+    guard_fails("arm", error)(site, monkeypatch, frozenset({"host-a"}))
+    with capture_logs() as logged:
+        hold_all(site, everyone=False)
+    told = [line["exc_info"] for line in logged if line["event"] == "none of this host's guests is held"]
+    assert told == [error if is_logged else None]
 
 
 def asked(monkeypatch: pytest.MonkeyPatch, method: str) -> list[FakeGuard]:

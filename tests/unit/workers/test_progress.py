@@ -13,6 +13,7 @@ from tests.unit.workers.exported import Guest
 from workers.connection import DataConnection
 from workers.host import Host
 from workers.steps import transfer
+from workers.steps.progress import Progress
 from workers.steps.reading import Reading
 from workers.steps.transfer import _Reporter
 
@@ -115,3 +116,11 @@ def test_the_last_that_is_told_is_how_far_the_transfer_came(guest: Guest, monkey
     monkeypatch.setattr(_Reporter, "_tell", noted)
     guest.full()
     assert beside == [False]
+
+
+def test_a_disk_that_is_read_in_full_after_all_has_nothing_done() -> None:
+    """Else more than all of it would be told as done."""
+    progress = Progress(bytes_total=100)
+    progress.add(60, 50)
+    progress.begin_again()
+    assert (progress.bytes_done, progress.bytes_read, progress.bytes_total) == (0, 0, 100)
