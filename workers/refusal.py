@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 
 from freezeframe.contract.request import LONGEST_HOLD_S
@@ -92,7 +93,9 @@ class GuestBusyError(RefusedError):
     code = "guest-busy"
 
     def __init__(self, guest: NamedGuest, message: str, *, disk: str | None = None) -> None:
-        shows = f"virsh domjobinfo {guest.virsh}" if disk is None else f"virsh blockjob {guest.virsh} {disk}"
+        shows = (
+            f"virsh domjobinfo {guest.virsh}" if disk is None else f"virsh blockjob {guest.virsh} {shlex.quote(disk)}"
+        )
         super().__init__(message, advice=f"Wait until it is done (`{shows}` shows it), then capture again.")
 
 

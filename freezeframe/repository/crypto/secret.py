@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import unicodedata
 from dataclasses import dataclass, field
@@ -85,7 +86,8 @@ def _read(path: Path, what: str) -> bytes:
             if open_to_others(os.fstat(file.fileno()), os.geteuid()):
                 raise SecretUnusable(
                     f"The {what} {path} is open to others than its owner.",
-                    advice=f"Close it with chmod 600 {path}, and put another secret in its place if somebody may have read it.",
+                    advice=f"Close it (`chmod 600 {shlex.quote(str(path))}`), and put another secret in its place if somebody "
+                    "may have read it.",
                 )
             data = file.read(KEY_FILE_BYTES_MAX + 1)
     except OSError as error:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -276,6 +277,18 @@ def test_a_file_that_is_open_to_others_is_refused(tmp_path: Path, mode: int, rea
     assert f"chmod 600 {path}" in refused.value.hint
     path.chmod(0o400)
     assert read(path).material == b"0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize("name", ["my key", "a'b", "$(id)", "a;b"])
+def test_the_printed_command_closes_the_file_whatever_its_name_is(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"0123456789abcdef" * 2)
+    path.chmod(0o644)
+    with pytest.raises(SecretUnusable) as refused:
+        Secret.key_file(path)
+    command = refused.value.hint.split("`")[1]
+    subprocess.run(["sh", "-c", command], check=True)
+    assert Secret.key_file(path).material == b"0123456789abcdef" * 2
 
 
 @pytest.mark.parametrize(
