@@ -7,7 +7,7 @@
     element *                                               with any attributes, and anything in it
 
 An attribute or a text without a rule may have any value without a slash: no path of the host. Whatever chooses a sort of device
-or of backend has its values listed, since one of a later libvirt may reach the host. The rules are in `trust`. Elements are
+or of backend has its values listed, since one of a later libvirt may reach the host. The rules are in `rules`. Elements are
 those of libvirt 9.0 to 11, as its documentation of domains has them; what is not here is refused, so a new element of libvirt's
 is harmless until it was looked at. docs/security.md says what of the host is let through on purpose.
 """
@@ -58,7 +58,7 @@ domain type=kvm|qemu|test id
       page size unit nodeset
     nosharepages
     source type=anonymous|memfd
-    access mode=shared|private
+    access mode:in-memory
     allocation mode=immediate|ondemand threads:few
     discard
   vcpu placement cpuset current
@@ -190,7 +190,7 @@ domain type=kvm|qemu|test id
     cache mode=emulate|passthrough|disable level
     maxphysaddr mode=emulate|passthrough bits limit
     numa
-      cell id cpus memory unit memAccess discard
+      cell id cpus memory unit memAccess:in-memory discard
         distances
           sibling id value
         cache level associativity policy

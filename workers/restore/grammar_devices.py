@@ -170,7 +170,7 @@ passwd:any passwdValidTo connected powerControl
     iommu model=intel|amd|smmuv3|virtio
       driver intremap caching_mode eim iotlb aw_bits dma_translation
       &device
-    memory model=dimm|virtio-mem access discard uuid
+    memory model=dimm|virtio-mem access:in-memory discard uuid
       source
         pagesize unit
         nodemask

@@ -18,7 +18,8 @@ from workers.restore.place import BlockDevicePlace, NbdPlace
 from workers.restore.plan import GuestPart
 from workers.restore.reachable import check_reachable
 from workers.restore.report import DefinedGuest
-from workers.restore.trust import Host, reaches
+from workers.restore.rules import Host
+from workers.restore.trust import reaches
 
 PLACEHOLDER: Final = "{guest}"
 

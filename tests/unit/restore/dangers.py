@@ -39,6 +39,7 @@ DANGERS: Final = [
     ("os", "<nvram template='/etc/shadow'/>", ("os/nvram", "/etc/shadow")),
     ("os", "<nvram>/etc/cron.d/evil</nvram>", ("os/nvram", "/etc/cron.d/evil")),
     ("os", "<nvram>/var/lib/libvirt/qemu/nvram/other_VARS.fd</nvram>", ("os/nvram", "other_VARS.fd")),
+    ("os", "<nvram>/home/me/.config/libvirt/qemu/nvram/vm_VARS.fd</nvram>", ("os/nvram", "/home/me")),
     ("os", "<nvram type='file'><source file='/etc/x'/></nvram>", ("os/nvram", "/etc/x")),
     ("devices", "<emulator>/opt/evil</emulator>", ("emulator", "/opt/evil")),
     (
@@ -154,6 +155,18 @@ DANGERS: Final = [
     (".", "<cputune><vcpusched vcpus='0' scheduler='rr' priority='1'/></cputune>", ("vcpusched", "rr")),
     (".", "<cputune><iothreadsched iothreads='1' scheduler='fifo'/></cputune>", ("iothreadsched", "fifo")),
     (".", "<memoryBacking><locked/></memoryBacking>", ("memoryBacking/locked",)),
+    (".", "<memoryBacking><access mode='shared'/></memoryBacking>", ("memoryBacking/access", "shared")),
+    (
+        ".",
+        "<memoryBacking><source type='anonymous'/><access mode='private'/></memoryBacking>",
+        ("memoryBacking/access", "private"),
+    ),
+    (
+        ".",
+        "<cpu><numa><cell id='0' cpus='0' memory='1' memAccess='shared'/></numa></cpu>",
+        ("cell", "memAccess='shared'"),
+    ),
+    ("devices", "<memory model='dimm' access='private'/>", ("memory", "access='private'")),
     (".", "<iothreads>100000</iothreads>", ("iothreads", "100000")),
     (".", "<iothreadids><iothread id='100000'/></iothreadids>", ("iothreadids/iothread", "100000")),
     (".", "<memoryBacking><allocation threads='99999'/></memoryBacking>", ("memoryBacking/allocation", "99999")),

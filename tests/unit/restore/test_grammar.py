@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 from lxml import etree
 
-from workers.restore.trust import Host, Rule, _Asked, _grammar, _Node
+from workers.restore.rules import Asked, Host, Rule
+from workers.restore.trust import _grammar, _Node
 
 HOST = Host({"/usr/bin/qemu"}, {"/restored/vda.qcow2"})
 
@@ -26,7 +27,7 @@ def rules() -> Iterator[tuple[str, str, Callable[[str], bool]]]:
 
 
 def _passes(rule: Rule, element: etree._Element, value: str) -> bool:
-    return rule(value, element, _Asked(HOST, "vm"))
+    return rule(value, element, Asked(HOST, "vm"))
 
 
 #: Where a text may look like a path, because libvirt shows it to the guest or to people and does nothing else with it.

@@ -13,7 +13,8 @@ from workers.hypervisor.disk import parse, text
 from workers.restore.definition import RestoredImage, definition
 from workers.restore.identity import Identity
 from workers.restore.image import ImageFormat
-from workers.restore.trust import Host, reaches
+from workers.restore.rules import Host
+from workers.restore.trust import reaches
 
 from .corpus import AARCH64, CORPUS, EMULATOR, UUID
 from .dangers import DANGERS
