@@ -13,7 +13,7 @@ import contextlib
 import fcntl
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -22,8 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, parse
+from freezeframe.repository.errors import RepositoryRolledBack
 from freezeframe.repository.expected import Expected
-from freezeframe.repository.freshness import Pin
+from freezeframe.repository.freshness import Accepted, Pin, Pinned, advice_for
 from freezeframe.repository.store.address import spellings
 
 #: A known repository takes some 300 bytes; of a longer file no more is read.
@@ -55,6 +56,12 @@ class Known(BaseModel):
     pin: Annotated[Pin | None, Field(exclude_if=lambda pin: pin is None)] = (
         None  # the newest capture, once it was pinned
     )
+    #: What was missing or damaged when the repository was accepted as it was, and still is.
+    accepted: Annotated[tuple[Accepted, ...], Field(exclude_if=lambda accepted: not accepted)] = ()
+
+    @property
+    def pinned(self) -> Pinned:
+        return Pinned(pin=self.pin, accepted=self.accepted)
 
 
 class KnownRepositories(Document):
@@ -84,23 +91,47 @@ def expected(file: Path, address: str) -> tuple[Expected, ...]:
 
 
 def remember(file: Path, address: str, seen: Known) -> None:
-    """Remember a repository, durably when this returns. A pin of the same repository stays, if `seen` has none.
+    """Remember a repository, durably when this returns. What was pinned of the same repository stays.
 
     Raises KnownRepositoriesError.
     """
+    _remember(file, address, seen, lambda last: seen.model_copy(update={"pin": last.pin, "accepted": last.accepted}))
+
+
+def remember_pinned(
+    file: Path, address: str, seen: Known, compared: Pinned, may_go_back: Callable[[Pin], bool]
+) -> None:
+    """Remember a repository with its newest capture, which was `compared` with what was pinned before.
+
+    The pin of a newer capture is given up only if it may be. One that another verb has remembered meanwhile stays.
+    Raises KnownRepositoriesError and RepositoryRolledBack.
+    """
+
+    def newer(last: Known) -> Known:
+        if last.pin is None or (seen.pin is not None and seen.pin.counter >= last.pin.counter) or may_go_back(last.pin):
+            return seen
+        if last.pin != compared.pin:
+            return last
+        now = "there is none now" if seen.pin is None else f"now it is {seen.pin.capture_id}, number {seen.pin.counter}"
+        raise RepositoryRolledBack(
+            f"Capture {last.pin.capture_id}, number {last.pin.counter}, was the newest that could be read at {address} when it "
+            f"was pinned; {now}.",
+            advice=advice_for(address),
+        )
+
+    _remember(file, address, seen, newer)
+
+
+def _remember(file: Path, address: str, seen: Known, again: Callable[[Known], Known]) -> None:
+    """Remember a repository as `seen`; where the same one is remembered already, as what `again` makes of that."""
     with _locked(file):
         before = _read(file)
         after = {**before.repositories}
         for one in spellings(address):
-            after[one] = _with_pin(seen, after.get(one))
+            last = after.get(one)
+            after[one] = again(last) if last is not None and last.id == seen.id else seen
         if after != before.repositories:
             _write(file, before.changed({"repositories": after}))
-
-
-def _with_pin(seen: Known, last: Known | None) -> Known:
-    if seen.pin is None and last is not None and last.id == seen.id:
-        return seen.model_copy(update={"pin": last.pin})
-    return seen
 
 
 @contextlib.contextmanager

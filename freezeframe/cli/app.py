@@ -8,6 +8,7 @@ import logging
 import typer
 
 from freezeframe import log
+from freezeframe.cli.encoding import escape_unknown_characters
 from freezeframe.cli.verbs import Verbs
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ def root() -> None:
 
 def main() -> None:
     """The entry point."""
+    escape_unknown_characters()
     try:
         app(prog_name="freezeframe")
     finally:

@@ -13,11 +13,13 @@ from freezeframe.cli.progress import showing
 from freezeframe.cli.secret import open_repository, pinned
 from freezeframe.cli.verified import NEWER, places_text
 from freezeframe.errors import EXIT_DAMAGED, EXIT_REPOSITORY
+from freezeframe.printable import one_line
 from freezeframe.repository import Repository
+from freezeframe.repository.chain import read_chain
 from freezeframe.repository.check import CheckReport, Garbage
 from freezeframe.repository.check import check as check_structure
-from freezeframe.repository.errors import NewerFormat, RepositoryRolledBack
-from freezeframe.repository.freshness import against_pin, holes, read_chain
+from freezeframe.repository.errors import NewerFormat, RepositoryError
+from freezeframe.repository.freshness import advice_for, against_pin, holes, sentences_of
 
 #: Names of each sort that are shown to people; JSON has all.
 _SHOWN = 3
@@ -30,27 +32,44 @@ def check(*, as_json: AsJson = False) -> None:
     What nothing refers to is garbage: left by a capture that died, or of one that is under way. It is told, and is no damage.
     Whether chunks are what was captured, `freezeframe verify` finds out.
 
-    Exit code: 0 sound; 7 damaged, with every capture that is affected named; 5 something was written by a newer version, which
-    this one does not understand, or is not given by the storage.
+    Exit code: 0 sound; 7 damaged, with every capture that is affected named, or captures are missing that nobody has forgotten;
+    5 something was written by a newer version, which this one does not understand, or is not given by the storage.
     """
     opened = open_repository(for_hours=True)
     report = _check(opened)
-    chain, known = read_chain(opened), pinned(opened)
-    missing = [*(against_pin(chain, known) if known else ()), *holes(chain)]
+    if not as_json:
+        _show(report)  # reading the chain may take long, and fail
+    missing, unclear = _compared(opened)
     if as_json:
         extra = {
-            "sound": _is_sound(report) and not missing,
+            "sound": _is_sound(report) and not missing and not unclear,
             "damaged_captures": report.damaged_captures,
             "rolled_back": missing,
+            "not_compared": [one.message for one in unclear],
         }
         print_json({**extra, **dataclasses.asdict(report)})
     else:
-        _show_missing(missing)
-        _show(report, whole=not missing)
-    if missing:
+        _show_missing(opened, missing)
+        _show_unclear([one for one in unclear if one.message not in {*report.newer, *report.unreadable}])
+        _show_sound(report, whole=not missing and not unclear)
+    if missing or not report.sound:
         raise typer.Exit(EXIT_DAMAGED)
-    if not _is_sound(report):
-        raise typer.Exit(EXIT_REPOSITORY if report.sound else EXIT_DAMAGED)
+    if unclear or not _is_sound(report):
+        raise typer.Exit(EXIT_REPOSITORY)
+
+
+def _compared(opened: Repository) -> tuple[list[str], list[RepositoryError]]:
+    """Return what shows that captures are missing, and why more cannot be told. Damaged manifests are left to the report."""
+    known = pinned(opened)
+    try:
+        chain = read_chain(opened)
+    except RepositoryError as error:
+        return [], [error]
+    doubts = [one for one in holes(chain) if not one.of_damage]
+    return [
+        *(against_pin(chain, known.pin) if known.pin else ()),
+        *sentences_of(doubts, known.accepted),
+    ], chain.unclear
 
 
 def _is_sound(report: CheckReport) -> bool:
@@ -62,31 +81,45 @@ def _check(repository: Repository) -> CheckReport:
         return check_structure(repository, lambda done: progress.move("check", done, 256))
 
 
-def _show_missing(sentences: Sequence[str]) -> None:
+def _show_missing(opened: Repository, sentences: Sequence[str]) -> None:
     for message in sentences:
-        err().print(Text.assemble(("rolled back: ", "bold red"), message), soft_wrap=True)
+        _tell(("rolled back: ", "bold red"), message)
     if sentences:
-        err().print(f"  → {RepositoryRolledBack.advice}", soft_wrap=True)
+        err().print(f"  → {one_line(advice_for(opened.address))}", soft_wrap=True)
 
 
-def _show(report: CheckReport, *, whole: bool) -> None:
-    _show_garbage(report.garbage)
-    for message in report.newer:
-        err().print(Text.assemble(NEWER, message), soft_wrap=True)
-    if report.newer:
-        err().print(f"  → {NewerFormat.advice}", soft_wrap=True)
-    for message in report.unreadable:
-        err().print(Text.assemble(("unreadable: ", "bold red"), message), soft_wrap=True)
+def _show_unclear(unclear: Sequence[RepositoryError]) -> None:
+    for error in unclear:
+        _tell(NEWER if isinstance(error, NewerFormat) else ("unreadable: ", "bold red"), error.message)
+    for advice in dict.fromkeys(error.hint for error in unclear):
+        err().print(f"  → {one_line(advice)}", soft_wrap=True)
+
+
+def _show_sound(report: CheckReport, *, whole: bool) -> None:
     if _is_sound(report):
         looked = f"captures: {len(report.captures)}, indexes: {report.indexes_read}, chunks: {report.chunks_found}, all there"
         word = ("sound", "bold green") if whole else ("all objects sound", "bold")
         out().print(Text.assemble(word, f": {looked}"))
-        return
+
+
+def _tell(word: tuple[str, str], message: str) -> None:
+    err().print(Text.assemble(word, one_line(message)), soft_wrap=True)
+
+
+def _show(report: CheckReport) -> None:
+    _show_garbage(report.garbage)
+    for message in report.newer:
+        _tell(NEWER, message)
+    if report.newer:
+        err().print(f"  → {NewerFormat.advice}", soft_wrap=True)
+    for message in report.unreadable:
+        _tell(("unreadable: ", "bold red"), message)
     for message in (*report.key_slots, *report.manifests):
-        err().print(Text.assemble(("damaged: ", "bold red"), message), soft_wrap=True)
+        _tell(("damaged: ", "bold red"), message)
     for damage in (*report.indexes, *report.chunks):
         aside = " (set aside)" if damage.set_aside else ""
-        err().print(Text.assemble(("damaged: ", "bold red"), damage.reason, aside, places_text(damage)), soft_wrap=True)
+        said = f"{one_line(damage.reason)}{aside}{places_text(damage)}"
+        err().print(Text.assemble(("damaged: ", "bold red"), said), soft_wrap=True)
     if report.damaged_captures:
         out().print("Damaged captures: " + ", ".join(report.damaged_captures), soft_wrap=True)
     if report.chunks:
@@ -105,7 +138,7 @@ def _show_garbage(garbage: Garbage) -> None:
     ]
     for what, names in sorts:
         if names:
-            some = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+            some = ", ".join(map(one_line, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
             out().print(f"garbage: {len(names)} {what}: {some}", soft_wrap=True)
     if garbage.count and not garbage.certain:
         out().print("garbage: perhaps; what cannot be read may refer to it.")

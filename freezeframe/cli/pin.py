@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
+from rich.text import Text
 
-from freezeframe.cli.output import AsJson, fields, out, print_json
-from freezeframe.cli.secret import known_file, open_repository, pinned, remember
+from freezeframe.cli.output import AsJson, err, fields, out, print_json
+from freezeframe.cli.secret import known_file, open_repository, pinned
+from freezeframe.known_repositories import Known, remember_pinned
+from freezeframe.printable import one_line
 from freezeframe.repository import Repository
-from freezeframe.repository.errors import RepositoryRolledBack
-from freezeframe.repository.freshness import Chain, Pin, against_pin, holes, pin_of, read_chain
+from freezeframe.repository.chain import Chain, read_chain
+from freezeframe.repository.document import DocumentDamagedError, DocumentNewerError, understood
+from freezeframe.repository.errors import NotPinned
+from freezeframe.repository.freshness import Accepted, Pin, Pinned, check_chain, holes, pin_of
 from freezeframe.settings import RepositorySettings, load
 
 
 class _File(BaseModel):
     """The part of `repo pin --json` that is compared."""
 
-    id: str
+    id: UUID
     pin: Pin | None = None
+    accepted: tuple[Accepted, ...] = ()
 
 
 def pin(
@@ -45,49 +54,82 @@ def pin(
 
     What is opened with a passphrase or a key is remembered by itself, but for the newest capture.
 
-    Exit code: 0 as new as it was; 7 older than it was, or captures are missing that nobody has forgotten.
+    Exit code: 0 as new as it was; 7 older than it was, or captures are damaged, or missing though nobody has forgotten them;
+    4 with --check, nothing is pinned; 5 that cannot be told: the storage refuses something, or a newer version has written it.
     """
     if (against is not None and not check) or (check and accept):
         raise typer.BadParameter("--against goes with --check, and --check without --accept")
     opened = open_repository(accept=accept)
     chain = read_chain(opened)
-    if not accept:
-        check_freshness(opened, chain, _pin_in(against, opened) if against else pinned(opened))
-    found = pin_of(chain)
-    if not check:
-        remember(opened, found)
-    _show(opened, found, as_json=as_json)
+    if check:
+        known = pinned(opened) if against is None else _pinned_in(against, opened)
+        check_chain(opened, chain, known, accept=_accept(against))
+        if known.pin is None:
+            raise _not_pinned(opened, against)
+        _show(opened, Pinned(pin=pin_of(chain), accepted=known.accepted), as_json=as_json)
+    else:
+        _show(opened, _pin(opened, chain, accept=accept), as_json=as_json)
 
 
-def check_freshness(opened: Repository, chain: Chain, known: Pin | None) -> None:
-    """Raise RepositoryRolledBack if the repository is older than the pin, or captures are missing."""
-    sentences = [*(against_pin(chain, known) if known else ()), *holes(chain)]
-    if sentences:
-        raise RepositoryRolledBack(f"The repository at {opened.address} is not as it was. {' '.join(sentences)}")
-
-
-def _pin_in(file: Path, opened: Repository) -> Pin | None:
-    try:
-        found = _File.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise typer.BadParameter(f"{file} cannot be read, or is not what `repo pin --json` prints") from error
-    if found.id != str(opened.config.id):
-        raise typer.BadParameter(f"{file} is of the repository {found.id}, and this one is {opened.config.id}")
-    return found.pin
-
-
-def _show(opened: Repository, found: Pin | None, *, as_json: bool) -> None:
+def _not_pinned(opened: Repository, against: Path | None) -> NotPinned:
+    if against is not None:
+        return NotPinned(f"{against} has no pin: the repository had no capture when it was printed.")
     file = known_file(load(RepositorySettings))
+    return NotPinned(f"No capture of the repository at {opened.address} is pinned in {file}: nothing to compare with.")
+
+
+def _pin(opened: Repository, chain: Chain, *, accept: bool) -> Pinned:
+    """Remember the newest capture once it was compared, or accepted. What was accepted and is not as it was, stays so."""
+    known, doubts = pinned(opened), [one.about for one in holes(chain)]
+    if accept:
+        for error in chain.unclear:
+            err().print(Text.assemble(("not compared: ", "bold yellow"), one_line(error.message)), soft_wrap=True)
+    else:
+        check_chain(opened, chain, known)
+        doubts = [one for one in doubts if one in known.accepted]
+    made = Pinned(pin=pin_of(chain), accepted=tuple(doubts))
+    seen = Known(id=opened.config.id, encrypted=opened.config.encrypted, pin=made.pin, accepted=made.accepted)
+
+    def may_go_back(pin: Pin) -> bool:
+        return accept or chain.has_forgotten(pin.capture_id, pin.digest)
+
+    remember_pinned(known_file(load(RepositorySettings)), opened.address, seen, known, may_go_back)
+    return made
+
+
+def _pinned_in(file: Path, opened: Repository) -> Pinned:
+    try:
+        content = json.loads(file.read_bytes())
+        if not isinstance(content, dict):
+            raise DocumentDamagedError("is no object")
+        found = understood(_File, content)
+    except (OSError, ValueError, RecursionError) as error:
+        newer = isinstance(error, DocumentNewerError)
+        why = "was written by a newer version" if newer else "cannot be read, or is not what `repo pin --json` prints"
+        raise typer.BadParameter(f"{file} {why}") from error
+    if found.id != opened.config.id:
+        raise typer.BadParameter(f"{file} is of the repository {found.id}, and this one is {opened.config.id}")
+    return Pinned(pin=found.pin, accepted=found.accepted)
+
+
+def _accept(against: Path | None) -> str:
+    """Return the words that accept the repository as it is. A file with a pin must be written anew too."""
+    return "--accept" if against is None else f"--accept --json >{shlex.quote(str(against))}"
+
+
+def _show(opened: Repository, found: Pinned, *, as_json: bool) -> None:
+    pin, file = found.pin, known_file(load(RepositorySettings))
     if as_json:
         shown = {"address": opened.address, "id": str(opened.config.id), "encrypted": opened.config.encrypted}
-        print_json({**shown, "pin": found, "remembered_in": str(file)})
+        print_json({**shown, "pin": pin, "accepted": found.accepted, "remembered_in": str(file)})
         return
     pairs = [
         ("repository", opened.address),
         ("id", str(opened.config.id)),
         ("encrypted", "yes" if opened.config.encrypted else "no"),
-        ("newest capture", f"{found.capture_id}, number {found.counter}" if found else "none"),
-        ("its digest", found.digest if found else "–"),
+        ("newest capture", f"{pin.capture_id}, number {pin.counter}" if pin else "none"),
+        ("its digest", pin.digest if pin else "–"),
         ("remembered in", str(file)),
+        *(("accepted as it is", one.name) for one in found.accepted),
     ]
     out().print(fields(pairs))

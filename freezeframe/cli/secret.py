@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import typer
+from rich.text import Text
 
 from freezeframe import known_repositories
 from freezeframe.access import ConfiguredKey, expected_of
 from freezeframe.cli.output import err
 from freezeframe.known_repositories import Known, KnownRepositoriesError
+from freezeframe.printable import one_line
 from freezeframe.repository import Repository
 from freezeframe.repository.catalog import LATEST
 from freezeframe.repository.crypto import Secret
 from freezeframe.repository.errors import RepositoryNotKnown, SecretUnusable
 from freezeframe.repository.expected import ANYTHING, Expected
-from freezeframe.repository.freshness import Pin, check_pin
+from freezeframe.repository.freshness import Pinned, check_pin
 from freezeframe.repository.store.address import is_same_place, open_store, patience_with, transfer_patience
 from freezeframe.settings import RepositorySettings, load
 
@@ -90,23 +92,27 @@ def known_file(settings: RepositorySettings) -> Path:
     return settings.known_repositories or known_repositories.default_file(os.environ, home)
 
 
-def pinned(opened: Repository) -> Pin | None:
-    """Return the newest pin that is remembered of a repository. Raises KnownRepositoriesError."""
+def pinned(opened: Repository) -> Pinned:
+    """Return what is remembered of the chain of a repository, with the newest pin. Raises KnownRepositoriesError."""
     known = known_repositories.known(known_file(load(RepositorySettings)), opened.address)
-    pins = [one.pin for one in known if one.id == opened.config.id and one.pin is not None]
-    return max(pins, key=lambda pin: pin.counter, default=None)
+    found = [one.pinned for one in known if one.id == opened.config.id]
+    return max(found, key=lambda one: 0 if one.pin is None else one.pin.counter, default=Pinned())
 
 
 def check_latest(opened: Repository, wanted: str) -> None:
-    """Raise RepositoryRolledBack if the latest capture is wanted, and the repository is older than it was pinned."""
-    if wanted == LATEST and (pin := pinned(opened)) is not None:
-        check_pin(opened, pin)
+    """Raise RepositoryRolledBack if the latest capture is wanted, and the repository is older than it was pinned.
+
+    What cannot be read, and is not needed to tell, is shown.
+    """
+    if wanted == LATEST and (pin := pinned(opened).pin) is not None:
+        for error in check_pin(opened, pin):
+            err().print(Text.assemble(("warning: ", "bold yellow"), one_line(error.message)), soft_wrap=True)
 
 
-def remember(opened: Repository, pin: Pin | None = None) -> None:
+def remember(opened: Repository) -> None:
     """Remember a repository at its address. Where that cannot be written, say so and go on."""
     file = known_file(load(RepositorySettings))
-    seen = Known(id=opened.config.id, encrypted=opened.config.encrypted, pin=pin)
+    seen = Known(id=opened.config.id, encrypted=opened.config.encrypted)
     try:
         known_repositories.remember(file, opened.address, seen)
     except KnownRepositoriesError as error:

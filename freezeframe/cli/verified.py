@@ -43,10 +43,11 @@ def show_report(report: VerifyReport, labels: Labels, unreadable: Sequence[Manif
     for error in unreadable:
         show_unreadable(error, " manifest")
     for one in report.newer:
-        err().print(Text.assemble(NEWER, one.reason, places_text(one)), soft_wrap=True)
+        err().print(Text.assemble(NEWER, one_line(one.reason), places_text(one)), soft_wrap=True)
     for damage in report.damage:
         aside = " (set aside)" if damage.set_aside else ""
-        err().print(Text.assemble(("damaged: ", "bold red"), damage.reason, aside, places_text(damage)), soft_wrap=True)
+        said = f"{one_line(damage.reason)}{aside}{places_text(damage)}"
+        err().print(Text.assemble(("damaged: ", "bold red"), said), soft_wrap=True)
     _show_each("mislabelled", "bold red", labels.wrong)
     if report.damaged_captures:
         out().print("Damaged captures: " + ", ".join(report.damaged_captures), soft_wrap=True)
@@ -85,7 +86,7 @@ def _looked(report: VerifyReport) -> str:
 def _show_done(report: VerifyReport) -> None:
     """What was found out besides, and done."""
     if report.restrained is not None:
-        err().print(Text.assemble(("suspect host: ", "bold red"), report.restrained), soft_wrap=True)
+        err().print(Text.assemble(("suspect host: ", "bold red"), one_line(report.restrained)), soft_wrap=True)
     for note in report.notes:
         err().print(Text.assemble(("note: ", "bold yellow"), one_line(note)), soft_wrap=True)
     if report.bad_reads:
@@ -119,5 +120,7 @@ def _show_each(word: str, style: str, reasons: Mapping[str, Sequence[str]]) -> N
 
 def places_text(damage: Damage) -> str:
     """Every place that damage belongs to, a line each."""
-    found = "".join(f"\n    {one.capture_id}  guest {one.guest_name}, disk {one.target}" for one in damage.places)
+    found = "".join(
+        f"\n    {one.capture_id}  {one_line(f'guest {one.guest_name}, disk {one.target}')}" for one in damage.places
+    )
     return f" It belongs to:{found}" if found else ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from freezeframe.repository.age import newest_first
 from freezeframe.repository.errors import (
     AlreadyExists,
     CaptureNotFound,
     IndexDamaged,
+    ManifestDamaged,
     ManifestNotReadable,
     ManifestTooLarge,
     ManifestUnreadable,
@@ -26,7 +27,7 @@ from freezeframe.repository.layout import (
     folder_of,
     forgotten_name,
 )
-from freezeframe.repository.lineage import Lineages, is_same_capture
+from freezeframe.repository.lineage import Lineages, is_same_capture, link_of
 from freezeframe.repository.manifest import Manifest, parse_manifest
 from freezeframe.repository.objects import unreadable_index
 from freezeframe.repository.read_ahead import read_ahead
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from datetime import datetime
 
+    from freezeframe.repository.lineage import Link
     from freezeframe.repository.manifest import DiskCapture
     from freezeframe.repository.objects import Objects
     from freezeframe.repository.store.backend import Entry
 
 LATEST: Final = "latest"
+
+FoundT = TypeVar("FoundT")
 
 
 class Memory(Protocol):
@@ -77,12 +81,16 @@ class Catalog:
 
     def load(self, capture_id: str) -> Manifest:
         """Raises CaptureNotFound and ManifestUnreadable."""
+        data, place = self._data(capture_id)
+        return parse_manifest(data, capture_id, place)
+
+    def _data(self, capture_id: str) -> tuple[bytes, str]:
+        """Return the bytes of a manifest, and where it is. Raises CaptureNotFound and ManifestUnreadable."""
         try:
             data = self._objects.manifest(capture_id)
         except ObjectNotFound as error:
             raise CaptureNotFound(f"There is no capture {capture_id} in {self._store.address}.") from error
-        place = f"{self._store.address}/{self._objects.protection.manifest_name(capture_id)}"
-        return parse_manifest(data, capture_id, place)
+        return data, f"{self._store.address}/{self._objects.protection.manifest_name(capture_id)}"
 
     def each(
         self, on_damaged: Callable[[ManifestUnreadable], None] | None = None, memory: Memory | None = None
@@ -110,10 +118,28 @@ class Catalog:
             elif found is not None and on_damaged is not None:
                 on_damaged(found)
 
+    def link(self, capture_id: str) -> Link | ManifestUnreadable | None:
+        """Return the place of a listed manifest among all, also of one that a newer version has written.
+
+        Else why it alone cannot be read, or None if it is gone. Raises RepositoryNotReadable.
+        """
+        return self._alone(capture_id, self._link)
+
+    def _link(self, capture_id: str) -> Link:
+        data, place = self._data(capture_id)
+        link = link_of(capture_id, data)
+        if link is not None:
+            return link
+        parse_manifest(data, capture_id, place)  # raises
+        raise ManifestDamaged(f"Manifest {place} has other bytes than were written.")
+
     def _looked_at(self, capture_id: str) -> Manifest | ManifestUnreadable | None:
-        """Return a listed manifest, why it alone cannot be read, or None if it is gone. Raises RepositoryNotReadable."""
+        return self._alone(capture_id, self.load)
+
+    def _alone(self, capture_id: str, read: Callable[[str], FoundT]) -> FoundT | ManifestUnreadable | None:
+        """Read a listed manifest; return why it alone cannot be read, or None if it is gone. Raises RepositoryNotReadable."""
         try:
-            return self.load(capture_id)
+            return read(capture_id)
         except CaptureNotFound:
             return None
         except ManifestUnreadable as error:

@@ -276,7 +276,18 @@ class RepositoryRolledBack(RepositoryDamaged):
     code = "repository-rolled-back"
     advice = (
         "Somebody may have put an older state of the store back, or taken captures away. Ask who looks after the store, and "
-        "look into its backups. If it is meant: `freezeframe repo pin --accept`."
+        "look into its backups."
+    )
+
+
+class NotPinned(RepositoryError):
+    """There is no pin to compare a repository with."""
+
+    code = "not-pinned"
+    exit_code = EXIT_NOT_FOUND
+    advice = (
+        "If it is as it should be, pin it, as this user: `freezeframe repo pin`. Else compare it with a pin that was kept: "
+        "`freezeframe repo pin --check --against FILE`."
     )
 
 

@@ -4,22 +4,33 @@
     lineages      each manifest names the newest one before it                 ──▶ a hole in the chain shows
     tombstones    what was forgotten                                           ──▶ and is no hole
 
+A manifest that cannot be read names no predecessor, so the chain ends there. A damaged one is a *doubt*, as a missing one is:
+whoever can write to the store can empty it. One that is newer, or that the storage refuses, is *unclear*: it may be right.
+
 The captures that are newer than the pin, and that no other names yet, can be taken away without a trace (docs/security.md).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from freezeframe.contract.message import CaptureId, Digest, Shape
-from freezeframe.repository.errors import ManifestUnreadable, ObjectNotFound, RepositoryRolledBack
-from freezeframe.repository.lineage import Link, link_of, newest
-from freezeframe.repository.read_ahead import read_ahead
+from freezeframe.repository.chain import Chain, State, read_chain
+from freezeframe.repository.errors import (
+    NewerFormat,
+    RepositoryDamaged,
+    RepositoryNotReadable,
+    RepositoryRolledBack,
+)
+from freezeframe.repository.lineage import newest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
+    from freezeframe.repository.errors import ManifestUnreadable, RepositoryError
+    from freezeframe.repository.lineage import Link, Predecessor
     from freezeframe.repository.repository import Repository
 
 
@@ -31,61 +42,27 @@ class Pin(Shape):
     digest: Digest
 
 
+class Accepted(Shape):
+    """A doubt that somebody has taken for right: a manifest with that digest, a tombstone, or numbers of captures."""
+
+    name: str
+    digest: Digest | None = None
+
+
+class Pinned(Shape):
+    """What somebody has seen of the chain of a repository, and taken for right."""
+
+    pin: Pin | None = None
+    accepted: tuple[Accepted, ...] = ()
+
+
 @dataclass(frozen=True)
-class Chain:
-    """All links of a repository."""
+class Doubt:
+    """A place in the chain that is not as it was."""
 
-    there: dict[str, Link] = field(default_factory=dict)
-    forgotten: dict[str, list[Link]] = field(default_factory=dict)  # a capture may have been sealed and forgotten twice
-    unreadable: frozenset[str] = frozenset()  # captures whose manifests are there and damaged
-    damaged_tombstones: tuple[str, ...] = ()
-
-    @property
-    def newest(self) -> Link | None:
-        """Return the newest link that is there or was."""
-        return newest([*self.there.values(), *(link for links in self.forgotten.values() for link in links)])
-
-    def knows(self, capture_id: str) -> bool:
-        return capture_id in self.there or capture_id in self.forgotten or capture_id in self.unreadable
-
-    def digests(self, capture_id: str) -> set[str | None]:
-        """Return all digests that a capture has or had; None among them if one could not be read."""
-        links = [*self.forgotten.get(capture_id, ())]
-        if capture_id in self.there:
-            links.append(self.there[capture_id])
-        unread = {None} if capture_id in self.unreadable else set()
-        return {link.digest for link in links} | unread
-
-
-def read_chain(repository: Repository) -> Chain:
-    """Read the links of all captures. Raises RepositoryNotReadable, and NewerFormat for a tombstone of a newer version.
-
-    Manifests are listed first: what is forgotten meanwhile has its tombstone by then.
-    """
-    ids = repository.capture_ids()
-    there: dict[str, Link] = {}
-    unreadable = set()
-    for capture_id, data in zip(ids, read_ahead(ids, lambda one: _manifest(repository, one)), strict=True):
-        link = link_of(capture_id, data) if isinstance(data, bytes) else None
-        if link is not None:
-            there[capture_id] = link
-        elif data is not None:
-            unreadable.add(capture_id)
-    forgotten: dict[str, list[Link]] = {}
-    tombstones, damaged = repository.lineages.tombstones()
-    for tombstone in tombstones:
-        for link in tombstone.captures:
-            forgotten.setdefault(link.capture_id, []).append(link)
-    return Chain(there, forgotten, frozenset(unreadable), tuple(damaged))
-
-
-def _manifest(repository: Repository, capture_id: str) -> bytes | ManifestUnreadable | None:
-    try:
-        return repository.objects.manifest(capture_id)
-    except ObjectNotFound:
-        return None
-    except ManifestUnreadable as error:
-        return error
+    about: Accepted
+    sentence: str
+    of_damage: bool = False  # of a manifest that is there: who lists manifests tells it too
 
 
 def pin_of(chain: Chain) -> Pin | None:
@@ -97,12 +74,17 @@ def pin_of(chain: Chain) -> Pin | None:
 
 
 def against_pin(chain: Chain, pin: Pin) -> list[str]:
-    """Return a sentence for each thing that shows the repository to be older than the pin. Pure."""
-    if not chain.knows(pin.capture_id):
+    """Return a sentence for each thing that shows the repository to be older than the pin. Pure.
+
+    A pinned manifest that cannot be read now shows nothing if a later one was sealed upon it.
+    """
+    state = chain.state(pin.capture_id, pin.digest)
+    if state is State.GONE:
         return [_without(chain.newest, pin)]
-    digests = chain.digests(pin.capture_id)
-    if pin.digest not in digests and None not in digests:
+    if state is State.REPLACED:
         return [f"Capture {pin.capture_id} is not the one that was pinned: its manifest has other bytes."]
+    if state is State.DAMAGED and not chain.names(pin.capture_id, pin.digest):
+        return [_damaged(pin, chain.unreadable[pin.capture_id])]
     return []
 
 
@@ -113,37 +95,128 @@ def _without(head: Link | None, pin: Pin) -> str:
     return f"Capture {pin.capture_id}, number {pin.counter}, was the newest when it was pinned; {now}."
 
 
-def holes(chain: Chain) -> list[str]:
-    """Return a sentence for each capture that another names as its predecessor, and that is not there as it was. Pure."""
-    found = sorted({sentence for link in _all(chain) for sentence in _hole(chain, link)})
-    return [
-        *found,
-        *(f"The tombstone {name} is damaged: what it was of cannot be told." for name in chain.damaged_tombstones),
-    ]
+def _damaged(pin: Pin, error: ManifestUnreadable) -> str:
+    return (
+        f"Capture {pin.capture_id}, number {pin.counter}, which was pinned, is damaged, and no later one was sealed upon it. "
+        f"{error.message}"
+    )
 
 
-def _all(chain: Chain) -> Iterator[Link]:
-    yield from chain.there.values()
-    for links in chain.forgotten.values():
-        yield from links
+def holes(chain: Chain) -> list[Doubt]:
+    """Return a doubt for each place where the chain is not as it was, each once. Pure."""
+    found = [_hole(chain, link, one) for link in chain.links() for one in link.named]
+    by_name = {one.about: one for one in found if one is not None}
+    known = {about.name for about in by_name}
+    for doubt in (*_damaged_manifests(chain), *_missing_numbers(chain), *_damaged_tombstones(chain)):
+        if doubt.about.name not in known:
+            by_name[doubt.about] = doubt
+    return sorted(by_name.values(), key=lambda one: (one.about.name, one.sentence))
 
 
-def _hole(chain: Chain, link: Link) -> Iterator[str]:
-    before = link.predecessor
-    if before is None:
-        return
-    if not chain.knows(before.capture_id):
-        yield (
-            f"Capture {before.capture_id} is gone, and nobody has forgotten it: it was there when {link.capture_id} was sealed."
+def _hole(chain: Chain, link: Link, before: Predecessor) -> Doubt | None:
+    about = Accepted(name=before.capture_id, digest=before.digest)
+    state = chain.state(before.capture_id, before.digest)
+    if state is State.GONE:
+        return Doubt(
+            about,
+            f"Capture {before.capture_id} is gone, and nobody has forgotten it: it was there when {link.capture_id} was "
+            "sealed.",
         )
+    if state is State.REPLACED:
+        return Doubt(
+            about, f"Capture {before.capture_id} is not the one that was there when {link.capture_id} was sealed."
+        )
+    if state is State.DAMAGED:
+        return Doubt(about, _unfollowed(chain.unreadable[before.capture_id]), of_damage=True)
+    return None
+
+
+def _damaged_manifests(chain: Chain) -> Iterator[Doubt]:
+    """Yield those that no other names."""
+    for capture_id, error in chain.unreadable.items():
+        if isinstance(error, RepositoryDamaged) and capture_id not in chain.forgotten:
+            yield Doubt(Accepted(name=capture_id), _unfollowed(error), of_damage=True)
+
+
+def _unfollowed(error: ManifestUnreadable) -> str:
+    return f"{error.message} Which capture came before it cannot be told: restore it from a copy of the repository."
+
+
+def _damaged_tombstones(chain: Chain) -> Iterator[Doubt]:
+    for name in chain.damaged_tombstones:
+        yield Doubt(Accepted(name=name), f"The tombstone {name} is damaged: what it was of cannot be told.")
+
+
+def _missing_numbers(chain: Chain) -> Iterator[Doubt]:
+    """Yield the numbers that no link has, if they are more than the links whose number is not known.
+
+    That finds what only a manifest has named that is damaged, or was forgotten when it was.
+    """
+    numbers = {number for link in chain.links() for number in _numbers(link) if number > 0}
+    missing = max(numbers, default=0) - len(numbers)
+    if chain.unclear or missing <= _without_number(chain):
         return
-    digests = chain.digests(before.capture_id)
-    if before.digest not in digests and None not in digests:
-        yield f"Capture {before.capture_id} is not the one that was there when {link.capture_id} was sealed."
+    before = 0
+    for number in sorted(numbers):
+        if number > before + 1:
+            which = f"number {before + 1}" if number == before + 2 else f"numbers {before + 1} to {number - 1}"
+            yield Doubt(Accepted(name=which), f"Of the {which} there is neither a capture nor a tombstone.")
+        before = number
 
 
-def check_pin(repository: Repository, pin: Pin) -> None:
-    """Raise RepositoryRolledBack if the repository is older than the pin."""
-    found = against_pin(read_chain(repository), pin)
+def _numbers(link: Link) -> tuple[int, ...]:
+    return (link.counter,) if link.predecessor is None else (link.counter, link.counter - 1)
+
+
+def _without_number(chain: Chain) -> int:
+    """Return how many captures have a number that neither they nor their successors tell."""
+    named = {one.predecessor.capture_id for one in chain.links() if one.predecessor is not None}
+    unread = {one for one, links in chain.forgotten.items() if all(link.digest is None for link in links)}
+    return len((unread | chain.unreadable.keys()) - named - chain.there.keys())
+
+
+def check_chain(repository: Repository, chain: Chain, pinned: Pinned, *, accept: str = "--accept") -> None:
+    """Raise RepositoryRolledBack if the repository is not as it was pinned; else NewerFormat or RepositoryNotReadable if
+    that cannot be told. `accept`: the words of `repo pin` that accept it as it is.
+    """
+    sentences = [*(against_pin(chain, pinned.pin) if pinned.pin else ()), *sentences_of(holes(chain), pinned.accepted)]
+    if sentences:
+        said = f"The repository at {repository.address} is not as it was. {' '.join(sentences)}"
+        raise RepositoryRolledBack(said, advice=advice_for(repository.address, accept))
+    _check_clear(repository, chain.unclear)
+
+
+def advice_for(address: str, accept: str = "--accept") -> str:
+    """Return what to do about a repository that is not as it was: it need not be that of the settings."""
+    command = f"FREEZEFRAME_REPOSITORY={shlex.quote(address)} freezeframe repo pin {accept}"
+    return f"{RepositoryRolledBack.advice} If it is meant: `{command}`."
+
+
+def sentences_of(doubts: Sequence[Doubt], accepted: Collection[Accepted]) -> list[str]:
+    """Return what the doubts say that nobody has taken for right. Pure."""
+    return [one.sentence for one in doubts if one.about not in accepted]
+
+
+def check_pin(repository: Repository, pin: Pin) -> list[RepositoryError]:
+    """Return what cannot be read, and is not needed to tell that the repository is as new as the pin.
+
+    Raises RepositoryRolledBack if it is older; NewerFormat or RepositoryNotReadable if what would tell cannot be read.
+    """
+    chain = read_chain(repository)
+    found = against_pin(chain, pin)
     if found:
-        raise RepositoryRolledBack(f"The repository at {repository.address} is not as new as it was. {' '.join(found)}")
+        said = f"The repository at {repository.address} is not as new as it was. {' '.join(found)}"
+        raise RepositoryRolledBack(said, advice=advice_for(repository.address))
+    unclear = chain.state(pin.capture_id, pin.digest) is State.UNCLEAR
+    if unclear and not chain.names(pin.capture_id, pin.digest):
+        error = chain.unreadable.get(pin.capture_id)
+        _check_clear(repository, chain.unclear_tombstones if error is None else [error])
+    return [*chain.unreadable.values(), *chain.unclear_tombstones]
+
+
+def _check_clear(repository: Repository, unclear: Sequence[RepositoryError]) -> None:
+    if unclear:
+        said = " ".join(one.message for one in unclear)
+        newer = all(isinstance(one, NewerFormat) for one in unclear)
+        kind = NewerFormat if newer else RepositoryNotReadable
+        raise kind(f"Whether the repository at {repository.address} is as it was cannot be told. {said}")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -32,6 +33,7 @@ from freezeframe.repository.errors import (
     NewerFormat,
     ObjectNotFound,
     ObjectNotReadable,
+    RepositoryError,
     RepositoryNotReadable,
 )
 from freezeframe.repository.layout import LINEAGE, MANIFESTS, is_tombstone, tombstone_name
@@ -71,6 +73,11 @@ class Link(Shape):
     digest: Digest | None = None
     predecessor: Predecessor | None = None
 
+    @property
+    def named(self) -> tuple[Predecessor, ...]:
+        """Return the manifests that were there when it was sealed, as far as it says so."""
+        return () if self.predecessor is None else (self.predecessor,)
+
 
 class Tombstone(Notice):
     """The captures that were forgotten together."""
@@ -80,6 +87,15 @@ class Tombstone(Notice):
     host: str
     program: str
     captures: tuple[Link, ...]
+
+
+@dataclass
+class Tombstones:
+    """All tombstones of a repository."""
+
+    read: list[Tombstone] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)  # names
+    unclear: list[RepositoryError] = field(default_factory=list)  # why others cannot be read: newer, or refused
 
 
 def link_of(capture_id: str, data: bytes) -> Link | None:
@@ -161,17 +177,22 @@ class Lineages:
             name = tombstone_name(str(ULID()))
             self._objects.store.put(name, BytesIO(made.stored(self._objects, name)))
 
-    def tombstones(self) -> tuple[list[Tombstone], list[str]]:
-        """Return all tombstones, and the names of those that are damaged. Raises RepositoryNotReadable and NewerFormat."""
-        found: list[Tombstone] = []
-        damaged: list[str] = []
+    def tombstones(self) -> Tombstones:
+        """Return all tombstones. Raises RepositoryNotReadable if the store as a whole cannot be read."""
+        found = Tombstones()
         for name in sorted(filter(is_tombstone, self._objects.store.names(LINEAGE))):
-            one = read_notice(self._objects, name, Tombstone)
-            if one is None:
-                damaged.append(name)
+            try:
+                one = read_notice(self._objects, name, Tombstone)
+            except (NewerFormat, ObjectNotReadable) as error:
+                found.unclear.append(error)
+            except ObjectNotFound:
+                pass
             else:
-                found.append(one)
-        return found, damaged
+                if one is None:
+                    found.damaged.append(name)
+                else:
+                    found.read.append(one)
+        return found
 
     def _entries(self) -> list[Entry]:
         return list(self._objects.store.entries(MANIFESTS))

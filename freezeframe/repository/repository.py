@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from freezeframe.repository.effort import Effort
     from freezeframe.repository.expected import Expected
     from freezeframe.repository.index import Index
-    from freezeframe.repository.lineage import Lineages
+    from freezeframe.repository.lineage import Lineages, Link
     from freezeframe.repository.manifest import Manifest
     from freezeframe.repository.store.backend import Store
 
@@ -163,6 +163,10 @@ class Repository:
     @property
     def lineages(self) -> Lineages:
         return self._catalog.lineages
+
+    def link(self, capture_id: str) -> Link | ManifestUnreadable | None:
+        """Return the place of a listed manifest among all; why it alone cannot be read; or None if it is gone."""
+        return self._catalog.link(capture_id)
 
     @property
     def address(self) -> str:

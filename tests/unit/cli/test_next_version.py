@@ -198,8 +198,11 @@ def test_what_is_newer_stops_the_verbs_that_need_it_and_is_left_alone(world: Wor
     path = world.root / world.names[kind]
     stored, before = path.read_bytes(), world.objects()
     ran = world.verbs()
-    assert {name for name, one in ran.items() if one.exit_code} == NEEDED_BY[kind]
-    for name in NEEDED_BY[kind]:
+    needed_by = NEEDED_BY[kind]
+    if (kind, form) == ("manifest", NEWER["format with another checksum"]):
+        needed_by = needed_by | {"pin"}  # what it names as its predecessor nobody can tell
+    assert {name for name, one in ran.items() if one.exit_code} == needed_by
+    for name in needed_by:
         assert ran[name].exit_code == EXIT_REPOSITORY
     for one in ran.values():
         said = (one.stdout + one.stderr).lower()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -65,13 +67,14 @@ def test_an_older_state_is_found_by_every_verb_that_looks(run: Run, place: Path,
     assert "all objects sound" in shown.stdout
     assert run("restore", capture_id(1), "--to", str(place / "one")).exit_code == 0
     (place / "state.json").unlink()
-    assert run("repo", "pin", "--check").exit_code == 0  # nothing is remembered here
     check_told(run("repo", "pin", "--check", "--against", str(place / "kept.json"), "--json"), capture_id(3))
 
 
 def test_it_is_accepted_on_purpose(run: Run, place: Path, repository: Repository) -> None:
     assert run("repo", "pin").exit_code == 0
     put_back(place)
+    told = run("repo", "pin", "--check", "--json").document["error"]["advice"]
+    assert f"`FREEZEFRAME_REPOSITORY={repository.address} freezeframe repo pin --accept`" in told
     assert run("repo", "pin", "--accept").exit_code == 0
     assert run("repo", "pin", "--check").exit_code == 0
     assert run("restore", "latest", "--to", str(place / "out")).exit_code == 0
@@ -102,8 +105,24 @@ def test_opening_it_with_a_key_keeps_the_pin(run: Run, place: Path, monkeypatch:
     assert (place / "state.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"id": "x"}'])
+@pytest.mark.parametrize("content", ["", "{}", "[]", "[" * 100_000, '{"id": "x"}', '{"id": "\ud800"}'])
 def test_a_file_that_is_no_pin_is_refused(run: Run, place: Path, repository: Repository, content: str) -> None:
-    (place / "pin.json").write_text(content)
+    (place / "pin.json").write_bytes(content.encode(errors="surrogatepass"))
     for verb in (("--check", "--against", str(place / "pin.json")), ("--against", "x"), ("--check", "--accept")):
         assert run("repo", "pin", *verb).exit_code == 2
+
+
+def test_a_kept_pin_is_read_however_its_id_is_written_and_by_older_versions(
+    run: Run, place: Path, repository: Repository
+) -> None:
+    kept = run("repo", "pin", "--json").document
+    file, check = place / "kept.json", ("repo", "pin", "--check", "--against", str(place / "kept.json"))
+    for one in (kept["id"].upper(), f"{{{kept['id']}}}"):
+        file.write_text(json.dumps({**kept, "id": one, "more": 1, "pin": {**kept["pin"], "more": 2}}))
+        assert run(*check).exit_code == 0
+    file.write_text(json.dumps({**kept, "id": str(uuid4())}))
+    assert run(*check).exit_code == 2
+    file.write_text(json.dumps({**kept, "pin": {**kept["pin"], "more": 2}, "critical": ["more"]}))
+    newer = run(*check)
+    assert newer.exit_code == 2
+    assert "newer version" in newer.stderr

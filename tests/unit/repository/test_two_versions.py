@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from freezeframe.repository import Repository, Tier, verify
+from freezeframe.repository.chain import read_chain
 from freezeframe.repository.check import check
-from freezeframe.repository.freshness import holes, read_chain
+from freezeframe.repository.freshness import holes
 from freezeframe.repository.garbage import collect
 
 from .versions import old_program
