@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import AwareDatetime
 
 from freezeframe.contract.message import Digest
-from freezeframe.repository.chunk import digest_of_chunk, unpack, unseal
+from freezeframe.repository.chunk import digest_of_chunk, unpack
 from freezeframe.repository.errors import (
     AlreadyExists,
     ChunkDamaged,
@@ -31,7 +31,7 @@ from freezeframe.repository.errors import (
     ObjectNotFound,
     RepositoryNotReadable,
 )
-from freezeframe.repository.index import read_index
+from freezeframe.repository.index import index_at
 from freezeframe.repository.layout import (
     CHUNKS,
     DAMAGED,
@@ -167,14 +167,12 @@ def look_aside(objects: Objects, kind: Kind, digest: bytes, place: str) -> Verdi
 
     Raises RepositoryNotReadable if the store is away.
     """
-    name = first_name(objects, kind, digest)
     objects.store.drop_cached(place)
     try:
         if kind is Kind.CHUNK:
-            unseal(objects.protection.reveal(name, objects.store.get(place)), digest)
+            objects.chunk_at(place, digest)
         else:
-            with objects.store.open(place) as source, objects.protection.reveal_stream(name, source) as plain:
-                read_index(plain, digest).close()
+            index_at(objects, place, digest).close()
     except NewerFormat:
         return Verdict.SOUND
     except (ObjectNotFound, ObjectDamaged, ChunkDamaged, IndexDamaged):

@@ -19,6 +19,7 @@ from freezeframe.repository.errors import (
     RepositoryNotReadable,
 )
 from freezeframe.repository.header import IndexHeader, read_header
+from freezeframe.repository.index import load_index
 from freezeframe.repository.layout import (
     FORGOTTEN,
     MANIFESTS,
@@ -29,7 +30,6 @@ from freezeframe.repository.layout import (
 )
 from freezeframe.repository.lineage import Lineages, is_same_capture, link_of
 from freezeframe.repository.manifest import Manifest, parse_manifest
-from freezeframe.repository.objects import unreadable_index
 from freezeframe.repository.read_ahead import read_ahead
 from freezeframe.repository.refusal import check_not_away
 
@@ -214,8 +214,9 @@ class Catalog:
         try:
             with self._objects.open_index(digest_of(digest)) as source:
                 return read_header(source, digest)
-        except ObjectDamaged as error:
-            raise unreadable_index(digest, error) from error
+        except (IndexDamaged, ObjectDamaged):
+            with load_index(self._objects, digest_of(digest)) as index:  # which may be set aside and sound
+                return index.header
 
 
 def _times(entries: dict[str, Entry]) -> dict[str, datetime]:

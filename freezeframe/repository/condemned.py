@@ -51,6 +51,10 @@ class Condemned:
         """The ids of all runs that have a record, oldest first. Raises RepositoryNotReadable."""
         return sorted(run for name in self._store.names(CONDEMNED) if (run := run_id_of(name)) is not None)
 
+    def places(self, name: str) -> list[str]:
+        """Return where each run would have the object of that name. Raises RepositoryNotReadable."""
+        return [condemned_name(run, name) for run in self._known(new=True)]
+
     def _known(self, *, new: bool) -> list[str]:
         now = time.monotonic()
         if new or self._runs is None or now - self._runs[1] > _REMEMBERED_S:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from freezeframe.repository import zstd
-from freezeframe.repository.errors import IndexDamaged, ObjectDamaged, ParentUnfit
+from freezeframe.repository.errors import IndexDamaged, ObjectDamaged, ParentUnfit, RepositoryNotReadable
 from freezeframe.repository.header import IndexHeader, read_header
 from freezeframe.repository.layout import DIGEST_BYTES, ZERO_DIGEST
 from freezeframe.repository.objects import unreadable_index
@@ -64,12 +64,27 @@ def check_began(index: Index, checkpoint: str | None) -> None:
 
 
 def load_index(objects: Objects, digest: bytes) -> Index:
-    """The index of that digest, its bytes, header and table verified. Raises IndexDamaged if it is missing or wrong."""
+    """Return the index of that digest, verified, from wherever it is sound. Raises IndexDamaged if it is nowhere."""
+    try:
+        return _load_first(objects, digest)
+    except (IndexDamaged, RepositoryNotReadable) as error:
+        name = objects.protection.index_name(digest)
+        return objects.elsewhere(name, lambda place: index_at(objects, place, digest), error)
+
+
+def _load_first(objects: Objects, digest: bytes) -> Index:
     try:
         with objects.open_index(digest) as source:
             return read_index(source, digest)
     except ObjectDamaged as error:
         raise unreadable_index(digest.hex(), error) from error
+
+
+def index_at(objects: Objects, place: str, digest: bytes) -> Index:
+    """Return an index, verified, from one place. Raises IndexDamaged, ObjectNotFound and ObjectDamaged."""
+    name = objects.protection.index_name(digest)
+    with objects.store.open(place) as source, objects.protection.reveal_stream(name, source) as plain:
+        return read_index(plain, digest)
 
 
 def read_index(source: BinaryIO, digest: bytes) -> Index:

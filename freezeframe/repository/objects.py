@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -18,13 +16,17 @@ from freezeframe.repository.errors import (
     ObjectDamaged,
     ObjectIsNoFile,
     ObjectNotFound,
+    RepositoryDamaged,
+    RepositoryNotReadable,
 )
 from freezeframe.repository.layout import DAMAGED, damaged_name, set_aside_stem
 from freezeframe.repository.protection import PLAIN, Protection
+from freezeframe.repository.store.fault import of_the_medium
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from freezeframe.repository.errors import RepositoryError
     from freezeframe.repository.store.backend import Store
 
 FoundT = TypeVar("FoundT")
@@ -34,8 +36,9 @@ FoundT = TypeVar("FoundT")
 class Objects:
     """What is missing or cannot be revealed is damage, and is named by what it is: a chunk, an index, a manifest.
 
-    Chunks and indexes are read wherever they are: under their own names, condemned, or set aside and sound. `has_chunk` is for
-    writers. What is set aside is not `looks_aside` for whoever verifies: it is to be put back.
+    Chunks and indexes are read wherever they are sound: under their own names, condemned, or set aside. A copy that is
+    missing, damaged or refused hides no sound one. `has_chunk` is for writers. Whoever verifies does not look aside
+    (`looks_aside`): what is set aside is to be put back.
     """
 
     store: Store
@@ -61,29 +64,39 @@ class Objects:
         return self.condemned.find(self.protection.locate(digest), self.store.size)
 
     def envelope(self, digest: bytes) -> bytes:
-        """The envelope of a chunk, which is still to be verified. Raises ChunkDamaged, RepositoryNotReadable."""
+        """Return the envelope of a chunk, under its own name or condemned, which is still to be verified.
+
+        Raises ChunkDamaged, RepositoryNotReadable.
+        """
         name = self.protection.locate(digest)
         try:
             return self.protection.reveal(name, self.condemned.find(name, self.store.get))
         except ObjectNotFound as error:
-            for stored in self._aside(name, self.store.get):
-                with suppress(ObjectDamaged, ChunkDamaged, NewerFormat):
-                    envelope = self.protection.reveal(name, stored)
-                    unseal(envelope, digest)
-                    return envelope
             raise ChunkDamaged(f"Chunk {digest.hex()} is missing.") from error
         except ObjectDamaged as error:
             raise ChunkDamaged(f"Chunk {digest.hex()} cannot be read. {error.message}") from error
 
+    def chunk(self, digest: bytes) -> bytes:
+        """Return a chunk, verified, from wherever it is sound. Raises ChunkDamaged, NewerFormat, RepositoryNotReadable."""
+        try:
+            return unseal(self.envelope(digest), digest)
+        except (ChunkDamaged, RepositoryNotReadable) as error:
+            return self.elsewhere(self.protection.locate(digest), lambda place: self.chunk_at(place, digest), error)
+
+    def chunk_at(self, place: str, digest: bytes) -> bytes:
+        """Return a chunk, verified, from one place. Raises ObjectNotFound and ObjectDamaged, too."""
+        stored = self.store.get(place)
+        return unseal(self.protection.reveal(self.protection.locate(digest), stored), digest)
+
     def open_index(self, digest: bytes) -> BinaryIO:
-        """An index file, which is still to be verified. Raises IndexDamaged; reading it may raise ObjectDamaged."""
+        """Open an index file, under its own name or condemned, which is still to be verified.
+
+        Raises IndexDamaged; reading it may raise ObjectDamaged.
+        """
         name = self.protection.index_name(digest)
         try:
             source = self.condemned.find(name, self.store.open)
         except ObjectNotFound as error:
-            for source in self._aside(name, self.store.open):
-                if (plain := self._if_sound(name, source, digest)) is not None:
-                    return plain
             raise IndexDamaged(f"Index {digest.hex()} is missing.") from error
         try:
             return self.protection.reveal_stream(name, source)
@@ -94,29 +107,40 @@ class Objects:
             source.close()
             raise
 
-    def _if_sound(self, name: str, source: BinaryIO, digest: bytes) -> BinaryIO | None:
-        """Return an index file that was set aside, closed unless it is the one."""
-        try:
-            plain = self.protection.reveal_stream(name, source)
-            if hashlib.file_digest(plain, "sha256").digest() == digest:  # type: ignore[arg-type]  # a BinaryIO is enough
-                plain.seek(0)
-                return plain
-        except (ObjectDamaged, NewerFormat):
-            pass
-        source.close()
-        return None
+    def elsewhere(self, name: str, read: Callable[[str], FoundT], error: RepositoryError) -> FoundT:
+        """Return the first sound copy at another place than that name. `read` verifies a copy; `error`: why one is looked for.
 
-    def _aside(self, name: str, look: Callable[[str], FoundT]) -> Iterator[FoundT]:
-        """Look at what is set aside of that name, and then under its own name again: it may have been put back."""
-        if not self.looks_aside:
-            return
+        Raises `error` if there is none; RepositoryNotReadable if one cannot be read, which may be sound.
+        """
+        if not self.looks_aside or error.transient:
+            raise error
+        refused: RepositoryNotReadable | None = None
+        for place in self._other_places(name):
+            try:
+                return read(place)
+            except (ObjectNotFound, RepositoryDamaged, NewerFormat):
+                continue
+            except RepositoryNotReadable as unread:
+                if unread.transient:
+                    raise
+                refused = refused if of_the_medium(unread) else unread
+        raise refused or error
+
+    def _other_places(self, name: str) -> Iterator[str]:
+        """Yield the places of what is set aside or condemned of that name, and then the name: it may have been put back."""
         first, stem = damaged_name(name), name.rpartition("/")[2]
-        with suppress(ObjectNotFound):
-            yield look(first)
-        others = [one for one in self.store.names(DAMAGED) if set_aside_stem(one) == stem and not one.endswith(".json")]
-        for place in [*(one for one in others if one != first), name]:
-            with suppress(ObjectNotFound):
-                yield look(place)
+        yield first
+        others: list[str] = []
+        no_file: ObjectIsNoFile | None = None
+        try:
+            others.extend(self.store.names(DAMAGED))
+        except ObjectIsNoFile as error:
+            no_file = error  # it is told after all others
+        yield from (one for one in others if set_aside_stem(one) == stem and one != first and not one.endswith(".json"))
+        yield from self.condemned.places(name)
+        yield name
+        if no_file is not None:
+            raise no_file
 
     def as_verified(self) -> Objects:
         """Return the objects for whoever verifies: what is set aside is missing."""

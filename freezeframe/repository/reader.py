@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from freezeframe.repository.chunk import unseal
 from freezeframe.repository.errors import ChunkDamaged
 from freezeframe.repository.index import Index, load_index
 from freezeframe.repository.lanes import lanes
@@ -110,7 +109,7 @@ class DiskReader:
                 future.cancel()
 
     def _fetch(self, slot: int, digest: bytes) -> bytes:
-        data = unseal(self._objects.envelope(digest), digest)
+        data = self._objects.chunk(digest)
         if len(data) != self.header.slot_bytes(slot):
             raise ChunkDamaged(f"Chunk {digest.hex()} has {len(data)} bytes, too many or too few for slot {slot}.")
         return data

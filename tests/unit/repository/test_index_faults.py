@@ -82,7 +82,7 @@ def test_a_table_that_could_not_be_filled_does_not_stay_open(
     monkeypatch.setattr(SlotTable, "fill", fail)
     with pytest.raises((type(error), IndexDamaged)):
         load_index(Objects(store), digest)
-    assert [table._file.closed for table in tables] == [True]
+    assert {table._file.closed for table in tables} == {True}
 
 
 def test_a_header_is_read_as_it_was_packed() -> None:
@@ -281,4 +281,4 @@ def test_an_index_that_cannot_be_decrypted_does_not_stay_open() -> None:
     repository.store.put_many([(name, b"cut short")])
     with pytest.raises(IndexDamaged, match=f"Index {digest} cannot be read"):
         repository.index(digest)
-    assert [source.closed for source in sources] == [True]
+    assert {source.closed for source in sources} == {True}

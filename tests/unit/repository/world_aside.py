@@ -156,12 +156,7 @@ class QuarantineWorld(World):
 
     def _excused(self, capture: str) -> bool:
         gone = capture in self.late | self.forgotten
-        return gone or any(need in self.rotten or self._is_lost_or_rots(need) for need in self.needs[capture])
-
-    def _is_lost_or_rots(self, need: str) -> bool:
-        """Return True if there is no sound copy, or another than the one that a reader finds first."""
-        copies = self._sound_copies(need)
-        return not copies or (self.store.exists(need) and need not in copies)
+        return gone or any(need in self.rotten or not self._sound_copies(need) for need in self.needs[capture])
 
     def _sound_copies(self, need: str) -> list[str]:
         folder, _, last = need.rpartition("/")

@@ -1,0 +1,230 @@
+"""A copy that is missing, damaged or refused hides no sound one from a reader: set aside, or condemned (R10)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import pytest
+
+from freezeframe.repository import Repository, verify
+from freezeframe.repository.aside import Kind
+from freezeframe.repository.errors import (
+    ChunkDamaged,
+    IndexDamaged,
+    ObjectDamaged,
+    RepositoryError,
+    RepositoryNotReadable,
+)
+from freezeframe.repository.garbage import collect
+from freezeframe.repository.garbage.record import Records, RunRecord
+from freezeframe.repository.layout import CONDEMNED, DAMAGED, condemned_name, damaged_name
+from freezeframe.repository.store import MemoryStore
+from freezeframe.repository.store.backend import Entry
+from freezeframe.repository.store.fault import not_readable
+
+from .locked import locked
+from .samples import CHUNK, NOW, capture_id, disk_of, read_disk, seal
+from .test_aside_durably import KINDS
+from .test_restraint import flipped, object_of
+
+pytestmark = pytest.mark.case("R10")
+
+DISK = disk_of(b"a")
+
+
+class Refusing(MemoryStore):
+    """Refuses objects with errors, and counts reads and listings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: dict[str, Callable[[], Exception]] = {}
+        self.asked: list[str] = []
+
+    def get(self, name: str) -> bytes:
+        self._ask(name)
+        return super().get(name)
+
+    def open(self, name: str) -> BinaryIO:
+        self._ask(name)
+        return super().open(name)
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        self.asked.append(folder)
+        return super().entries(folder)
+
+    def names(self, folder: str) -> Iterator[str]:
+        self.asked.append(folder)
+        return super().names(folder)
+
+    def _ask(self, name: str) -> None:
+        self.asked.append(name)
+        if name in self.errors:
+            error = self.errors[name]
+            raise error()
+
+
+def refused(number: int) -> Callable[[], Exception]:
+    def error() -> Exception:
+        cause = OSError(number, "refused")
+        made = not_readable("it", cause)
+        made.__cause__ = cause
+        return made
+
+    return error
+
+
+def away() -> Exception:
+    return RepositoryNotReadable("The server is away.", transient=True)
+
+
+def too_long() -> Exception:
+    return ObjectDamaged("It claims to have an exabyte.")
+
+
+@pytest.fixture(params=["plain", "encrypted"])
+def held(request: pytest.FixtureRequest) -> Repository:
+    store = Refusing()
+    return Repository.init_in(store, chunk_bytes=CHUNK) if request.param == "plain" else locked(store)
+
+
+def refusing(repository: Repository) -> Refusing:
+    assert isinstance(repository.store, Refusing)
+    return repository.store
+
+
+def sealed(repository: Repository, kind: Kind) -> tuple[str, str, bytes]:
+    """Return a capture's index, and the name and the stored bytes of the index, or of its only chunk."""
+    manifest = seal(repository, 1, DISK)
+    _, name = object_of(repository, manifest, kind)
+    return manifest.guests[0].disks[0].index, name, repository.store.get(name)
+
+
+def spoil(repository: Repository, name: str, data: bytes, how: str) -> None:
+    """Have the object of that name be missing, damaged or refused."""
+    if how == "missing":
+        repository.store.delete(name)
+        return
+    damaged = {"flipped": flipped(data), "cut": data[:9]}
+    repository.store.put_many([(name, damaged.get(how, data))])
+    errors = {"too long": too_long, "EIO": refused(errno.EIO), "EACCES": refused(errno.EACCES)}
+    if how in errors:
+        refusing(repository).errors[name] = errors[how]
+
+
+def place_of(repository: Repository, name: str, where: str) -> str:
+    if where == "condemned":
+        record = RunRecord(run_id=capture_id(7), begun_at=NOW, finished_at=NOW)
+        Records(repository.objects).put(record)
+        return condemned_name(record.run_id, name)
+    return damaged_name(name) if where == "set aside" else f"{damaged_name(name)}G{'0' * 32}"
+
+
+HOW = ["missing", "flipped", "cut", "too long", "EIO", "EACCES"]
+
+
+@KINDS
+@pytest.mark.parametrize("where", ["set aside", "name of its own", "condemned"])
+@pytest.mark.parametrize("how", HOW)
+def test_a_sound_copy_is_read_whatever_is_under_the_own_name(
+    held: Repository, kind: Kind, where: str, how: str
+) -> None:
+    index, name, data = sealed(held, kind)
+    held.store.put_many([(place_of(held, name, where), data)])
+    spoil(held, name, data, how)
+    assert read_disk(held, index) == DISK
+
+
+@KINDS
+@pytest.mark.parametrize("own", ["missing", "flipped"])
+@pytest.mark.parametrize("how", HOW)
+def test_a_copy_that_is_set_aside_hides_no_other(held: Repository, kind: Kind, own: str, how: str) -> None:
+    index, name, data = sealed(held, kind)
+    spoil(held, name, data, own)
+    spoil(held, damaged_name(name), data, how)
+    held.store.put_many([(f"{damaged_name(name)}G{'0' * 32}", data)])
+    assert read_disk(held, index) == DISK
+
+
+@KINDS
+@pytest.mark.parametrize("own", ["missing", "flipped"])
+@pytest.mark.parametrize("how", ["missing", "flipped", "too long", "EIO"])
+def test_without_a_sound_copy_the_damage_is_told_as_it_was_found(
+    held: Repository, kind: Kind, own: str, how: str
+) -> None:
+    index, name, data = sealed(held, kind)
+    spoil(held, name, data, own)
+    spoil(held, damaged_name(name), data, how)
+    error = ChunkDamaged if kind is Kind.CHUNK else IndexDamaged
+    with pytest.raises(error) as told:
+        read_disk(held, index)
+    assert ("is missing" in told.value.message) == (own == "missing")
+
+
+@KINDS
+@pytest.mark.parametrize("own", ["missing", "flipped"])
+def test_a_copy_that_may_be_sound_and_is_refused_is_not_called_missing(held: Repository, kind: Kind, own: str) -> None:
+    index, name, data = sealed(held, kind)
+    spoil(held, name, data, own)
+    spoil(held, damaged_name(name), data, "EACCES")
+    with pytest.raises(RepositoryNotReadable):
+        read_disk(held, index)
+
+
+@KINDS
+@pytest.mark.parametrize("of", ["own name", "set aside"])
+def test_a_store_that_is_away_is_asked_no_further(held: Repository, kind: Kind, of: str) -> None:
+    index, name, data = sealed(held, kind)
+    first = damaged_name(name)
+    held.store.put_many([(first, flipped(data)), (f"{first}G{'0' * 32}", data)])
+    if of == "own name":
+        refusing(held).errors[name] = away
+    else:
+        held.store.delete(name)
+        refusing(held).errors[first] = away
+    refusing(held).asked.clear()
+    with pytest.raises(RepositoryError) as told:
+        read_disk(held, index)
+    assert told.value.transient
+    assert f"{first}G{'0' * 32}" not in refusing(held).asked
+
+
+def test_what_is_sound_under_its_own_name_costs_one_read(held: Repository) -> None:
+    index, name, _ = sealed(held, Kind.CHUNK)
+    refusing(held).asked.clear()
+    assert read_disk(held, index) == DISK
+    assert refusing(held).asked == [held.objects.protection.index_name(bytes.fromhex(index)), name]
+
+
+@KINDS
+def test_who_verifies_finds_the_damage_and_puts_the_sound_copy_back(held: Repository, kind: Kind) -> None:
+    index, name, data = sealed(held, kind)
+    held.store.put_many([(damaged_name(name), data), (name, flipped(data))])
+    assert not verify(held, held.manifests()).sound
+    reports = [verify(held, held.manifests(), set_aside=True) for _ in range(2)]
+    assert sum(len(one.put_back) for one in reports) == 1
+    assert held.store.get(name) == data
+    assert read_disk(held, index) == DISK
+    assert list(held.store.names(DAMAGED)) == []
+
+
+def test_garbage_is_collected_by_an_index_that_is_set_aside_and_sound(held: Repository) -> None:
+    """A damaged one under its own name stopped every run, though it can be read."""
+    index, name, data = sealed(held, Kind.INDEX)
+    held.store.put_many([(damaged_name(name), data), (name, flipped(data))])
+    assert collect(held, clock=held.sessions.clock).captures == 1
+    assert list(held.store.names(CONDEMNED)) == []
+    assert read_disk(held, index) == DISK
+
+
+@pytest.mark.parametrize("own", ["missing", "flipped"])
+def test_a_capture_is_sealed_by_an_index_that_was_set_aside_and_is_sound(held: Repository, own: str) -> None:
+    """By a host with bad memory, after its writer has stored it."""
+    _, name, data = sealed(held, Kind.INDEX)
+    manifest = held.manifest(capture_id(1))
+    held.forget(capture_id(1))
+    held.store.put_many([(damaged_name(name), data)])
+    spoil(held, name, data, own)
+    held.write_manifest(manifest)
+    assert held.is_sealed(capture_id(1))
