@@ -23,18 +23,21 @@ from freezeframe.repository.errors import (
     FeatureNotKnown,
     NewerFormat,
     ObjectNotFound,
+    RepositoryFull,
     RepositoryNotWritable,
     SessionDamaged,
     SessionLost,
 )
 from freezeframe.repository.features import ENCRYPTION, FEATURES
 from freezeframe.repository.garbage.record import Records
-from freezeframe.repository.layout import CONDEMNED, CONFIG, SESSIONS, feature_name, run_id_of, session_id_of
+from freezeframe.repository.layout import CONDEMNED, CONFIG, feature_name, run_id_of
 from freezeframe.repository.layout import FEATURES as FEATURES_FOLDER
 from freezeframe.repository.notice import Notice
 from freezeframe.repository.session import TERM
+from freezeframe.repository.store_clock import measure, newest_known
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from freezeframe.repository.repository import Repository
@@ -87,7 +90,7 @@ def switch_of(repository: Repository, name: str) -> Switch:
     switched = times.get(feature_name(name))
     if switched is None:  # whoever enabled it has died between the two steps
         return Switch(name, State.PENDING)
-    older = _older_sessions(repository, switched) + _older_runs(repository, switched)
+    older = _older(repository, switched)
     return Switch(name, State.PENDING if older else State.IN_USE, older)
 
 
@@ -121,38 +124,52 @@ def _write_config(repository: Repository, name: str) -> None:
         raise RepositoryNotWritable(f"The config of {repository.address} is written by somebody else at the same time.")
 
 
-def _older_sessions(repository: Repository, switched: datetime) -> int:
-    now = repository.sessions.clock()
-    found = 0
-    for entry in list(repository.store.entries(SESSIONS)):
-        session_id = session_id_of(entry.name)
-        if session_id is None or entry.modified > switched:
+def _older(repository: Repository, switched: datetime) -> int:
+    """Return how many sessions, and runs of garbage collection, of before that moment are open, by the store's clock."""
+    ends = [*_ends_of_sessions(repository, switched), *_ends_of_runs(repository, switched)]
+    if not ends:
+        return 0
+    now = _store_time(repository)
+    return sum(end is None or now <= end for end in ends)
+
+
+def _store_time(repository: Repository) -> datetime:
+    """Return the store's time; at least that of its newest object where nothing can be put."""
+    try:
+        return measure(repository.store, repository.sessions.clock).theirs
+    except (RepositoryFull, RepositoryNotWritable):
+        return newest_known(repository.store)
+
+
+def _ends_of_sessions(repository: Repository, switched: datetime) -> Iterator[datetime | None]:
+    """Yield when each session that began before and has not ended expires; None for one that cannot be read."""
+    for session_id, stored_at in repository.sessions.stored_at().items():
+        if stored_at > switched:
             continue
         try:
-            session = repository.sessions.load(session_id)
+            session = repository.sessions.load(session_id).by_store(stored_at, stored_at)
         except SessionLost:
             continue
         except (NewerFormat, SessionDamaged):
-            found += 1  # what cannot be read may be open
+            yield None
         else:
-            found += session.ended_at is None and now <= session.expires_at
-    return found
+            if session.ended_at is None:
+                yield session.expires_at
 
 
-def _older_runs(repository: Repository, switched: datetime) -> int:
-    now = repository.sessions.clock()
-    found = 0
+def _ends_of_runs(repository: Repository, switched: datetime) -> Iterator[datetime | None]:
+    """Yield when each run that began before and has not finished ends itself; None for one that cannot be read."""
     records = Records(repository.objects)
     for entry in list(repository.store.entries(CONDEMNED)):
         run_id = run_id_of(entry.name)
         if run_id is None or entry.modified > switched:
             continue
         try:
-            record = records.load(run_id)
+            record = records.load(run_id).by_store(entry.modified)
         except ObjectNotFound:
             continue
         except (NewerFormat, SessionDamaged):
-            found += 1
+            yield None
         else:
-            found += record.finished_at is None and now <= record.begun_at + TERM
-    return found
+            if record.finished_at is None:
+                yield record.begun_at + TERM

@@ -150,7 +150,7 @@ def test_a_session_that_cannot_be_read_may_be_open(repository: Repository, tomor
 
 def test_a_session_that_has_expired_is_waited_for_no_more(tomorrow: Callable[[], None]) -> None:
     now = [datetime.now(UTC)]
-    made = Repository.init_in(MemoryStore(), chunk_bytes=CHUNK)
+    made = Repository.init_in(MemoryStore(lambda: now[0]), chunk_bytes=CHUNK)
     repository = Repository(made.store, made.config, clock=lambda: now[0])
     repository.sessions.begin(capture_id(1), "died")
     assert enable(repository, PACKS).older == 1
