@@ -24,7 +24,7 @@ from freezeframe.repository.errors import (
     RepositoryNotReadable,
     WrongKey,
 )
-from freezeframe.repository.layout import KEYS, key_slot_id_of, key_slot_name
+from freezeframe.repository.layout import CONFIG, KEYS, key_slot_id_of, key_slot_name
 from freezeframe.repository.store.fault import not_there
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class KeySlots:
         try:
             found = self._read()
         except RepositoryNotReadable as error:
-            if not_there(error):
+            if not_there(error) and self._store.exists(CONFIG):  # else a mount has gone, and all with it
                 return False
             raise
         if found.slots or found.newer or found.damaged:

@@ -84,6 +84,23 @@ def test_a_plain_config_is_not_believed_while_the_slots_cannot_be_listed(
         Repository.open(root, NOBODY)
 
 
+def test_a_mount_that_goes_after_the_config_was_read_has_no_slots_to_show(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked_at(root)
+    taken_away(root)
+    scandir: Callable[..., Any] = os.scandir
+
+    def gone(path: Any = ".") -> Any:
+        if Path(path) == root / "keys" and root.exists():
+            root.rename(root.with_name("elsewhere"))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", gone)
+    with pytest.raises(RepositoryNotReadable, match="whether there are key slots"):
+        Repository.open(root, NOBODY)
+
+
 def test_a_plain_config_is_not_believed_while_a_slot_cannot_be_read(root: Path) -> None:
     _, places = with_second(root)
     taken_away(root)
