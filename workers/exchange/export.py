@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from freezeframe import __version__
@@ -30,6 +30,8 @@ from workers.restore.image import ImageFormat
 from workers.restore.opening import reopen
 from workers.restore.partial import PartialFile, writing
 from workers.restore.plan import GuestPart, plan
+from workers.restore.rules import Host
+from workers.restore.trust import named, reaches
 
 
 class ExportReport(Message):
@@ -140,7 +142,14 @@ def _define(part: GuestPart, directory: Path, filling: Path) -> tuple[str | None
         return None, (f"It has no definition to define it by: {error.message}",)
     name = f"{DEFINE}/{part.xml_path.name}"
     _write(filling / name, made.xml + "\n")
-    return name, made.warnings
+    return name, (*made.warnings, *_beyond(name, made.xml, images.values()))
+
+
+def _beyond(name: str, xml: str, images: Iterable[RestoredImage]) -> Iterator[str]:
+    """Yield a warning of a definition that reaches beyond its guest: virsh defines it without a question."""
+    found = reaches(xml, Host(None, {str(image.path) for image in images}))
+    if found:
+        yield f"Look at {name} before you define it: it has what may reach beyond the guest and its disks: {named(found)}."
 
 
 def _finish(description: Description, directory: Path, filling: Path) -> tuple[str, ...]:

@@ -90,11 +90,11 @@ def _guest(guest: ExportedGuest) -> str:
         f"    {disk.target:<6} {disk.file}  ({disk.size_bytes} bytes, {disk.format.value})" for disk in guest.disks
     ]
     lines += [f"    {one.target:<6} not captured: {one_line(one.reason)}" for one in guest.skipped]
+    lines += [f"    note: {one_line(warning)}" for warning in guest.warnings]
     if guest.define:
         lines.append(
             f"    virsh define {shlex.quote(guest.define)} && virsh start {virsh_word(guest.name, guest.guest_uuid)}"
         )
     if guest.define and guest.autostart:
         lines.append(f"    virsh autostart {virsh_word(guest.name, guest.guest_uuid)}    # it started with its host")
-    lines += [f"    note: {one_line(warning)}" for warning in guest.warnings]
     return "\n".join(lines) + "\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -19,12 +19,9 @@ from workers.restore.plan import GuestPart
 from workers.restore.reachable import check_reachable
 from workers.restore.report import DefinedGuest
 from workers.restore.rules import Host
-from workers.restore.trust import reaches
+from workers.restore.trust import named, reaches
 
 PLACEHOLDER: Final = "{guest}"
-
-#: How many elements of a definition that is not trusted are named.
-MOST_NAMED: Final = 50
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ class Define:
         if found and not self.trust:
             raise DefinitionNotTrustedError(
                 f"The definition of guest {part.guest.name} in the capture has what may reach beyond the guest and its disks: "
-                f"{_named(found)}."
+                f"{named(found)}."
             )
         trusted = tuple(f"Its definition is trusted with {one}." for one in found)
         return replace(made, warnings=(*made.warnings, *trusted))
@@ -88,11 +85,6 @@ class Define:
                 if word in taken:
                     raise GuestDefinedError(f"libvirt has a guest {taken[word]} here, which is {word} too.")
                 taken[word] = one.name
-
-
-def _named(found: Sequence[str]) -> str:
-    more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-    return "; ".join(found[:MOST_NAMED]) + more
 
 
 def _image(disk: DiskPart) -> RestoredImage:

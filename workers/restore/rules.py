@@ -22,6 +22,8 @@ _FIRMWARE: Final = re.compile(
 #: Not below another user's home, who may have put a link to a file of root's there.
 _VARIABLES: Final = re.compile(r"/(var/lib|root/\.config)/libvirt/qemu/nvram/(?P<name>[^/]+)")
 _VARIABLES_SUFFIX: Final = re.compile(r"_VARS(\.[a-z0-9]+)*")
+#: Where distributions have QEMU.
+_QEMU: Final = re.compile(r"/usr/(bin|libexec)/qemu-(kvm|system-[a-z0-9_]+)")
 _TERMINAL: Final = re.compile(r"/dev/pts/[0-9]+")
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 _GENERATED: Final = re.compile(r"(vnet|vif|macvtap|macvlan)[0-9]+")
@@ -33,9 +35,12 @@ _ENTROPY: Final = frozenset({"", "/dev/random", "/dev/urandom"})
 
 @dataclass(frozen=True)
 class Host:
-    """The things of its host that a definition may name: QEMU's programs, and the disks that were restored for it."""
+    """The things of its host that a definition may name: QEMU's programs, and the disks that were restored for it.
 
-    emulators: Collection[str]
+    `emulators`: None for a host that is not known. There it is what distributions call QEMU.
+    """
+
+    emulators: Collection[str] | None
     disks: Collection[str] = ()
 
 
@@ -59,7 +64,8 @@ def plain(value: str, _: etree._Element, __: Asked) -> bool:
 
 
 def _emulator(value: str, _: etree._Element, asked: Asked) -> bool:
-    return value in asked.host.emulators
+    emulators = asked.host.emulators
+    return _QEMU.fullmatch(value) is not None if emulators is None else value in emulators
 
 
 def _restored(value: str, _: etree._Element, asked: Asked) -> bool:

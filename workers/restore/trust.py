@@ -11,7 +11,7 @@ named, and needs `--trust-definition`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
@@ -25,6 +25,8 @@ from workers.restore.rules import RULES, Asked, Host, Rule, one_of, plain
 
 #: Characters of a value that are repeated.
 MOST_CHARACTERS: Final = 120
+#: Elements of a definition that is not trusted that are named.
+MOST_NAMED: Final = 50
 _INDENT: Final = 2
 
 
@@ -46,6 +48,12 @@ def reaches(xml: str, host: Host) -> tuple[str, ...]:
         root, etree.Comment, etree.ProcessingInstruction
     )  # in the middle of a text they would hide its rest
     return tuple(_found(root, {"domain": _grammar()}, (), Asked(host, root.findtext("name", ""))))
+
+
+def named(found: Sequence[str]) -> str:
+    """Return what `reaches` has found, as a part of a sentence."""
+    more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return "; ".join(found[:MOST_NAMED]) + more
 
 
 def _found(element: etree._Element, known: Mapping[str, _Node], above: tuple[str, ...], asked: Asked) -> Iterator[str]:
