@@ -1,7 +1,7 @@
 """Lineage: each manifest names the newest one that was there when it was sealed, so that a missing one leaves a trace.
 
     manifest 1 ◀── manifest 2 ◀──┬── manifest 3          counter: the predecessor's and one
-                                 └── manifest 3'         sealed at once: a fork, which is no fault
+                                 └── manifest 3'         sealed at once: a fork, which is no fault; 4 names both
                     └ forgotten: its tombstone stays, with its counter, its digest and its own predecessor
 
 A manifest is known by its digest, SHA-256 of its plain form. The newest one has the highest counter, of two the later id. It is
@@ -20,14 +20,14 @@ import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, NonNegativeInt, PositiveInt
 from ulid import ULID
 
 from freezeframe import __version__
-from freezeframe.contract.message import CaptureId, Digest, Shape
-from freezeframe.repository.document import is_whole
+from freezeframe.contract.message import UNLESS_EMPTY, CaptureId, Digest, Shape
+from freezeframe.repository.document import is_whole, understood
 from freezeframe.repository.errors import (
     ManifestUnreadable,
     NewerFormat,
@@ -63,6 +63,8 @@ class Lineage(Shape):
 
     counter: PositiveInt
     predecessor: Predecessor | None = None
+    #: Other manifests that nothing was sealed upon yet: of captures that were sealed at once. Left out where there is none.
+    others: Annotated[tuple[Predecessor, ...], UNLESS_EMPTY] = ()
 
 
 class Link(Shape):
@@ -72,11 +74,12 @@ class Link(Shape):
     counter: NonNegativeInt = 0
     digest: Digest | None = None
     predecessor: Predecessor | None = None
+    others: Annotated[tuple[Predecessor, ...], UNLESS_EMPTY] = ()
 
     @property
     def named(self) -> tuple[Predecessor, ...]:
         """Return the manifests that were there when it was sealed, as far as it says so."""
-        return () if self.predecessor is None else (self.predecessor,)
+        return self.others if self.predecessor is None else (self.predecessor, *self.others)
 
 
 class Tombstone(Notice):
@@ -108,10 +111,10 @@ def link_of(capture_id: str, data: bytes) -> Link | None:
         return None
     digest = hashlib.sha256(data).hexdigest()
     try:
-        lineage = Lineage.model_validate_json(json.dumps(raw["lineage"]))
-    except (KeyError, ValueError):
+        lineage = understood(Lineage, raw["lineage"])
+    except (KeyError, ValueError, AttributeError):
         return Link(capture_id=capture_id, digest=digest)
-    return Link(capture_id=capture_id, counter=lineage.counter, digest=digest, predecessor=lineage.predecessor)
+    return Link(capture_id=capture_id, digest=digest, **dict(lineage))
 
 
 def newest(links: Iterable[Link]) -> Link | None:
@@ -119,11 +122,20 @@ def newest(links: Iterable[Link]) -> Link | None:
     return max(links, key=lambda one: (one.counter, one.capture_id), default=None)
 
 
-def next_after(head: Link | None) -> Lineage:
-    """Return the lineage of a manifest that is sealed while `head` is the newest. Pure."""
-    if head is None or head.digest is None:
-        return Lineage(counter=1 if head is None else head.counter + 1)
-    return Lineage(counter=head.counter + 1, predecessor=Predecessor(capture_id=head.capture_id, digest=head.digest))
+def next_after(there: Sequence[Link], forgotten: Sequence[Link] = ()) -> Lineage:
+    """Return the lineage of a manifest that is sealed after these, of which the newest may have been forgotten. Pure."""
+    head = newest((*there, *forgotten))
+    counter = 1 if head is None else head.counter + 1
+    before = None if head is None else _predecessor(head)
+    named = {one for link in (*there, *forgotten) for one in link.named} | {before}
+    # captures without a lineage are not linked with each other: an older version forgets them without a trace
+    open_ends = [_predecessor(link) for link in there if link.counter > 0]
+    others = sorted((one for one in open_ends if one is not None and one not in named), key=lambda one: one.capture_id)
+    return Lineage(counter=counter, predecessor=before, others=tuple(others))
+
+
+def _predecessor(link: Link) -> Predecessor | None:
+    return None if link.digest is None else Predecessor(capture_id=link.capture_id, digest=link.digest)
 
 
 def is_same_capture(stored: bytes, made: bytes) -> bool:
@@ -162,7 +174,7 @@ class Lineages:
         last = _last(there)
         self._read = {name: link for name, link in self._read.items() if name in {entry.name for entry, _ in last}}
         links = [link for entry, one in last if (link := self._link(entry.name, one)) is not None]
-        return next_after(newest(one for one in (*links, *self._forgotten_last()) if one.capture_id != capture_id))
+        return next_after(links, [one for one in self._forgotten_last() if one.capture_id != capture_id])
 
     def bury(self, capture_ids: Sequence[str]) -> None:
         """Write the tombstone of captures that are to be forgotten, settled when this returns. One that is gone is left out."""

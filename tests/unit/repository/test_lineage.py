@@ -18,7 +18,7 @@ from freezeframe.repository.lineage import Lineages, link_of
 from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.store.backend import Entry
 
-from .chains import another, doubts, objects_of, pinned, plain_form, sealed
+from .chains import another, doubts, name_of, objects_of, pinned, plain_form, put, sealed, take
 from .locked import locked
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, store_disk
 
@@ -79,7 +79,50 @@ def test_captures_that_are_sealed_at_once_fork_and_that_is_no_fault(
     assert after.lineage is not None
     assert after.lineage.predecessor is not None
     assert (after.lineage.counter, after.lineage.predecessor.capture_id) == (3, capture_id(3))
+    assert [one.capture_id for one in after.lineage.others] == [capture_id(2)]
     assert doubts(repository, pinned(repository)) == []
+    (last,) = sealed(repository, 5)
+    assert last.lineage is not None
+    assert last.lineage.others == ()  # each is named once
+    assert b'"others"' not in plain_form(repository, 5)
+
+
+def test_both_ends_of_a_fork_are_missed(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another orchestrator seals, between the look for the newest and the put; the loser is older than the pin."""
+    sealed(repository, 1)
+    late = another(repository)
+    head = late.lineages.next(capture_id(2))
+    sealed(repository, 3)
+    monkeypatch.setattr(late.lineages, "next", lambda _: head)
+    sealed(late, 2)
+    sealed(repository, 4, 5, 6)
+    pin = pinned(repository)
+    assert doubts(repository, pin) == []
+    data = repository.store.get(name_of(repository, 2))
+    take(repository, 2)
+    (told,) = doubts(repository, pin)
+    assert f"Capture {capture_id(2)} is gone, and nobody has forgotten it" in told
+    put(repository, 2, data)
+    repository.forget(capture_id(2))
+    repository.forget(capture_id(4))  # its tombstone names both
+    assert doubts(repository, pin) == []
+    (tombstone,) = [one for one in repository.lineages.tombstones().read if one.captures[0].capture_id == capture_id(4)]
+    assert [one.capture_id for one in tombstone.captures[0].named] == [capture_id(3), capture_id(2)]
+
+
+def test_a_key_of_a_later_version_leaves_the_link_as_it_is(repository: Repository) -> None:
+    sealed(repository, 1, 2)
+    content = json.loads(plain_form(repository, 2))
+    content["lineage"]["more"] = 1
+    content["lineage"]["predecessor"]["more"] = 2
+    link = link_of(capture_id(2), checked(content))
+    assert link is not None
+    assert (link.counter, [one.capture_id for one in link.named]) == (2, [capture_id(1)])
+    none: list[object] = [1, [], "x", None, {"counter": 0}]
+    for one in none:
+        link = link_of(capture_id(2), checked({**content, "lineage": one}))
+        assert link is not None
+        assert (link.counter, link.named) == (0, ())
 
 
 def test_an_older_state_of_the_store_is_found_by_a_pin(repository: Repository) -> None:
