@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ from workers.identity.uses import disk_uses
 from workers.scratch.open_backups import begun_guests
 from workers.steps import drift, premises
 from workers.steps import hold as step
-from workers.steps.guest_in_hold import HeldGuest
+from workers.steps.guest_in_hold import HeldGuest, Phase
 from workers.steps.window import LONGEST_GIVE_UP_S
 
 Change = Callable[[HeldFake], None]
@@ -612,3 +613,51 @@ def test_a_guest_that_failed_for_its_own_reason_is_told_of_that_alone(
     held = results(site.hold(all_or_nothing=False))
     assert seen == [(changed.uuid, 1)]
     assert len(held[0].guest_faults) == 1
+
+
+def with_hold(phase: Phase, hold_start_ns: int | None, begun_ns: int | None = None) -> Any:
+    """What the look again asks of a guest before it looks at it."""
+    return SimpleNamespace(uuid=UUID, phase=phase, hold_start_ns=hold_start_ns, begun_ns=begun_ns)
+
+
+UNTOUCHED = with_hold(Phase.WAITING, None)
+LEFT_ALONE = with_hold(Phase.LEFT_ALONE, 1)
+HELD, BEGUN = with_hold(Phase.GONE, 1), with_hold(Phase.GONE, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("guests", "released", "looked_at", "uses_asked_for"),
+    [
+        ((UNTOUCHED, LEFT_ALONE), False, (), False),
+        ((UNTOUCHED, LEFT_ALONE), True, (), True),
+        ((HELD, UNTOUCHED), False, (HELD,), False),
+        ((HELD, BEGUN), False, (HELD, BEGUN), True),
+        ((BEGUN, HELD, LEFT_ALONE), False, (BEGUN, HELD), True),
+        ((HELD,), True, (HELD,), True),
+    ],
+)
+def test_only_touched_guests_are_looked_at_and_uses_if_there_is_a_backup_or_a_release(
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    guests: Sequence[Any],
+    looked_at: Sequence[Any],
+    *,
+    released: bool,
+    uses_asked_for: bool,
+) -> None:
+    seen: list[Any] = []
+    asked: list[Hypervisor] = []
+
+    def look(_host: Host, guest: Any, *_: object) -> None:
+        seen.append(guest)
+
+    def uses(hypervisor: Hypervisor) -> list[DiskUse]:
+        asked.append(hypervisor)
+        return []
+
+    monkeypatch.setattr(premises, "_start", look)
+    monkeypatch.setattr(premises, "_judge", lambda *_: [])
+    monkeypatch.setattr(premises, "_judge_writers", lambda *_: [])
+    monkeypatch.setattr(premises, "disk_uses", uses)
+    premises.look_again(site.hosts["host-a"], guests, time.monotonic(), 60.0, released=released)
+    assert (tuple(seen), bool(asked)) == (looked_at, uses_asked_for)
