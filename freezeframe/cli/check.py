@@ -20,6 +20,7 @@ from freezeframe.repository.check import CheckReport, Garbage
 from freezeframe.repository.check import check as check_structure
 from freezeframe.repository.errors import NewerFormat, RepositoryError
 from freezeframe.repository.freshness import advice_for, against_pin, holes, sentences_of
+from freezeframe.repository.temporary import check_temporary
 
 #: Names of each sort that are shown to people; JSON has all.
 _SHOWN = 3
@@ -35,6 +36,7 @@ def check(*, as_json: AsJson = False) -> None:
     Exit code: 0 sound; 7 damaged, with every capture that is affected named, or captures are missing that nobody has forgotten;
     5 something was written by a newer version, which this one does not understand, or is not given by the storage.
     """
+    check_temporary()
     opened = open_repository(for_hours=True)
     report = _check(opened)
     if not as_json:

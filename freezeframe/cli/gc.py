@@ -16,6 +16,7 @@ from freezeframe.cli.secret import open_repository
 from freezeframe.repository import Repository
 from freezeframe.repository.garbage import GRACE, CollectReport, Held, Progress, Tally, collect
 from freezeframe.repository.session import Session
+from freezeframe.repository.temporary import check_temporary
 
 #: Below that listings that NFS clients remember and processes that are stopped for a while may well be wrong.
 LEAST_GRACE = timedelta(hours=1)
@@ -76,6 +77,7 @@ def gc(
             f"less than {duration_text(LEAST_GRACE.total_seconds())} is safe only if nobody else writes: "
             "then say --nobody-else-writes too"
         )
+    check_temporary()
     repository = open_repository(for_hours=True)
     report = _collect(repository, kept, dry_run=dry_run)
     if as_json:

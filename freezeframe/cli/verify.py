@@ -28,6 +28,7 @@ from freezeframe.repository.errors import (
     RepositoryFull,
     RepositoryNotWritable,
 )
+from freezeframe.repository.temporary import check_temporary
 from freezeframe.repository.verify import Progress, parse_share, verify_restored, verify_share
 from freezeframe.repository.verify import verify as verify_captures
 from freezeframe.repository.verify.folders import folders_in
@@ -118,6 +119,8 @@ def verify(
     is not given by the storage, and could not be verified.
     """
     _check_usage(capture, share, tier, scratch, every_capture=every_capture, status=status)
+    if not status:
+        check_temporary()
     repository = open_repository(ask=True, for_hours=True)
     if status:
         show_status(repository, as_json=as_json)

@@ -153,7 +153,12 @@ class Catalog:
     def resolve(self, wanted: str) -> str:
         """The id that `wanted` means: an id, the beginning of one id only, or `latest`. Raises CaptureNotFound."""
         ids = self.capture_ids()
-        if wanted == LATEST and ids:
+        if wanted == LATEST and not ids:
+            raise CaptureNotFound(
+                f"The repository has no captures: {self._store.address}.",
+                advice="Make one with `freezeframe capture`, or check the repository's address.",
+            )
+        if wanted == LATEST:
             return ids[0]
         found = [one for one in ids if wanted and one.startswith(wanted.upper())]
         if len(found) > 1:

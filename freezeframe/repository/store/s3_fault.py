@@ -34,6 +34,9 @@ _CODE: Final = re.compile(r"<Code>(\w{1,64})</Code>")
 _KIND: Final = re.compile(r"\bkind: (Connect|Timeout)\b")
 _NO_HTTP: Final = re.compile(r"HTTP error|HttpError|reqwest")
 
+#: An answer with a status of success that is none: an error's code in the body, as at the end of an upload, or a proxy's page.
+_GARBLED: Final = re.compile(r"Got invalid \w+ response|Server returned error response")
+
 #: Codes for "no room": Ceph's, MinIO's and RFC 4918's.
 _FULL: Final = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "InsufficientCapacity"})
 
@@ -95,6 +98,7 @@ class Answer:
     code: str | None = None
     kind: str | None = None
     no_http: bool = False  # the exchange itself failed, before or in the middle of an answer
+    garbled: bool = False  # there was an answer that cannot be understood
 
     @classmethod
     def of(cls, text: str) -> Answer:
@@ -104,12 +108,13 @@ class Answer:
             code=code[1] if code else None,
             kind=kind[1] if kind else None,
             no_http=bool(_NO_HTTP.search(text)),
+            garbled=bool(_GARBLED.search(text)),
         )
 
     @property
     def transient(self) -> bool:
         if self.status is None:
-            return self.no_http
+            return self.no_http or self.garbled
         if self.expired or self.code in _LATER_CODES or self.status in _LATER:
             return True
         return self.status >= 500 and self.status not in {501, 507}
@@ -126,6 +131,8 @@ class Answer:
             return "the server cannot be reached"
         if self.kind == "Timeout":
             return "the server did not answer in time"
+        if self.garbled:
+            return f"the server's answer cannot be understood{f' ({self.code})' if self.code else ''}"
         return "the exchange with the server failed"
 
 

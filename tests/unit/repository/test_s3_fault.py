@@ -93,6 +93,15 @@ def test_an_answer_that_is_cut_short_is_no_object(store: Store, answering_server
     assert error.value.transient
 
 
+def test_a_listing_that_is_none_is_no_matter_of_credentials(store: Store, answering_server: Answering) -> None:
+    """A proxy's page, or one that was cut: it may be over in a while."""
+    answering_server.answer = lambda _: Reply(200, "<html><p>Be patient.")
+    with pytest.raises(errors.RepositoryNotReadable, match="answer cannot be understood") as error:
+        list(store.names("manifests"))
+    assert error.value.transient
+    assert "region" not in error.value.hint.lower()
+
+
 def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(
     answering_server: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:

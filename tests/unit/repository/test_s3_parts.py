@@ -169,6 +169,9 @@ def at(step: str, asked: Asked) -> bool:
     return asked.method == method and said in asked.path
 
 
+#: Status and headers go before a long work is done: so an error may be in the body.
+LATE_ERROR = Reply(200, Reply.error(500, "InternalError").body)
+
 CUT = Reply(200, "<?xml version='1.0'?><Init", length=200)
 
 
@@ -181,6 +184,7 @@ CUT = Reply(200, "<?xml version='1.0'?><Init", length=200)
         Reply.error(403, "ExpiredToken"),
         Reply.error(409, "OperationAborted"),
         Reply.error(400, "RequestTimeout"),
+        LATE_ERROR,
         CUT,
     ],
 )
@@ -194,7 +198,7 @@ def test_an_upload_waits_out_what_the_library_does_not(
     carried_out: bool,  # noqa: FBT001
 ) -> None:
     """Also where the request was carried out, and its answer lost."""
-    if answer is CUT and step == "part":
+    if answer.status == 200 and step == "part":
         carried_out = True  # a part whose answer begins with 200 is there
     data = os.urandom(2 * PART + 7)
     said: list[Asked] = []
