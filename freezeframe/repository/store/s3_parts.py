@@ -1,6 +1,6 @@
 """Objects of any size, to and from a bucket in parts: bounded memory, and a time-out and tries for each part alone.
 
-    up      │ 8 MiB │ 8 MiB │ … │      four on their way; a short object is one PUT
+    up      │ 8 MiB │ 8 MiB │ … │      four on their way; a short object is one PUT. What the tries do not mend begins it again
     down    │ 8 MiB │ 8 MiB │ … │      one after the other, all of the same version of the object; a short one is one GET
 
 Nothing of an upload is visible before its last request, which makes it one object. The parts of an upload whose writer died are

@@ -52,6 +52,21 @@ def test_what_is_sealed_is_unsealed_in_memory_and_by_streams(data: bytes) -> Non
         assert cipher.plain_bytes_of(len(stored)) == len(data)
 
 
+@given(some_data, st.integers(0, 300))
+def test_what_is_sealed_on_its_way_can_be_sealed_anew_and_from_its_place(data: bytes, taken: int) -> None:
+    """As for an upload that is begun again. A new beginning has a salt, so a key, of its own."""
+    source = io.BytesIO(b"before" + data)
+    source.seek(6)
+    sealing = stream.sealing(ObjectCipher(KEY), NAME, source)
+    first = sealing.read(taken)
+    assert sealing.tell() == len(first)
+    sealing.seek(0)
+    stored = sealing.read()
+    assert unsealed_by_stream(stored) == data
+    with pytest.raises(io.UnsupportedOperation):
+        sealing.seek(1, io.SEEK_END)
+
+
 @given(st.integers(0, 5), st.sampled_from([-1, 0, 1]))
 def test_the_ends_of_segments_are_no_special_places(segments: int, beside: int) -> None:
     data = bytes(max(0, segments * SEGMENT + beside))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -67,6 +68,16 @@ def test_a_large_object_goes_through_whole(store: Store) -> None:
     data = bytes(range(256)) * 20_000
     store.put(NAME, BytesIO(data))
     assert store.get(NAME) == data
+
+
+def test_an_object_is_what_its_source_has_from_its_place_on(store: Store) -> None:
+    for length in (5, 9 << 20):  # one that goes in parts, where there are any
+        data = os.urandom(length)
+        source = BytesIO(b"before" + data)
+        source.seek(6)
+        store.put(NAME, source)
+        with store.open(NAME) as copy:
+            assert copy.read() == data
 
 
 def test_an_absent_name_is_taken_once(store: Store) -> None:
