@@ -655,9 +655,15 @@ def test_only_touched_guests_are_looked_at_and_uses_if_there_is_a_backup_or_a_re
         asked.append(hypervisor)
         return []
 
+    def judge(guests: Sequence[Any], _: object) -> list[tuple[Any, str]]:
+        assert HELD not in guests  # of which there is nothing that could be dropped
+        return [(guest, "written to") for guest in guests]
+
     monkeypatch.setattr(premises, "_start", look)
-    monkeypatch.setattr(premises, "_judge", lambda *_: [])
-    monkeypatch.setattr(premises, "_judge_writers", lambda *_: [])
+    monkeypatch.setattr(premises, "_judge", lambda _, guest, *__: [f"phase {guest.phase}"])
+    monkeypatch.setattr(premises, "_judge_writers", judge)
     monkeypatch.setattr(premises, "disk_uses", uses)
-    premises.look_again(site.hosts["host-a"], guests, time.monotonic(), 60.0, released=released)
+    warnings, _ = premises.look_again(site.hosts["host-a"], guests, time.monotonic(), 60.0, released=released)
     assert (tuple(seen), bool(asked)) == (looked_at, uses_asked_for)
+    expected = ["phase gone", "written to"] if BEGUN in guests else []  # of others nothing is kept
+    assert [one.text for one in warnings] == expected
