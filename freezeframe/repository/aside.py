@@ -29,6 +29,7 @@ from freezeframe.repository.errors import (
     NewerFormat,
     ObjectDamaged,
     ObjectNotFound,
+    ObjectNotReadable,
     RepositoryNotReadable,
 )
 from freezeframe.repository.index import index_at
@@ -91,6 +92,7 @@ class Aside:
     document: AsideDocument | None
     objects: tuple[str, ...] = ()  # their names: one as a rule
     newer: bool = False
+    refused: str = ""  # why the storage does not give the document
 
     @property
     def has_object(self) -> bool:
@@ -157,8 +159,8 @@ def _is_abandoned(objects: Objects, place: str) -> bool:
         claimed_at = objects.store.modified(place)
     except ObjectNotFound:
         return True
-    except NewerFormat:
-        return False  # a newer version is at it
+    except (NewerFormat, ObjectNotReadable):
+        return False  # a newer version is at it, or another host
     return measure(objects.store, now).theirs - claimed_at >= _CLAIM
 
 
@@ -198,9 +200,7 @@ def sound_without_document(objects: Objects, place: str, stem: str) -> tuple[Kin
             else:
                 with objects.store.open(place) as source, objects.protection.reveal_stream(name, source) as plain:
                     digest = hashlib.file_digest(plain, "sha256").digest()  # type: ignore[arg-type]  # a BinaryIO is enough
-        except (ObjectNotFound, ObjectDamaged, ChunkDamaged, NewerFormat):
-            continue
-        except RepositoryNotReadable as error:
+        except (ObjectNotFound, ObjectDamaged, ChunkDamaged, NewerFormat, RepositoryNotReadable) as error:
             if error.transient:
                 raise
             continue
@@ -232,8 +232,8 @@ def _move(objects: Objects, name: str, to: str) -> None:
 def clear(objects: Objects, aside: Aside, may_go: Callable[[str], bool]) -> bool:
     """Delete an object that was set aside, then its document; return True if that was done.
 
-    Each object is moved to a name of its own first, where no other host puts anything. `may_go` is then asked with that name,
-    since another host may have moved another object to `damaged/` meanwhile. An object that may not go stays there.
+    Each object is moved to a name of its own first, where no other host puts anything, and `may_go` is asked with that name:
+    another host may have moved another object to `damaged/` meanwhile. An object that may not go stays there.
     """
     for place in aside.objects:
         own = _name_of_its_own(aside.object_name)
@@ -245,13 +245,21 @@ def clear(objects: Objects, aside: Aside, may_go: Callable[[str], bool]) -> bool
             return False
         objects.store.delete(own)
     objects.store.settle([DAMAGED])
-    if aside.document is not None and read_document(objects, aside.document_name) == aside.document:
+    if is_as_reviewed(objects, aside):
         objects.store.delete(aside.document_name)
     return True
 
 
+def is_as_reviewed(objects: Objects, aside: Aside) -> bool:
+    """Return True if the document is there, and is the one that was listed."""
+    try:
+        return aside.document is not None and read_document(objects, aside.document_name) == aside.document
+    except (NewerFormat, ObjectNotReadable):
+        return False
+
+
 def read_document(objects: Objects, place: str) -> AsideDocument | None:
-    """Return a document of `damaged/`; None if it is not there or damaged. Raises NewerFormat."""
+    """Return a document of `damaged/`; None if it is not there or damaged. Raises NewerFormat, ObjectNotReadable."""
     try:
         return read_notice(objects, place, AsideDocument)
     except ObjectNotFound:
@@ -279,15 +287,13 @@ def _found(objects: Objects, stem: str, names: set[str]) -> Aside:
         return Aside(stem, _checked(objects, stem, document) if document in names else None, found)
     except NewerFormat:
         return Aside(stem, None, found, newer=True)
+    except ObjectNotReadable as error:
+        return Aside(stem, None, found, refused=error.message)
 
 
 def _checked(objects: Objects, stem: str, place: str) -> AsideDocument | None:
-    """Return the document, if it is of an object of that name: a renamed document must have no other chunk touched.
-
-    Raises NewerFormat.
-    """
+    """Return the document, if it is of an object of that name: a renamed document must have no other chunk touched."""
     document = read_document(objects, place)
-    if document is None:
-        return None
-    name = first_name(objects, document.kind, digest_of(document.digest))
-    return document if name.endswith(f"/{stem}") else None
+    if document and first_name(objects, document.kind, digest_of(document.digest)).endswith(f"/{stem}"):
+        return document
+    return None

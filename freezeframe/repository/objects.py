@@ -130,17 +130,10 @@ class Objects:
         """Yield the places of what is set aside or condemned of that name, and then the name: it may have been put back."""
         first, stem = damaged_name(name), name.rpartition("/")[2]
         yield first
-        others: list[str] = []
-        no_file: ObjectIsNoFile | None = None
-        try:
-            others.extend(self.store.names(DAMAGED))
-        except ObjectIsNoFile as error:
-            no_file = error  # it is told after all others
-        yield from (one for one in others if set_aside_stem(one) == stem and one != first and not one.endswith(".json"))
+        others = [one for one in self.store.names(DAMAGED) if set_aside_stem(one) == stem and not one.endswith(".json")]
+        yield from (one for one in others if one != first)
         yield from self.condemned.places(name)
         yield name
-        if no_file is not None:
-            raise no_file
 
     def as_verified(self) -> Objects:
         """Return the objects for whoever verifies: what is set aside is missing."""

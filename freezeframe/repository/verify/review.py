@@ -24,10 +24,10 @@ from freezeframe.repository.aside import (
     Verdict,
     clear,
     first_name,
+    is_as_reviewed,
     list_aside,
     look_aside,
     put_back,
-    read_document,
     sound_without_document,
 )
 from freezeframe.repository.errors import ObjectNotFound, RepositoryFull, RepositoryNotWritable
@@ -87,7 +87,8 @@ def review(repository: Repository, *, change: bool, now: datetime | None = None)
     found, objects = Review(), repository.objects.as_verified()
     everything = list_aside(objects)
     known = {one.document.digest: (one, one.document) for one in everything if one.document}
-    nameless = [one for one in everything if one.document is None and not one.newer]
+    nameless = [one for one in everything if one.document is None and not one.newer and not one.refused]
+    found.notes += [f"{one.refused} What is set aside there stays as it is." for one in everything if one.refused]
     try:
         for aside in nameless:
             _review_nameless(objects, aside, found, change=change)
@@ -199,7 +200,7 @@ def _unreadable(objects: Objects, aside: Aside) -> str:
 def _is_as_reviewed(objects: Objects, aside: Aside, document: AsideDocument, place: str) -> bool:
     """Return True if the object at that place is damaged, and its document is the one that was reviewed."""
     verdict = look_aside(objects, document.kind, digest_of(document.digest), place)
-    return verdict is Verdict.DAMAGED and read_document(objects, aside.document_name) == document
+    return verdict is Verdict.DAMAGED and is_as_reviewed(objects, aside)
 
 
 def _is_sound(objects: Objects, kind: Kind, digest: bytes) -> bool:

@@ -11,13 +11,13 @@ import pytest
 
 from freezeframe.repository import Repository, aside, verify
 from freezeframe.repository.aside import Kind, Verdict, look_aside, set_aside
-from freezeframe.repository.layout import DAMAGED
+from freezeframe.repository.layout import DAMAGED, damaged_document
 from freezeframe.repository.store.backend import always
 from freezeframe.repository.store.fault import not_readable
 
 from .locked import locked
 from .samples import CHUNK, capture_id, disk_of, read_disk, seal
-from .test_aside import Flaky, pass_
+from .test_aside import Flaky, first_chunk, pass_
 from .test_aside_durably import KINDS
 
 UNREADABLE = pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.ENOTCONN, errno.EIO])
@@ -158,3 +158,64 @@ def test_what_cannot_be_read_after_it_was_set_aside_stays_there(held: Repository
     seal(held, 2, disk_of(b"a"))
     assert verify(held, held.manifests(), set_aside=True).repaired == (digest.hex(),)
     assert read_disk(held, held.manifest("latest").guests[0].disks[0].index) == disk_of(b"a")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+@KINDS
+def test_a_document_that_is_refused_costs_only_what_it_tells_of(
+    held: Repository, monkeypatch: pytest.MonkeyPatch, kind: Kind, number: int
+) -> None:
+    """What lies there is neither deleted nor taken for nameless; all else is verified, and set aside."""
+    _, place = set_aside_sound(held, kind, monkeypatch)
+    other = seal(held, 2, disk_of(b"b"))
+    flip(held, held.objects.protection.locate(first_chunk(held, other.guests[0].disks[0].index)))
+    pass_(held, days=9)
+    get = held.store.get
+
+    def refuse(name: str) -> bytes:
+        if name == f"{place}.json":
+            error = OSError(number, "refused")
+            raise not_readable(name, error) from error
+        return get(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held.store, "get", refuse)
+        report = verify(held, held.manifests(), set_aside=True)
+    assert f"{place}.json" in report.notes[0]
+    assert place in objects_aside(held)
+    assert sum(one.set_aside for one in report.chunks) == 1
+    assert len(verify(held, held.manifests(), set_aside=True).put_back) == 1
+
+
+@pytest.mark.parametrize("repaired", [False, True])
+def test_a_document_that_is_refused_while_its_object_goes_stays(
+    held: Repository, monkeypatch: pytest.MonkeyPatch, *, repaired: bool
+) -> None:
+    """An object that is repaired goes; one that nobody needs stays, since the document may be another by now."""
+    _, name = object_of(held, Kind.CHUNK)
+    flip(held, name)
+    verify(held, held.manifests(), set_aside=True)
+    held.forget(capture_id(1))
+    held.store.delete(next(iter(held.store.names("forgotten"))))
+    if repaired:
+        seal(held, 2, disk_of(b"a"))
+    pass_(held, days=9)
+    get, move = held.store.get, held.store.move
+    moved: list[str] = []
+
+    def refuse(wanted: str) -> bytes:
+        if moved and wanted == damaged_document(name):
+            error = OSError(errno.EACCES, "refused")
+            raise not_readable(wanted, error) from error
+        return get(wanted)
+
+    def moving(source: str, to: str) -> None:
+        move(source, to)
+        moved.append(to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held.store, "get", refuse)
+        patch.setattr(held.store, "move", moving)
+        verify(held, held.manifests(), set_aside=True)
+    assert held.store.exists(damaged_document(name))
+    assert len(objects_aside(held)) == (0 if repaired else 1)
