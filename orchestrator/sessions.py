@@ -15,7 +15,7 @@ import structlog
 from freezeframe.bounded import answered
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository, Session
-from freezeframe.repository.errors import NewerFormat, RepositoryDamaged, SessionLost
+from freezeframe.repository.errors import NewerFormat, ObjectNotReadable, RepositoryDamaged, SessionLost
 from orchestrator.defect import words_of
 from orchestrator.run import Run, Runs
 
@@ -63,7 +63,7 @@ class Seen:
                 self._seen[session_id] = (at, session.by_store(at, at))
             except SessionLost:  # since it was listed
                 continue
-            except (RepositoryDamaged, NewerFormat) as error:  # one keeps no other open
+            except (RepositoryDamaged, NewerFormat, ObjectNotReadable) as error:  # one keeps no other open
                 log.warning("a session cannot be read", capture=session_id, why=error.message)
         return [session for _, session in self._seen.values() if session.ended_at is None]
 

@@ -18,7 +18,7 @@ from freezeframe.cli.proof import show_proof
 from freezeframe.cli.proof_document import proof_document
 from freezeframe.cli.secret import open_repository
 from freezeframe.cli.selection import GroupFilter, GuestFilter, TagFilter, selection_of
-from freezeframe.cli.suspects import show_suspects
+from freezeframe.cli.suspects import Marked, show_suspects
 from freezeframe.cli.unsealed import run_document, run_instead, run_meanwhile, show_run, told_failed
 from freezeframe.cli.verbs import VerbGroup
 from freezeframe.cli.verified import show_unreadable, unreadable_document
@@ -79,12 +79,11 @@ def list_captures(
     found = repository.manifests(on_damaged=unreadable.append)
     sealed = [one for one in found if Candidate.of(one).selected_by(selection)]
     known = {one.capture_id for one in found}
-    suspects = repository.suspects.all()
+    marked = Marked.of(repository, found)
     runs = _runs(known)
     active, failed = ([run for run in some if _will_be(run, selection)] for some in (runs.active, runs.failed))
     if as_json:
-        documents = [one.model_dump(mode="json", exclude={"format"}) for one in suspects]
-        document = {"captures": sealed, **unreadable_document(unreadable), "suspects": documents}
+        document = {"captures": sealed, **unreadable_document(unreadable), **marked.document()}
         print_json({**_run_documents(runs, active, failed), **document})
         return
     for error in unreadable:
@@ -96,7 +95,7 @@ def list_captures(
         out().print("The repository has no captures." if runs is UNKNOWN or runs.unread else "No captures.")
     if failed and not with_failed:
         out().print(told_failed(failed), soft_wrap=True)
-    show_suspects(suspects)
+    show_suspects(marked)
 
 
 @captures.command("show")
@@ -131,14 +130,14 @@ def show(
         if run is None:
             raise
         raise typer.Exit(_show_run(run, proof=proof, as_json=as_json)) from error
-    suspects = [one for one in repository.suspects.all() if one.capture_id == manifest.capture_id]
+    marked = Marked.of(repository, [manifest]).of_one(manifest.capture_id)
     if as_json:
         print_json(proof_document(manifest) if proof else capture_document(manifest))
     elif proof:
         show_proof(manifest)
     else:
         show_capture(manifest)
-        show_suspects(suspects)
+        show_suspects(marked)
 
 
 def _show_run(run: KnownRun, *, proof: bool, as_json: bool) -> int:

@@ -114,6 +114,8 @@ def _show(report: CheckReport) -> None:
         _tell(NEWER, message)
     if report.newer:
         err().print(f"  → {NewerFormat.advice}", soft_wrap=True)
+    for message in report.notes:
+        _tell(("note: ", "bold yellow"), message)
     for message in report.unreadable:
         _tell(("unreadable: ", "bold red"), message)
     for message in (*report.key_slots, *report.manifests):

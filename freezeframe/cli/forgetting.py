@@ -44,7 +44,10 @@ class Decided:
             names = "; ".join(one.name for one in self._plan.emptied)
             raise WouldForgetAll(f"These rules would keep nothing at all of: {names}. Nothing is forgotten.")
         if not dry_run:
-            self._repository.forget_all(self._plan.forgotten)
+            left = _marks_left(self._repository.forget_all(self._plan.forgotten))
+            self._warnings += left
+            if not as_json:
+                show_warnings(left)
         if as_json:
             print_json(self._document(dry_run=dry_run))
         elif self._plan.series:
@@ -149,13 +152,19 @@ def forget_named(repository: Repository, wanted: list[str], *, dry_run: bool, as
             damaged.append(capture_id)
     if not as_json:
         show_named(found, damaged)
-    if not dry_run:
-        repository.forget_all(ids)
+    left = [] if dry_run else _marks_left(repository.forget_all(ids))
     if as_json:
         named = [candidate_document(one) for one in found]
-        print_json({"dry_run": dry_run, "named": named, "forgotten": ids, "damaged": damaged})
+        print_json({"dry_run": dry_run, "named": named, "forgotten": ids, "damaged": damaged, "warnings": left})
     else:
+        show_warnings(left)
         _show_end(len(ids), None, dry_run=dry_run)
+
+
+def _marks_left(reasons: Iterable[str]) -> list[str]:
+    return [
+        f"a mark of a suspect disk, perhaps of a forgotten capture, could not be looked at: {one}" for one in reasons
+    ]
 
 
 def _show_end(forgotten: int, kept: int | None, *, dry_run: bool) -> None:

@@ -15,8 +15,9 @@ from freezeframe.cli.key import checked_label, show_damaged, show_unreadable, sl
 from freezeframe.cli.output import AsJson, bytes_text, fields, out, print_json, when_text
 from freezeframe.cli.pin import pin
 from freezeframe.cli.secret import new_secret, open_repository, remember
+from freezeframe.cli.verdicts import show_warnings
 from freezeframe.cli.verified import unreadable_document
-from freezeframe.cli.verify_status import age_text, status_document
+from freezeframe.cli.verify_status import age_text, status_document, unreadable_records
 from freezeframe.repository import Repository, Tier
 from freezeframe.repository.config import default_chunk_bytes
 from freezeframe.repository.crypto import Secret, SlotInfo
@@ -139,6 +140,7 @@ def info(*, as_json: AsJson = False) -> None:
         verified = status_document(read_records(opened.objects))
         print_json({**_config(opened), **counts, **_slots(opened), **verified, **unreadable_document(unreadable)})
         return
+    records = read_records(opened.objects)
     pairs = [
         ("repository", opened.address),
         ("id", str(opened.config.id)),
@@ -149,11 +151,12 @@ def info(*, as_json: AsJson = False) -> None:
         ("stored", f"{bytes_text(stored)} written by these captures"),
         ("free", bytes_text(free) if free is not None else "not known"),
         ("encryption", _encryption(opened)),
-        ("verified", age_text(read_records(opened.objects), Tier.REHASHED)),
+        ("verified", age_text(records, Tier.REHASHED)),
     ]
     out().print(
         fields([*pairs, *((kind, one) for kind, found in unreadable_document(unreadable).items() for one in found)])
     )
+    show_warnings(unreadable_records(records))
 
 
 def _config(opened: Repository) -> dict[str, object]:

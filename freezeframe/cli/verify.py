@@ -17,7 +17,7 @@ from freezeframe.cli.output import AsJson, print_json
 from freezeframe.cli.progress import showing
 from freezeframe.cli.rehearsal import find_rehearsal
 from freezeframe.cli.secret import open_repository
-from freezeframe.cli.suspects import show_suspects
+from freezeframe.cli.suspects import Marked, show_suspects
 from freezeframe.cli.verified import Labels, show_report
 from freezeframe.cli.verify_status import show_status
 from freezeframe.errors import EXIT_DAMAGED, EXIT_REPOSITORY
@@ -28,6 +28,7 @@ from freezeframe.repository.errors import (
     RepositoryFull,
     RepositoryNotWritable,
 )
+from freezeframe.repository.notice import Why
 from freezeframe.repository.temporary import check_temporary
 from freezeframe.repository.verify import Progress, parse_share, verify_restored, verify_share
 from freezeframe.repository.verify import verify as verify_captures
@@ -137,15 +138,16 @@ def verify(
         report = _folders(repository, share or EVERYTHING, tier, set_aside=set_aside, at_most=set_aside_at_most)
     else:
         report = _captures(repository, wanted, tier, set_aside=set_aside, at_most=set_aside_at_most)
-    suspects = _settle_suspects(repository, wanted, report, whole=share is None)
+    _settle_suspects(repository, wanted, report, whole=share is None)
+    marked = Marked.of(repository, wanted)
     sound = report.sound and not report.newer and not labels.wrong and not unreadable
     if as_json:
         document = {**dataclasses.asdict(report), "damaged_captures": report.damaged_captures}
         manifests = {"unreadable_manifests": [one.message for one in unreadable]}
-        print_json({"sound": sound, **document, **labels.document(), **manifests, **suspects})
+        print_json({"sound": sound, **document, **labels.document(), **manifests, **marked.document()})
     else:
         show_report(report, labels, unreadable, sound=sound)
-        show_suspects(repository.suspects.all())
+        show_suspects(marked)
     if not sound:
         damaged = any(isinstance(one, RepositoryDamaged) for one in unreadable) or not report.sound or labels.wrong
         raise typer.Exit(EXIT_DAMAGED if damaged else EXIT_REPOSITORY)
@@ -159,7 +161,7 @@ def _named(repository: Repository, capture: str | None, unreadable: list[Manifes
     if capture is not None:
         return [repository.manifest(capture)]
     latest = repository.capture_id("latest")
-    marked = {one.capture_id for one in repository.suspects.pending()} & set(repository.capture_ids())
+    marked = _marked(repository) & set(repository.capture_ids())
     found = []
     for one in (latest, *sorted(marked - {latest})):
         try:
@@ -169,15 +171,26 @@ def _named(repository: Repository, capture: str | None, unreadable: list[Manifes
     return found
 
 
-def _settle_suspects(
-    repository: Repository, wanted: Sequence[Manifest], report: VerifyReport, *, whole: bool
-) -> dict[str, object]:
-    """Note marked captures that were looked at closely and are as they were written; all marks, for JSON."""
+def _marked(repository: Repository) -> set[str]:
+    """Return the captures of marks that are to be verified, and of those that cannot be read, which may say so.
+
+    One that a newer version has written is for that to look at.
+    """
+    marks = repository.suspects.look()
+    pending = {one.capture_id for one in marks.suspects if one.verified_at is None}
+    unread = [one for one in marks.unread if one.why is not Why.NEWER]
+    if not unread:
+        return pending
+    captures = repository.each_manifest(on_damaged=lambda _: None)  # those are told by others
+    return pending.union(*repository.suspects.captures_of(unread, captures).values())
+
+
+def _settle_suspects(repository: Repository, wanted: Sequence[Manifest], report: VerifyReport, *, whole: bool) -> None:
+    """Note marked captures that were looked at closely and are as they were written."""
     if whole and report.tier in {Tier.REHASHED, Tier.RESTORED}:
         sound = {one.capture_id for one in wanted} - set(report.damaged_captures) - report.newer_captures
         with suppress(RepositoryNotWritable, RepositoryFull):  # who may only read can verify all the same
             repository.suspects.note_verified(sound, datetime.now(UTC))
-    return {"suspects": [one.model_dump(mode="json", exclude={"format"}) for one in repository.suspects.all()]}
 
 
 def _check_usage(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from freezeframe.cli.output import duration_text, fields, out, print_json, when_text
-from freezeframe.cli.suspects import show_suspects
+from freezeframe.cli.suspects import Marked, show_suspects
+from freezeframe.cli.verdicts import show_warnings
 from freezeframe.repository import Repository
 from freezeframe.repository.aside import Aside, list_aside
 from freezeframe.repository.verify import CHUNK_TIERS, Tier
@@ -14,10 +15,9 @@ from freezeframe.repository.verify.record import Records, read_records
 
 def show_status(repository: Repository, *, as_json: bool) -> None:
     records, aside = read_records(repository.objects), list_aside(repository.objects)
-    suspects = repository.suspects.all()
+    marked = Marked.of(repository, ())
     if as_json:
-        marks = [one.model_dump(mode="json", exclude={"format"}) for one in suspects]
-        print_json({**status_document(records), "set_aside": [_document(one) for one in aside], "suspects": marks})
+        print_json({**status_document(records), "set_aside": [_document(one) for one in aside], **marked.document()})
         return
     pairs = [(tier.value, age_text(records, tier)) for tier in CHUNK_TIERS]
     pairs.append(("indexes", _indexes(records)))
@@ -27,7 +27,8 @@ def show_status(repository: Repository, *, as_json: bool) -> None:
     for one in aside:
         if one.document is not None:
             out().print(f"  {one.document.kind} {one.document.digest}: {one.document.reason}", soft_wrap=True)
-    show_suspects(suspects)
+    show_warnings([*unreadable_records(records), *(one.refused for one in aside if one.refused)])
+    show_suspects(marked)
 
 
 def status_document(records: Records) -> dict[str, object]:
@@ -35,7 +36,17 @@ def status_document(records: Records) -> dict[str, object]:
     tiers = {tier.value: {"oldest": records.oldest(tier), "folders_never": records.never(tier)} for tier in CHUNK_TIERS}
     indexes = None if records.indexes is None else records.indexes.model_dump(mode="json", exclude={"format"})
     restored = records.restored.model_dump(mode="json")["captures"]
-    return {"verified": tiers, "indexes_read": indexes, "restored": restored}
+    return {
+        "verified": tiers,
+        "indexes_read": indexes,
+        "restored": restored,
+        "unreadable_records": list(records.unreadable),
+    }
+
+
+def unreadable_records(records: Records) -> list[str]:
+    """Return a warning for each record that the storage refuses."""
+    return [f"A record of verification cannot be read, and counts as never. {one}" for one in records.unreadable]
 
 
 def age_text(records: Records, tier: Tier) -> str:
@@ -62,4 +73,9 @@ def _restored(records: Records) -> str:
 
 def _document(aside: Aside) -> dict[str, object]:
     found = None if aside.document is None else aside.document.model_dump(mode="json", exclude={"format"})
-    return {"name": aside.object_name, "has_object": aside.has_object, "document": found}
+    return {
+        "name": aside.object_name,
+        "has_object": aside.has_object,
+        "document": found,
+        "unreadable": aside.refused or None,
+    }

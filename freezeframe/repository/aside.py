@@ -124,7 +124,7 @@ def set_aside(objects: Objects, kind: Kind, digest: bytes, reason: str) -> bool:
     if not _claim(objects, name, AsideDocument(kind=kind, digest=digest.hex(), found_at=now(), reason=reason)):
         return False
     place, alone = damaged_name(name), True
-    if objects.store.exists(place):
+    if objects.is_taken(place):
         place, alone = _name_of_its_own(name), False
     try:
         _move(objects, name, place)

@@ -39,6 +39,7 @@ from freezeframe.repository.layout import (
     VERIFIED,
     digest_of,
     fanned_out,
+    folder_of,
     is_object,
     key_slot_id_of,
 )
@@ -90,6 +91,7 @@ class CheckReport:
     garbage: Garbage
     newer: tuple[str, ...] = ()  # no damage: what a newer version has written, and this one does not understand
     unreadable: tuple[str, ...] = ()  # nor that: what the storage refuses
+    notes: tuple[str, ...] = ()  # of side documents that cannot be read: no capture needs them
 
     @property
     def sound(self) -> bool:
@@ -120,6 +122,7 @@ class _Check:
         self._missing: set[bytes] = set()
         self._newer: list[str] = []
         self._unreadable: list[str] = []
+        self._notes: list[str] = []
         self._found = 0
 
     def check(self) -> CheckReport:
@@ -146,6 +149,7 @@ class _Check:
             garbage=self._garbage,
             newer=tuple(dict.fromkeys(self._newer)),
             unreadable=tuple(dict.fromkeys(self._unreadable)),
+            notes=tuple(dict.fromkeys(self._notes)),
         )
 
     def _check_key_slots(self) -> list[str]:
@@ -185,11 +189,13 @@ class _Check:
         for folder in FAN_OUT:
             self._garbage.indexes += _names(INDEXES, self._listed(f"{INDEXES}/{folder}") - wanted)
         self._garbage.tmp += sorted(store.names(TMP))
-        self._garbage.set_aside += [one.object_name for one in list_aside(self._objects)]
+        aside = list_aside(self._objects)
+        self._garbage.set_aside += [one.object_name for one in aside]
+        self._notes += [one.refused for one in aside if one.refused]
         self._garbage.strange += [name for name in store.names(MANIFESTS) if protection.capture_id_of(name) is None]
 
     def _check_files(self) -> None:
-        """Name what stops garbage collection because it is no file. Object storage has no such thing."""
+        """Name what is no file, and so stops garbage collection if that reads it. Object storage has no such thing."""
         store = self._objects.store
         if store.traffic.remote:
             return
@@ -197,7 +203,8 @@ class _Check:
             try:
                 store.exists(name)
             except ObjectIsNoFile as error:
-                self._unreadable.append(error.message)
+                told = self._notes if folder_of(name) in {DAMAGED, VERIFIED} else self._unreadable
+                told.append(error.message)
 
     def _listed(self, folder: str) -> set[bytes]:
         """The keys of the names in a folder that can be a chunk's or an index's there; other names are strange."""

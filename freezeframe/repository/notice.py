@@ -6,17 +6,47 @@ are advice: what was verified, what is set aside, which captures are suspect.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, parse
-from freezeframe.repository.errors import NewerFormat, ObjectDamaged, ObjectNotReadable, RepositoryNotReadable
-from freezeframe.repository.refusal import check_not_away
+from freezeframe.repository.errors import (
+    NewerFormat,
+    ObjectDamaged,
+    ObjectNotFound,
+    ObjectNotReadable,
+    RepositoryNotReadable,
+)
+from freezeframe.repository.refusal import check_alone
 
 if TYPE_CHECKING:
     from freezeframe.repository.objects import Objects
     from freezeframe.repository.protection import Stored
 
 NoticeT = TypeVar("NoticeT", bound="Notice")
+
+
+class Why(StrEnum):
+    """Why a notice cannot be read."""
+
+    DAMAGED = "damaged"
+    NEWER = "newer"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A notice that cannot be read, while others can."""
+
+    name: str
+    why: Why
+    reason: str
+
+    @property
+    def damaged(self) -> bool:
+        """Return True if it may be written over."""
+        return self.why is Why.DAMAGED
 
 
 class Notice(Document):
@@ -42,9 +72,27 @@ def read_notice(objects: Objects, name: str, kind: type[NoticeT]) -> NoticeT | N
         return None
 
 
+def look_at_notice(objects: Objects, name: str, kind: type[NoticeT]) -> NoticeT | Unread | None:
+    """Return a notice of which the verb does not depend, or why it alone cannot be read; None if it is not there.
+
+    Raises RepositoryNotReadable if the store as a whole is away.
+    """
+    try:
+        found = read_notice(objects, name, kind)
+    except ObjectNotFound:
+        return None
+    except NewerFormat as error:
+        return Unread(name, Why.NEWER, error.message)
+    except ObjectNotReadable as error:
+        return Unread(name, Why.UNREADABLE, error.message)
+    if found is None:
+        return Unread(name, Why.DAMAGED, f"{objects.store.address}/{name} has other bytes than were written.")
+    return found
+
+
 def _stored(objects: Objects, name: str) -> bytes:
     try:
         return objects.store.get(name)
     except RepositoryNotReadable as error:
-        check_not_away(objects.store)
-        raise ObjectNotReadable(error.message, transient=error.transient) from error
+        check_alone(objects.store, error)
+        raise ObjectNotReadable(error.message) from error

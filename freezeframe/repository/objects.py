@@ -59,6 +59,13 @@ class Objects:
         except ObjectIsNoFile:
             return False
 
+    def is_taken(self, name: str) -> bool:
+        """Return True if anything has that name, be it no file."""
+        try:
+            return self.store.exists(name)
+        except ObjectIsNoFile:
+            return True
+
     def chunk_size(self, digest: bytes) -> int:
         """The stored length of a chunk. Raises ObjectNotFound."""
         return self.condemned.find(self.protection.locate(digest), self.store.size)

@@ -15,6 +15,7 @@ from freezeframe.repository.errors import ObjectNotFound
 from freezeframe.repository.layout import CONFIG
 
 if TYPE_CHECKING:
+    from freezeframe.repository.errors import RepositoryNotReadable
     from freezeframe.repository.store.backend import Store
 
 
@@ -22,3 +23,13 @@ def check_not_away(store: Store) -> None:
     """Read the config after the storage refused an object. Raises RepositoryNotReadable if the store as a whole is away."""
     with suppress(ObjectNotFound):  # an answer too
         store.get(CONFIG)
+
+
+def check_alone(store: Store, error: RepositoryNotReadable) -> None:
+    """Return if only the object is refused of which `error` tells.
+
+    Raises RepositoryNotReadable if it may be given in a while, or the store as a whole is away.
+    """
+    if error.transient:
+        raise error
+    check_not_away(store)

@@ -293,18 +293,21 @@ class Repository:
     def forget(self, capture_id: str) -> None:
         """Delete a capture's manifest, for good when this returns; garbage collection frees what it alone referred to.
 
-        Raises CaptureNotFound.
+        Raises CaptureNotFound, and nothing once it is deleted.
         """
         if not self.is_sealed(capture_id):
             raise CaptureNotFound(f"There is no capture {capture_id} in {self.address}.")
         self._catalog.delete(capture_id)
         self.suspects.clear([capture_id])
 
-    def forget_all(self, capture_ids: Iterable[str]) -> None:
-        """As `forget` for each, oldest first, made to last together. One that is not there, or no more, is no error."""
+    def forget_all(self, capture_ids: Iterable[str]) -> tuple[str, ...]:
+        """As `forget` for each, oldest first, made to last together. One that is not there, or no more, is no error.
+
+        Returns the reasons why marks of these captures may be left.
+        """
         wanted = list(capture_ids)
         self._catalog.delete(*wanted)
-        self.suspects.clear(wanted)
+        return self.suspects.clear(wanted)
 
     def is_sealed(self, capture_id: str) -> bool:
         """Whether its manifest is visible."""

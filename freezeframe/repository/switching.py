@@ -23,6 +23,7 @@ from freezeframe.repository.errors import (
     FeatureNotKnown,
     NewerFormat,
     ObjectNotFound,
+    ObjectNotReadable,
     RepositoryFull,
     RepositoryNotWritable,
     SessionDamaged,
@@ -150,7 +151,7 @@ def _ends_of_sessions(repository: Repository, switched: datetime) -> Iterator[da
             session = repository.sessions.load(session_id).by_store(stored_at, stored_at)
         except SessionLost:
             continue
-        except (NewerFormat, SessionDamaged):
+        except (NewerFormat, SessionDamaged, ObjectNotReadable):
             yield None
         else:
             if session.ended_at is None:
@@ -168,7 +169,7 @@ def _ends_of_runs(repository: Repository, switched: datetime) -> Iterator[dateti
             record = records.load(run_id).by_store(entry.modified)
         except ObjectNotFound:
             continue
-        except (NewerFormat, SessionDamaged):
+        except (NewerFormat, SessionDamaged, ObjectNotReadable):
             yield None
         else:
             if record.finished_at is None:

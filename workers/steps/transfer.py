@@ -5,9 +5,10 @@
 
 An incremental's chunks that are not dirty keep what the parent's index says. But those that the repository has lost since, or
 set aside as damaged, are read again at the end, dirty or not: the export has the whole disk as it was at the instant, and a
-chunk that is written anew makes the older captures that share it whole again. If that index turns out to be damaged the disk
-is read in full, which the export allows at any time: a fallback costs a read, not storage (invariant 7). So it is if the audit
-(audit.py) finds that the disk is not what the older capture has of it; that capture is marked for verification.
+chunk that is written anew makes the older captures that share it whole again. If that index turns out to be damaged, or the
+storage refuses it, the disk is read in full, which the export allows at any time: a fallback costs a read, not storage
+(invariant 7). So it is if the audit (audit.py) finds that the disk is not what the older capture has of it; that capture is
+marked for verification.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from freezeframe.contract.result import TransferResult
 from freezeframe.contract.words import CaptureKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import DiskWriter, Effort, IndexReceipt, Repository, Suspect
-from freezeframe.repository.errors import IndexDamaged, NewerFormat, ParentUnfit
+from freezeframe.repository.errors import IndexDamaged, NewerFormat, ParentUnfit, RepositoryNotReadable
+from freezeframe.repository.refusal import check_alone
 from freezeframe.repository.store.address import transfer_patience
 from freezeframe.repository.store.patience import Patience
 from workers.bounded import NO_THREAD, NoThreadError
@@ -162,7 +164,10 @@ def failed(order: TransferOrder, fault: Fault) -> TransferResult:
 
 
 def _open_writer(host: Host, repository: Repository, order: TransferOrder) -> tuple[DiskWriter, str | None]:
-    """A writer upon the parent's index; if that is damaged, one upon nothing, and why."""
+    """Return a writer upon the parent's index; one upon nothing, and why, if that index alone cannot be read.
+
+    Raises RepositoryNotReadable if the store as a whole is away.
+    """
     size, chunk, checkpoint = order.size_bytes, order.chunk_bytes, order.checkpoint
     effort = Effort.parse(host.settings.compression)
     if order.parent_index is not None:
@@ -175,7 +180,9 @@ def _open_writer(host: Host, repository: Repository, order: TransferOrder) -> tu
                 checkpoint=checkpoint,
                 effort=effort,
             )
-        except (IndexDamaged, NewerFormat, ParentUnfit) as error:
+        except (IndexDamaged, NewerFormat, ParentUnfit, RepositoryNotReadable) as error:
+            if isinstance(error, RepositoryNotReadable):
+                check_alone(repository.store, error)
             log.warning("reading in full", why=error.message)
             return _full_writer(host, repository, order), error.message
         return writer, None

@@ -81,7 +81,10 @@ def verify_share(
     `on_damaged` is given manifests that cannot be read. Raises RepositoryNotReadable if the store is away.
     """
     run = Run(repository, tier, on_progress, aside=set_aside, at_most=set_aside_at_most)
-    chosen = oldest_folders(read_records(repository.objects), tier, share)
+    records = read_records(repository.objects)
+    for reason in records.unreadable:
+        run.found.note(f"A record of verification cannot be read, and counts as never. {reason}")
+    chosen = oldest_folders(records, tier, share)
     # not in the order of their age: two runs that began together would walk side by side
     random.shuffle(chosen)
     return _Share(run, repository.manifests(on_damaged=on_damaged), chosen, clock).verify()

@@ -18,6 +18,7 @@ from freezeframe.repository.errors import (
     NewerFormat,
     ObjectDamaged,
     ObjectNotFound,
+    ObjectNotReadable,
     RepositoryNotReadable,
     SessionDamaged,
 )
@@ -70,7 +71,7 @@ class Lingering:
     def _forgotten(self) -> Iterator[Manifest]:
         try:
             entries = [entry for entry, _ in list_forgotten(self._repository, Records(self._repository.objects)).each]
-        except (SessionDamaged, NewerFormat) as error:
+        except (SessionDamaged, NewerFormat, ObjectNotReadable) as error:
             self._doubt(error)
             return
         for entry in entries:

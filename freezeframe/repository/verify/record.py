@@ -1,13 +1,13 @@
 """Records: when each folder of chunks was last verified at each tier, kept in the repository, so that hosts take turns.
 
-They are advice. One that is missing or damaged means "never", and is written over. One that a newer version has written means
-"never" too, and is left alone; its folder comes up after all others, or it would be the first in every turn.
+They are advice. One that is missing, damaged or refused by the storage means "never", and is written over. One that a newer
+version has written means "never" too, and is left alone; its folder comes up after all others, or it would be the first in
+every turn.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt
 
 from freezeframe.contract.message import CaptureId
-from freezeframe.repository.errors import NewerFormat, ObjectNotFound
 from freezeframe.repository.layout import FAN_OUT, VERIFIED, verified_name
-from freezeframe.repository.notice import Notice, read_notice
+from freezeframe.repository.notice import Notice, Unread, Why, look_at_notice
 from freezeframe.repository.verify.report import Tier
 
 if TYPE_CHECKING:
@@ -91,6 +90,7 @@ class Records:
     indexes: IndexesRecord | None = None
     restored: RestoredRecord = field(default_factory=RestoredRecord)
     newer: frozenset[str] = frozenset()  # folders whose records a newer version has written
+    unreadable: tuple[str, ...] = ()  # why records cannot be read that the storage refuses: they say nothing
 
     def last(self, folder: str, tier: Tier) -> datetime | None:
         record = self.folders.get(folder)
@@ -112,11 +112,15 @@ def read_records(objects: Objects) -> Records:
     wanted = [folder for folder in FAN_OUT if verified_name(folder) in there]
     with ThreadPoolExecutor(_THREADS) as pool:
         found = dict(zip(wanted, pool.map(lambda folder: _folder(objects, folder), wanted), strict=True))
+    indexes, restored = _known(objects, _INDEXES, IndexesRecord), _known(objects, _RESTORED, RestoredRecord)
+    unread = {folder: record for folder, record in found.items() if isinstance(record, Unread)}
+    others = [one for one in (indexes, restored) if isinstance(one, Unread)]
     return Records(
         {folder: record for folder, record in found.items() if isinstance(record, FolderRecord)},
-        _read(objects, _INDEXES, IndexesRecord),
-        _read(objects, _RESTORED, RestoredRecord) or RestoredRecord(),
-        frozenset(folder for folder, record in found.items() if isinstance(record, NewerFormat)),
+        indexes if isinstance(indexes, IndexesRecord) else None,
+        restored if isinstance(restored, RestoredRecord) else RestoredRecord(),
+        frozenset(folder for folder, one in unread.items() if one.why is Why.NEWER),
+        tuple(one.reason for one in (*unread.values(), *others) if one.why is Why.UNREADABLE),
     )
 
 
@@ -126,54 +130,49 @@ def read_folder(objects: Objects, folder: str) -> FolderRecord | None:
     None if there is none that this version can read.
     """
     found = _folder(objects, folder)
-    return None if isinstance(found, NewerFormat) else found
+    return found if isinstance(found, FolderRecord) else None
 
 
-def _folder(objects: Objects, folder: str) -> FolderRecord | NewerFormat | None:
-    try:
-        record = _known(objects, folder, FolderRecord)
-    except NewerFormat as error:
-        return error
-    if record is None:
-        return None
+def _folder(objects: Objects, folder: str) -> FolderRecord | Unread | None:
+    record = _known(objects, folder, FolderRecord)
+    if not isinstance(record, FolderRecord):
+        return record
     latest = datetime.now(UTC) + _CLOCKS_APART
     return record.changed({"tiers": {tier: one for tier, one in record.tiers.items() if one.at <= latest}})
 
 
 def write_folder(objects: Objects, folder: str, tier: Tier, verified: Verified) -> None:
     """Note a look at a folder; what other tiers say stays. Raises RepositoryNotWritable and RepositoryFull."""
-    before = _folder(objects, folder) or FolderRecord()
-    if isinstance(before, FolderRecord):
+    before = _before(_folder(objects, folder), FolderRecord())
+    if before is not None:
         _write(objects, folder, before.changed({"tiers": {**before.tiers, tier: verified}}))
 
 
 def write_indexes(objects: Objects, record: IndexesRecord) -> None:
     """Note that all indexes were read."""
-    with suppress(NewerFormat):
-        before = _known(objects, _INDEXES, IndexesRecord) or record
+    before = _before(_known(objects, _INDEXES, IndexesRecord), record)
+    if before is not None:
         _write(objects, _INDEXES, before.changed({field: getattr(record, field) for field in _INDEXES_FIELDS}))
 
 
 def write_restored(objects: Objects, captures: Mapping[str, datetime]) -> None:
     """Note captures that were restored and compared."""
-    with suppress(NewerFormat):
-        before = _known(objects, _RESTORED, RestoredRecord) or RestoredRecord()
+    before = _before(_known(objects, _RESTORED, RestoredRecord), RestoredRecord())
+    if before is not None:
         latest = sorted({**before.captures, **captures}.items(), key=lambda one: one[1], reverse=True)
         _write(objects, _RESTORED, before.changed({"captures": dict(latest[:_RESTORED_KEPT])}))
 
 
-def _read(objects: Objects, what: str, model: type[RecordT]) -> RecordT | None:
-    with suppress(NewerFormat):
-        return _known(objects, what, model)
-    return None
+def _before(found: RecordT | Unread | None, otherwise: RecordT) -> RecordT | None:
+    """Return the record to change; None if a newer version has written it, which must stay."""
+    if isinstance(found, Unread):
+        return None if found.why is Why.NEWER else otherwise
+    return otherwise if found is None else found
 
 
-def _known(objects: Objects, what: str, model: type[RecordT]) -> RecordT | None:
-    """Return a record; None if it is not there or damaged. Raises NewerFormat."""
-    try:
-        return read_notice(objects, verified_name(what), model)
-    except ObjectNotFound:
-        return None
+def _known(objects: Objects, what: str, model: type[RecordT]) -> RecordT | Unread | None:
+    """Return a record; None if it is not there or damaged."""
+    return look_at_notice(objects, verified_name(what), model)
 
 
 def _write(objects: Objects, what: str, record: _Record) -> None:

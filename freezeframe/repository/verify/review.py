@@ -173,7 +173,7 @@ def _review_one(
         if not change or clear(objects, aside, lambda _: sound_again()):
             found.repaired.append(document.digest)
         return
-    if objects.store.exists(first_name(objects, kind, digest)):
+    if objects.is_taken(first_name(objects, kind, digest)):
         return  # damaged, and whoever verifies it finds out
     verdicts = {place: look_aside(objects, kind, digest, place) for place in aside.objects}
     sound = [place for place, verdict in verdicts.items() if verdict is Verdict.SOUND]

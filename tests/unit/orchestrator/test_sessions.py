@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from freezeframe.contract import names
 from freezeframe.repository import Repository, Session
+from freezeframe.repository.errors import RepositoryNotReadable
 from freezeframe.repository.session import Sessions, SessionState
 from freezeframe.repository.store import MemoryStore
 from orchestrator import sessions
@@ -108,3 +110,24 @@ def test_a_session_that_cannot_be_read_keeps_no_other_open(repository: Repositor
     repository.store.put_many([(f"sessions/{capture_id(2)}.json", b"half")])
     sessions.end_left(repository, runs)
     assert repository.sessions.load(capture_id(1)).state is SessionState.FAILED
+
+
+@pytest.mark.parametrize("transient", [False, True])
+def test_a_session_that_the_storage_refuses_keeps_no_other_open_and_a_store_that_is_away_ends_none(
+    repository: Repository, runs: Runs, monkeypatch: pytest.MonkeyPatch, *, transient: bool
+) -> None:
+    for number in (1, 2):
+        begin(repository, number, OURS)
+    get = repository.store.get
+
+    def refuse(name: str) -> bytes:
+        if capture_id(2) in name:
+            raise RepositoryNotReadable(f"Reading {name} failed.", transient=transient)
+        return get(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(repository.store, "get", refuse)
+        with pytest.raises(RepositoryNotReadable) if transient else nullcontext():
+            sessions.end_left(repository, runs)
+    states = [repository.sessions.load(capture_id(number)).state for number in (1, 2)]
+    assert states == [SessionState.OPEN if transient else SessionState.FAILED, SessionState.OPEN]

@@ -16,18 +16,20 @@ from freezeframe.repository.errors import (
     ConfigChanged,
     FeatureNotKnown,
     RepositoryNotFound,
+    RepositoryNotReadable,
     RepositoryNotWritable,
     RepositoryUnsupported,
 )
 from freezeframe.repository.features import ENCRYPTION, FEATURES, Feature
 from freezeframe.repository.garbage import collect
 from freezeframe.repository.garbage.record import Records, RunRecord
-from freezeframe.repository.layout import session_name
+from freezeframe.repository.layout import run_name, session_name
 from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.switching import State, Switch, enable, feature_in_use, switch_of
 from freezeframe.repository.verify import verify_share
 
 from .locked import KEY, locked
+from .refusing import Refusing
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, seal, store_disk
 
 PACKS = "packs"
@@ -146,6 +148,21 @@ def test_a_session_that_cannot_be_read_may_be_open(repository: Repository, tomor
         repository.store.put_many([(name, bytes(repository.objects.protection.protect(name, data)))])
         repository.store.delete("features/packs.json")
         assert enable(repository, PACKS) == Switch(PACKS, State.PENDING, 1)
+
+
+@pytest.mark.parametrize("kind", ["session", "run"])
+def test_a_session_or_a_run_that_the_storage_refuses_may_be_open(tomorrow: Callable[[], None], kind: str) -> None:
+    store = Refusing()
+    repository = Repository.init_in(store, chunk_bytes=CHUNK)
+    if kind == "session":
+        repository.sessions.begin(capture_id(1), "x")
+    else:
+        Records(repository.objects).put(RunRecord(run_id=capture_id(1), begun_at=datetime.now(UTC)))
+    store.refused[session_name(capture_id(1)) if kind == "session" else run_name(capture_id(1))] = False
+    assert enable(repository, PACKS) == Switch(PACKS, State.PENDING, 1)
+    store.refused = dict.fromkeys(store.refused, True)
+    with pytest.raises(RepositoryNotReadable):
+        switch_of(repository, PACKS)
 
 
 def test_a_session_that_has_expired_is_waited_for_no_more(tomorrow: Callable[[], None]) -> None:

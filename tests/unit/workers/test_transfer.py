@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import itertools
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +24,7 @@ from freezeframe.repository.buffer import ChunkBuffer
 from freezeframe.repository.errors import ChunkDamaged, RepositoryNotReadable
 from freezeframe.repository.layout import index_name
 from freezeframe.repository.outcome import ChunkOutcome
+from freezeframe.repository.store.filesystem import Filesystem
 from tests.unit.workers.exported import CAPTURE, CHUNK, CONTENT, FIRST, GUEST, SLOTS, TARGET, ExportedDisk, Guest, noise
 from workers.connection import DataConnection
 from workers.export import ExportError
@@ -223,9 +227,17 @@ def newer(guest: Guest, full: TransferResult) -> dict[str, Any]:
     return {"parent_index": digest.hex()}
 
 
+def no_file(guest: Guest, full: TransferResult) -> dict[str, Any]:
+    place = guest.root / index_name(bytes.fromhex(full.index or ""))
+    place.unlink()
+    place.symlink_to(guest.root / "elsewhere")
+    return {}
+
+
 @pytest.mark.parametrize(
     ("lose", "reason"),
     [
+        (no_file, "is a link to nothing"),
         (missing, "is missing"),
         (damaged, "has other bytes than were written"),
         (other, "is missing"),
@@ -245,3 +257,41 @@ def test_without_proof_it_is_read_in_full_with_the_reason_and_nothing_is_stored_
     assert (result.bytes_read, result.chunks_new, result.chunks_known) == (len(CONTENT), 0, SLOTS)
     assert result.dirty_bytes is None
     assert guest.read(result) == CONTENT
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_parents_index_that_the_storage_refuses_alone_costs_a_full_and_no_capture(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    full = guest.full()
+    guest.disk.checkpoint()
+    real = Filesystem.open
+
+    def refuse(self: Filesystem, path: Path) -> io.RawIOBase:
+        if str(full.index) in str(path):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Filesystem, "open", refuse)
+        result = guest.incremental(full)
+    assert os.strerror(number) in (result.full_reason or "")
+    assert (result.bytes_read, result.chunks_new, result.dirty_bytes) == (len(CONTENT), 0, None)
+    assert guest.read(result) == CONTENT
+
+
+def test_while_the_store_is_away_no_parent_is_given_up(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = guest.full()
+    guest.disk.checkpoint()
+    real = Filesystem.open
+    away: list[bool] = []
+
+    def refuse(self: Filesystem, path: Path) -> io.RawIOBase:
+        if away or str(full.index) in str(path):
+            away.append(True)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(self, path)
+
+    monkeypatch.setattr(Filesystem, "open", refuse)
+    with pytest.raises(RepositoryNotReadable):
+        guest.incremental(full)
