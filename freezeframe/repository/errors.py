@@ -129,6 +129,8 @@ class SealedTooLate(SessionLost):
 class SealedAfterFailure(SealedTooLate):
     """A manifest became visible when others had been told already that the capture has failed: it is taken back."""
 
+    code = "sealed-after-failure"
+
 
 class ClockDrift(RepositoryError):
     """The clocks of this host and of the store are too far apart to compare their times."""
