@@ -21,6 +21,7 @@ EXTRAS: Final = {
     "libvirtmod_qemu": "host",
     "lxml": "host",
     "obstore": "s3",
+    "urllib3": "s3",
     "flower": "control",
     "prometheus_client": "control",
 }

@@ -63,7 +63,6 @@ _MANIFEST = re.compile(rf"manifests/({_ULID})\.json")
 _TOMBSTONE = re.compile(rf"lineage/{_ULID}\.json")
 _SESSION = re.compile(rf"sessions/({_ULID})\.json")
 _RUN = re.compile(rf"condemned/({_ULID})\.json")
-_WITH_FOLDERS = re.compile(rf"(chunks|indexes|condemned(/{_ULID}(/(chunks|indexes))?)?)?")
 #: Whole names of objects, but for those in `tmp/`, which are nobody's yet.
 _OBJECT = re.compile(
     rf"(?:condemned/{_ULID}/)?(?:(?:chunks|indexes)/([0-9a-f]{{2}})/\1[0-9a-f]{{62}}|manifests/(?:{_ULID}\.json|[0-9a-f]{{64}}))|"
@@ -166,11 +165,6 @@ def condemned_name(run_id: str, name: str) -> str:
 def is_condemned_folder(folder: str) -> bool:
     """Whether it is one that comes with the first object that is moved into it, and goes with the last."""
     return _CONDEMNED_FOLDER.fullmatch(folder) is not None
-
-
-def has_folders(folder: str) -> bool:
-    """Return True if there may be folders in that folder; a listing of all below it could be millions of names."""
-    return _WITH_FOLDERS.fullmatch(folder) is not None
 
 
 def key_slot_name(slot_id: str) -> str:

@@ -125,8 +125,7 @@ def _bucket(address: str, settings: S3Settings, patience: Patience | None) -> tu
     """Return the store in a bucket, bare and with patience. The library is an extra, so it is imported only for this."""
     try:
         from freezeframe.repository.store.s3 import S3Store  # noqa: PLC0415
-        from freezeframe.repository.store.s3_client import S3Address, connect, signed_listing  # noqa: PLC0415
-        from freezeframe.repository.store.s3_unparsed import Unparsed  # noqa: PLC0415
+        from freezeframe.repository.store.s3_client import S3Address, connect, listings  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise RepositoryUnsupported(
             f"The Python module {error.name} is not installed.",
@@ -135,8 +134,7 @@ def _bucket(address: str, settings: S3Settings, patience: Patience | None) -> tu
     parsed = S3Address.parse(address)
     patience = patience or Patience(settings.s3_patience_s)
     patient = partial(connect, parsed, settings)
-    unparsed = Unparsed(partial(signed_listing, parsed, settings), parsed.prefix, settings.s3_timeout_s)
-    store = S3Store(connect(parsed, settings), str(parsed), patience, patient, unparsed)
+    store = S3Store(connect(parsed, settings), str(parsed), patience, patient, listings(parsed, settings))
     return store, Retrying(store, patience)
 
 

@@ -17,21 +17,22 @@ import obstore
 
 from freezeframe.repository.errors import AlreadyExists, ObjectNotFound, RepositoryNotWritable, RepositoryUnsupported
 from freezeframe.repository.layout import TMP, checked_name
-from freezeframe.repository.store import s3_listing, s3_parts
+from freezeframe.repository.store import s3_parts
 from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry, Traffic, always
 from freezeframe.repository.store.fault import check_length
-from freezeframe.repository.store.s3_fault import creating, reading, writing
+from freezeframe.repository.store.s3_fault import creating, reading, understood, writing
 from freezeframe.repository.temporary import spooled_file, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
+    from obstore import ObjectMeta
     from obstore.store import S3Store as Bucket
     from typing_extensions import Buffer
 
     from freezeframe.repository.store.patience import Patience
-    from freezeframe.repository.store.s3_unparsed import Unparsed
+    from freezeframe.repository.store.s3_listing import Listings
 
 #: Requests at once: docs/bench.md has the curve.
 TRAFFIC: Final = Traffic(at_once=64, remote=True)
@@ -48,7 +49,6 @@ class S3Store:
     """Objects under the prefix that `bucket` has. `address` is how a user writes it.
 
     `patient` connects to the same once more, with a bucket that tries each request again by itself, for so many seconds.
-    `unparsed` lists what the library cannot.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class S3Store:
         address: str,
         patience: Patience,
         patient: Callable[[float], Bucket],
-        unparsed: Unparsed,
+        listings: Listings,
     ) -> None:
         self._bucket = bucket
-        self._unparsed = unparsed
+        self._listings = listings
         self._address = address
         self._patience = patience
         self._patient = patient
@@ -115,6 +115,7 @@ class S3Store:
     def get(self, name: str) -> bytes:
         with reading(self._place(name)):
             answer = obstore.get(self._bucket, checked_name(name))
+            understood(answer.meta, self._place(name))
             check_length(name, answer.meta["size"], self._place(name))
             return bytes(answer.bytes())
 
@@ -134,29 +135,26 @@ class S3Store:
 
     def exists(self, name: str) -> bool:
         try:
-            with reading(self._place(name)):
-                obstore.head(self._bucket, checked_name(name))
+            self._head(name)
         except ObjectNotFound:
             return False
         return True
 
     def size(self, name: str) -> int:
-        with reading(self._place(name)):
-            return obstore.head(self._bucket, checked_name(name))["size"]
+        return self._head(name)["size"]
 
     def modified(self, name: str) -> datetime:
-        with reading(self._place(name)):
-            return obstore.head(self._bucket, checked_name(name))["last_modified"]
+        return self._head(name)["last_modified"]
 
     def names(self, folder: str) -> Iterator[str]:
         return (entry.name for entry in self.entries(folder))
 
     def entries(self, folder: str) -> Iterator[Entry]:
-        return s3_listing.entries(self._bucket, self._unparsed, folder, self._place(folder), self._patience)
+        return self._listings.entries(folder, self._place(folder), self._patience)
 
     def top(self) -> list[str]:
         """Return the names directly under the prefix: of objects and of folders."""
-        return s3_listing.top(self._bucket, self._unparsed, self.address, self._patience)
+        return self._listings.top(self.address, self._patience)
 
     def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
         """A copy by the server, which is looked at, then a delete.
@@ -210,6 +208,10 @@ class S3Store:
             f"The server of {self.address} ignores If-None-Match: it wrote over an object that was to be created.",
             advice=_ADVICE_SERVER,
         )
+
+    def _head(self, name: str) -> ObjectMeta:
+        with reading(self._place(name)):
+            return understood(obstore.head(self._bucket, checked_name(name)), self._place(name))
 
     def _put(self, name: str, data: Buffer) -> None:
         def attempt() -> None:

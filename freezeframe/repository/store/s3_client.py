@@ -9,6 +9,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode, urlsplit
@@ -18,6 +19,8 @@ from obstore.store import S3Store as Bucket
 
 from freezeframe.repository.errors import RepositoryUnsupported
 from freezeframe.repository.store.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from freezeframe.repository.store.s3_http import CONNECT_TIMEOUT_S, Sender
+from freezeframe.repository.store.s3_listing import Listings
 from freezeframe.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -32,14 +35,12 @@ if TYPE_CHECKING:
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
-#: Seconds to connect. Packets that nobody answers must not use up the whole time of a request.
-_CONNECT_TIMEOUT_S: Final = 5
-
 #: Tries of one request that the library makes where time is what ends them.
 _TRIES_MOST: Final = 1_000_000
 
-#: Seconds for which a request may be sent that is signed ahead; clocks differ by some.
-_SIGNED_S: Final = 60
+#: Seconds for which a signed URL is valid, by the server's clock from a time by ours. Servers take signed headers from a clock
+#: that is wrong by up to 15 minutes, so listings must not need a better one. [Amazon S3 API reference, RequestTimeTooSkewed]
+_SIGNED_S: Final = 20 * 60
 
 _TRUE: Final = frozenset({"1", "true", "on", "yes", "y"})  # as the library takes them
 
@@ -90,8 +91,14 @@ def connect(address: S3Address, settings: S3Settings, patience_s: float | None =
     return _opened(address, settings, {"endpoint": endpoint} if endpoint else {}, _tries(patience_s))
 
 
-def signed_listing(address: S3Address, settings: S3Settings, query: Mapping[str, str]) -> str:
-    """Return the URL of a request for a listing, with a delimiter, signed for a minute. Whoever has it may send it.
+def listings(address: S3Address, settings: S3Settings) -> Listings:
+    """Return listings of what is at the address. Nothing is asked of the server yet. Raises SettingsError."""
+    sender = Sender(_bucket_url(address, settings), settings.s3_timeout_s)
+    return Listings(partial(_signed_listing, address, settings), sender, address.prefix)
+
+
+def _signed_listing(address: S3Address, settings: S3Settings, query: Mapping[str, str]) -> str:
+    """Return the URL of a request for a listing, with a delimiter, signed for 20 minutes. Whoever has it may send it.
 
     The library signs requests for objects only, so this is one for the object "" of a bucket whose own URL ends in
     `?…&delimiter=`; the slash between the two is the delimiter.
@@ -115,7 +122,7 @@ def _opened(address: S3Address, settings: S3Settings, reached: S3Config, tries: 
         },
         client_options={
             "allow_http": bool(endpoint and endpoint.startswith("http://")),
-            "connect_timeout": f"{_CONNECT_TIMEOUT_S}s",
+            "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
             "timeout": f"{round(settings.s3_timeout_s * 1000)}ms",
         },
         retry_config=tries,

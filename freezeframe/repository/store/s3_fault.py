@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from freezeframe.repository.errors import (
     AlreadyExists,
@@ -27,6 +27,8 @@ from freezeframe.repository.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from obstore import ObjectMeta
 
 # obstore 0.12 tells these only in its text: "Server returned non-2xx status code: 503 Slow Down: <?xml …", "kind: Connect"
 _STATUS: Final = re.compile(r"status code: (\d{3})\b")
@@ -169,10 +171,19 @@ def _asking(doing: str, place: str, failed: type[RepositoryNotReadable | Reposit
         )
     try:
         yield
-    except InvalidPathError:  # of a listing only; who lists knows what to do
-        raise
     except (BaseError, OSError) as error:  # what is not found is a FileNotFoundError
         raise error_of(Answer.of(str(error)), doing, place, failed) from None
+
+
+def understood(meta: ObjectMeta, place: str) -> ObjectMeta:
+    """Return what a server said of an object. Raises RepositoryNotReadable if it is not the answer of object storage.
+
+    Each such server says an ETag and a time. What lies between may answer with 200 and its own page: then there would be an
+    object, and from 1970, which the library says where there is no time.
+    """
+    if meta["e_tag"] is None or meta["last_modified"].timestamp() <= 0:
+        raise error_of(Answer(garbled=True), f"Reading {place}", place, RepositoryNotReadable)
+    return meta
 
 
 def error_of(

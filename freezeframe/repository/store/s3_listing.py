@@ -1,119 +1,143 @@
-"""Listings of a bucket, page by page: one page that fails is asked for again, and not the whole listing.
+"""Listings of a bucket, page by page.
 
-    page ─ page ─ 503 ─ pause ─ page ─ …       each page has its own patience; a page is asked for after the last name seen
+    signed by the library ─▶ sent and read here ─▶ page ─ page ─ 503 ─ pause ─ page ─ …      each page has its own patience
 
-One key with an empty segment, `.` or `..` ends the library's listing; then `s3_unparsed.py` lists the rest.
+The library's own listings are not used. It takes any XML for a listing, so that a proxy's own page, with status 200, is a
+listing without a name. One key with an empty segment (`manifests//x`), which anybody may leave in a bucket, ends them. And a
+server's own marker of a folder (`chunks/ab/`) is listed as an object. It signs the requests, so credentials of all kinds work.
 
-A server lists names in order of their bytes. If one does not, a page that fails fails the listing: what was listed so far could
-not be told from what was not.
+An answer that is not wholly a listing of what was asked for is one that cannot be understood, and never a shorter listing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree as ET
 
-import obstore
-from obstore.exceptions import InvalidPathError
-
-from freezeframe.repository.errors import RepositoryError
-from freezeframe.repository.layout import checked_name, folder_of, has_folders
+from freezeframe.repository.errors import RepositoryError, RepositoryNotReadable
+from freezeframe.repository.layout import checked_name
 from freezeframe.repository.store.backend import Entry
-from freezeframe.repository.store.s3_fault import reading
-from freezeframe.repository.store.s3_unparsed import foreign_key
+from freezeframe.repository.store.s3_fault import Answer, error_of, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from obstore import ListStream, ObjectMeta
-    from obstore.store import S3Store as Bucket
+    from collections.abc import Callable, Iterator, Mapping
 
     from freezeframe.repository.store.patience import Patience
-    from freezeframe.repository.store.s3_unparsed import Unparsed
+    from freezeframe.repository.store.s3_http import Sender
 
-#: Names taken from the library at once. A server's page has 1,000; what is gathered when one fails is asked for again.
-_NAMES_AT_ONCE: Final = 500
+#: A page has at most 1,000 keys of at most 1,024 bytes, which url encoding makes three times as long.
+_PAGE_BYTES_MAX: Final = 16 << 20
 
-
-def entries(bucket: Bucket, unparsed: Unparsed, folder: str, place: str, patience: Patience) -> Iterator[Entry]:
-    """Yield the objects directly in a folder. Raises RepositoryNotReadable, in the middle too."""
-    if folder:
-        checked_name(folder)
-    pages = _Pages(bucket, folder, place, patience)
-    try:
-        for page in [_top_objects(bucket, folder, place, patience)] if has_folders(folder) else pages:
-            for one in page:
-                # a server's own marker of a folder, `chunks/ab/`, is listed as `chunks/ab`
-                if folder_of(one["path"]) == folder:
-                    yield Entry(one["path"], one["size"], one["last_modified"])
-    except InvalidPathError as error:
-        if not pages.in_order:  # what follows the last name is not what is missing
-            raise foreign_key(place, error) from None
-        for rest in unparsed.pages(folder, pages.last, place, patience, error):
-            yield from rest.entries
+#: What is no name of ours in a folder: its own marker, `.` and `..`, and names with control characters.
+_NO_NAME: Final = re.compile(r"\.{0,2}|.*[\x00-\x1f\x7f].*", re.DOTALL)
 
 
-def top(bucket: Bucket, unparsed: Unparsed, place: str, patience: Patience) -> list[str]:
-    """Return the names directly under the prefix: of objects and of folders."""
+class Page(NamedTuple):
+    """A page of a listing. `token` asks for the next one; None after the last."""
 
-    def attempt() -> list[str]:
-        with reading(place):
-            listing = obstore.list_with_delimiter(bucket)
-        return [*listing["common_prefixes"], *(entry["path"] for entry in listing["objects"])]
+    entries: list[Entry]
+    folders: list[str]  # directly below, as the server says them: with the slash
+    token: str | None
 
-    try:
-        return sorted(patience.tried(attempt))
-    except InvalidPathError as error:
-        pages = list(unparsed.pages("", "", place, patience, error))
+
+class Listings:
+    """Listings of keys under a prefix. `signed` returns the URL of a listing with such a query."""
+
+    def __init__(self, signed: Callable[[Mapping[str, str]], str], sender: Sender, prefix: str) -> None:
+        self._signed = signed
+        self._sender = sender
+        self._prefix = f"{prefix}/" if prefix else ""
+
+    def entries(self, folder: str, place: str, patience: Patience) -> Iterator[Entry]:
+        """Yield the objects directly in a folder. Raises RepositoryNotReadable, in the middle too."""
+        for page in self.pages(folder, place, patience):
+            yield from page.entries
+
+    def top(self, place: str, patience: Patience) -> list[str]:
+        """Return the names directly under the prefix: of objects and of folders."""
+        pages = list(self.pages("", place, patience))
         folders = [name.removesuffix("/") or name for page in pages for name in page.folders]
         return sorted([*folders, *(entry.name for page in pages for entry in page.entries)])
 
+    def pages(self, folder: str, place: str, patience: Patience) -> Iterator[Page]:
+        """Yield what is directly in a folder. Raises RepositoryNotReadable, in the middle too."""
+        under = f"{self._prefix}{checked_name(folder)}/" if folder else self._prefix
+        query = {"list-type": "2", "encoding-type": "url", "prefix": under}
+        while True:
+            page = patience.tried(lambda query=query: self._page(query, place))  # type: ignore[misc]
+            yield page
+            if page.token is None:
+                return
+            if page.token == query.get("continuation-token"):  # else it would never end
+                raise _unclear(Answer(), place)
+            query = {**query, "continuation-token": page.token}
 
-def _top_objects(bucket: Bucket, folder: str, place: str, patience: Patience) -> Sequence[ObjectMeta]:
-    """List without going into the folders below, which may have millions of objects; here there are few."""
-
-    def attempt() -> Sequence[ObjectMeta]:
+    def _page(self, query: Mapping[str, str], place: str) -> Page:
         with reading(place):
-            return obstore.list_with_delimiter(bucket, folder or None)["objects"]
-
-    return patience.tried(attempt)
-
-
-class _Pages:
-    """The pages of a listing. Each asks for what follows the last name of the one before.
-
-    `last` is the last name of what was listed so far, and `in_order` is False if that was in no order.
-    """
-
-    def __init__(self, bucket: Bucket, folder: str, place: str, patience: Patience) -> None:
-        self.last = ""
-        self.in_order = True
-        self._bucket = bucket
-        self._folder = folder
-        self._place = place
-        self._patience = patience
-        self._stream: ListStream[Sequence[ObjectMeta]] | None = None
-
-    def __iter__(self) -> Iterator[Sequence[ObjectMeta]]:
-        return self
-
-    def __next__(self) -> Sequence[ObjectMeta]:
-        page = self._patience.tried(self._next)
-        if page is None:
-            raise StopIteration
-        names = [self.last, *(one["path"] for one in page)]
-        self.in_order = self.in_order and names == sorted(names)
-        self.last = names[-1]
-        return page
-
-    def _next(self) -> Sequence[ObjectMeta] | None:
+            url = self._signed(query)
+        said = self._sender.get(url, place, _PAGE_BYTES_MAX)
         try:
-            with reading(self._place):
-                if self._stream is None:
-                    self._stream = obstore.list(
-                        self._bucket, self._folder, offset=self.last or None, chunk_size=_NAMES_AT_ONCE
-                    )
-                return next(iter(self._stream), None)
-        except RepositoryError as error:
-            self._stream = None
-            error.transient = error.transient and self.in_order
-            raise
+            return page_of(said, query["prefix"], self._prefix)
+        except ValueError:  # not chained: it may quote the answer
+            answer = Answer.of(said.decode(errors="replace"))
+        raise _unclear(answer, place)
+
+
+def _unclear(answer: Answer, place: str) -> RepositoryError:
+    return error_of(Answer(code=answer.code, garbled=True), f"Reading {place}", place, RepositoryNotReadable)
+
+
+def page_of(said: bytes, under: str, prefix: str) -> Page:
+    """Return the page that a server's answer to a listing of keys under `under` is. Raises ValueError if it is none.
+
+    Names are without `prefix`. [Amazon S3 API reference, ListObjectsV2]
+    """
+    try:
+        root = ET.fromstring(said)  # noqa: S314  expat refuses entities that grow
+    except ET.ParseError as error:
+        raise ValueError(str(error)) from error
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    if root.tag != "ListBucketResult":
+        raise ValueError(f"{root.tag} is no listing")
+    plain = unquote_plus if root.findtext("EncodingType") == "url" else str
+    keys = [(_below(under, plain(_text(one, "Key"))), one) for one in root.iterfind("Contents")]
+    folders = [_below(under, plain(_text(one, "Prefix"))) for one in root.iterfind("CommonPrefixes")]
+    if any("/" in name for name, _ in keys):
+        raise ValueError("a key in a folder below, which was not asked for")
+    entries = [_entry(under.removeprefix(prefix) + name, one) for name, one in keys if not _NO_NAME.fullmatch(name)]
+    return Page(entries, folders, _token(root))
+
+
+def _token(root: ET.Element) -> str | None:
+    """Return what asks for the next page; None if there is none. An answer that does not say so may have been cut."""
+    more = _text(root, "IsTruncated").strip().lower()
+    if more not in {"true", "false"}:
+        raise ValueError("it does not say whether there is more")
+    return _text(root, "NextContinuationToken") if more == "true" else None
+
+
+def _entry(name: str, element: ET.Element) -> Entry:
+    modified = datetime.fromisoformat(_text(element, "LastModified"))
+    if modified.tzinfo is None:
+        raise ValueError("a time without a zone")
+    size = int(_text(element, "Size"))
+    if size < 0:
+        raise ValueError("a negative size")
+    return Entry(name, size, modified)
+
+
+def _below(under: str, key: str) -> str:
+    if not key.startswith(under):
+        raise ValueError("a key that was not asked for")
+    return key.removeprefix(under)
+
+
+def _text(element: ET.Element, name: str) -> str:
+    text = element.findtext(name)
+    if not text:
+        raise ValueError(f"{element.tag} without {name}")
+    return text

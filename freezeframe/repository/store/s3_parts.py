@@ -19,7 +19,7 @@ from freezeframe.repository.errors import (
     RepositoryNotReadable,
     RepositoryNotWritable,
 )
-from freezeframe.repository.store.s3_fault import reading, writing
+from freezeframe.repository.store.s3_fault import reading, understood, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,7 +136,7 @@ class _Stored(NamedTuple):
 def _stored(bucket: Bucket, name: str, place: str) -> _Stored | None:
     try:
         with reading(place):
-            meta = obstore.head(bucket, name)
+            meta = understood(obstore.head(bucket, name), place)
     except ObjectNotFound:
         return None
     return _Stored(meta["size"], meta["e_tag"], meta["last_modified"])
@@ -161,19 +161,20 @@ class ReplacedError(Exception):
 def _whole_if_short(bucket: Bucket, name: str, place: str) -> tuple[ObjectMeta, Bytes | None]:
     with reading(place):
         answer = obstore.get(bucket, name)
+        understood(answer.meta, place)
         return answer.meta, answer.bytes() if answer.meta["size"] <= PART_BYTES else None
 
 
 def _part(bucket: Bucket, name: str, place: str, meta: ObjectMeta, part: tuple[int, int]) -> Bytes:
     with reading(place):
         answer = obstore.get(bucket, name, options={"range": part})
-        if _version(answer.meta) != _version(meta):
+        if _version(understood(answer.meta, place)) != _version(meta):
             raise ReplacedError
         return answer.bytes()
 
 
-def _version(meta: ObjectMeta) -> tuple[object, int]:
-    return meta["e_tag"] or meta["last_modified"], meta["size"]
+def _version(meta: ObjectMeta) -> tuple[str | None, int]:
+    return meta["e_tag"], meta["size"]
 
 
 def copy_to(target: BinaryIO, bucket: Bucket, name: str, place: str, patience: Patience) -> None:

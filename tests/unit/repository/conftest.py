@@ -13,8 +13,9 @@ from ops.object_storage import BUCKET, ObjectStorage
 
 from .meanwhile import Meanwhile
 from .s3 import Answering, answering, settings
+from .s3_bucket import FakeBucket
 from .samples import CHUNK
-from .times import Time
+from .times import Time, Waiting
 
 
 @pytest.fixture
@@ -82,3 +83,16 @@ def answering_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
         for name, value in settings(server.endpoint).items():
             monkeypatch.setenv(name, value)
         yield server
+
+
+@pytest.fixture
+def bucket(answering_server: Answering) -> FakeBucket:
+    """What that server says, until the test has it say something else."""
+    made = FakeBucket()
+    answering_server.answer = made
+    return made
+
+
+@pytest.fixture
+def waiting() -> Waiting:
+    return Waiting()

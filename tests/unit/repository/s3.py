@@ -35,6 +35,7 @@ class Asked:
     body: bytes = field(default=b"", repr=False)
     range: str | None = None  # as its header has it
     key: str | None = None  # the id of the credentials that it is signed with
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Reply:
     status: int
     body: str | bytes = ""
     length: int | None = None  # what is said of the body, if not the truth
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)  # beside or in place of the usual ones; "" is not sent
 
     @classmethod
     def error(cls, status: int, code: str) -> Reply:
@@ -57,7 +58,8 @@ class Reply:
             f"<Contents><Key>{key}</Key><LastModified>2026-03-01T12:00:00.000Z</LastModified><Size>1</Size></Contents>"
             for key in keys
         )
-        return cls(200, f"<?xml version='1.0'?><ListBucketResult>{entries}</ListBucketResult>")
+        more = "<IsTruncated>false</IsTruncated>"
+        return cls(200, f"<?xml version='1.0'?><ListBucketResult>{more}{entries}</ListBucketResult>")
 
 
 @dataclass
@@ -67,12 +69,18 @@ class Answering:
     endpoint: str
     answer: Callable[[Asked], Reply] = lambda _: Reply(200)
     asked: list[Asked] = field(default_factory=list)
+    connections: int = 0
 
 
 @contextmanager
 def answering() -> Iterator[Answering]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else a body on a kept connection comes 40 ms after its headers
+
+        def setup(self) -> None:
+            super().setup()
+            own.connections += 1
 
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -84,6 +92,7 @@ def answering() -> Iterator[Answering]:
                 body=body,
                 range=self.headers.get("Range"),
                 key=signed[1] if signed else None,
+                headers={name.lower(): value for name, value in self.headers.items()},
             )
             own.asked.append(asked)
             reply = own.answer(asked)
@@ -92,7 +101,8 @@ def answering() -> Iterator[Answering]:
             self.send_header("Content-Length", str(len(body) if reply.length is None else reply.length))
             usual = {"ETag": '"1"', "Last-Modified": "Sun, 01 Mar 2026 12:00:00 GMT"}
             for name, value in {**usual, **reply.headers}.items():
-                self.send_header(name, value)
+                if value:
+                    self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)

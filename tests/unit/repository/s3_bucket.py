@@ -99,7 +99,7 @@ class FakeBucket:
         token = (
             f"<IsTruncated>true</IsTruncated><NextContinuationToken>{escape(listed[-1])}</NextContinuationToken>"
             if more
-            else ""
+            else "<IsTruncated>false</IsTruncated>"
         )
         encoding = "<EncodingType>url</EncodingType>" if said is quote_plus else ""
         return Reply(200, f"{_XML}<ListBucketResult>{encoding}{token}{entries}</ListBucketResult>")

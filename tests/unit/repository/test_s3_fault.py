@@ -150,16 +150,29 @@ def test_after_an_error_the_rest_of_a_batch_is_not_begun(store: Store, answering
     assert len(answering_server.asked) < 1024
 
 
-def test_a_listing_that_breaks_on_its_second_page_gives_nothing(store: Store, answering_server: Answering) -> None:
+def test_a_listing_that_breaks_on_its_second_page_is_told(store: Store, answering_server: Answering) -> None:
     def answer(asked: Asked) -> Reply:
         if "continuation-token" in asked.path:
             return Reply.error(503, "SlowDown")
-        more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
-        return Reply(200, str(Reply.listing("a/manifests/01.json").body).replace("</ListBucketResult>", more))
+        more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+        whole = str(Reply.listing("a/manifests/01.json").body)
+        return Reply(200, whole.replace("<IsTruncated>false</IsTruncated>", more))
 
     answering_server.answer = answer
-    with pytest.raises(errors.RepositoryNotReadable):
-        next(store.names("manifests"))
+    found = store.names("manifests")
+    assert next(found) == "manifests/01.json"
+    with pytest.raises(errors.RepositoryNotReadable, match="503"):
+        next(found)
+
+
+@pytest.mark.parametrize("lacks", ["ETag", "Last-Modified"])
+@pytest.mark.parametrize("ask", ["get", "open", "exists", "size", "modified"])
+def test_a_page_with_status_200_is_no_object(store: Store, answering_server: Answering, ask: str, lacks: str) -> None:
+    """As one of a proxy. Else a chunk that was never written would be there, or an object that is young be from 1970."""
+    answering_server.answer = lambda _: Reply(200, "<html></html>", headers={lacks: ""})
+    with pytest.raises(errors.RepositoryNotReadable, match="cannot be understood") as caught:
+        getattr(store, ask)(NAME)
+    assert caught.value.transient
 
 
 def test_what_is_no_object_of_the_folder_is_not_listed(store: Store, answering_server: Answering) -> None:

@@ -23,37 +23,15 @@ from freezeframe.repository.layout import CONFIG, index_name
 from freezeframe.repository.store import s3_parts
 from freezeframe.repository.store.address import open_store
 from freezeframe.repository.store.backend import Store
-from freezeframe.repository.store.patience import Patience
 
 from .s3 import Answering, Asked, Reply
 from .s3_bucket import FakeBucket
+from .times import Waiting
 
 NAME = index_name(bytes(32))
 KEY = f"a/{NAME}"
 PART = 5 << 20  # the least that the protocol knows
 MIB = 1 << 20
-
-
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.slept = 0
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.slept += 1
-
-    def patience(self, seconds: float) -> Patience:
-        return Patience(seconds, sleep=self.sleep, clock=lambda: self.now)
-
-
-@pytest.fixture
-def bucket(answering_server: Answering) -> FakeBucket:
-    made = FakeBucket()
-    answering_server.answer = made
-    return made
 
 
 @pytest.fixture
@@ -62,13 +40,8 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-@pytest.fixture
-def store(bucket: FakeBucket, time: Time) -> Store:
-    return open_store("s3://bucket/a", patience=time.patience(30))
+def store(bucket: FakeBucket, waiting: Waiting) -> Store:
+    return open_store("s3://bucket/a", patience=waiting.patience(30))
 
 
 class Zeros(RawIOBase):
@@ -125,7 +98,7 @@ def test_an_object_goes_whole_and_comes_back_whatever_its_length(
 
 @pytest.mark.usefixtures("small_parts")
 def test_a_part_that_does_not_go_through_is_sent_again_and_no_other(
-    bucket: FakeBucket, answering_server: Answering, time: Time
+    bucket: FakeBucket, answering_server: Answering, waiting: Waiting
 ) -> None:
     """By the library, whose pauses are real: so a few, short ones."""
     refusals = [2, 2, 3]
@@ -138,7 +111,7 @@ def test_a_part_that_does_not_go_through_is_sent_again_and_no_other(
         return None
 
     bucket.trouble = trouble
-    open_store("s3://bucket/a", patience=time.patience(30)).put(NAME, zeros(4 * PART))
+    open_store("s3://bucket/a", patience=waiting.patience(30)).put(NAME, zeros(4 * PART))
     assert bucket.objects[KEY] == bytes(4 * PART)
     assert len(parts_sent(answering_server)) == 4 + 3
 
@@ -192,7 +165,7 @@ CUT = Reply(200, "<?xml version='1.0'?><Init", length=200)
 def test_an_upload_waits_out_what_the_library_does_not(
     bucket: FakeBucket,
     store: Store,
-    time: Time,
+    waiting: Waiting,
     step: str,
     answer: Reply,
     carried_out: bool,  # noqa: FBT001
@@ -247,7 +220,7 @@ def test_an_older_object_of_that_length_is_not_taken_for_the_new_one(bucket: Fak
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("step", STEPS)
 def test_an_upload_that_is_refused_for_longer_than_the_patience_is_told(
-    bucket: FakeBucket, store: Store, time: Time, step: str
+    bucket: FakeBucket, store: Store, waiting: Waiting, step: str
 ) -> None:
     """What the library reads ahead is no progress: no part has gone through."""
     bucket.trouble = lambda asked: (
@@ -256,19 +229,19 @@ def test_an_upload_that_is_refused_for_longer_than_the_patience_is_told(
     with pytest.raises(RepositoryNotWritable, match="400 ExpiredToken") as caught:
         store.put(NAME, zeros((12 if step == "part" else 2) * PART))
     assert caught.value.transient
-    assert 20 < time.now <= 30
+    assert 20 < waiting.now <= 30
     assert KEY not in bucket.objects
 
 
 @pytest.mark.usefixtures("small_parts")
 def test_patience_counts_from_the_last_part_but_not_for_ever(
-    bucket: FakeBucket, store: Store, time: Time, answering_server: Answering
+    bucket: FakeBucket, store: Store, waiting: Waiting, answering_server: Answering
 ) -> None:
     """Each part takes 4 s, all of them 48, and patience is 30. Five uploads that break off late are the most."""
 
     def trouble(asked: Asked) -> Reply | None:
         if asked.method == "PUT":
-            time.now += 4
+            waiting.now += 4
         return Reply.error(409, "OperationAborted") if at("end", asked) else None
 
     bucket.trouble = trouble
@@ -290,7 +263,7 @@ def test_parts_that_the_server_has_lost_are_sent_again(bucket: FakeBucket, store
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("older", [None, b"an older one"])
 def test_parts_that_the_server_loses_each_time_are_no_object(
-    bucket: FakeBucket, store: Store, time: Time, older: bytes | None
+    bucket: FakeBucket, store: Store, waiting: Waiting, older: bytes | None
 ) -> None:
     if older is not None:
         bucket.put(KEY, older)
@@ -300,7 +273,7 @@ def test_parts_that_the_server_loses_each_time_are_no_object(
     assert is_store_trouble(caught.value)
     assert caught.value.transient
     assert bucket.objects.get(KEY) == older
-    assert time.now > 20
+    assert waiting.now > 20
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -324,20 +297,20 @@ def test_an_upload_that_fails_leaves_nothing(bucket: FakeBucket, store: Store, r
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_each_part_that_is_read_has_its_own_patience(bucket: FakeBucket, store: Store, time: Time) -> None:
+def test_each_part_that_is_read_has_its_own_patience(bucket: FakeBucket, store: Store, waiting: Waiting) -> None:
     """Together they take longer than any one may."""
     data = os.urandom(6 * PART)
     bucket.put(KEY, data)
     since: dict[str, float] = {}
 
     def trouble(asked: Asked) -> Reply | None:
-        began = since.setdefault(str(asked.range), time.now)
-        return Reply.error(503, "SlowDown") if time.now - began < 20 else None
+        began = since.setdefault(str(asked.range), waiting.now)
+        return Reply.error(503, "SlowDown") if waiting.now - began < 20 else None
 
     bucket.trouble = trouble
     with store.open(NAME) as source:
         assert source.read() == data
-    assert time.now > 100
+    assert waiting.now > 100
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 
+from freezeframe.repository.store.patience import Patience
+
 
 class Time:
     """Microseconds go by with every look, so that no two moments are the same; all else is the test's."""
@@ -38,3 +40,18 @@ class SetForward:
     def fromtimestamp(self, stamp: float, zone: tzinfo) -> datetime:
         passed = next(passed for since, passed in reversed(self._jumps) if since <= stamp)
         return datetime.fromtimestamp(stamp, zone) + passed
+
+
+class Waiting:
+    """Seconds that only waiting moves, for those who have patience."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept = 0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept += 1
+
+    def patience(self, seconds: float) -> Patience:
+        return Patience(seconds, sleep=self.sleep, clock=lambda: self.now)
