@@ -1,7 +1,8 @@
-"""Any exception as the fault of one run: a defect costs the run that met it, and no other."""
+"""Any exception as the fault of one run: trouble with Redis in Redis's words, a defect as one. It costs no other run."""
 
 from __future__ import annotations
 
+from freezeframe import redis_fault
 from freezeframe.contract.fault import Fault
 from freezeframe.errors import FreezeframeError
 
@@ -18,6 +19,8 @@ class UnexpectedError(FreezeframeError):
 
 def fault_of(error: Exception) -> Fault:
     """Return the fault that a run has for an exception. Pure."""
+    if isinstance(error, redis_fault.TROUBLE):
+        return Fault.of(redis_fault.trouble(error))
     return Fault.of(error if isinstance(error, FreezeframeError) else UnexpectedError(words_of(error)))
 
 

@@ -1,6 +1,6 @@
-"""Trouble of the host itself that a step may meet anywhere: storage that is full, read-only or failing, no thread left.
+"""Trouble that a step may meet anywhere: storage of the host that is full, read-only or failing, no thread left, or Redis's.
 
-It is no defect, and its advice is for the host's administrator. Storage is told with the host and its directory.
+It is no defect, and its advice is for an administrator. Storage is told with the host and its directory.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from freezeframe import redis_fault
 from freezeframe.errors import EXIT_UNREACHABLE, FreezeframeError
 from workers.bounded import NoThreadError
 from workers.host import Host
@@ -35,7 +36,7 @@ class NoDescriptorError(FreezeframeError):
 
 
 def foreseen(host: Host, error: Exception, *directories: Path) -> FreezeframeError | None:
-    """Return the error to tell of `error` if it is trouble of the host; None if it is none that is known.
+    """Return the error to tell of `error` if it is trouble of the host or of Redis; None if it is none that is known.
 
     `directories` are those that may be meant where the error names no file; by default those that a step writes to.
     """
@@ -48,6 +49,8 @@ def foreseen(host: Host, error: Exception, *directories: Path) -> FreezeframeErr
             f"Host {host.host_id} cannot use {' or '.join(places)}: {error.strerror or error}.",
             advice=f"{_ADVICE[error.errno](places)} Then capture again.",
         )
+    if isinstance(error, redis_fault.TROUBLE):
+        return redis_fault.trouble(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
         return NoThreadError.of(error)
     return None

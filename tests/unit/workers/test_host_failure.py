@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import redis
 
 from workers.host import Host
 from workers.steps.host_failure import foreseen
@@ -50,6 +51,22 @@ def test_no_further_file_is_told_with_the_limit_to_look_at(host: Host, number: i
     told = foreseen(host, error(number))
     assert told is not None
     assert told.code == "no-descriptor"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "word"),
+    [
+        (redis.ReadOnlyError("You can't write against a read only replica."), "name the primary"),
+        (redis.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "maxmemory"),
+        (redis.ConnectionError("Connection refused."), "does not answer"),
+    ],
+)
+def test_trouble_of_redis_is_told_in_its_words(host: Host, trouble: Exception, word: str) -> None:
+    told = foreseen(host, trouble)
+    assert told is not None
+    assert told.code == "redis"
+    assert str(trouble).rstrip(".") in told.message
+    assert word in f"{told.message} {told.hint}"
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ECONNREFUSED, errno.EINVAL])
