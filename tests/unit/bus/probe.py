@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 from freezeframe import bus
+from freezeframe.contract import names
+from freezeframe.contract.words import Step
 from freezeframe.settings import BusSettings, load
 
 QUEUE = "host.host-a.control"
@@ -32,12 +34,25 @@ def slow(begun: str, until: str) -> str:
     return until
 
 
+@app.task(name=names.STEP_TASKS[Step.PREPARE])  # type: ignore[untyped-decorator]
+def prepare(order: dict[str, object]) -> str:
+    """Count an order of a chord."""
+    bus.connect(load(BusSettings)).incr("prepared")
+    return str(order["host_id"])
+
+
+@app.task(name=names.LOOK_TASK)  # type: ignore[untyped-decorator]
+def look(capture_id: str) -> None:
+    """Set a key that is named like the capture, as the body of its chord."""
+    bus.connect(load(BusSettings)).set(capture_id, "done")
+
+
 def main() -> None:
     """Run the worker. With `fragile` its first refusal ends it, as Celery's default has it."""
     pool, *rest = sys.argv[1:]
     if "fragile" in rest:
         app.conf.broker_channel_error_retry = False
-    options = ["-P", pool, "-c", "2", "-Q", QUEUE, "-n", "control@host-a"]
+    options = ["-P", pool, "-c", "2", "-Q", f"{QUEUE},{names.ORCHESTRATOR_QUEUE}", "-n", "control@host-a"]
     bus.run_worker(app, [*options, "-E", "--without-gossip", "--without-mingle", "--heartbeat-interval", "1"])
 
 
