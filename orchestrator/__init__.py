@@ -14,7 +14,8 @@ run that has not ended, so a body that was lost costs time and nothing else. Wha
 
 Crash windows. After a run's record is made and before its chord is sent, or after a state was set and before the orders of
 that state are sent: the record says so (`dispatched`), and the reconciler sends them (again: hosts answer a repeated order
-from their journals). After the manifest is written and before the state is set: sealing again finds the same manifest.
+from their journals). While they are sent the record says who sends them (`lease`), and no other look does. After the manifest
+is written and before the state is set: sealing again finds the same manifest.
 
 The orchestrator never touches libvirt, an NBD export or a guest's data.
 """

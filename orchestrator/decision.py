@@ -40,6 +40,7 @@ def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettin
         "due_at": now + timedelta(seconds=seconds),
         "dated_before": (),
         "dispatched": False,
+        "lease": None,
         "sent_to": {},
         "search": None,
         # by its state too: an older orchestrator, which knows no such field, may have brought the run to its seal

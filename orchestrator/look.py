@@ -20,7 +20,6 @@ from freezeframe.bounded import answered
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import Order
-from freezeframe.contract.result import PrepareResult
 from freezeframe.contract.words import RunState, Step
 from freezeframe.presence import known_hosts
 from freezeframe.repository import Manifest, Repository
@@ -36,9 +35,10 @@ from freezeframe.settings import OrchestratorSettings
 from orchestrator import again, clocks, decision, metrics, refused, seal_state, seal_wait, sessions, touched, unsealable
 from orchestrator.answers import Answers
 from orchestrator.defect import fault_of
+from orchestrator.dispatch import dispatch
 from orchestrator.inherited import warnings_of
 from orchestrator.parents import Briefs
-from orchestrator.path import STEP_OF, orders_of, send
+from orchestrator.path import STEP_OF, expected_disks, orders_of
 from orchestrator.receipt import receipt_of
 from orchestrator.run import Run, Runs
 from orchestrator.seal import manifest_of
@@ -117,7 +117,7 @@ class Orchestrator:
             self._follow(following, Answers())
 
     def dispatch(self, run: Run, answers: Answers | None = None) -> None:
-        """Send the orders of the state that the run is in, and note that they were sent.
+        """Send the orders of the state that the run is in, and note that they were sent, unless another look is at it.
 
         A run that was given up is held against the repository first: hosts must not undo what a sealed capture needs.
         """
@@ -131,8 +131,7 @@ class Orchestrator:
             return
         step = STEP_OF[run.state]
         sent_to = again.instances(self.redis, step, {order.host_id for order in orders})  # before they are sent
-        send(self.app, step, orders)
-        self._note_sent(run, sent_to)
+        dispatch(self.app, self.runs, run, orders, sent_to)
 
     def _asked(self, run: Run, answers: Answers) -> Run | None:
         """Return a run as the repository knows it, and store that; None if another look was faster."""
@@ -173,14 +172,8 @@ class Orchestrator:
         lost = again.lost_orders(step, orders, raw.keys(), run.sent_to, now)
         if lost:
             log.warning("orders may be lost with a worker", capture=run.capture_id, hosts=[one.host_id for one in lost])
-            send(self.app, step, lost)
-            self._note_sent(run, run.sent_to | {one.host_id: now[one.host_id] for one in lost})
-
-    def _note_sent(self, run: Run, sent_to: dict[str, str]) -> None:
-        loaded = self.runs.load(run.capture_id)
-        if loaded is not None and loaded[0] == run:
-            changed = run.model_copy(update={"dispatched": True, "sent_to": sent_to})
-            self.runs.change(changed, loaded[1], tell=False)
+            sent_to = run.sent_to | {one.host_id: now[one.host_id] for one in lost}
+            dispatch(self.app, self.runs, run, lost, sent_to)
 
     def expected_transfers(self, run: Run, raw: dict[str, str]) -> list[tuple[str, str]]:
         """The transfers of a run, as pairs of host and the field in which its result is due."""
@@ -201,7 +194,7 @@ class Orchestrator:
             case RunState.HOLDING:
                 following = decision.after_hold(run, answers.held, now, self.settings, answers.prepared)
             case RunState.TRANSFERRING:
-                expected = _expected(run, answers.prepared)
+                expected = expected_disks(run, answers.prepared)
                 following = decision.after_transfer(
                     run, answers.transferred, expected, now, self.settings, stalled, answers.prepared, answers.seen
                 )
@@ -295,13 +288,3 @@ class Orchestrator:
 def _seal_s(run: Run, now: datetime) -> float:
     """Return seconds for a seal that has begun: no answer must come for the run to end all the same. Pure."""
     return max((run.due_at - now).total_seconds(), SEAL_S)
-
-
-def _expected(run: Run, prepared: Sequence[PrepareResult]) -> list[tuple[str, str]]:
-    return [
-        (guest.guest_uuid, disk.target)
-        for result in prepared
-        for guest in result.guests
-        if guest.guest_uuid in run.kept
-        for disk in guest.disks
-    ]

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 import redis
@@ -20,7 +20,7 @@ import structlog
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.words import RunState
 from freezeframe.errors import FreezeframeError
-from orchestrator import clocks, metrics, sessions
+from orchestrator import clocks, lease, metrics, sessions
 from orchestrator.apart import Apart
 from orchestrator.look import Orchestrator
 from orchestrator.path import STEP_OF
@@ -37,9 +37,6 @@ LOOK_S = 5.0
 
 #: Redis does not answer: no run can be looked at, so the others are not tried. What Redis refuses may be one run's key.
 AWAY = (redis.ConnectionError, redis.TimeoutError)
-
-#: Seconds that a run may stay in a state without its orders being noted as sent.
-DISPATCH_GRACE = timedelta(seconds=10)
 
 
 class Reconciler:
@@ -120,7 +117,7 @@ class Reconciler:
 
     def _push(self, run: Run) -> None:
         has_orders = run.state in STEP_OF  # sealing has none
-        if has_orders and not run.dispatched and datetime.now(UTC) > run.entered_at + DISPATCH_GRACE:
+        if has_orders and lease.is_due(run, datetime.now(UTC)):
             log.warning("orders were not sent", capture=run.capture_id, state=str(run.state))
             self._orchestrator.dispatch(run)
         self._orchestrator.send_again(run)

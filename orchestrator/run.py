@@ -70,6 +70,14 @@ class Dates(Shape):
     due_at: datetime
 
 
+class Lease(Shape):
+    """A process sends the orders of a run's state (`lease`)."""
+
+    by: str
+    since: datetime
+    seconds: float
+
+
 class Run(Message):
     """A run's record."""
 
@@ -82,6 +90,7 @@ class Run(Message):
     due_at: datetime  # when it counts as late
     dated_before: Annotated[tuple[Dates, ...], UNLESS_EMPTY] = ()  # the first first; each by a clock set back since
     dispatched: bool = False  # the orders of this state are on their queues
+    lease: Annotated[Lease | None, UNLESS_EMPTY] = None  # they are being sent (`lease`)
     sent_to: dict[HostId, str] = Field(default_factory=dict)  # the worker of each host that they were sent to (`again`)
     round: int = 0  # of prepare: above 0 for guests that were found on another host than planned
     moved: tuple[HostPlan, ...] = ()  # these guests, with the hosts that prepare them in this round

@@ -21,6 +21,7 @@ from workers.bounded import GuestCalls
 from workers.claims import Claims
 from workers.hypervisor.connection import Hypervisor
 from workers.journal import Journal
+from workers.orders_at_work import OrdersAtWork
 from workers.pace import Paces
 from workers.qemu_process import QemuProcess
 
@@ -40,6 +41,7 @@ class Host:
     repository_key: KeySource = NO_KEY
     repository_expected: Expected = ANYTHING
     calls: GuestCalls = field(default_factory=GuestCalls)  # for whatever may hang because of one guest
+    orders_at_work: OrdersAtWork = field(default_factory=OrdersAtWork, compare=False)
     #: Captures and guests that left a host held, and that this process has let go (`workers/left_held.py`).
     let_go: set[tuple[str, str]] = field(default_factory=set, compare=False)
 

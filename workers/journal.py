@@ -217,7 +217,7 @@ class CaptureJournal:
 
     @contextmanager
     def lock(self, step: Step, part: str, *, wait: bool = True, patience_s: float | None = None) -> Iterator[None]:
-        """Keep a second delivery of an order waiting while the first is at work, in this process or another.
+        """Keep other orders of a step waiting while one is at work, in this process or another (`orders_at_work`).
 
         Raises BlockingIOError if it is for longer than `patience_s`, or at once without `wait`. The kernel drops the lock of a
         process that dies. Only transfers have a lock for each part: of the steps that change guests one order is at work at a

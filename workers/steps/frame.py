@@ -114,19 +114,30 @@ def _run_unread(
 def _run(asked: _Order[OrderT, ResultT]) -> dict[str, Any]:
     """Publish the stored result of an order, or else its answer. Fields of the order that cannot be read are missing."""
     order, step = asked.order, asked.code.step
-    with structlog.contextvars.bound_contextvars(capture=order.capture_id, step=str(step), part=order.part):
-        with ExitStack() as locks:
-            try:
-                # a transfer that is sent again while it is at work must not keep a second process waiting for it
-                locks.enter_context(asked.journal.lock(step, order.part, wait=step is not Step.TRANSFER))
-            except BlockingIOError:
-                return _acknowledgement(asked.host, step, order, ok=True)
-            except Exception as error:  # noqa: BLE001  whatever it is, somebody waits for the answer
-                text = _answer_in_trouble(asked, error, is_alone=isinstance(error, NoLockFileError))
-            else:
-                text = _answer(asked)
-        ok = tell(asked.host, asked.code, order, text)
+    with (
+        structlog.contextvars.bound_contextvars(capture=order.capture_id, step=str(step), part=order.part),
+        asked.host.orders_at_work.first(step, order) as is_first,
+    ):
+        text = _locked_answer(asked) if is_first else None
+        # one that is at work is answered by the delivery that is at work on it
+        ok = text is None or tell(asked.host, asked.code, order, text)
     return _acknowledgement(asked.host, step, order, ok=ok)
+
+
+def _locked_answer(asked: _Order[OrderT, ResultT]) -> str | None:
+    """Return the answer to an order while no other process is at work on it; None for a transfer if one is.
+
+    A second process would wait for a transfer as long as its disk takes. Other steps end within minutes.
+    """
+    step = asked.code.step
+    with ExitStack() as locks:
+        try:
+            locks.enter_context(asked.journal.lock(step, asked.order.part, wait=step is not Step.TRANSFER))
+        except BlockingIOError:
+            return None
+        except Exception as error:  # noqa: BLE001  whatever it is, somebody waits for the answer
+            return _answer_in_trouble(asked, error, is_alone=isinstance(error, NoLockFileError))
+        return _answer(asked)
 
 
 def tell(host: Host, code: StepCode[OrderT, ResultT], order: OrderT, text: str) -> bool:

@@ -16,7 +16,7 @@ from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import Step
 from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings, OrchestratorSettings
-from orchestrator import look
+from orchestrator import dispatch
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.run import Runs
@@ -27,7 +27,7 @@ from tests.unit.repository.samples import CHUNK, GUEST
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     made = Sent()
-    monkeypatch.setattr(look, "send", made)
+    monkeypatch.setattr(dispatch, "send", made)
     return made
 
 

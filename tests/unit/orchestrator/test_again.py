@@ -19,7 +19,7 @@ from freezeframe.contract.result import PreparedGuest, PrepareResult
 from freezeframe.contract.words import RunState, Step
 from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings, OrchestratorSettings
-from orchestrator import again, look, sessions
+from orchestrator import again, dispatch, sessions
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
@@ -53,7 +53,7 @@ class Queues:
 @pytest.fixture
 def queues(monkeypatch: pytest.MonkeyPatch) -> Queues:
     made = Queues()
-    monkeypatch.setattr(look, "send", made)
+    monkeypatch.setattr(dispatch, "send", made)
     return made
 
 
@@ -174,7 +174,7 @@ def test_what_is_sent_again_over_a_newer_state_is_not_noted(
         run, version = orchestrator.runs.load(CAPTURE) or pytest.fail("no run")
         assert orchestrator.runs.change(run.model_copy(update={"state": RunState.HOLDING}), version)
 
-    monkeypatch.setattr(look, "send", move_on)
+    monkeypatch.setattr(dispatch, "send", move_on)
     publish(orchestrator, "host-a", "second")
     orchestrator.send_again(run_of(orchestrator))
     assert (run_of(orchestrator).state, run_of(orchestrator).sent_to["host-a"]) == (RunState.HOLDING, "first")

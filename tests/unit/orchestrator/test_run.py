@@ -26,9 +26,10 @@ from freezeframe.repository import Instant, Manifest, Repository
 from freezeframe.repository.layout import session_name
 from freezeframe.repository.session import SessionState
 from freezeframe.settings import BusSettings, OrchestratorSettings
+from orchestrator import lease
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
-from orchestrator.reconcile import DISPATCH_GRACE, Reconciler
+from orchestrator.reconcile import Reconciler
 from orchestrator.run import Runs
 
 CAPTURE = str(ULID())  # asked for now: requests that are dated otherwise are refused
@@ -150,14 +151,14 @@ def test_orders_that_were_never_sent_are_sent_by_the_reconciler(
     orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The orchestrator dies after the run's record is made and before its chord is sent."""
-    monkeypatch.setattr("orchestrator.look.send", lambda *_: (_ for _ in ()).throw(redis.ConnectionError("died")))
+    monkeypatch.setattr("orchestrator.dispatch.send", lambda *_: (_ for _ in ()).throw(redis.ConnectionError("died")))
     with pytest.raises(redis.ConnectionError):
         ask(orchestrator)
     monkeypatch.undo()
     reconciler = Reconciler(orchestrator)
     reconciler.reconcile()
     assert waiting(orchestrator, Step.PREPARE) == [0, 0]  # it may be about to be sent
-    age(orchestrator, DISPATCH_GRACE + timedelta(seconds=1))
+    age(orchestrator, lease.GRACE + timedelta(seconds=1))
     reconciler.reconcile()
     assert waiting(orchestrator, Step.PREPARE) == [1, 1]
     reconciler.reconcile()
@@ -359,7 +360,7 @@ def test_a_run_that_went_on_while_its_orders_were_sent_stays_where_it_is(
         newer = loaded[0].model_copy(update={"state": RunState.HOLDING, "dispatched": False})
         assert orchestrator.runs.change(newer, loaded[1])
 
-    monkeypatch.setattr("orchestrator.look.send", send_slowly)
+    monkeypatch.setattr("orchestrator.dispatch.send", send_slowly)
     ask(orchestrator)
     loaded = orchestrator.runs.load(CAPTURE)
     assert loaded is not None

@@ -23,11 +23,11 @@ from freezeframe.repository import Manifest, Repository, Sessions
 from freezeframe.repository.document import checked
 from freezeframe.repository.errors import RepositoryNotReadable, RepositoryNotWritable, SealedTooLate
 from freezeframe.repository.session import SessionState
-from orchestrator import decision, seal_state, sessions
+from orchestrator import decision, lease, seal_state, sessions
 from orchestrator.errors import TransferStalledError
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
-from orchestrator.reconcile import DISPATCH_GRACE, Reconciler
+from orchestrator.reconcile import Reconciler
 from orchestrator.run import Run, Runs
 from tests.unit.orchestrator.one_run import CAPTURE, Sent, answer, hold, prepare, release, transfer
 from tests.unit.orchestrator.test_decision import run as decided_run
@@ -476,7 +476,7 @@ def test_an_orchestrator_that_ends_before_it_has_asked_leaves_that_to_the_reconc
         given_up(orchestrator)
     run = run_of(orchestrator)
     assert (run.state, run.sealed, run.unsealed_faults, sent.steps) == (RunState.RELEASING, None, (STALLED,), [])
-    change(orchestrator, entered_at=run.entered_at - DISPATCH_GRACE - timedelta(seconds=1))
+    change(orchestrator, entered_at=run.entered_at - lease.GRACE - timedelta(seconds=1))
     orchestrator.redis.hdel(names.results_key(CAPTURE), names.result_field(Step.RELEASE, "host-a"))
     Reconciler(orchestrator).reconcile()
     assert told_sealed(sent) == [(GUEST,)]

@@ -35,10 +35,10 @@ from freezeframe.repository.errors import (
 from freezeframe.repository.label import mislabels
 from freezeframe.repository.layout import digest_of
 from freezeframe.repository.objects import Objects
-from orchestrator import decision, seal_wait
+from orchestrator import decision, lease, seal_wait
 from orchestrator.errors import AnswersLostError
 from orchestrator.look import Orchestrator
-from orchestrator.reconcile import DISPATCH_GRACE, Reconciler
+from orchestrator.reconcile import Reconciler
 from orchestrator.run import Run, Runs
 from orchestrator.seal import manifest_of
 from tests.unit.orchestrator.one_run import CAPTURE, Sent, release
@@ -496,7 +496,7 @@ def test_a_run_that_waits_for_its_seal_has_no_orders_to_be_sent_again(
     orchestrator: Orchestrator, disks: Disks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert disks.indexes
-    change(orchestrator, entered_at=datetime.now(UTC) - DISPATCH_GRACE - timedelta(seconds=1))
+    change(orchestrator, entered_at=datetime.now(UTC) - lease.GRACE - timedelta(seconds=1))
     monkeypatch.setattr(Repository, "seal", raising(RepositoryFull("No space is left.")))
     dispatched: list[str] = []
     monkeypatch.setattr(Orchestrator, "dispatch", lambda _self, run, *_: dispatched.append(run.capture_id))
