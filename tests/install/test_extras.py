@@ -115,6 +115,7 @@ def test_every_module_loads_or_names_what_it_lacks(installed: Installed) -> None
         "freezeframe.repository.store.s3",
         "freezeframe.repository.store.s3_client",
         "freezeframe.repository.store.s3_fault",
+        "freezeframe.repository.store.s3_head",
         "freezeframe.repository.store.s3_http",
         "freezeframe.repository.store.s3_listing",
         "freezeframe.repository.store.s3_parts",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -125,7 +124,7 @@ def _bucket(address: str, settings: S3Settings, patience: Patience | None) -> tu
     """Return the store in a bucket, bare and with patience. The library is an extra, so it is imported only for this."""
     try:
         from freezeframe.repository.store.s3 import S3Store  # noqa: PLC0415
-        from freezeframe.repository.store.s3_client import S3Address, connect, listings  # noqa: PLC0415
+        from freezeframe.repository.store.s3_client import S3Access, S3Address  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise RepositoryUnsupported(
             f"The Python module {error.name} is not installed.",
@@ -133,8 +132,8 @@ def _bucket(address: str, settings: S3Settings, patience: Patience | None) -> tu
         ) from error
     parsed = S3Address.parse(address)
     patience = patience or Patience(settings.s3_patience_s)
-    patient = partial(connect, parsed, settings)
-    store = S3Store(connect(parsed, settings), str(parsed), patience, patient, listings(parsed, settings))
+    access = S3Access(parsed, settings)
+    store = S3Store(access.connect(), str(parsed), patience, access.connect, access.listings())
     return store, Retrying(store, patience)
 
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import obstore
 
 from freezeframe.repository.errors import AlreadyExists, ObjectNotFound, RepositoryNotWritable, RepositoryUnsupported
-from freezeframe.repository.layout import TMP, checked_name
+from freezeframe.repository.layout import CHUNKS, TMP, checked_name
 from freezeframe.repository.store import s3_parts
 from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry, Traffic, always
 from freezeframe.repository.store.fault import check_length
 from freezeframe.repository.store.s3_fault import creating, reading, understood, writing
+from freezeframe.repository.store.s3_head import head_of, said_of
 from freezeframe.repository.temporary import spooled_file, temporary
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class S3Store:
     def get(self, name: str) -> bytes:
         with reading(self._place(name)):
             answer = obstore.get(self._bucket, checked_name(name))
-            understood(answer.meta, self._place(name))
+            understood(answer.meta, self._place(name), answer.attributes)
             check_length(name, answer.meta["size"], self._place(name))
             return bytes(answer.bytes())
 
@@ -134,8 +135,10 @@ class S3Store:
         return copy
 
     def exists(self, name: str) -> bool:
+        # a chunk that only seems not to be there is written anew, and a writer asks for each
+        look = said_of if name.startswith(f"{CHUNKS}/") else head_of
         try:
-            self._head(name)
+            look(self._bucket, checked_name(name), self._place(name))
         except ObjectNotFound:
             return False
         return True
@@ -210,8 +213,7 @@ class S3Store:
         )
 
     def _head(self, name: str) -> ObjectMeta:
-        with reading(self._place(name)):
-            return understood(obstore.head(self._bucket, checked_name(name)), self._place(name))
+        return head_of(self._bucket, checked_name(name), self._place(name))
 
     def _put(self, name: str, data: Buffer) -> None:
         def attempt() -> None:

@@ -1,4 +1,4 @@
-"""How object storage is reached: the address, the settings, the credentials."""
+"""The way to object storage: address, settings, credentials."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode, urlsplit
@@ -81,53 +80,66 @@ class S3Address:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
-def connect(address: S3Address, settings: S3Settings, patience_s: float | None = None) -> Bucket:
-    """Return the bucket, seen from the prefix. Nothing is asked of the server yet. Raises SettingsError.
+class S3Access:
+    """The way to what is at an address: by the settings, and with credentials that all requests share."""
 
-    `patience_s`: for how long it tries each request again by itself. None: never, as it must be for what creates. The library's
-    own tries would report a create that succeeded as one that was refused.
-    """
-    endpoint = _endpoint(settings)
-    return _opened(address, settings, {"endpoint": endpoint} if endpoint else {}, _tries(patience_s))
+    def __init__(self, address: S3Address, settings: S3Settings) -> None:
+        """Ask nothing of the server yet. Raises SettingsError."""
+        self._address = address
+        self._settings = settings
+        self._endpoint = _endpoint(settings)
+        self._credentials = _credentials(settings, own_server=self._endpoint is not None)
 
+    def connect(self, patience_s: float | None = None) -> Bucket:
+        """Return the bucket, seen from the prefix. Nothing is asked of the server yet.
 
-def listings(address: S3Address, settings: S3Settings) -> Listings:
-    """Return listings of what is at the address. Nothing is asked of the server yet. Raises SettingsError."""
-    sender = Sender(_bucket_url(address, settings), settings.s3_timeout_s)
-    return Listings(partial(_signed_listing, address, settings), sender, address.prefix)
+        `patience_s`: for how long it tries each request again by itself. None: never, as it must be for what creates. The
+        library's own tries would report a create that succeeded as one that was refused.
+        """
+        reached: S3Config = {"endpoint": self._endpoint} if self._endpoint else {}
+        return self._opened(self._address, reached, _tries(patience_s))
 
+    def listings(self) -> Listings:
+        """Return listings of what is at the address. Nothing is asked of the server yet. Raises SettingsError."""
+        sender = Sender(self._bucket_url(), self._settings.s3_timeout_s)
+        return Listings(self._signed_listing, sender, self._address.prefix)
 
-def _signed_listing(address: S3Address, settings: S3Settings, query: Mapping[str, str]) -> str:
-    """Return the URL of a request for a listing, with a delimiter, signed for 20 minutes. Whoever has it may send it.
+    def _signed_listing(self, query: Mapping[str, str]) -> str:
+        """Return the URL of a request for a listing, with a delimiter, signed for 20 minutes. Whoever has it may send it.
 
-    The library signs requests for objects only, so this is one for the object "" of a bucket whose own URL ends in
-    `?…&delimiter=`; the slash between the two is the delimiter.
-    """
-    url = f"{_bucket_url(address, settings)}?{urlencode(query, quote_via=quote)}&delimiter="
-    config: S3Config = {"endpoint": url, "virtual_hosted_style_request": True}
-    bucket = _opened(S3Address(address.bucket, ""), settings, config, _tries(None))
-    return obstore.sign(bucket, "GET", "", timedelta(seconds=_SIGNED_S))
+        The library signs requests for objects only, so this is one for the object "" of a bucket whose own URL ends in
+        `?…&delimiter=`; the slash between the two is the delimiter.
+        """
+        url = f"{self._bucket_url()}?{urlencode(query, quote_via=quote)}&delimiter="
+        config: S3Config = {"endpoint": url, "virtual_hosted_style_request": True}
+        bucket = self._opened(S3Address(self._address.bucket, ""), config, _tries(None))
+        return obstore.sign(bucket, "GET", "", timedelta(seconds=_SIGNED_S))
 
+    def _opened(self, address: S3Address, reached: S3Config, tries: RetryConfig) -> Bucket:
+        return Bucket(
+            address.bucket,
+            prefix=address.prefix or None,
+            config={
+                "region": _region(self._settings),
+                "disable_bulk_delete": True,  # not every server has the bulk call
+                "conditional_put": "etag",  # If-None-Match, whatever AWS_CONDITIONAL_PUT says
+                **reached,
+            },
+            client_options={
+                "allow_http": bool(self._endpoint and self._endpoint.startswith("http://")),
+                "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
+                "timeout": f"{round(self._settings.s3_timeout_s * 1000)}ms",
+            },
+            retry_config=tries,
+            credential_provider=self._credentials,
+        )
 
-def _opened(address: S3Address, settings: S3Settings, reached: S3Config, tries: RetryConfig) -> Bucket:
-    endpoint = _endpoint(settings)
-    return Bucket(
-        address.bucket,
-        prefix=address.prefix or None,
-        config={
-            "region": _region(settings),
-            "disable_bulk_delete": True,  # not every server has the bulk call
-            "conditional_put": "etag",  # If-None-Match, whatever AWS_CONDITIONAL_PUT says
-            **reached,
-        },
-        client_options={
-            "allow_http": bool(endpoint and endpoint.startswith("http://")),
-            "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
-            "timeout": f"{round(settings.s3_timeout_s * 1000)}ms",
-        },
-        retry_config=tries,
-        credential_provider=_credentials(settings, own_server=endpoint is not None),
-    )
+    def _bucket_url(self) -> str:
+        """Return the URL of the bucket itself, as the library makes it."""
+        region = _region(self._settings)
+        if (_environment("AWS_VIRTUAL_HOSTED_STYLE_REQUEST") or "").lower() in _TRUE:
+            return self._endpoint or f"https://{self._address.bucket}.s3.{region}.amazonaws.com"
+        return f"{self._endpoint or f'https://s3.{region}.amazonaws.com'}/{self._address.bucket}"
 
 
 def _endpoint(settings: S3Settings) -> str | None:
@@ -139,14 +151,6 @@ def _endpoint(settings: S3Settings) -> str | None:
 
 def _region(settings: S3Settings) -> str:
     return settings.s3_region or _environment("AWS_REGION") or _environment("AWS_DEFAULT_REGION") or "us-east-1"
-
-
-def _bucket_url(address: S3Address, settings: S3Settings) -> str:
-    """Return the URL of the bucket itself, as the library makes it."""
-    endpoint, region = _endpoint(settings), _region(settings)
-    if (_environment("AWS_VIRTUAL_HOSTED_STYLE_REQUEST") or "").lower() in _TRUE:
-        return endpoint or f"https://{address.bucket}.s3.{region}.amazonaws.com"
-    return f"{endpoint or f'https://s3.{region}.amazonaws.com'}/{address.bucket}"
 
 
 def _tries(patience_s: float | None) -> RetryConfig:

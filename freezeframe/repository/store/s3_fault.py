@@ -28,7 +28,7 @@ from freezeframe.repository.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from obstore import ObjectMeta
+    from obstore import Attributes, ObjectMeta
 
 # obstore 0.12 tells these only in its text: "Server returned non-2xx status code: 503 Slow Down: <?xml …", "kind: Connect"
 _STATUS: Final = re.compile(r"status code: (\d{3})\b")
@@ -37,7 +37,10 @@ _KIND: Final = re.compile(r"\bkind: (Connect|Timeout)\b")
 _NO_HTTP: Final = re.compile(r"HTTP error|HttpError|reqwest")
 
 #: An answer with a status of success that is none: an error's code in the body, as at the end of an upload, or a proxy's page.
-_GARBLED: Final = re.compile(r"Got invalid \w+ response|Server returned error response")
+_GARBLED: Final = re.compile(
+    r"Got invalid \w+ response|Server returned error response|Unable to extract metadata from headers|"
+    r"Received non-partial response|Content-Range header not present|Invalid last modified"
+)
 
 #: Codes for "no room": Ceph's, MinIO's and RFC 4918's.
 _FULL: Final = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "InsufficientCapacity"})
@@ -65,6 +68,11 @@ _LATER_CODES: Final = frozenset(
     }
 )
 
+#: Codes that say at the end of an upload that parts of it are gone: a lifecycle rule has ended it, the last request was sent
+#: twice, or the server has not got what it answered for. Only an upload from the first part on mends that.
+#: [Amazon S3 API reference, CompleteMultipartUpload: NoSuchUpload is 404, InvalidPart 400]
+_PARTS_LOST: Final = frozenset({"NoSuchUpload", "InvalidPart"})
+
 #: "Later": request timeout, conflict with another request, too many requests. With every 5xx but 501 and 507.
 _LATER: Final = frozenset({408, 409, 429})
 
@@ -81,6 +89,10 @@ _ADVICE_FULL: Final = (
     "Raise the bucket's quota or extend the storage, and capture again; what is sealed is not affected."
 )
 _ADVICE_BUCKET: Final = "Check the bucket's name and FREEZEFRAME_S3_ENDPOINT; a bucket is never made by this program."
+_ADVICE_PARTS: Final = (
+    "Look for a lifecycle rule of the bucket that aborts incomplete multipart uploads early; 7 days are right. "
+    "What is sealed is not affected."
+)
 _ADVICE_SETTINGS: Final = "Check FREEZEFRAME_S3_REGION, FREEZEFRAME_S3_ENDPOINT and the credentials."
 _ADVICE_LACKS: Final = (
     "Use an S3 server that has conditional PUT (If-None-Match); docs/repository.md says what is needed."
@@ -94,29 +106,33 @@ _process = os.getpid()
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of a request that failed. `status` None: there was no answer, and `kind` may say why."""
+    """The facts about a request that failed. `status` None: there was no answer, and `kind` may say why."""
 
     status: int | None = None
     code: str | None = None
     kind: str | None = None
     no_http: bool = False  # the exchange itself failed, before or in the middle of an answer
-    garbled: bool = False  # there was an answer that cannot be understood
+    garbled: bool = False  # there was an answer that cannot be understood, or that is not the server's
 
     @classmethod
     def of(cls, text: str) -> Answer:
-        status, code, kind = _STATUS.search(text), _CODE.search(text), _KIND.search(text)
+        found, code, kind = _STATUS.search(text), _CODE.search(text), _KIND.search(text)
+        status = int(found[1]) if found else None
         return cls(
-            status=int(status[1]) if status else None,
+            status=status,
             code=code[1] if code else None,
             kind=kind[1] if kind else None,
             no_http=bool(_NO_HTTP.search(text)),
-            garbled=bool(_GARBLED.search(text)),
+            # object storage says which thing it is that is not there; a proxy without a server says 404 too
+            garbled=bool(_GARBLED.search(text)) or (status == 404 and code is None),
         )
 
     @property
     def transient(self) -> bool:
+        if self.garbled:
+            return True
         if self.status is None:
-            return self.no_http or self.garbled
+            return self.no_http
         if self.expired or self.code in _LATER_CODES or self.status in _LATER:
             return True
         return self.status >= 500 and self.status not in {501, 507}
@@ -127,14 +143,15 @@ class Answer:
 
     @property
     def reason(self) -> str:
+        if self.garbled:
+            said = self.code or self.status
+            return f"the server's answer cannot be understood{f' ({said})' if said else ''}"
         if self.status is not None:
             return f"the server said {self.status}{f' {self.code}' if self.code else ''}"
         if self.kind == "Connect":
             return "the server cannot be reached"
         if self.kind == "Timeout":
             return "the server did not answer in time"
-        if self.garbled:
-            return f"the server's answer cannot be understood{f' ({self.code})' if self.code else ''}"
         return "the exchange with the server failed"
 
 
@@ -142,6 +159,13 @@ class Answer:
 def reading(place: str) -> Iterator[None]:
     """Turn obstore's errors into RepositoryNotReadable, ObjectNotFound or RepositoryNotFound, naming the place."""
     with _asking(f"Reading {place}", place, RepositoryNotReadable):
+        yield
+
+
+@contextmanager
+def asking_for_the_head(place: str) -> Iterator[None]:
+    """As `reading`, for HEAD. Its answer has no body, so ObjectNotFound is raised for any 404, be it of a proxy."""
+    with _asking(f"Reading {place}", place, RepositoryNotReadable, has_body=False):
         yield
 
 
@@ -163,7 +187,13 @@ def creating(place: str) -> Iterator[None]:
 
 
 @contextmanager
-def _asking(doing: str, place: str, failed: type[RepositoryNotReadable | RepositoryNotWritable]) -> Iterator[None]:
+def _asking(
+    doing: str,
+    place: str,
+    failed: type[RepositoryNotReadable | RepositoryNotWritable],
+    *,
+    has_body: bool = True,
+) -> Iterator[None]:
     if os.getpid() != _process:
         raise RepositoryError(
             f"{doing} failed: this process was forked from one that had object storage open.",
@@ -172,16 +202,21 @@ def _asking(doing: str, place: str, failed: type[RepositoryNotReadable | Reposit
     try:
         yield
     except (BaseError, OSError) as error:  # what is not found is a FileNotFoundError
-        raise error_of(Answer.of(str(error)), doing, place, failed) from None
+        answer = Answer.of(str(error))
+        if answer.status == 404 and not has_body:
+            raise ObjectNotFound(f"{place} is not there.") from None
+        raise error_of(answer, doing, place, failed) from None
 
 
-def understood(meta: ObjectMeta, place: str) -> ObjectMeta:
+def understood(meta: ObjectMeta, place: str, attributes: Attributes | None = None) -> ObjectMeta:
     """Return what a server said of an object. Raises RepositoryNotReadable if it is not the answer of object storage.
 
     Each such server says an ETag and a time. What lies between may answer with 200 and its own page: then there would be an
-    object, and from 1970, which the library says where there is no time.
+    object, and from 1970, which the library says where there is no time. A page may have both, but no object of ours is one;
+    `attributes` of an answer to GET tell.
     """
-    if meta["e_tag"] is None or meta["last_modified"].timestamp() <= 0:
+    kind = str((attributes or {}).get("Content-Type", ""))
+    if meta["e_tag"] is None or meta["last_modified"].timestamp() <= 0 or kind.lower().startswith("text/html"):
         raise error_of(Answer(garbled=True), f"Reading {place}", place, RepositoryNotReadable)
     return meta
 
@@ -193,7 +228,9 @@ def error_of(
     sentence = f"{doing} failed: {answer.reason}."
     if answer.code == "NoSuchBucket":
         return RepositoryNotFound(f"There is no bucket for {place}.", advice=_ADVICE_BUCKET)
-    if answer.status == 404:
+    if answer.code in _PARTS_LOST:
+        return failed(f"{doing} failed: the server has lost its parts.", advice=_ADVICE_PARTS, transient=True)
+    if answer.status == 404 and not answer.garbled:
         return ObjectNotFound(f"{place} is not there.")
     if answer.status == 507 or answer.code in _FULL:
         return RepositoryFull(sentence, advice=_ADVICE_FULL)

@@ -6,6 +6,7 @@ SSL_CERT_DIR), and HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from ipaddress import ip_address, ip_network
@@ -31,6 +32,17 @@ CONNECT_TIMEOUT_S: Final = 5
 _KEPT: Final = 64
 
 _PIECE_BYTES: Final = 1 << 16
+
+#: A signed request has no Authorization header, which would keep a cache between here and the server from answering it.
+_HEADERS: Final = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
+
+
+def _has_no_signature(record: logging.LogRecord) -> bool:
+    return "X-Amz-" not in record.getMessage()
+
+
+for _name in ("connection", "connectionpool"):  # which log URLs; who has a signed one may use it for 20 minutes
+    logging.getLogger(f"urllib3.{_name}").addFilter(_has_no_signature)
 
 
 class Sender:
@@ -71,7 +83,9 @@ class Sender:
 
     def _sent(self, url: str) -> BaseHTTPResponse:
         timeout = Timeout(connect=min(CONNECT_TIMEOUT_S, self._timeout_s), read=self._timeout_s)
-        return self._pool.request("GET", url, timeout=timeout, retries=False, redirect=False, preload_content=False)
+        return self._pool.request(
+            "GET", url, headers=_HEADERS, timeout=timeout, retries=False, redirect=False, preload_content=False
+        )
 
 
 def _read(answer: BaseHTTPResponse, until: float, bytes_max: int) -> bytes:

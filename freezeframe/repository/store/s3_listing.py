@@ -66,13 +66,15 @@ class Listings:
         """Yield what is directly in a folder. Raises RepositoryNotReadable, in the middle too."""
         under = f"{self._prefix}{checked_name(folder)}/" if folder else self._prefix
         query = {"list-type": "2", "encoding-type": "url", "prefix": under}
+        tokens: set[str] = set()
         while True:
             page = patience.tried(lambda query=query: self._page(query, place))  # type: ignore[misc]
             yield page
             if page.token is None:
                 return
-            if page.token == query.get("continuation-token"):  # else it would never end
+            if page.token in tokens:  # else it would never end
                 raise _unclear(Answer(), place)
+            tokens.add(page.token)
             query = {**query, "continuation-token": page.token}
 
     def _page(self, query: Mapping[str, str], place: str) -> Page:
@@ -97,13 +99,15 @@ def page_of(said: bytes, under: str, prefix: str) -> Page:
     """
     try:
         root = ET.fromstring(said)  # noqa: S314  expat refuses entities that grow
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError) as error:  # LookupError: an encoding that is not known
         raise ValueError(str(error)) from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     if root.tag != "ListBucketResult":
         raise ValueError(f"{root.tag} is no listing")
     plain = unquote_plus if root.findtext("EncodingType") == "url" else str
+    if plain(root.findtext("Prefix") or "") != under:  # as of a cache that does not look at the query
+        raise ValueError("a listing of another folder")
     keys = [(_below(under, plain(_text(one, "Key"))), one) for one in root.iterfind("Contents")]
     folders = [_below(under, plain(_text(one, "Prefix"))) for one in root.iterfind("CommonPrefixes")]
     if any("/" in name for name, _ in keys):

@@ -17,9 +17,9 @@ from freezeframe.repository.errors import (
     ObjectNotFound,
     RepositoryError,
     RepositoryNotReadable,
-    RepositoryNotWritable,
 )
 from freezeframe.repository.store.s3_fault import reading, understood, writing
+from freezeframe.repository.store.s3_head import head_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,11 +45,6 @@ _UPLOADS_MOST: Final = 5
 
 _PIECE_BYTES: Final = 1 << 20
 _TRIES: Final = 5  # of an object that is replaced while it is read
-
-_ADVICE_LOST: Final = (
-    "Look for a lifecycle rule of the bucket that aborts incomplete multipart uploads early; 7 days are right. "
-    "What is sealed is not affected."
-)
 
 
 def read_first_part(source: BinaryIO) -> bytearray:
@@ -112,17 +107,10 @@ class _Pieces:
 
 
 def _sent(bucket: Bucket, name: str, place: str, pieces: _Pieces) -> None:
-    try:
-        with writing(place):
-            obstore.put(
-                bucket, name, iter(pieces), use_multipart=True, chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE
-            )
-    except (
-        ObjectNotFound
-    ):  # there is no such upload: a lifecycle rule has ended it, or the last request that was sent twice
-        raise RepositoryNotWritable(
-            f"Writing {place} failed: the server has lost its parts.", advice=_ADVICE_LOST, transient=True
-        ) from None
+    with writing(place):
+        obstore.put(
+            bucket, name, iter(pieces), use_multipart=True, chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+        )
 
 
 class _Stored(NamedTuple):
@@ -135,8 +123,7 @@ class _Stored(NamedTuple):
 
 def _stored(bucket: Bucket, name: str, place: str) -> _Stored | None:
     try:
-        with reading(place):
-            meta = understood(obstore.head(bucket, name), place)
+        meta = head_of(bucket, name, place)
     except ObjectNotFound:
         return None
     return _Stored(meta["size"], meta["e_tag"], meta["last_modified"])
@@ -161,14 +148,14 @@ class ReplacedError(Exception):
 def _whole_if_short(bucket: Bucket, name: str, place: str) -> tuple[ObjectMeta, Bytes | None]:
     with reading(place):
         answer = obstore.get(bucket, name)
-        understood(answer.meta, place)
+        understood(answer.meta, place, answer.attributes)
         return answer.meta, answer.bytes() if answer.meta["size"] <= PART_BYTES else None
 
 
 def _part(bucket: Bucket, name: str, place: str, meta: ObjectMeta, part: tuple[int, int]) -> Bytes:
     with reading(place):
         answer = obstore.get(bucket, name, options={"range": part})
-        if _version(understood(answer.meta, place)) != _version(meta):
+        if _version(understood(answer.meta, place, answer.attributes)) != _version(meta):
             raise ReplacedError
         return answer.bytes()
 

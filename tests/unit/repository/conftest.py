@@ -87,7 +87,7 @@ def answering_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
 
 @pytest.fixture
 def bucket(answering_server: Answering) -> FakeBucket:
-    """What that server says, until the test has it say something else."""
+    """Return the bucket of that server. A test may have it say something else."""
     made = FakeBucket()
     answering_server.answer = made
     return made

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 KEY = "AKIATESTKEY"
 SECRET = "secret-that-nobody-may-see"  # noqa: S105 - for a server that takes any
@@ -53,13 +54,15 @@ class Reply:
         )
 
     @classmethod
-    def listing(cls, *keys: str) -> Reply:
+    def listing(cls, asked: Asked, *keys: str) -> Reply:
+        """Return the only page of what is asked for."""
         entries = "".join(
             f"<Contents><Key>{key}</Key><LastModified>2026-03-01T12:00:00.000Z</LastModified><Size>1</Size></Contents>"
             for key in keys
         )
-        more = "<IsTruncated>false</IsTruncated>"
-        return cls(200, f"<?xml version='1.0'?><ListBucketResult>{more}{entries}</ListBucketResult>")
+        under = parse_qs(urlsplit(asked.path).query)["prefix"][0]
+        said = f"<Prefix>{under}</Prefix><IsTruncated>false</IsTruncated>{entries}"
+        return cls(200, f"<?xml version='1.0'?><ListBucketResult>{said}</ListBucketResult>")
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from urllib.parse import parse_qs, quote_plus, urlsplit
+from urllib.parse import parse_qs, quote_plus, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from .s3 import Asked, Reply
@@ -61,8 +61,17 @@ class FakeBucket:
             return Reply(204)
         if asked.create and key in self.objects:
             return Reply.error(412, "PreconditionFailed")
+        if "x-amz-copy-source" in asked.headers:
+            return self._copy(unquote(asked.headers["x-amz-copy-source"]).removeprefix("bucket/"), key)
         self.put(key, asked.body)
         return Reply(200)
+
+    def _copy(self, key: str, to: str) -> Reply:
+        if key not in self.objects:
+            return Reply.error(404, "NoSuchKey")
+        self.put(to, self.objects[key])
+        said = f"<LastModified>{self._at(to):%Y-%m-%dT%H:%M:%S.000Z}</LastModified><ETag>e</ETag>"
+        return Reply(200, f"{_XML}<CopyObjectResult>{said}</CopyObjectResult>")
 
     def _read(self, asked: Asked, key: str) -> Reply:
         if key not in self.objects:
@@ -102,7 +111,8 @@ class FakeBucket:
             else "<IsTruncated>false</IsTruncated>"
         )
         encoding = "<EncodingType>url</EncodingType>" if said is quote_plus else ""
-        return Reply(200, f"{_XML}<ListBucketResult>{encoding}{token}{entries}</ListBucketResult>")
+        said_first = f"<Prefix>{said(under)}</Prefix>{encoding}{token}"
+        return Reply(200, f"{_XML}<ListBucketResult>{said_first}{entries}</ListBucketResult>")
 
     def _at(self, key: str) -> datetime:
         return self.modified.get(key, _LONG_AGO)

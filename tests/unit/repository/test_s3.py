@@ -57,7 +57,7 @@ def test_a_capture_is_written_read_and_verified(s3_address: str) -> None:
 
 
 def test_a_listing_is_that_of_the_library(s3_address: str) -> None:
-    """What a real server says to a request that the library has only signed."""
+    """A real server answers a request that the library has only signed."""
     store = open_store(s3_address)
     store.put_many([(locate(bytes([last]) + bytes(30) + bytes([last])), b"chunk") for last in range(3)])
     bare = store._store  # type: ignore[attr-defined]

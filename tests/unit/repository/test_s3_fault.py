@@ -1,17 +1,18 @@
-"""What an object storage may say, and what a user is told of it."""
+"""Answers of object storage, and the errors that users see."""
 
 from __future__ import annotations
 
 import os
 import socket
 import traceback
+from collections.abc import Callable
 from io import BytesIO
 
 import pytest
 
 from freezeframe.repository import Repository, errors
-from freezeframe.repository.layout import CONFIG, locate
-from freezeframe.repository.store import Store, s3_fault
+from freezeframe.repository.layout import CONFIG, condemned_name, locate
+from freezeframe.repository.store import Store, s3_fault, s3_parts
 from freezeframe.repository.store.address import create_store, open_store
 from ops.object_storage import BUCKET
 
@@ -19,6 +20,15 @@ from .s3 import KEY, SECRET, Answering, Asked, Reply
 
 ADDRESS = f"s3://{BUCKET}/a"
 NAME = locate(bytes(32))
+
+
+WRITES: dict[str, Callable[[Store], None]] = {
+    "put": lambda store: store.put(NAME, BytesIO(b"x")),
+    "put_many": lambda store: store.put_many([(NAME, b"x")]),
+    "put_if_absent": lambda store: store.put_if_absent(NAME, b"x"),
+    "move": lambda store: store.move(NAME, condemned_name("01HZ0000000000000000000000", NAME)),
+    "delete": lambda store: store.delete(NAME),
+}
 
 
 @pytest.fixture
@@ -131,14 +141,14 @@ def test_the_library_tries_nothing_by_itself(store: Store, answering_server: Ans
 
 def test_a_conflict_is_no_object_until_there_is_one(store: Store, answering_server: Answering) -> None:
     """409 says that somebody else is at it, not that somebody succeeded."""
-    there = 404
+    there = Reply.error(404, "NoSuchKey")
     answering_server.answer = lambda asked: (
-        Reply.error(409, "ConditionalRequestConflict") if asked.method == "PUT" else Reply(there)
+        Reply.error(409, "ConditionalRequestConflict") if asked.method == "PUT" else there
     )
     with pytest.raises(errors.RepositoryNotWritable) as error:
         store.put_if_absent(CONFIG, b"{}")
     assert error.value.transient
-    there = 200
+    there = Reply(200)
     with pytest.raises(errors.AlreadyExists):
         store.put_if_absent(CONFIG, b"{}")
 
@@ -155,7 +165,7 @@ def test_a_listing_that_breaks_on_its_second_page_is_told(store: Store, answerin
         if "continuation-token" in asked.path:
             return Reply.error(503, "SlowDown")
         more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
-        whole = str(Reply.listing("a/manifests/01.json").body)
+        whole = str(Reply.listing(asked, "a/manifests/01.json").body)
         return Reply(200, whole.replace("<IsTruncated>false</IsTruncated>", more))
 
     answering_server.answer = answer
@@ -175,9 +185,84 @@ def test_a_page_with_status_200_is_no_object(store: Store, answering_server: Ans
     assert caught.value.transient
 
 
+@pytest.mark.parametrize("ask", ["get", "open", "size", "modified"])
+def test_a_page_is_no_object_whatever_else_it_says(store: Store, answering_server: Answering, ask: str) -> None:
+    answering_server.answer = lambda asked: (
+        Reply.error(404, "NoSuchKey")
+        if asked.method == "HEAD"
+        else Reply(200, "<html></html>", headers={"Content-Type": "text/html"})
+    )
+    with pytest.raises(errors.RepositoryNotReadable, match="cannot be understood"):
+        getattr(store, ask)(NAME)
+
+
+@pytest.mark.parametrize("answer", [Reply(404, "<html></html>"), Reply(404)])
+@pytest.mark.parametrize("ask", ["get", "open", "size", "modified", "exists", "names"])
+def test_a_404_that_is_not_the_servers_is_no_absence(
+    store: Store, answering_server: Answering, ask: str, answer: Reply
+) -> None:
+    """A proxy that has lost its server says it of everything. A session that is absent keeps nothing from deletion."""
+    answering_server.answer = lambda _: answer
+    with pytest.raises(errors.RepositoryNotReadable, match=r"answer cannot be understood \(404\)") as caught:
+        list(getattr(store, ask)("manifests" if ask == "names" else CONFIG))
+    assert caught.value.transient
+    assert "FREEZEFRAME_S3_ENDPOINT" in caught.value.hint
+
+
+def test_what_the_server_itself_has_not_is_absent(store: Store, answering_server: Answering) -> None:
+    answering_server.answer = lambda _: Reply.error(404, "NoSuchKey")
+    assert not store.exists(CONFIG)
+    assert [one.method for one in answering_server.asked] == ["HEAD", "GET"]
+    for ask in (store.get, store.open, store.size, store.modified):
+        with pytest.raises(errors.ObjectNotFound):
+            ask(CONFIG)
+
+
+def test_a_writer_asks_once_for_each_chunk(store: Store, answering_server: Answering) -> None:
+    """One that is there, and seems not to be, is only written anew."""
+    answering_server.answer = lambda _: Reply(404)
+    assert not store.exists(NAME)
+    assert [one.method for one in answering_server.asked] == ["HEAD"]
+
+
+@pytest.mark.parametrize("write", ["put", "put_many", "put_if_absent", "move", "delete"])
+@pytest.mark.parametrize("answer", [Reply(404, "<html></html>"), Reply(404)])
+def test_what_a_proxy_says_of_a_change_is_waited_for(
+    store: Store, answering_server: Answering, write: str, answer: Reply
+) -> None:
+    answering_server.answer = lambda _: answer
+    with pytest.raises(errors.RepositoryNotWritable, match="cannot be understood") as caught:
+        WRITES[write](store)
+    assert caught.value.transient
+
+
+@pytest.mark.parametrize("write", ["put", "put_many", "put_if_absent"])
+@pytest.mark.parametrize("body", ["", "<html></html>", "<Error><Code>InternalError</Code></Error>"])
+def test_a_put_that_is_answered_without_a_tag_has_not_been_done(
+    store: Store, answering_server: Answering, write: str, body: str
+) -> None:
+    answering_server.answer = lambda _: Reply(200, body, headers={"ETag": ""})
+    with pytest.raises(errors.RepositoryNotWritable, match="cannot be understood") as caught:
+        WRITES[write](store)
+    assert caught.value.transient
+
+
+@pytest.mark.parametrize(
+    "answer", [Reply(200, "<html></html>"), Reply(206, "abc"), Reply(200, headers={"Last-Modified": "soon"})]
+)
+def test_a_part_that_is_answered_with_something_else_is_asked_for_again(
+    store: Store, answering_server: Answering, answer: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_parts, "PART_BYTES", 2)
+    answering_server.answer = lambda asked: Reply(200, "abc") if asked.range is None else answer
+    with pytest.raises(errors.RepositoryNotReadable, match="cannot be understood") as caught:
+        store.open(NAME)
+    assert caught.value.transient
+
+
 def test_what_is_no_object_of_the_folder_is_not_listed(store: Store, answering_server: Answering) -> None:
     """Some servers and browsers keep an empty object for a folder."""
-    answering_server.answer = lambda _: Reply.listing("a/manifests/", "a/manifests/01.json")
+    answering_server.answer = lambda asked: Reply.listing(asked, "a/manifests/", "a/manifests/01.json")
     assert list(store.names("manifests")) == ["manifests/01.json"]
 
 
@@ -207,9 +292,9 @@ class Simple:
             self.keys.discard(key)
             return Reply(204)
         elif asked.method == "HEAD":
-            return Reply(200 if key in self.keys else 404)
+            return Reply(200) if key in self.keys else Reply.error(404, "NoSuchKey")
         elif "list-type=2" in asked.path:
-            return Reply.listing(*self.keys) if self.lists else Reply.listing()
+            return Reply.listing(asked, *self.keys if self.lists else ())
         return Reply(200)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import threading
@@ -131,6 +132,29 @@ def test_a_server_that_is_not_there_is_transient(answering_server: Answering) ->
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert answering_server.asked == []
+
+
+def test_no_cache_is_to_answer(answering_server: Answering) -> None:
+    """A list must show what was written a moment ago."""
+    Sender(answering_server.endpoint, 5).get(f"{answering_server.endpoint}/", "place", 10)
+    (asked,) = answering_server.asked
+    assert asked.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("head", ["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", "HTTP/1.1 200 OK\r\nno header\r\n"])
+def test_no_signature_is_logged(caplog: pytest.LogCaptureFixture, head: str) -> None:
+    """Who has a signed URL may send it for 20 minutes."""
+    caplog.set_level(logging.DEBUG)
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(f"{head}Connection: close\r\n\r\nok".encode())
+
+    with raw_server(answer) as port:
+        url = f"http://127.0.0.1:{port}/?X-Amz-Credential=one&X-Amz-Security-Token=two&X-Amz-Signature=three"
+        assert Sender(url, 5).get(url, "place", 10) == b"ok"
+    assert caplog.records
+    assert "X-Amz" not in caplog.text
 
 
 def test_the_certificates_are_those_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

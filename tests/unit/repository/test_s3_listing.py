@@ -28,6 +28,8 @@ WHOLE = (
     "</ListBucketResult>"
 )
 
+AND_MORE = "<NextContinuationToken>t</NextContinuationToken><IsTruncated>true"
+
 
 @pytest.fixture
 def bucket(bucket: FakeBucket) -> FakeBucket:
@@ -118,6 +120,9 @@ NO_LISTING = {
     "more, but no token": WHOLE.replace("false", "true"),
     "another folder": WHOLE.replace("a/manifests/x", "a/indexes/x"),
     "a folder below": WHOLE.replace("a/manifests/x", "a/manifests/x/y"),
+    "another listing": re.sub("<Contents>.*</Contents>", "", WHOLE).replace("a/manifests/", "a/indexes/"),
+    "without its folder": WHOLE.replace("<Prefix>a/manifests/</Prefix>", ""),
+    "in no encoding": f"<?xml version='1.0' encoding='freezing'?>{WHOLE}",
     "another prefix": WHOLE.replace("a/manifests/x", "b/manifests/x"),
     "a name without a time": re.sub("<LastModified>.*</LastModified>", "", WHOLE),
     "a time without a zone": WHOLE.replace("000Z", "000"),
@@ -163,23 +168,29 @@ def test_one_such_answer_in_the_middle_loses_nothing(
 
 def test_a_server_that_begins_again_and_again_is_told(store: Store, bucket: FakeBucket) -> None:
     """As one does behind a cache that does not look at the token."""
-    again = WHOLE.replace("false", "true").replace(
-        "</IsTruncated>", "</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    again = WHOLE.replace("<IsTruncated>false<", f"{AND_MORE}<")
+    bucket.trouble = lambda asked: Reply(
+        200, again.replace(">t<", ">u<") if "continuation-token=t&" in asked.path else again
     )
-    bucket.trouble = lambda _: Reply(200, again)
     with pytest.raises(RepositoryNotReadable, match="cannot be understood"):
         list(store.names(MANIFESTS))
 
 
 def test_the_order_of_names_does_not_matter(store: Store, answering_server: Answering) -> None:
-    first = Reply.listing(*(f"a/{name}" for name in NAMES[9::-1]))
-    first.body = str(first.body).replace(
-        "<IsTruncated>false</IsTruncated>",
-        "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>",
-    )
-    answers = [first, Reply.error(503, "SlowDown"), Reply.listing(*(f"a/{name}" for name in NAMES[:9:-1]))]
-    answering_server.answer = lambda _: answers.pop(0)
+    failed: list[Asked] = []
+
+    def answer(asked: Asked) -> Reply:
+        if "continuation-token" not in asked.path:
+            first = Reply.listing(asked, *(f"a/{name}" for name in NAMES[9::-1]))
+            return Reply(200, str(first.body).replace("<IsTruncated>false<", f"{AND_MORE}<"))
+        if not failed:
+            failed.append(asked)
+            return Reply.error(503, "SlowDown")
+        return Reply.listing(asked, *(f"a/{name}" for name in NAMES[:9:-1]))
+
+    answering_server.answer = answer
     assert sorted(store.names(FOLDER)) == NAMES
+    assert failed
 
 
 def test_a_folder_with_folders_in_it_is_listed_without_what_is_below(

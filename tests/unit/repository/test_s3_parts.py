@@ -39,6 +39,9 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_parts, "PART_BYTES", PART)
 
 
+SMALL_PARTS = pytest.mark.usefixtures("small_parts")
+
+
 @pytest.fixture
 def store(bucket: FakeBucket, waiting: Waiting) -> Store:
     return open_store("s3://bucket/a", patience=waiting.patience(30))
@@ -82,7 +85,7 @@ def parts_sent(server: Answering) -> list[int]:
     return [len(one.body) for one in server.asked if "partNumber" in one.path]
 
 
-@pytest.mark.usefixtures("small_parts")
+@SMALL_PARTS
 @pytest.mark.parametrize("length", [0, 1, PART - 1, PART, PART + 1, 3 * PART + 7])
 def test_an_object_goes_whole_and_comes_back_whatever_its_length(
     store: Store, bucket: FakeBucket, answering_server: Answering, length: int
@@ -96,7 +99,7 @@ def test_an_object_goes_whole_and_comes_back_whatever_its_length(
         assert source.read() == data
 
 
-@pytest.mark.usefixtures("small_parts")
+@SMALL_PARTS
 def test_a_part_that_does_not_go_through_is_sent_again_and_no_other(
     bucket: FakeBucket, answering_server: Answering, waiting: Waiting
 ) -> None:
@@ -116,24 +119,6 @@ def test_a_part_that_does_not_go_through_is_sent_again_and_no_other(
     assert len(parts_sent(answering_server)) == 4 + 3
 
 
-@pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("lost", ["uploads=", "partNumber=1&", "uploadId"])
-def test_an_upload_whose_answers_are_lost_is_made(bucket: FakeBucket, store: Store, lost: str) -> None:
-    """The last request too: it is sent again, and there is no such upload then."""
-    said: list[Asked] = []
-
-    def after(asked: Asked) -> Reply | None:
-        if lost in asked.path and (lost != "uploadId" or asked.method == "POST") and not said:
-            said.append(asked)
-            return Reply.error(500, "InternalError")
-        return None
-
-    bucket.trouble_after = after
-    store.put(NAME, zeros(2 * PART))
-    assert said
-    assert bucket.objects[KEY] == bytes(2 * PART)
-
-
 STEPS = {"begin": ("POST", "uploads="), "part": ("PUT", "partNumber=2&"), "end": ("POST", "uploadId=")}
 
 
@@ -142,13 +127,34 @@ def at(step: str, asked: Asked) -> bool:
     return asked.method == method and said in asked.path
 
 
+def once(step: str, answer: Reply) -> Callable[[Asked], Reply | None]:
+    """Return what answers the first request of that step so."""
+    answers = [answer]
+    return lambda asked: answers.pop() if answers and at(step, asked) else None
+
+
 #: Status and headers go before a long work is done: so an error may be in the body.
 LATE_ERROR = Reply(200, Reply.error(500, "InternalError").body)
 
 CUT = Reply(200, "<?xml version='1.0'?><Init", length=200)
 
+#: At the end of an upload: it is not known any more, or one of its parts is not.
+LOST = [Reply.error(404, "NoSuchUpload"), Reply.error(400, "InvalidPart")]
 
-@pytest.mark.usefixtures("small_parts")
+
+@SMALL_PARTS
+@pytest.mark.parametrize("step", STEPS)
+def test_an_upload_whose_answers_are_lost_is_made(
+    bucket: FakeBucket, store: Store, answering_server: Answering, step: str
+) -> None:
+    """The library sends the request again. The last one too, and there is no such upload then."""
+    bucket.trouble_after = once(step, Reply.error(500, "InternalError"))
+    store.put(NAME, zeros(2 * PART))
+    assert sum(at(step, one) for one in answering_server.asked) == 2
+    assert bucket.objects[KEY] == bytes(2 * PART)
+
+
+@SMALL_PARTS
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize(
     "answer",
@@ -193,36 +199,34 @@ def test_an_upload_waits_out_what_the_library_does_not(
     assert bucket.objects[KEY] == data
 
 
-@pytest.mark.usefixtures("small_parts")
+@SMALL_PARTS
 def test_an_object_that_was_completed_is_not_sent_again(
     bucket: FakeBucket, store: Store, answering_server: Answering
 ) -> None:
     """The answer was cut, so the library gives up; the older object of that name and length is not taken for it."""
     bucket.put(KEY, bytes(3 * PART))
-    cut = [CUT]
-    bucket.trouble_after = lambda asked: cut.pop() if cut and at("end", asked) else None
+    bucket.trouble_after = once("end", CUT)
     data = os.urandom(3 * PART)
     store.put(NAME, BytesIO(data))
     assert bucket.objects[KEY] == data
     assert len(parts_sent(answering_server)) == 3
 
 
-@pytest.mark.usefixtures("small_parts")
+@SMALL_PARTS
 def test_an_older_object_of_that_length_is_not_taken_for_the_new_one(bucket: FakeBucket, store: Store) -> None:
     bucket.put(KEY, bytes(2 * PART))
-    cut = [CUT]
-    bucket.trouble = lambda asked: cut.pop() if cut and at("end", asked) else None
+    bucket.trouble = once("end", CUT)
     data = os.urandom(2 * PART)
     store.put(NAME, BytesIO(data))
     assert bucket.objects[KEY] == data
 
 
-@pytest.mark.usefixtures("small_parts")
+@SMALL_PARTS
 @pytest.mark.parametrize("step", STEPS)
 def test_an_upload_that_is_refused_for_longer_than_the_patience_is_told(
     bucket: FakeBucket, store: Store, waiting: Waiting, step: str
 ) -> None:
-    """What the library reads ahead is no progress: no part has gone through."""
+    """Bytes that the library reads ahead are no progress: no part has gone through."""
     bucket.trouble = lambda asked: (
         Reply.error(400, "ExpiredToken") if at(step, asked) or (step == "part" and "partNumber" in asked.path) else None
     )
@@ -233,7 +237,7 @@ def test_an_upload_that_is_refused_for_longer_than_the_patience_is_told(
     assert KEY not in bucket.objects
 
 
-@pytest.mark.usefixtures("small_parts")
+@SMALL_PARTS
 def test_patience_counts_from_the_last_part_but_not_for_ever(
     bucket: FakeBucket, store: Store, waiting: Waiting, answering_server: Answering
 ) -> None:
@@ -250,24 +254,23 @@ def test_patience_counts_from_the_last_part_but_not_for_ever(
     assert sum("uploads" in one.path for one in answering_server.asked) == s3_parts._UPLOADS_MOST
 
 
-@pytest.mark.usefixtures("small_parts")
-def test_parts_that_the_server_has_lost_are_sent_again(bucket: FakeBucket, store: Store) -> None:
-    lost = [True]
-    bucket.trouble = lambda asked: (
-        Reply.error(404, "NoSuchUpload") if at("end", asked) and lost and lost.pop() else None
-    )
+@SMALL_PARTS
+@pytest.mark.parametrize("lost", LOST)
+def test_parts_that_the_server_has_lost_are_sent_again(bucket: FakeBucket, store: Store, lost: Reply) -> None:
+    bucket.trouble = once("end", lost)
     store.put(NAME, zeros(2 * PART))
     assert bucket.objects[KEY] == bytes(2 * PART)
 
 
-@pytest.mark.usefixtures("small_parts")
+@SMALL_PARTS
+@pytest.mark.parametrize("lost", LOST)
 @pytest.mark.parametrize("older", [None, b"an older one"])
 def test_parts_that_the_server_loses_each_time_are_no_object(
-    bucket: FakeBucket, store: Store, waiting: Waiting, older: bytes | None
+    bucket: FakeBucket, store: Store, waiting: Waiting, older: bytes | None, lost: Reply
 ) -> None:
     if older is not None:
         bucket.put(KEY, older)
-    bucket.trouble = lambda asked: Reply.error(404, "NoSuchUpload") if at("end", asked) else None
+    bucket.trouble = lambda asked: lost if at("end", asked) else None
     with pytest.raises(RepositoryNotWritable, match=f"{NAME} failed: the server has lost its parts") as caught:
         store.put(NAME, zeros(2 * PART))
     assert is_store_trouble(caught.value)
@@ -276,17 +279,16 @@ def test_parts_that_the_server_loses_each_time_are_no_object(
     assert waiting.now > 20
 
 
-@pytest.mark.usefixtures("small_parts")
+@SMALL_PARTS
 def test_an_encrypted_index_is_sealed_anew_when_its_upload_is_begun_again(bucket: FakeBucket, store: Store) -> None:
     cipher, data = ObjectCipher(bytes(32)), os.urandom(2 * PART)
-    cut = [CUT]
-    bucket.trouble = lambda asked: cut.pop() if cut and at("end", asked) else None
+    bucket.trouble = once("end", CUT)
     store.put(NAME, stream.sealing(cipher, NAME, BytesIO(data)))
     with stream.unsealing(cipher, NAME, store.open(NAME)) as source:
         assert source.read() == data
 
 
-@pytest.mark.usefixtures("small_parts")
+@SMALL_PARTS
 @pytest.mark.parametrize("refused", [True, False])
 def test_an_upload_that_fails_leaves_nothing(bucket: FakeBucket, store: Store, refused: bool) -> None:  # noqa: FBT001
     if refused:
@@ -296,7 +298,7 @@ def test_an_upload_that_fails_leaves_nothing(bucket: FakeBucket, store: Store, r
     assert (bucket.objects, bucket.uploads) == ({}, {})
 
 
-@pytest.mark.usefixtures("small_parts")
+@SMALL_PARTS
 def test_each_part_that_is_read_has_its_own_patience(bucket: FakeBucket, store: Store, waiting: Waiting) -> None:
     """Together they take longer than any one may."""
     data = os.urandom(6 * PART)
@@ -313,7 +315,7 @@ def test_each_part_that_is_read_has_its_own_patience(bucket: FakeBucket, store: 
     assert waiting.now > 100
 
 
-@pytest.mark.usefixtures("small_parts")
+@SMALL_PARTS
 def test_an_object_that_is_replaced_while_it_is_read_is_read_anew(bucket: FakeBucket, store: Store) -> None:
     old, new = bytes(3 * PART), os.urandom(3 * PART + 1)
     bucket.put(KEY, old)
@@ -327,7 +329,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_read_anew(bucket: FakeBu
         assert source.read() == new
 
 
-@pytest.mark.usefixtures("small_parts")
+@SMALL_PARTS
 def test_an_object_that_is_replaced_again_and_again_is_told(bucket: FakeBucket, store: Store) -> None:
     bucket.put(KEY, bytes(3 * PART))
     bucket.trouble = lambda asked: bucket.put(KEY, os.urandom(3 * PART)) if asked.range else None

@@ -1,4 +1,4 @@
-"""What is sent to object storage: whole objects, under names that are names, and nothing more after an error."""
+"""Requests to object storage: whole objects, under names that are names, and nothing more after an error."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_each_of_many_is_sent_again_by_itself(answering_server: Answering) -> No
 
 
 def test_the_prefix_is_listed_too(store: S3Store, answering_server: Answering) -> None:
-    answering_server.answer = lambda _: Reply.listing("a/config", "a/notes")
+    answering_server.answer = lambda asked: Reply.listing(asked, "a/config", "a/notes")
     assert list(store.names("")) == ["config", "notes"]
 
 
 def test_a_servers_own_marker_of_a_folder_is_no_object(store: S3Store, answering_server: Answering) -> None:
     name = locate(b"\xab" * 32)
-    answering_server.answer = lambda _: Reply.listing("a/chunks/ab/", f"a/{name}")
+    answering_server.answer = lambda asked: Reply.listing(asked, "a/chunks/ab/", f"a/{name}")
     assert list(store.names("chunks/ab")) == [name]
 
 

@@ -1,4 +1,4 @@
-"""What the library is told of a bucket: the server, the region and the credentials that were meant, and in which order."""
+"""The library gets the server, the region and the credentials that were meant, in the right order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from freezeframe.repository.errors import RepositoryUnsupported
 from freezeframe.repository.store import s3_client
 from freezeframe.repository.store.patience import LONGEST_PAUSE_S
-from freezeframe.repository.store.s3_client import S3Address, connect
+from freezeframe.repository.store.s3_client import S3Access, S3Address
 from freezeframe.settings import S3Settings, SettingsError
 
 from .s3 import KEY, SECRET
@@ -38,7 +38,7 @@ class Told:
 
 def told(monkeypatch: pytest.MonkeyPatch, address: str = "s3://bucket/a", **values: object) -> Told:
     monkeypatch.setattr(s3_client, "Bucket", Told)
-    made = connect(S3Address.parse(address), S3Settings.model_validate(values))
+    made = S3Access(S3Address.parse(address), S3Settings.model_validate(values)).connect()
     assert isinstance(made, Told)
     return made
 
@@ -93,7 +93,7 @@ def test_the_library_creates_with_a_condition_and_tries_nothing_again(monkeypatc
 def test_a_bucket_with_patience_tries_each_request_for_that_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """For uploads in parts, which the library makes as a whole."""
     monkeypatch.setattr(s3_client, "Bucket", Told)
-    made = connect(S3Address.parse("s3://bucket/a"), S3Settings.model_validate(OURS), patience_s=900.0)
+    made = S3Access(S3Address.parse("s3://bucket/a"), S3Settings.model_validate(OURS)).connect(patience_s=900.0)
     assert isinstance(made, Told)
     tries = made.wishes["retry_config"]
     assert tries["retry_timeout"] == timedelta(minutes=15)
