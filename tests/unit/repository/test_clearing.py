@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import BinaryIO
 
 import pytest
 
 from freezeframe.repository import Repository, aside, verify
 from freezeframe.repository.aside import Kind, Verdict, look_aside, set_aside
 from freezeframe.repository.layout import DAMAGED, damaged_document
-from freezeframe.repository.store.backend import always
-from freezeframe.repository.store.fault import not_readable
 
 from .locked import locked
+from .refusing import Refusing, refused_with
 from .samples import CHUNK, capture_id, disk_of, read_disk, seal
 from .test_aside import Flaky, first_chunk, pass_
 from .test_aside_durably import KINDS
@@ -23,45 +19,25 @@ from .test_aside_durably import KINDS
 UNREADABLE = pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.ENOTCONN, errno.EIO])
 
 
-@dataclass
-class Refusing(Flaky):
-    """Refuses to read what lies in `damaged/` with that error; documents are given."""
+class Store(Refusing, Flaky):
+    """In memory; what lies in `damaged/` may be refused."""
 
-    number: int | None = None
-    _moving: bool = field(default=False, init=False)
 
-    def __post_init__(self) -> None:
-        super().__init__()
+def refuse_aside(repository: Repository, number: int | None) -> None:
+    """Refuse to read what lies in `damaged/`, with that error; give documents. With None give all again."""
 
-    def get(self, name: str) -> bytes:
-        self._check(name)
-        return super().get(name)
+    def refusal(name: str) -> Exception | None:
+        aside = name.startswith(DAMAGED) and not name.endswith(".json")
+        return refused_with(number, name) if number is not None and aside else None
 
-    def open(self, name: str) -> BinaryIO:
-        self._check(name)
-        return super().open(name)
-
-    def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
-        self._moving = True  # a rename reads nothing
-        super().move(name, to, allowed)
-        self._moving = False
-
-    def _check(self, name: str) -> None:
-        if self.number is None or self._moving or not name.startswith(DAMAGED) or name.endswith(".json"):
-            return
-        error = OSError(self.number, "refused")
-        raise not_readable(name, error) from error
+    assert isinstance(repository.store, Store)
+    repository.store.refusal = refusal
 
 
 @pytest.fixture(params=["plain", "encrypted"])
 def held(request: pytest.FixtureRequest) -> Repository:
-    store = Refusing()
+    store = Store()
     return Repository.init_in(store, chunk_bytes=CHUNK) if request.param == "plain" else locked(store)
-
-
-def refusing(repository: Repository) -> Refusing:
-    assert isinstance(repository.store, Refusing)
-    return repository.store
 
 
 def flip(repository: Repository, name: str) -> None:
@@ -99,7 +75,7 @@ def test_only_what_the_medium_has_lost_is_damaged_and_any_other_refusal_says_not
 ) -> None:
     digest, place = set_aside_sound(held, kind, monkeypatch)
     assert look_aside(held.objects, kind, digest, place) is Verdict.SOUND
-    refusing(held).number = number
+    refuse_aside(held, number)
     found = look_aside(held.objects, kind, digest, place)
     assert found is (Verdict.DAMAGED if number == errno.EIO else Verdict.UNKNOWN)
 
@@ -114,11 +90,11 @@ def test_what_a_verifier_may_not_read_is_not_deleted_by_it(
     held.forget(capture_id(1))
     held.store.delete(next(iter(held.store.names("forgotten"))))
     pass_(held, days=9)
-    refusing(held).number = number
+    refuse_aside(held, number)
     report = verify(held, held.manifests(), set_aside=True)
     assert objects_aside(held) == [place]
     assert place in report.notes[0]
-    refusing(held).number = None
+    refuse_aside(held, None)
     assert len(verify(held, held.manifests(), set_aside=True).put_back) == 1
     assert objects_aside(held) == []
 
@@ -136,13 +112,13 @@ def test_what_becomes_unreadable_on_its_way_out_is_not_deleted(
 
     def moved(name: str, to: str) -> None:
         move(name, to)
-        refusing(held).number = errno.EACCES
+        refuse_aside(held, errno.EACCES)
 
-    refusing(held).number = errno.EIO
+    refuse_aside(held, errno.EIO)
     monkeypatch.setattr(held.store, "move", moved)
     verify(held, held.manifests(), set_aside=True)
     (place,) = objects_aside(held)
-    refusing(held).number = None
+    refuse_aside(held, None)
     assert look_aside(held.objects, kind, digest, place) is Verdict.SOUND
 
 
@@ -151,10 +127,10 @@ def test_what_cannot_be_read_after_it_was_set_aside_stays_there(held: Repository
     """To move it back could put it in the place of what was written anew."""
     digest, name = object_of(held, kind)
     flip(held, name)
-    refusing(held).number = errno.EACCES
+    refuse_aside(held, errno.EACCES)
     assert set_aside(held.objects, kind, digest, "it is damaged")
     assert len(objects_aside(held)) == 1
-    refusing(held).number = None
+    refuse_aside(held, None)
     seal(held, 2, disk_of(b"a"))
     assert verify(held, held.manifests(), set_aside=True).repaired == (digest.hex(),)
     assert read_disk(held, held.manifest("latest").guests[0].disks[0].index) == disk_of(b"a")
@@ -165,7 +141,7 @@ def test_what_cannot_be_read_after_it_was_set_aside_stays_there(held: Repository
 def test_a_document_that_is_refused_costs_only_what_it_tells_of(
     held: Repository, monkeypatch: pytest.MonkeyPatch, kind: Kind, number: int
 ) -> None:
-    """What lies there is neither deleted nor taken for nameless; all else is verified, and set aside."""
+    """Its object is neither deleted nor taken for nameless; all else is verified, and set aside."""
     _, place = set_aside_sound(held, kind, monkeypatch)
     other = seal(held, 2, disk_of(b"b"))
     flip(held, held.objects.protection.locate(first_chunk(held, other.guests[0].disks[0].index)))
@@ -174,8 +150,7 @@ def test_a_document_that_is_refused_costs_only_what_it_tells_of(
 
     def refuse(name: str) -> bytes:
         if name == f"{place}.json":
-            error = OSError(number, "refused")
-            raise not_readable(name, error) from error
+            raise refused_with(number, name)
         return get(name)
 
     with monkeypatch.context() as patch:
@@ -205,8 +180,7 @@ def test_a_document_that_is_refused_while_its_object_goes_stays(
 
     def refuse(wanted: str) -> bytes:
         if moved and wanted == damaged_document(name):
-            error = OSError(errno.EACCES, "refused")
-            raise not_readable(wanted, error) from error
+            raise refused_with(errno.EACCES, wanted)
         return get(wanted)
 
     def moving(source: str, to: str) -> None:

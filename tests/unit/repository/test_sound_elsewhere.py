@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -20,11 +20,9 @@ from freezeframe.repository.errors import (
 from freezeframe.repository.garbage import collect
 from freezeframe.repository.garbage.record import Records, RunRecord
 from freezeframe.repository.layout import CONDEMNED, DAMAGED, condemned_name, damaged_name
-from freezeframe.repository.store import MemoryStore
-from freezeframe.repository.store.backend import Entry
-from freezeframe.repository.store.fault import not_readable
 
 from .locked import locked
+from .refusing import Refusing, refused_with
 from .samples import CHUNK, NOW, capture_id, disk_of, read_disk, seal
 from .test_aside_durably import KINDS
 from .test_restraint import flipped, object_of
@@ -32,47 +30,6 @@ from .test_restraint import flipped, object_of
 pytestmark = pytest.mark.case("R10")
 
 DISK = disk_of(b"a")
-
-
-class Refusing(MemoryStore):
-    """Refuses objects with errors, and counts reads and listings."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.errors: dict[str, Callable[[], Exception]] = {}
-        self.asked: list[str] = []
-
-    def get(self, name: str) -> bytes:
-        self._ask(name)
-        return super().get(name)
-
-    def open(self, name: str) -> BinaryIO:
-        self._ask(name)
-        return super().open(name)
-
-    def entries(self, folder: str) -> Iterator[Entry]:
-        self.asked.append(folder)
-        return super().entries(folder)
-
-    def names(self, folder: str) -> Iterator[str]:
-        self.asked.append(folder)
-        return super().names(folder)
-
-    def _ask(self, name: str) -> None:
-        self.asked.append(name)
-        if name in self.errors:
-            error = self.errors[name]
-            raise error()
-
-
-def refused(number: int) -> Callable[[], Exception]:
-    def error() -> Exception:
-        cause = OSError(number, "refused")
-        made = not_readable("it", cause)
-        made.__cause__ = cause
-        return made
-
-    return error
 
 
 def away() -> Exception:
@@ -94,6 +51,13 @@ def refusing(repository: Repository) -> Refusing:
     return repository.store
 
 
+def refuse(repository: Repository, name: str, error: Callable[[], Exception]) -> None:
+    """Refuse that object too, with that error."""
+    store = refusing(repository)
+    others = store.refusal
+    store.refusal = lambda asked: error() if asked == name else others(asked)
+
+
 def sealed(repository: Repository, kind: Kind) -> tuple[str, str, bytes]:
     """Return a capture's index, and the name and the stored bytes of the index, or of its only chunk."""
     manifest = seal(repository, 1, DISK)
@@ -108,9 +72,13 @@ def spoil(repository: Repository, name: str, data: bytes, how: str) -> None:
         return
     damaged = {"flipped": flipped(data), "cut": data[:9]}
     repository.store.put_many([(name, damaged.get(how, data))])
-    errors = {"too long": too_long, "EIO": refused(errno.EIO), "EACCES": refused(errno.EACCES)}
+    errors: dict[str, Callable[[], Exception]] = {
+        "too long": too_long,
+        "EIO": partial(refused_with, errno.EIO, name),
+        "EACCES": partial(refused_with, errno.EACCES, name),
+    }
     if how in errors:
-        refusing(repository).errors[name] = errors[how]
+        refuse(repository, name, errors[how])
 
 
 def place_of(repository: Repository, name: str, where: str) -> str:
@@ -179,10 +147,10 @@ def test_a_store_that_is_away_is_asked_no_further(held: Repository, kind: Kind, 
     first = damaged_name(name)
     held.store.put_many([(first, flipped(data)), (f"{first}G{'0' * 32}", data)])
     if of == "own name":
-        refusing(held).errors[name] = away
+        refuse(held, name, away)
     else:
         held.store.delete(name)
-        refusing(held).errors[first] = away
+        refuse(held, first, away)
     refusing(held).asked.clear()
     with pytest.raises(RepositoryError) as told:
         read_disk(held, index)

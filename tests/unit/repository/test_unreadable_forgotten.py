@@ -8,10 +8,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 
@@ -21,10 +20,10 @@ from freezeframe.repository.errors import CollectionStopped, NewerFormat, Reposi
 from freezeframe.repository.garbage import CollectReport
 from freezeframe.repository.layout import FORGOTTEN, SESSIONS, condemned_name, forgotten_name
 from freezeframe.repository.session import TERM
-from freezeframe.repository.store.backend import always
 
 from .locked import locked
 from .meanwhile import Meanwhile, run
+from .refusing import Refusing, refused_with
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, read_disk, seal, store_disk
 from .times import Time
 
@@ -36,42 +35,26 @@ BEFORE, AFTER = disk_of(b"x", b"p"), disk_of(b"x", b"i")
 Change = Callable[[Repository, str, str], None]
 
 
-class Failing(Meanwhile):
-    """Refuses to read what has that last part of its name, but moves it."""
-
-    fails: tuple[str, int] = ("", 0)
-
-    def get(self, name: str) -> bytes:
-        self._check(name)
-        return super().get(name)
-
-    def open(self, name: str) -> BinaryIO:
-        self._check(name)
-        return super().open(name)
-
-    def move(self, name: str, to: str, allowed: Callable[[], None] = always) -> None:
-        fails, self.fails = self.fails, ("", 0)
-        super().move(name, to, allowed)
-        self.fails = fails
-
-    def _check(self, name: str) -> None:
-        last, number = self.fails
-        if last and name.endswith(last) and not name.startswith(SESSIONS):
-            raise RepositoryNotReadable(f"Reading {name} failed.") from OSError(number, os.strerror(number))
+class Store(Refusing, Meanwhile):
+    """Stamped by the test's clock; objects may be refused."""
 
 
-def failing(repository: Repository) -> Failing:
-    assert isinstance(repository.store, Failing)
-    return repository.store
+def refuse(repository: Repository, name: str, number: int) -> None:
+    """Refuse what has the last part of that name, wherever it is moved; sessions have it too."""
+    last = name.rpartition("/")[2]
+    assert isinstance(repository.store, Store)
+    repository.store.refusal = lambda asked: (
+        refused_with(number, asked) if asked.endswith(last) and not asked.startswith(SESSIONS) else None
+    )
 
 
 @pytest.fixture
-def store(time: Time) -> Failing:
-    return Failing(time)
+def store(time: Time) -> Store:
+    return Store(time)
 
 
 @pytest.fixture(params=["plain", "encrypted"])
-def held(request: pytest.FixtureRequest, store: Failing, time: Time) -> Repository:
+def held(request: pytest.FixtureRequest, store: Store, time: Time) -> Repository:
     """A repository stamped by the test's clock."""
     if request.param == "plain":
         made = Repository.init_in(store, chunk_bytes=CHUNK)
@@ -109,11 +92,11 @@ def missing_index(repository: Repository, _: str, index: str) -> None:
 
 
 def manifest_on_a_bad_sector(repository: Repository, manifest: str, _: str) -> None:
-    failing(repository).fails = (manifest.rpartition("/")[2], errno.EIO)
+    refuse(repository, manifest, errno.EIO)
 
 
 def index_on_a_bad_sector(repository: Repository, _: str, index: str) -> None:
-    failing(repository).fails = (index.rpartition("/")[2], errno.EIO)
+    refuse(repository, index, errno.EIO)
 
 
 def content_of(repository: Repository, manifest: str) -> dict[str, Any]:
@@ -294,7 +277,7 @@ def test_an_index_that_a_capture_shares_with_a_forgotten_one_stops_a_run_as_ever
 def test_a_store_that_refuses_to_be_read_stops_a_run_before_it_changes_anything(held: Repository, time: Time) -> None:
     """A permission says nothing of the object: it is neither damaged nor passed over."""
     manifest, _ = begun_upon_parent(held, time)
-    failing(held).fails = (manifest.rpartition("/")[2], errno.EACCES)
+    refuse(held, manifest, errno.EACCES)
     with pytest.raises(RepositoryNotReadable, match="failed"):
         run(held, time)
     assert list(held.store.names(FORGOTTEN)) == [manifest]
