@@ -1,4 +1,4 @@
-"""Why a guest, a disk or a host cannot take part in a capture. Each is found before any guest is touched."""
+"""Reasons for which a guest, a disk or a host cannot take part in a capture. Each is found before any guest is touched."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def _show(runs: list[KnownRun], sealed: list[Manifest], known: set[str]) -> None
 
 
 def _unique_length(known: set[str]) -> int:
-    """How much of each id tells it from all others; every verb takes the beginning of an id."""
+    """Return the length at which ids differ from each other; every verb takes the beginning of an id."""
     lengths = range(SHORT_ID, LONG_ID)
     return next((length for length in lengths if len({one[:length] for one in known}) == len(known)), LONG_ID)
 

@@ -21,7 +21,7 @@ _SPACE: Final = "`freezeframe gc` frees what only they needed."
 
 
 class Decided:
-    """What rules make of the captures there are; decided when this is made, so that it can be shown before it is done."""
+    """The captures to keep and to forget by rules. They are decided when this is made, so they can be shown before."""
 
     def __init__(self, repository: Repository, retention: Retention, selection: Selection) -> None:
         """Raises AmbiguousGuest for a name that more than one guest has."""

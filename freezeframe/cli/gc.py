@@ -130,7 +130,7 @@ def _tally(tally: Tally) -> str:
 
 
 def _youth(report: CollectReport) -> str:
-    """What makes them too young."""
+    """Return the end of a sentence: the oldest capture under way that may need what is too young; "" if there is none."""
     oldest = min(report.sessions, key=lambda one: one.begun_at, default=None)
     if oldest is None or datetime.now(UTC) - oldest.begun_at < timedelta(seconds=report.grace_s):
         return ""

@@ -115,7 +115,7 @@ def _refuse_unexpected(settings: RepositorySettings, place: str, *, encrypt: boo
 
 
 def _secret(settings: RepositorySettings, key_file: Path | None, *, encrypt: bool) -> Secret | None:
-    """What the new repository is to open with; None if it is not to be encrypted."""
+    """Return the first secret of the new repository; None if it is not to be encrypted. Raises SecretUnusable."""
     configured = ConfiguredKey.of(settings)
     if encrypt:
         return new_secret(key_file) if key_file or not configured.expected else configured.secret()

@@ -27,7 +27,7 @@ from freezeframe.settings import RepositorySettings, load
 
 @dataclass(frozen=True)
 class TerminalKey:
-    """What is configured; if nothing is, whoever sits at the terminal is asked."""
+    """The secret that is configured; if there is none, the user at the terminal is asked for a passphrase."""
 
     configured: ConfiguredKey
     address: str
@@ -129,9 +129,9 @@ def _agree(opened: Repository) -> None:
 
 
 def new_secret(key_file: Path | None, passphrase_file: Path | None = None) -> Secret:
-    """What a new key slot is to open with: a file that was named, else a passphrase from the terminal, twice.
+    """Return the secret of a new key slot: from a file that was named, else a passphrase that is typed twice.
 
-    Raises SecretUnusable, also if nobody can be asked.
+    Raises SecretUnusable, also without a terminal.
     """
     named = ConfiguredKey(key_file, passphrase_file).secret()
     if named is not None:
@@ -144,7 +144,7 @@ def new_secret(key_file: Path | None, passphrase_file: Path | None = None) -> Se
 
 
 def at_terminal() -> bool:
-    """Whether somebody can be asked; without a terminal what is typed could not be kept from showing."""
+    """Return True if a passphrase can be asked for. Without a terminal it would show as it is typed."""
     return sys.stdin.isatty()
 
 

@@ -1,4 +1,4 @@
-"""How a verification is told: what is sound, what is damaged and whose it is, what was done about it."""
+"""The text of a verification: sound captures, damage with its captures, and repairs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS: Final = ("damaged", "newer", "unreadable")
 
 
 class Labels:
-    """What is wrong with the labels of captures, and what is doubtful about their proofs; reasons by capture id."""
+    """Wrong labels of captures, and doubts about their proofs: reasons by capture id."""
 
     def __init__(self, captures: Sequence[Manifest]) -> None:
         self.wrong = {one.capture_id: found for one in captures if (found := mislabels(one))}
@@ -84,7 +84,7 @@ def _looked(report: VerifyReport) -> str:
 
 
 def _show_done(report: VerifyReport) -> None:
-    """What was found out besides, and done."""
+    """Print notes on this host and on objects, and repairs."""
     if report.restrained is not None:
         err().print(Text.assemble(("suspect host: ", "bold red"), one_line(report.restrained)), soft_wrap=True)
     for note in report.notes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class State(Enum):
-    """What has become of a manifest that was there once."""
+    """The state of a manifest that was there once."""
 
     KEPT = auto()  # it is there as it was, or was forgotten
     GONE = auto()

@@ -63,7 +63,7 @@ _HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass
 class Garbage:
-    """What nothing refers to, by names. `certain`: no manifest and no index is damaged, so that really nothing does."""
+    """The names of objects without a reference. `certain`: no manifest and no index is damaged, so there really is none."""
 
     chunks: list[str] = field(default_factory=list)
     indexes: list[str] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Garbage:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found. Manifests and key slots that are damaged are told in sentences."""
+    """The findings. Damaged manifests and key slots are told in sentences."""
 
     captures: tuple[str, ...]
     indexes_read: int

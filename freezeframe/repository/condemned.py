@@ -1,4 +1,4 @@
-"""What garbage collection has condemned, for who reads: looked for in every run, since a reader may need it yet.
+"""Condemned objects, for readers: a reader may still need one, so it looks in every run of garbage collection.
 
     own name ─▶ each run ─▶ own name          once with the runs that are remembered, then with a new list of them, twice
 
@@ -36,7 +36,7 @@ class Condemned:
         self._runs: tuple[list[str], float] | None = None
 
     def find(self, name: str, look: Callable[[str], FoundT]) -> FoundT:
-        """What `look` gives for the object called `name`, under whichever name it has. Raises ObjectNotFound, as `look`."""
+        """Return the result of `look` for the object called `name`, under any name that it has. Raises ObjectNotFound."""
         try:
             return look(name)
         except ObjectNotFound as error:

@@ -1,4 +1,4 @@
-"""What can go wrong with a repository. Damage has its own exit code: it is never cured by trying again."""
+"""Errors of a repository. Damage has its own exit code, because another try never mends it."""
 
 # ruff: noqa: N818 - these are what a caller catches and a user meets: named for what happened, not for being an error
 

@@ -50,7 +50,7 @@ class Accepted(Shape):
 
 
 class Pinned(Shape):
-    """What somebody has seen of the chain of a repository, and taken for right."""
+    """The part of a repository's chain that a user has seen, and the doubts that he has accepted."""
 
     pin: Pin | None = None
     accepted: tuple[Accepted, ...] = ()

@@ -1,4 +1,4 @@
-"""What an incremental inherits from its parent: is it there at all? A safety net in bounded time and memory.
+"""Find chunks that an incremental inherits and that are missing: a safety net in bounded time and memory.
 
     131,072 used slots, from one by chance on ─▶ so many a folder
                                                     └▶ whole folders, from one by chance on, of 65,536 of these chunks at most
@@ -71,7 +71,7 @@ def missing_chunks(
 
 
 def _window(parent: Index) -> Callable[[], Iterator[tuple[int, bytes]]]:
-    """What gives at most SLOTS_MOST used slots, the same ones each time; which, changes by chance if there are more."""
+    """Return a function that yields at most SLOTS_MOST used slots, the same each time; if there are more, by chance."""
     first = random.randrange(parent.header.slots)  # noqa: S311  no secret
     return lambda: islice(chain(parent.used_slots(first), parent.used_slots(0, first)), SLOTS_MOST)
 

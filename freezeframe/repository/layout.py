@@ -163,7 +163,7 @@ def condemned_name(run_id: str, name: str) -> str:
 
 
 def is_condemned_folder(folder: str) -> bool:
-    """Whether it is one that comes with the first object that is moved into it, and goes with the last."""
+    """Return True for a folder that the first object that is moved into it makes, and the last one takes with it."""
     return _CONDEMNED_FOLDER.fullmatch(folder) is not None
 
 

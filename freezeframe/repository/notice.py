@@ -28,7 +28,7 @@ NoticeT = TypeVar("NoticeT", bound="Notice")
 
 
 class Why(StrEnum):
-    """Why a notice cannot be read."""
+    """The reason for which a notice cannot be read."""
 
     DAMAGED = "damaged"
     NEWER = "newer"

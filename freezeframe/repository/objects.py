@@ -34,7 +34,7 @@ FoundT = TypeVar("FoundT")
 
 @dataclass(frozen=True)
 class Objects:
-    """What is missing or cannot be revealed is damage, and is named by what it is: a chunk, an index, a manifest.
+    """Chunks, indexes and manifests by their digests and ids. One that is missing or cannot be decrypted is damage.
 
     Chunks and indexes are read wherever they are sound: under their own names, condemned, or set aside. A copy that is
     missing, damaged or refused hides no sound one. `has_chunk` is for writers. Whoever verifies does not look aside

@@ -310,7 +310,7 @@ class Repository:
         return self.suspects.clear(wanted)
 
     def is_sealed(self, capture_id: str) -> bool:
-        """Whether its manifest is visible."""
+        """Return True if the capture's manifest is visible."""
         return self.store.exists(self.objects.protection.manifest_name(capture_id))
 
     def check_writable(self) -> None:

@@ -177,9 +177,9 @@ class Sessions:
             return before.at(self.clock())
 
     def check_sealed(self, session: Session, looked_at: datetime, visible_at: datetime) -> None:
-        """Whether a manifest may stay that is visible since `visible_at`, or before; `session` was looked at at `looked_at`.
+        """Return if a manifest may stay that is visible since `visible_at`, or before; `session` was read at `looked_at`.
 
-        Raises SealedTooLate if what it refers to may be gone, and SealedAfterFailure if the session was ended as failed.
+        Raises SealedTooLate if an object of its may be gone, and SealedAfterFailure if the session was ended as failed.
         Raises SessionLost if the session is gone although it was in time: another has ended it, perhaps because it has sealed
         the same, so the manifest is not ours to take back.
         """

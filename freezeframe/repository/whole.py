@@ -1,4 +1,4 @@
-"""Is all there that a manifest refers to, under its own name? Then none of it is lost later, whatever became of its session.
+"""Look for all objects of a manifest under their own names. If all are there none is lost later, even without a session.
 
     run a, begun before the manifest was visible     may still condemn what is under its own name
     run b, the first that may delete that            begins after run a has finished: reads the manifest, and moves it back

@@ -26,7 +26,7 @@ PLACEHOLDER: Final = "{guest}"
 
 @dataclass(frozen=True)
 class Define:
-    """How restored guests are defined: `name` with `{guest}` in it for several; None for as captured, UUID and all.
+    """The way to define restored guests: `name` with `{guest}` in it for several; None for as captured, UUID and all.
 
     `trust`: also with what reaches beyond the guest (`trust.py`).
     """

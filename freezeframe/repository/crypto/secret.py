@@ -69,7 +69,7 @@ class Secret:
 
 
 def open_to_others(status: os.stat_result, user_id: int) -> bool:
-    """Whether more can be done with a secret's file than `user_id` should let happen. Pure.
+    """Return True if others than `user_id` can do more with a secret's file than they should. Pure.
 
     Others may do nothing with it. Its group may do nothing either if it is the user's own file, which is ssh's rule: one that
     root has made for the group of a service is root's to answer for. A pipe or a terminal is nobody's to keep.
@@ -102,7 +102,7 @@ class KeySource(Protocol):
 
     @property
     def expected(self) -> bool:
-        """Whether a secret is configured: then a repository that is not encrypted is the wrong one, or was changed."""
+        """Return True if a secret is configured: then a repository without encryption is the wrong one, or was changed."""
 
     def secret(self) -> Secret | None:
         """None if there is none. Raises SecretUnusable."""

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SlotInfo:
-    """What can be told of a slot."""
+    """The description of a slot, as `key list` shows it."""
 
     slot_id: str
     sort: SecretSort
@@ -48,7 +48,7 @@ class SlotInfo:
 
 @dataclass
 class _Found:
-    """What is in the repository: slots by their ids, and what is wrong with the others."""
+    """The slots of a repository by their ids, and sentences about those that cannot be used."""
 
     slots: dict[str, KeySlot] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)

@@ -52,7 +52,7 @@ def _sealed(cipher: ObjectCipher, name: str, source: BinaryIO) -> Iterator[bytes
 
 
 class _Pieces(io.RawIOBase):
-    """What an iterator of bytes gives, as a file. `begin` makes it, and makes another to begin again."""
+    """An iterator of bytes as a file. `begin` makes it, and makes another to begin again."""
 
     def __init__(self, begin: Callable[[], Iterator[bytes]]) -> None:
         self._begin = begin

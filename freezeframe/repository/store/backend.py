@@ -1,4 +1,4 @@
-"""What every store promises."""
+"""The promises of every store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOVE_WINDOW_S: Final = 60.0
 
 
 def always() -> None:
-    """Whatever is asked may be done."""
+    """Allow any move."""
 
 
 class Traffic(NamedTuple):
@@ -121,4 +121,4 @@ class Store(Protocol):
         """
 
     def free_bytes(self) -> int | None:
-        """How much a writer may still use; None where nobody can say."""
+        """Return the bytes that a writer may still use; None if the store cannot tell."""

@@ -178,7 +178,7 @@ class DirectoryStore:
             self._prune(name)
 
     def drop_cached(self, name: str) -> None:
-        """What a device read wrongly once stays in the page cache, and would be read wrongly from there for ever."""
+        """Drop the object's pages. The page cache would give bytes that a device has read wrongly again and again."""
         with suppress(OSError), self._fs.open(self._path(name)) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 

@@ -129,7 +129,7 @@ class _Share:
         self._run.tell()
 
     def _done_by_another(self, folder: str) -> bool:
-        """Whether another run has verified the folder since this one began. Clocks of hosts agree to within seconds."""
+        """Return True if another run has verified the folder since this one began. Hosts' clocks agree to within seconds."""
         record = read_folder(self._objects, folder)
         last = None if record is None else record.last(self._run.tier)
         return last is not None and last > self._began

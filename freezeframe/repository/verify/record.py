@@ -97,7 +97,7 @@ class Records:
         return None if record is None else record.last(tier)
 
     def never(self, tier: Tier) -> int:
-        """How many folders were never verified at that tier or a closer one."""
+        """Return the number of folders that were never verified at that tier or a closer one."""
         return sum(self.last(folder, tier) is None for folder in FAN_OUT)
 
     def oldest(self, tier: Tier) -> datetime | None:

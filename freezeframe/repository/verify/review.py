@@ -55,7 +55,7 @@ KEPT: Final = TERM + timedelta(days=1)
 
 @dataclass
 class Review:
-    """What became of all that had been set aside; documents by their digests in hex."""
+    """The result of a review of `damaged/`; documents by their digests in hex."""
 
     places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
     repaired: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Review:
     notes: list[str] = field(default_factory=list)
 
     def reason(self, digest: str, otherwise: str) -> str:
-        """Why something is missing, if it was set aside."""
+        """Return the reason for which an object was set aside; `otherwise` if it was not."""
         document = self.still.get(digest)
         if document is None:
             return otherwise
@@ -108,7 +108,7 @@ def review(repository: Repository, *, change: bool, now: datetime | None = None)
 
 
 class _Needs:
-    """Whether something that is set aside is needed: by a capture, or by a writer that may be at work."""
+    """The needs for objects that are set aside: of captures, and of writers that may be at work."""
 
     def __init__(
         self, repository: Repository, known: dict[str, tuple[Aside, AsideDocument]], now: datetime | None
@@ -141,7 +141,7 @@ def _unchanged(error: FreezeframeError) -> str:
 
 
 def _looked_at(found: Review, known: dict[str, tuple[Aside, AsideDocument]]) -> Review:
-    """What was not come to stays."""
+    """Return the review; all that it did not reach stays set aside."""
     done = {*found.repaired, *found.put_back, *found.still}
     found.still.update({digest: document for digest, (_, document) in known.items() if digest not in done})
     return found

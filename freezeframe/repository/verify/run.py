@@ -1,4 +1,4 @@
-"""What every verification does: review what is set aside, look at chunks and indexes, set aside what is damaged, report."""
+"""The steps of every verification: review `damaged/`, look at chunks and indexes, set damaged ones aside, report."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Run:
             self.found.note(f"What is damaged could not be set aside: {error.message}")
 
     def report(self, captures: Sequence[Manifest], *, restores: Sequence[Damage] = ()) -> VerifyReport:
-        """What was found, with what had been set aside before and belongs to these captures."""
+        """Return the findings, with the objects of these captures that had been set aside before."""
         wanted = {one.capture_id for one in captures}
         indexes, chunks = dict(self.found.indexes), {one.hex(): why for one, why in self.found.chunks.items()}
         for digest, document in self.review.still.items():

@@ -47,7 +47,7 @@ def plain_in(path: Path) -> Repository:
 
 
 def replaced(place: Path) -> Repository:
-    """What an attacker does who can write to the store: everything is there, whole, and not encrypted."""
+    """Put a whole repository without encryption in the place of this one, as an attacker who can write to the store."""
     (place / "repository").rename(place / f"kept-{uuid4()}")
     return plain_in(place / "repository")
 

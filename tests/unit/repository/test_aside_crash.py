@@ -114,7 +114,7 @@ def age_claims(root: Path) -> None:
 
 
 def finish(repository: Repository, *, was_damaged: bool) -> None:
-    """What is damaged is found; sound captures are sound; the next capture and one more run leave nothing behind."""
+    """Check that damage is found and no other; the next capture and one more run leave nothing behind."""
     report = verify(repository, repository.manifests(), set_aside=True)
     assert len(report.chunks) == (1 if was_damaged else 0)
     if was_damaged:

@@ -71,7 +71,7 @@ def test_what_no_capture_refers_to_is_deleted_once_no_session_of_before_can_be_l
 
 
 def test_what_a_forgotten_capture_refers_to_is_kept_as_long_as_garbage_collection_keeps_that(held: Repository) -> None:
-    """However long ago it was set aside: a session that began before it was forgotten may have chosen it as a parent."""
+    """A session that began before it was forgotten may have chosen it as a parent, at any age of what is set aside."""
     _, name = object_of(held, Kind.CHUNK)
     flip(held, name)
     verify(held, held.manifests(), set_aside=True)

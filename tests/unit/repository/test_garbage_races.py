@@ -43,7 +43,7 @@ def _the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def play(seeds: range, actors: int, at_once: int) -> Counter[str]:
-    """What was done in all of them. Raises LostError with the seed and the last steps."""
+    """Play schedules, and return the number of steps by kind. Raises LostError with the seed and the last steps."""
     done: Counter[str] = Counter()
     for seed in seeds:
         world = drawn_world(seed)
@@ -72,7 +72,7 @@ def test_nothing_is_lost_in_thousands_of_schedules(record_property: Callable[[st
 
 
 def ripe_without_sessions(patch: pytest.MonkeyPatch) -> None:
-    """What was condemned is deleted whoever is at work."""
+    """Delete condemned objects though a session is live."""
     patch.setattr(Situation, "hinders", lambda *_: False)
 
 

@@ -243,7 +243,7 @@ def test_a_manifest_that_this_program_cannot_read_is_told_with_the_place_in_it(f
 
 
 def test_an_index_is_read_only_as_fast_as_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is read before it is needed waits in memory, however much it is."""
+    """Bytes that are read before they are needed would wait in memory, any number of them."""
     given: list[bool] = []
 
     class Careful:

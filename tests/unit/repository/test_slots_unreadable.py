@@ -57,7 +57,7 @@ def with_second(root: Path) -> tuple[Repository, list[Path]]:
 
 
 def taken_away(root: Path) -> None:
-    """What somebody does who can write to the store: the same id, and no encryption."""
+    """Write a config with the same id and no encryption, as an attacker who can write to the store."""
     (root / "config").write_bytes(Config(id=Repository.open(root, KEY).config.id, chunk_bytes=CHUNK).to_json())
 
 

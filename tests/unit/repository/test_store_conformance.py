@@ -1,4 +1,4 @@
-"""What every store promises, asked of each."""
+"""The promises of a store, asked of each sort."""
 
 from __future__ import annotations
 

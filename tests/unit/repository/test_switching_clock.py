@@ -1,4 +1,4 @@
-"""Whether a feature waits for older sessions and runs is told by the store's clock, whatever the hosts' clocks say (R2)."""
+"""A feature waits for older sessions and runs by the store's clock, and not by the hosts' (R2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a host answers after a hold and remembers of it: no release that never was, no cause that it does not know."""
+"""A host's answer after a hold, and its memory of it: no release that never was, no cause that it does not know."""
 
 from __future__ import annotations
 

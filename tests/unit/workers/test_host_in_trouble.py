@@ -647,7 +647,7 @@ def test_a_host_none_of_whose_guests_is_ready_asks_neither_its_guard_nor_whether
 
 
 def test_a_host_that_has_reported_already_has_no_guest_leased(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the guard says of no guests would be told as the reason."""
+    """The guard's answer about no guests would be told as the reason."""
     armed, hosts = asked(monkeypatch, "arm"), checked(monkeypatch, refused="host-a")
     results = hold_all(site, everyone=False)
     assert {fault.fault.code for fault in results["host-a"].guest_faults} == {ReportedError.code}

@@ -1,4 +1,4 @@
-"""What changes between the look before the muster and the end of a hold is found when the guests run (P5, P1)."""
+"""A change between the look before the muster and the end of a hold is found when the guests run (P5, P1)."""
 
 from __future__ import annotations
 
@@ -616,7 +616,7 @@ def test_a_guest_that_failed_for_its_own_reason_is_told_of_that_alone(
 
 
 def with_hold(phase: Phase, hold_start_ns: int | None, begun_ns: int | None = None) -> Any:
-    """What the look again asks of a guest before it looks at it."""
+    """Return a guest with all that the second look asks of it before it looks."""
     return SimpleNamespace(uuid=UUID, phase=phase, hold_start_ns=hold_start_ns, begun_ns=begun_ns)
 
 

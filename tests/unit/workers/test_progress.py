@@ -100,7 +100,7 @@ def test_a_transfer_whose_source_hangs_gives_none(guest: Guest, monkeypatch: pyt
 
 
 def test_the_last_that_is_told_is_how_far_the_transfer_came(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the thread beside it was about to tell comes before: progress never goes back."""
+    """The thread beside it tells its number first: progress never goes back."""
     beside: list[bool] = []
     last = threading.Event()
 
