@@ -34,14 +34,15 @@ def slow(begun: str, until: str) -> str:
     return until
 
 
-@app.task(name=names.STEP_TASKS[Step.PREPARE])  # type: ignore[untyped-decorator]
+# not shared: the apps of other tests in this process have tasks of these names themselves
+@app.task(name=names.STEP_TASKS[Step.PREPARE], shared=False)  # type: ignore[untyped-decorator]
 def prepare(order: dict[str, object]) -> str:
     """Count an order of a chord."""
     bus.connect(load(BusSettings)).incr("prepared")
     return str(order["host_id"])
 
 
-@app.task(name=names.LOOK_TASK)  # type: ignore[untyped-decorator]
+@app.task(name=names.LOOK_TASK, shared=False)  # type: ignore[untyped-decorator]
 def look(capture_id: str) -> None:
     """Set a key that is named like the capture, as the body of its chord."""
     bus.connect(load(BusSettings)).set(capture_id, "done")
