@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import redis
@@ -17,10 +18,8 @@ import structlog
 from celery import Celery, signals
 from celery.backends.redis import RedisBackend
 from celery.exceptions import WorkerShutdown
-from kombu.transport import redis as redis_transport
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 
+from freezeframe import redis_pool, transport
 from freezeframe.contract import names
 from freezeframe.settings import BusSettings
 
@@ -32,6 +31,11 @@ VISIBILITY_TIMEOUT_S = 24 * 3600
 
 #: Seconds that chord results stay in Redis. They are acknowledgements; the results proper are in the run's record.
 RESULT_EXPIRES_S = 24 * 3600
+
+#: How often Celery tries again to publish, and to store a result. Each try is four of the pool's (`redis_pool`), so eight
+#: time-outs are the most that either takes on a dead connection. Celery's 20 would be seven minutes, of a look at a run or
+#: of a thread of a host; what is not stored or sent is found by the reconciler.
+RETRY = {"max_retries": 1, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 1.0}
 
 
 class ChordBackend(RedisBackend):  # type: ignore[misc]  # celery has no types
@@ -53,25 +57,8 @@ class ChordBackend(RedisBackend):  # type: ignore[misc]  # celery has no types
     def on_result_fulfilled(self, result: object) -> None:
         """Nothing to unsubscribe."""
 
-
-class QoS(redis_transport.QoS):
-    """What a channel has not acknowledged.
-
-    A worker whose connection breaks takes the connection from its transport first and closes its channels then; a channel that
-    has a message in hand wants to give it back, finds no connection, and the whole worker ends for it ("Unrecoverable
-    error … has no attribute 'hostname'"). Met with celery and kombu 5.7 when Redis dies between a message and its
-    acknowledgement. The message is lost to the queue either way, which is the reconciler's to find. [celery
-    worker/consumer/consumer.py on_connection_error_after_connected; kombu connection.py collect]
-    """
-
-    def restore_unacked(self, client: redis.Redis | None = None) -> None:
-        if self.channel.connection.client is None:
-            self._delivered.clear()
-        else:
-            super().restore_unacked(client)  # type: ignore[no-untyped-call]
-
-
-redis_transport.Channel.QoS = QoS  # where kombu looks for it; there is no option to name another channel with a URL
+    def _create_client(self, **_: object) -> redis.Redis:
+        return redis.Redis(connection_pool=self.app.conf.broker_transport_options[transport.SHARED_POOL]())
 
 
 def celery_app(name: str, settings: BusSettings) -> Celery:
@@ -100,10 +87,8 @@ def celery_app(name: str, settings: BusSettings) -> Celery:
         broker_channel_error_retry=True,
         broker_transport_options=_transport_options(name, settings),
         result_expires=RESULT_EXPIRES_S,
-        result_backend_transport_options={"socket_timeout": settings.redis_timeout_s},
-        redis_socket_timeout=settings.redis_timeout_s,
-        redis_socket_connect_timeout=settings.redis_timeout_s,
-        redis_retry_on_timeout=True,
+        result_backend_transport_options={"retry_policy": RETRY},
+        task_publish_retry_policy=RETRY,
         enable_utc=True,
     )
     return app
@@ -124,6 +109,10 @@ def _transport_options(name: str, settings: BusSettings) -> dict[str, Any]:
     return {
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
         "socket_connect_timeout": settings.redis_timeout_s,
+        # of what waits for messages: it reads only what has come, so this ends no wait, but half a message and a lost answer
+        "socket_timeout": settings.redis_timeout_s,
+        # of all else; without one a publish on a dead connection waits for ever [kombu transport/redis.py]
+        transport.SHARED_POOL: partial(redis_pool.shared, settings),
         "unacked_key": f"unacked.{name}",
         "unacked_index_key": f"unacked_index.{name}",
         "unacked_mutex_key": f"unacked_mutex.{name}",
@@ -160,12 +149,13 @@ def start_beside(name: str, work: Callable[[], None]) -> None:
 
 
 def connect(settings: BusSettings, *, retries: int = 3) -> redis.Redis:
-    """A client for Freezeframe's own keys; text in, text out. No call blocks for longer than the time-out."""
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        decode_responses=True,
-        socket_timeout=settings.redis_timeout_s,
-        socket_connect_timeout=settings.redis_timeout_s,
-        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries),
-        health_check_interval=30,
-    )
+    """Return a client for Freezeframe's own keys with connections of its own, which close with it; text in, text out.
+
+    No command blocks for longer than the time-out.
+    """
+    return redis.Redis.from_pool(redis_pool.make(settings, retries=retries))
+
+
+def shared_client(settings: BusSettings) -> redis.Redis:
+    """Return a client as `connect` does, over the pool that all of this process share."""
+    return redis.Redis(connection_pool=redis_pool.shared(settings))

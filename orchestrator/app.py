@@ -34,7 +34,7 @@ _stop = threading.Event()
 def orchestrator() -> Orchestrator:
     """What the tasks of this process work with."""
     settings = load(OrchestratorSettings)
-    client = bus.connect(load(BusSettings))
+    client = bus.shared_client(load(BusSettings))
     return Orchestrator(
         app=app,
         redis=client,

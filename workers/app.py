@@ -12,9 +12,9 @@ import threading
 from typing import Any
 
 import structlog
-from celery.signals import task_failure, worker_process_init, worker_ready, worker_shutting_down
+from celery.signals import task_failure, task_postrun, worker_process_init, worker_ready, worker_shutting_down
 
-from freezeframe import bus
+from freezeframe import bus, redis_pool
 from freezeframe.contract import names
 from freezeframe.contract.words import Step
 from freezeframe.settings import BusSettings, HostSettings, load
@@ -102,8 +102,13 @@ def _lost(**_: object) -> None:
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _forked(**_: object) -> None:
-    """A process that was forked opens connections of its own."""
+    """A process that was forked opens connections of its own, and waits for its next transfer without one to Redis."""
     this_host.cache_clear()
+    task_postrun.connect(_close_connections)
+
+
+def _close_connections(**_: object) -> None:
+    redis_pool.shared(load(BusSettings)).disconnect()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

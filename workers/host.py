@@ -79,7 +79,7 @@ def open_host(bus_settings: BusSettings) -> Host:
         bus=bus_settings,
         repository=repository.repository,
         hypervisor=Hypervisor(settings.libvirt_uri, settings.libvirt_run_dir),
-        redis=bus.connect(bus_settings),
+        redis=bus.shared_client(bus_settings),
         journal=Journal(settings.state_dir),
         claims=Claims(settings.state_dir),
         paces=Paces(settings.state_dir),

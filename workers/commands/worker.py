@@ -68,7 +68,9 @@ def worker(
     # waited for
     from workers.app import app  # noqa: PLC0415
 
-    binding.Binding(settings, bus.connect(load(BusSettings)), binding.this_machine(settings)).check(take=take_host_id)
+    binding.Binding(settings, bus.shared_client(load(BusSettings)), binding.this_machine(settings)).check(
+        take=take_host_id
+    )
     descriptors.raise_limit()
     if role is Role.DATA:
         worker_process_init.connect(_die_with_worker)

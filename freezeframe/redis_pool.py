@@ -1,0 +1,77 @@
+"""The connections of one process to Redis: one pool for all short commands, whoever gives them.
+
+    kombu: acknowledgements, orders, events   ┐
+    Celery's results and chords               ├─▶ one pool: 1 connection while idle, at most MOST at once, the rest waits
+    Freezeframe's own keys                    ┘
+    kombu: BRPOP, and the channel of remote control   a connection each: they wait for what comes
+    the gates of the barrier                          a connection for each hold (`freezeframe.barrier`)
+
+kombu gives every channel two pools and Celery's backend has another, none with a bound that waits: 13 connections of an idle
+host, 33 after a burst, and Redis refuses all above its `maxclients` (10,000 by default). A pool of redis-py keeps open what
+a burst has needed; this one closes it again.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from freezeframe.settings import BusSettings
+
+#: Connections of one process for short commands. Sixteen threads that each give a command of a millisecond wait for no more
+#: than two others.
+MOST = 8
+#: Seconds that a burst may wait for a connection, several times what commands take that find Redis dead.
+WAIT_S = 60.0
+#: Seconds after which a connection that nobody has used is closed.
+IDLE_S = 30.0
+
+_pools: WeakValueDictionary[tuple[str, float], Pool] = WeakValueDictionary()
+
+
+class Pool(redis.BlockingConnectionPool):
+    """A pool whose callers wait when all connections are in use, and that closes those which it does not need any more."""
+
+    def __init__(self, **options: Any) -> None:
+        self._used_at: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # by the clock of time.monotonic
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+
+    def release(self, connection: Any) -> None:
+        """Put a connection back, and close those that have not been used for IDLE_S."""
+        self._used_at[connection] = time.monotonic()
+        super().release(connection)  # type: ignore[no-untyped-call]
+        self.close_idle(time.monotonic() - IDLE_S)
+
+    def close_idle(self, since: float) -> None:
+        """Close the connections in the pool that were not used after `since`. They connect again when they are needed."""
+        with self.pool.mutex:  # nobody takes one out meanwhile
+            for one in self.pool.queue:
+                if one is not None and self._used_at.get(one, since) <= since:
+                    one.disconnect()
+
+
+def shared(settings: BusSettings) -> Pool:
+    """Return this process's pool for that Redis: text in, text out. No command blocks for longer than the time-out."""
+    key = settings.redis_url.get_secret_value(), settings.redis_timeout_s
+    found = _pools.get(key)
+    return _pools.setdefault(key, make(settings)) if found is None else found
+
+
+def make(settings: BusSettings, *, retries: int = 3) -> Pool:
+    """Return a pool of its own for that Redis."""
+    pool: Pool = Pool.from_url(
+        settings.redis_url.get_secret_value(),
+        max_connections=MOST,
+        timeout=WAIT_S,
+        decode_responses=True,
+        socket_timeout=settings.redis_timeout_s,
+        socket_connect_timeout=settings.redis_timeout_s,
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries),
+        health_check_interval=30,
+    )
+    return pool

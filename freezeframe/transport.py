@@ -1,0 +1,63 @@
+"""kombu's transport over Redis, with what it lacks: a bound on its connections, and an end to a channel without one.
+
+kombu has no option to name another channel with a URL, so these take the place of its own when this module is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from kombu.transport import redis as redis_transport
+
+#: The transport option with the function that returns the pool for short commands (`freezeframe.redis_pool`).
+SHARED_POOL = "shared_pool"
+
+
+class QoS(redis_transport.QoS):
+    """The messages that a channel has not acknowledged.
+
+    A worker whose connection breaks takes the connection from its transport first and closes its channels then; a channel that
+    has a message in hand wants to give it back, finds no connection, and the whole worker ends for it ("Unrecoverable
+    error … has no attribute 'hostname'"). Met with celery and kombu 5.7 when Redis dies between a message and its
+    acknowledgement. The message is lost to the queue either way, which is the reconciler's to find. [celery
+    worker/consumer/consumer.py on_connection_error_after_connected; kombu connection.py collect]
+    """
+
+    def restore_unacked(self, client: redis.Redis | None = None) -> None:
+        if self.channel.connection.client is None:
+            self._delivered.clear()
+        else:
+            super().restore_unacked(client)  # type: ignore[no-untyped-call]
+
+
+class Channel(redis_transport.Channel):
+    """A channel that gives its short commands over the pool that it shares with the rest of its process.
+
+    Only a channel that waits for messages has a connection of its own: for BRPOP, or for broadcasts. kombu opens one with
+    every channel, to see whether Redis answers, and keeps it. Here it is closed again; a channel that waits reopens it.
+    """
+
+    QoS = QoS
+    from_transport_options = (*redis_transport.Channel.from_transport_options, SHARED_POOL)  # type: ignore[assignment]
+    shared_pool: Callable[[], redis.ConnectionPool] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if self._async_pool is not None:
+            self._async_pool.disconnect(inuse_connections=False)
+
+    def _get_pool(self, asynchronous: bool = False) -> redis.ConnectionPool:  # noqa: FBT001, FBT002  as in kombu
+        if asynchronous or self.shared_pool is None:
+            return super()._get_pool(asynchronous)  # type: ignore[no-untyped-call, no-any-return]
+        return self.shared_pool()
+
+    def _disconnect_pools(self) -> None:
+        """Leave the shared pool alone: other threads have its connections in hand."""
+        if self.shared_pool is not None:
+            self._pool = None
+        super()._disconnect_pools()  # type: ignore[no-untyped-call]
+
+
+redis_transport.Transport.Channel = Channel
