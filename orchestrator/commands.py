@@ -7,10 +7,10 @@ import warnings
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 
-from freezeframe import bus, log
+from freezeframe import bus, eviction, log
 from freezeframe.access import open_repository
 from freezeframe.contract import names
-from freezeframe.settings import HostSettings, load
+from freezeframe.settings import BusSettings, HostSettings, load
 
 #: Looks and intakes at once: each is a few exchanges with Redis, sealing is a few writes.
 THREADS = 8
@@ -25,6 +25,7 @@ def orchestrator() -> None:
     # running as root is usual here; that JSON is all a worker accepts is why this is no danger
     warnings.filterwarnings("ignore", category=SecurityWarning)
     open_repository()  # without one no capture can be sealed: say so at the start
+    eviction.check(bus.shared_client(load(BusSettings)))
     from orchestrator.app import app  # noqa: PLC0415  reads the settings, which is for this verb only
 
     bus.run_worker(app, worker_options(load(HostSettings).host_id))

@@ -12,7 +12,7 @@ import typer
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_process_init
 
-from freezeframe import bus, log, redis_fault
+from freezeframe import bus, eviction, log, redis_fault
 from freezeframe.cli import address
 from freezeframe.cli.output import out
 from freezeframe.client import UnreachableError
@@ -68,9 +68,9 @@ def worker(
     # waited for
     from workers.app import app  # noqa: PLC0415
 
-    binding.Binding(settings, bus.shared_client(load(BusSettings)), binding.this_machine(settings)).check(
-        take=take_host_id
-    )
+    client = bus.shared_client(load(BusSettings))
+    eviction.check(client)
+    binding.Binding(settings, client, binding.this_machine(settings)).check(take=take_host_id)
     descriptors.raise_limit()
     if role is Role.DATA:
         worker_process_init.connect(_die_with_worker)

@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 
 from freezeframe.cli import parts
 from freezeframe.contract.words import HoldKind
 from freezeframe.repository import Repository
-from freezeframe.settings import HostSettings
+from freezeframe.settings import BusSettings, HostSettings
 from orchestrator.commands import worker_options as orchestrator_options
 from workers.commands.guard import LOOK_S
 from workers.commands.worker import Role, worker_options
@@ -172,6 +173,20 @@ def test_options_of_the_workers(place: Path) -> None:
     assert "-P threads -c 8 -Q orchestrator -n orchestrator@h" in " ".join(orchestrator_options("h"))
     for options in (control, data, " ".join(orchestrator_options("h"))):
         assert "-E --without-gossip --without-mingle --heartbeat-interval 10" in options
+
+
+@pytest.mark.case("S3")
+@pytest.mark.parametrize("verb", [["orchestrator"], ["worker", "control"], ["worker", "data"]])
+def test_no_service_starts_with_a_redis_that_evicts(run: Run, place: Path, bus: BusSettings, verb: list[str]) -> None:
+    Repository.init(place / "repository")
+    with redis.Redis.from_url(bus.redis_url.get_secret_value()) as client:
+        client.config_set("maxmemory-policy", "volatile-lru")
+        try:
+            ran = run(*verb)
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+    assert ran.exit_code == 3
+    assert "`maxmemory-policy` of this Redis is volatile-lru" in ran.stderr
 
 
 @pytest.mark.parametrize("verb", [["orchestrator"], ["worker", "control"]])

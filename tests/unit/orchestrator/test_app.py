@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from celery.signals import setup_logging
 
-from freezeframe import bus, log
+from freezeframe import bus, eviction, log
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import WantedKind
 from freezeframe.errors import FreezeframeError
@@ -81,6 +81,7 @@ class NoRepositoryError(FreezeframeError):
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     made: list[object] = []
     monkeypatch.setattr(commands, "open_repository", lambda: made.append("repository"))
+    monkeypatch.setattr(eviction, "check", lambda _client: made.append("redis"))
     monkeypatch.setattr(bus, "run_worker", lambda app, options: made.append((app, options)))
     monkeypatch.setattr(log, "configure", lambda: made.append("log"))
     monkeypatch.setenv("FREEZEFRAME_HOST_ID", "control")
@@ -90,7 +91,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def test_the_verb_runs_a_worker_on_its_queue_once_there_is_a_repository(begun: list[object]) -> None:
     commands.orchestrator()
-    assert begun == ["log", "repository", (app_module.app, commands.worker_options("control"))]
+    assert begun == ["log", "repository", "redis", (app_module.app, commands.worker_options("control"))]
     assert setup_logging.receivers  # or Celery would write its own lines between ours
 
 
