@@ -12,25 +12,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 import structlog
 from pydantic import ValidationError
 
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.message import Message
-from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, Result, SeenUses, TransferResult
+from freezeframe.contract.message import OWN_VERSION
+from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, SeenUses, TransferResult
 from freezeframe.contract.words import Step
 from freezeframe.errors import FreezeframeError
 
-ResultT = TypeVar("ResultT", bound=Result)
+#: What a host has put into a run's results.
+Answer = PrepareResult | HoldResult | TransferResult | ReleaseResult | SeenUses
 
 log = structlog.get_logger("answers")
-
-#: The version of messages that this program writes and reads.
-OWN_VERSION: int = Message.model_fields["v"].default
 
 
 class UnreadableAnswerError(FreezeframeError):
@@ -58,50 +56,55 @@ class Answers:
     transferred: tuple[TransferResult, ...] = ()
     released: tuple[ReleaseResult, ...] = ()
     seen: tuple[SeenUses, ...] = ()
+    #: Where an answer is, by names.result_field: also one that is of no order.
+    fields: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def read(cls, capture_id: str, raw: Mapping[str, str]) -> Answers:
         """Return the results of a run from its record: texts by `names.result_field`."""
+        return cls.of({field: parsed(capture_id, field, text) for field, text in raw.items()})
+
+    @classmethod
+    def of(cls, by_field: Mapping[str, Answer | None]) -> Answers:
+        """Return results by `names.result_field`, as `parsed` returns each."""
+        found = [by_field[field] for field in sorted(by_field)]
         return cls(
-            prepared=_of(raw, Step.PREPARE, PrepareResult, lambda *place: _not_prepared(capture_id, *place)),
-            held=_of(raw, Step.HOLD, HoldResult, lambda *place: _not_held(capture_id, *place)),
-            transferred=_of(raw, Step.TRANSFER, TransferResult, lambda *place: _not_stored(capture_id, *place)),
-            released=_of(raw, Step.RELEASE, ReleaseResult, lambda *place: _not_released(capture_id, *place)),
-            seen=_seen(capture_id, raw),
+            prepared=tuple(one for one in found if isinstance(one, PrepareResult)),
+            held=tuple(one for one in found if isinstance(one, HoldResult)),
+            transferred=tuple(one for one in found if isinstance(one, TransferResult)),
+            released=tuple(one for one in found if isinstance(one, ReleaseResult)),
+            seen=tuple(one for one in found if isinstance(one, SeenUses)),
+            fields=frozenset(by_field),
         )
 
 
-def _of(
-    raw: Mapping[str, str], step: Step, kind: type[ResultT], failed: Callable[[str, str, Fault], ResultT]
-) -> tuple[ResultT, ...]:
-    found = []
-    for field, text in sorted(raw.items()):
-        if not field.startswith(f"{step}/"):
-            continue
-        try:
-            found.append(kind.model_validate_json(text))
-        except ValidationError as error:
-            host_id, _, part = field.removeprefix(f"{step}/").partition("/")
-            fault = Fault.of(UnreadableAnswerError(host_id, step, _why(text, error)), host=host_id)
-            try:
-                found.append(failed(host_id, part, fault))
-            except ValueError:  # a field that no host of ours writes, for which nobody waits
-                log.warning("a result is of no order", field=field)
-    return tuple(found)
+def parsed(capture_id: str, field: str, text: str) -> Answer | None:
+    """Return what a host has answered; a result that has failed for one that cannot be read, None for one of no order."""
+    word, _, place = field.partition("/")
+    host_id, _, part = place.partition("/")
+    if word == names.SEEN_USES:
+        return _seen(capture_id, host_id, text)
+    kind = next((kind for step, kind in _KINDS.items() if word == step), None)
+    if kind is None:
+        return None
+    try:
+        return kind.result.model_validate_json(text)
+    except ValidationError as error:
+        fault = Fault.of(UnreadableAnswerError(host_id, Step(word), _why(text, error)), host=host_id)
+    try:
+        return kind.failed(capture_id, host_id, part, fault)
+    except ValueError:  # a field that no host of ours writes, for which nobody waits
+        log.warning("a result is of no order", field=field)
+        return None
 
 
-def _seen(capture_id: str, raw: Mapping[str, str]) -> tuple[SeenUses, ...]:
-    """Return what hosts have seen on their own; of one that cannot be read, that its host's writers are unknown."""
-    found = []
-    for field, text in sorted(raw.items()):
-        if field.startswith(f"{names.SEEN_USES}/"):
-            try:
-                found.append(SeenUses.model_validate_json(text))
-            except ValidationError as error:
-                log.warning("what a host has seen cannot be read", field=field, faults=error.error_count())
-                host_id = field.split("/")[1]
-                found.append(SeenUses(capture_id=capture_id, host_id=host_id, uses=(), writers_unseen=_UNREAD_USES))
-    return tuple(found)
+def _seen(capture_id: str, host_id: str, text: str) -> SeenUses:
+    """Return what a host has seen on its own; of what cannot be read, that its host's writers are unknown."""
+    try:
+        return SeenUses.model_validate_json(text)
+    except ValidationError as error:
+        log.warning("what a host has seen cannot be read", host=host_id, faults=error.error_count())
+        return SeenUses(capture_id=capture_id, host_id=host_id, uses=(), writers_unseen=_UNREAD_USES)
 
 
 def _why(text: str, error: ValidationError) -> str:
@@ -136,3 +139,18 @@ def _not_stored(capture_id: str, host_id: str, part: str, fault: Fault) -> Trans
 
 def _not_released(capture_id: str, host_id: str, _: str, fault: Fault) -> ReleaseResult:
     return ReleaseResult(capture_id=capture_id, host_id=host_id, fault=fault)
+
+
+class _Kind(NamedTuple):
+    """How the answers to a step are read, and what stands for one that cannot be read."""
+
+    result: type[PrepareResult | HoldResult | TransferResult | ReleaseResult]
+    failed: Callable[[str, str, str, Fault], Answer]
+
+
+_KINDS: Final = {
+    Step.PREPARE: _Kind(PrepareResult, _not_prepared),
+    Step.HOLD: _Kind(HoldResult, _not_held),
+    Step.TRANSFER: _Kind(TransferResult, _not_stored),
+    Step.RELEASE: _Kind(ReleaseResult, _not_released),
+}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.proof import GuestProof, HostProof, Proof, failures
+from freezeframe.contract.proof import Arrival, GuestProof, HostProof, Proof, failures
 from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, Result, SeenUses, TransferResult
 from freezeframe.contract.words import Policy, RunState, Step
 from freezeframe.presence import KnownHost
@@ -201,10 +201,15 @@ def proof_of(run: Run, results: Sequence[HoldResult]) -> Proof:
         for result in results
         if result.proof
     ]
+    arrivals = [
+        Arrival(host_id=result.host_id, redis_us=result.arrived_us)
+        for result in results
+        if result.arrived_us is not None
+    ]
     return Proof(
         epoch=run.plan.epoch,
         members=run.members,
-        arrivals=max((result.arrivals for result in results), key=len, default=()),
+        arrivals=tuple(sorted(arrivals, key=lambda one: (one.redis_us, one.host_id))),
         release_us=next((result.release_us for result in results if result.release_us is not None), None),
         release_arrivals=next((one.release_arrivals for one in results if one.release_arrivals is not None), None),
         hosts=tuple(sorted(hosts, key=lambda host: host.host_id)),

@@ -7,9 +7,10 @@ stays without it is found by the reconciler, which sends them again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 import redis
@@ -18,6 +19,7 @@ from celery import Celery
 
 from freezeframe.bounded import answered
 from freezeframe.contract import names
+from freezeframe.contract.definition import Definition
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import Order
 from freezeframe.contract.words import RunState, Step
@@ -41,7 +43,7 @@ from orchestrator.parents import Briefs
 from orchestrator.path import STEP_OF, expected_disks, orders_of
 from orchestrator.receipt import receipt_of
 from orchestrator.run import Run, Runs
-from orchestrator.seal import manifest_of
+from orchestrator.seal import definition_fields, manifest_of
 from orchestrator.search import lost_guests
 
 log = structlog.get_logger("look")
@@ -65,12 +67,11 @@ class Orchestrator:
 
     def look(self, capture_id: str, stalled: Sequence[Fault] = ()) -> Run | None:
         """Bring a run as far as it can go now; the run as it then is, None if there is none."""
-        while (loaded := self.runs.load_with_results(capture_id)) is not None:
-            run, version, results = loaded
+        while (loaded := self.runs.load_with_answers(capture_id)) is not None:
+            run, version, answers = loaded
             now = datetime.now(UTC)
             if self._dated_anew(run, version, now):
                 continue
-            answers = Answers.read(capture_id, results)
             following = self._next(run, answers, now, stalled)
             if following is None:
                 return run
@@ -121,7 +122,7 @@ class Orchestrator:
 
         A run that was given up is held against the repository first: hosts must not undo what a sealed capture needs.
         """
-        answers = answers or Answers.read(run.capture_id, self.runs.results(run.capture_id))
+        answers = answers or self.runs.answers(run.capture_id)
         asked = self._asked(run, answers)
         if asked is None:  # another look has asked, and sends them
             return
@@ -163,21 +164,21 @@ class Orchestrator:
 
     def send_again(self, run: Run) -> None:
         """Send those orders again that a worker was killed with before it had begun them."""
-        raw = self.runs.results(run.capture_id)
-        orders = self._orders(run, Answers.read(run.capture_id, raw))
+        answers = self.runs.answers(run.capture_id)
+        orders = self._orders(run, answers)
         if not run.dispatched or not orders:
             return
         step = STEP_OF[run.state]
         now = again.instances(self.redis, step, {order.host_id for order in orders})
-        lost = again.lost_orders(step, orders, raw.keys(), run.sent_to, now)
+        lost = again.lost_orders(step, orders, answers.fields, run.sent_to, now)
         if lost:
             log.warning("orders may be lost with a worker", capture=run.capture_id, hosts=[one.host_id for one in lost])
             sent_to = run.sent_to | {one.host_id: now[one.host_id] for one in lost}
             dispatch(self.app, self.runs, run, lost, sent_to)
 
-    def expected_transfers(self, run: Run, raw: dict[str, str]) -> list[tuple[str, str]]:
-        """The transfers of a run, as pairs of host and the field in which its result is due."""
-        orders = orders_of(run, Answers.read(run.capture_id, raw).prepared, run.due_at)
+    def expected_transfers(self, run: Run, answers: Answers) -> list[tuple[str, str]]:
+        """Return the transfers of a run, as pairs of host and the field in which its result is due."""
+        orders = orders_of(run, answers.prepared, run.due_at)
         return [(order.host_id, names.result_field(Step.TRANSFER, order.host_id, order.part)) for order in orders]
 
     def _orders(self, run: Run, answers: Answers) -> list[Order]:
@@ -213,14 +214,16 @@ class Orchestrator:
 
     def _seal(self, run: Run, answers: Answers, now: datetime) -> Run | None:
         """Write the manifest: the commit. None: the storage is in trouble, and there is time to wait for it."""
+        definitions = self.runs.definitions(run.capture_id, definition_fields(run, answers.prepared))
+        made = partial(_manifest, answers, definitions)
         try:
-            self._answered(lambda: self.repository.seal(self._manifest(run, answers)), _seal_s(run, now))
+            self._answered(lambda: self.repository.seal(made(run)), _seal_s(run, now))
         except Exception as error:  # noqa: BLE001  also a defect: the next look would meet it again
-            return self._not_sealed(run, answers, error)
+            return self._not_sealed(run, made, error)
         # the seal may have taken longer than the hosts have for their release
         return decision.enter(run, RunState.RELEASING, datetime.now(UTC), self.settings, sealed=True)
 
-    def _not_sealed(self, run: Run, answers: Answers, error: Exception) -> Run | None:
+    def _not_sealed(self, run: Run, made: Callable[[Run], Manifest], error: Exception) -> Run | None:
         """Wait, go on without the guests that cannot be sealed, or give the run up."""
         now = datetime.now(UTC)
         run = clocks.dated_anew(run, now) or run  # the clock may have been set right while the seal hung
@@ -230,7 +233,7 @@ class Orchestrator:
         trouble = is_store_trouble(error)
         if not (trouble and in_time):
             try:
-                guests = self._unsealable(run, answers, error, now)
+                guests = self._unsealable(run, made, error, now)
                 trouble = trouble or isinstance(error, IndexDamaged)  # which is whole now: it is tried again
             except Exception as found:  # noqa: BLE001  the storage, as a rule: no guest's fault
                 error = seal_wait.passing(found)
@@ -246,21 +249,17 @@ class Orchestrator:
         faults = (*run.faults, fault_of(error))
         return decision.enter(run, RunState.RELEASING, now, self.settings, faults=faults, kept=())
 
-    def _unsealable(self, run: Run, answers: Answers, error: Exception, now: datetime) -> list[tuple[str, Fault]]:
+    def _unsealable(
+        self, run: Run, made: Callable[[Run], Manifest], error: Exception, now: datetime
+    ) -> list[tuple[str, Fault]]:
         def find() -> list[tuple[str, Fault]]:
-            in_time = now < run.due_at
-            return unsealable.find(
-                self.repository, run, error, lambda one: self._manifest(one, answers), in_time=in_time
-            )
+            return unsealable.find(self.repository, run, error, made, in_time=now < run.due_at)
 
         return self._answered(find, _seal_s(run, now))
 
     def _answered(self, call: Callable[[], ResultT], patience_s: float) -> ResultT:
         """Return what the repository does, or raise. Raises RepositoryNotReadable if it takes longer than that."""
         return answered(f"The repository at {self.repository.address}", patience_s, call)
-
-    def _manifest(self, run: Run, answers: Answers) -> Manifest:
-        return manifest_of(run, answers.prepared, answers.held, answers.transferred, answers.seen)
 
     def _ended(self, run: Run, answers: Answers, now: datetime) -> Run:
         sessions.end(self.repository, run)
@@ -283,6 +282,10 @@ class Orchestrator:
             return None, (gone,)
         except (RepositoryDamaged, RepositoryUnsupported, ManifestUnreadable) as error:
             return None, (f"The capture was sealed, and its manifest cannot be read now: {error.message} {error.hint}",)
+
+
+def _manifest(answers: Answers, definitions: Mapping[str, Definition], run: Run) -> Manifest:
+    return manifest_of(run, answers.prepared, answers.held, answers.transferred, answers.seen, definitions)
 
 
 def _seal_s(run: Run, now: datetime) -> float:

@@ -85,7 +85,7 @@ def _hold_order(run: Run, plan: Plan, host_id: str, slowest_ms: float | None) ->
         # a host that begins later than this would find nobody at the muster
         not_after=run.entered_at + timedelta(seconds=run.request.muster_timeout_s),
         repository_id=plan.repository_id,
-        members=run.members,
+        members=len(run.members),
         guests=tuple(
             GuestToHold(guest_uuid=guest.guest_uuid, hold=guest.hold)
             for guest in guests

@@ -151,6 +151,6 @@ class Reconciler:
             self._orchestrator.look(run.capture_id, faults)
 
     def _unanswered_hosts(self, run: Run) -> list[str]:
-        results = self._orchestrator.runs.results(run.capture_id)
-        expected = self._orchestrator.expected_transfers(run, results)
-        return sorted({host_id for host_id, field in expected if field not in results})
+        answers = self._orchestrator.runs.answers(run.capture_id)
+        expected = self._orchestrator.expected_transfers(run, answers)
+        return sorted({host_id for host_id, field in expected if field not in answers.fields})

@@ -7,6 +7,8 @@ preparing ─▶ holding ─▶ transferring ─▶ sealing ─▶ releasing ─
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, cast
 
@@ -14,12 +16,15 @@ import redis
 from pydantic import Field, ValidationError
 
 from freezeframe.contract import names
+from freezeframe.contract.definition import Definition
 from freezeframe.contract.event import EndEvent, StateEvent, WarningEvent
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.message import UNLESS_EMPTY, GuestUuid, HostId, Message, Shape
 from freezeframe.contract.plan import HostPlan, Plan
 from freezeframe.contract.request import CaptureRequest, Receipt
 from freezeframe.contract.words import RunState
+from orchestrator.answers import Answers
+from orchestrator.told import AT_ONCE, Told
 
 #: Events that a run's stream keeps; a caller that comes late sees the newest.
 EVENTS_KEPT = 2000
@@ -30,13 +35,15 @@ LONGEST_RUN_S = 9 * 86400
 
 _SWAP = """
 -- Change a run and tell of it, or do neither.
--- KEYS     the run, its events, the active runs, then all keys that end with the run
+-- KEYS     the run, its events, the active runs, the guests that are kept, then all keys that end with the run
 -- ARGV     the version it must have ("0": it must not exist), the new record, the event, events to keep,
---          the capture id, "1" if the run has ended, seconds to keep
+--          the capture id, "1" if the run has ended, seconds to keep, the format, the state, then the guests that are kept
 -- Returns 1 if the record was set, 0 if somebody else was here first.
 local version = redis.call('HGET', KEYS[1], 'version') or '0'
 if version ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'record', ARGV[2], 'version', version + 1)
+redis.call('HSET', KEYS[1], 'record', ARGV[2], 'version', version + 1, 'v', ARGV[8], 'state', ARGV[9], 'kept', #ARGV - 9)
+redis.call('DEL', KEYS[4])
+for i = 10, #ARGV, 1000 do redis.call('SADD', KEYS[4], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
 if ARGV[3] ~= '' then redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[3]) end
 if ARGV[6] == '1' then redis.call('SREM', KEYS[3], ARGV[5]) else redis.call('SADD', KEYS[3], ARGV[5]) end
 for i, key in ipairs(KEYS) do if i ~= 3 then redis.call('EXPIRE', key, ARGV[7]) end end
@@ -127,6 +134,7 @@ class Runs:
     def __init__(self, client: redis.Redis, retention_s: int) -> None:
         self._redis = client
         self._retention_s = retention_s
+        self._told = Told(client)
         self._swap = client.register_script(_SWAP)
         self._next_epoch = client.register_script(_NEXT_EPOCH)
 
@@ -146,17 +154,17 @@ class Runs:
         """A run and its version; None if there is none, or none that can be read."""
         return _loaded(cast("list[str | None]", self._redis.hmget(names.run_key(capture_id), ["record", "version"])))
 
-    def load_with_results(self, capture_id: str) -> tuple[Run, str, dict[str, str]] | None:
-        """As `load`, and all results that have come by names.result_field, of one moment.
-
-        Read one after the other they would be a run without its results if Redis were emptied in between.
-        """
-        with self._redis.pipeline(transaction=True) as together:
-            together.hmget(names.run_key(capture_id), ["record", "version"])
-            together.hgetall(names.results_key(capture_id))
-            fields, results = together.execute()
+    def load_with_answers(self, capture_id: str) -> tuple[Run, str, Answers] | None:
+        """As `load`, and all answers that have come, of one moment. Raises redis errors."""
+        fields, answers = self._told.with_record(capture_id)
         loaded = _loaded(fields)
-        return None if loaded is None else (*loaded, results)
+        if loaded is None or loaded[0].state.ended:
+            self._told.forget(capture_id)
+        return None if loaded is None else (*loaded, answers)
+
+    def answers(self, capture_id: str) -> Answers:
+        """Return all answers that have come. Raises redis errors."""
+        return self._told.with_record(capture_id)[1]
 
     def is_there(self, capture_id: str) -> bool:
         """Return True if there is a run of that id, also one that cannot be read."""
@@ -175,7 +183,15 @@ class Runs:
         return self._swapped(run, version, _event(run) if tell else "")
 
     def _swapped(self, run: Run, version: str, event: str) -> bool:
-        makers = (names.run_key, names.events_key, lambda _: names.ACTIVE_RUNS_KEY, names.results_key, names.pulse_key)
+        makers = (
+            names.run_key,
+            names.events_key,
+            lambda _: names.ACTIVE_RUNS_KEY,
+            names.kept_key,
+            names.results_key,
+            names.definitions_key,
+            names.pulse_key,
+        )
         args: list[str | int] = [
             version,
             run.model_dump_json(),
@@ -184,6 +200,9 @@ class Runs:
             run.capture_id,
             int(run.state.ended),
             self._retention_s if run.state.ended else max(self._retention_s, LONGEST_RUN_S),
+            run.v,
+            str(run.state),
+            *dict.fromkeys(run.kept),
         ]
         return bool(self._swap(keys=[maker(run.capture_id) for maker in makers], args=args))
 
@@ -195,9 +214,16 @@ class Runs:
         """A run whose record is gone cannot be looked at any more."""
         self._redis.srem(names.ACTIVE_RUNS_KEY, capture_id)
 
-    def results(self, capture_id: str) -> dict[str, str]:
-        """All results that have come, by names.result_field."""
-        return cast("dict[str, str]", self._redis.hgetall(names.results_key(capture_id)))
+    def definitions(self, capture_id: str, fields: Sequence[str]) -> dict[str, Definition]:
+        """Return the definitions of guests that are there and can be read, by names.definition_field."""
+        found: dict[str, Definition] = {}
+        for start in range(0, len(fields), AT_ONCE):
+            some = fields[start : start + AT_ONCE]
+            texts = cast("list[str | None]", self._redis.hmget(names.definitions_key(capture_id), list(some)))
+            for field, text in zip(some, texts, strict=True):
+                with suppress(ValidationError):  # not in it, so it is missed where it is needed
+                    found[field] = Definition.model_validate_json(text or "")
+        return found
 
     def pulses(self, capture_id: str) -> dict[str, str]:
         """Return what each transfer last said, by names.pulse_field: its bytes, and a number.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from freezeframe.contract import names
+from freezeframe.contract.definition import Definition
 from freezeframe.contract.proof import GuestProof, Proof, consistency, guest_consistency
 from freezeframe.contract.result import (
     HoldResult,
@@ -32,11 +34,13 @@ def manifest_of(
     prepared: Sequence[PrepareResult],
     held: Sequence[HoldResult],
     transferred: Sequence[TransferResult],
-    seen: Sequence[SeenUses] = (),
+    seen: Sequence[SeenUses],
+    definitions: Mapping[str, Definition],
 ) -> Manifest:
     """Return the manifest of a run: of each guest that is kept, and of no other. Pure: sealing twice is sealing once.
 
-    Raises AnswersLostError if a guest that is kept is not among the answers, or twice.
+    `definitions` are by names.definition_field. Raises AnswersLostError if a guest that is kept is not among the answers or
+    has no definition, or is there twice.
     """
     assert run.plan is not None  # noqa: S101  a run is planned before it is sealed
     not_seen = [*unseen.unseen_since(run, prepared, [*held, *seen]), *unseen.unseen_in(transferred)]
@@ -48,7 +52,9 @@ def manifest_of(
     audits = [*warnings_of(prepared, transferred), *((one.guest_uuid, one.warning) for one in not_seen)]
     found = [*((one.guest_uuid, one.text) for result in held for one in result.guest_warnings), *audits]
     guests = tuple(
-        _guest_capture(result.host_id, guest, disks, proof, steps[guest.guest_uuid], chunk_bytes).model_copy(
+        _guest_capture(
+            result.host_id, guest, definitions, disks, proof, steps[guest.guest_uuid], chunk_bytes
+        ).model_copy(
             update={"warnings": (*guest.warnings, *(text for uuid, text in found if uuid == guest.guest_uuid))}
         )
         for result in prepared
@@ -70,6 +76,17 @@ def manifest_of(
         guests=guests,
         proof=proof,
     )
+
+
+def definition_fields(run: Run, prepared: Sequence[PrepareResult]) -> list[str]:
+    """Return where the definitions of the guests are that are kept, by names.definition_field."""
+    kept = set(run.kept)
+    return [
+        names.definition_field(result.host_id, guest.guest_uuid)
+        for result in prepared
+        for guest in result.guests
+        if guest.guest_uuid in kept and not guest.fault
+    ]
 
 
 def _check_all_were_held(run: Run, steps: Collection[str]) -> None:
@@ -109,17 +126,23 @@ def _instant(proof: Proof, run: Run) -> datetime:
 def _guest_capture(
     host_id: str,
     guest: PreparedGuest,
+    definitions: Mapping[str, Definition],
     transferred: dict[tuple[str, str], TransferResult],
     proof: Proof,
     steps: GuestProof,
     chunk_bytes: int,
 ) -> GuestCapture:
+    definition = definitions.get(names.definition_field(host_id, guest.guest_uuid))
+    if definition is None:
+        raise AnswersLostError(
+            f"The definition of guest {guest.name}, which host {host_id} has told, is not there or cannot be read."
+        )
     return GuestCapture(
         guest_uuid=guest.guest_uuid,
         name=guest.name,
         host_id=host_id,
-        domain_xml=guest.domain_xml,
-        live_xml=guest.live_xml,
+        domain_xml=definition.domain_xml,
+        live_xml=definition.live_xml,
         autostart=guest.autostart,
         consistency=guest_consistency(proof, steps),
         hold_ms=steps.hold_ms,

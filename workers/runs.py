@@ -1,7 +1,7 @@
-"""The runs of captures, as far as a host looks at them: what a run's record in Redis says. The orchestrator writes it.
+"""The runs of captures, as far as a host looks at them: a few fields beside the record in Redis. The orchestrator writes them.
 
-A record of a newer version, or one in which this version cannot read what it looks for, says nothing: no reason to end or to
-undo anything. Fields that no host looks at may be there or not.
+A run of a newer format, or in a state that this version does not know, says nothing: no reason to end or to undo anything.
+An orchestrator of the version before wrote the record alone; there it is read in whole, until that run has ended.
 """
 
 from __future__ import annotations
@@ -11,41 +11,71 @@ from typing import Literal, cast
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from freezeframe.contract import names
-from freezeframe.contract.message import GuestUuid
+from freezeframe.contract.message import OWN_VERSION
 from freezeframe.contract.words import RunState
 from freezeframe.errors import FreezeframeError
 from workers.host import Host
 
+#: States of a run in which it is settled which guests are still part of the capture.
+_KEPT_IS_KNOWN = frozenset({RunState.TRANSFERRING, RunState.SEALING, RunState.RELEASING})
+
 
 class RunUnreadableError(FreezeframeError):
-    """The orchestrator has a run of which this version cannot read the record."""
+    """The orchestrator has a run of which this version cannot read how it stands."""
 
     code = "run-unreadable"
-    advice = "A newer orchestrator wrote the run's record: install the same version of freezeframe on this host."
+    advice = "Another version of the orchestrator wrote the run: install the same version of freezeframe on this host."
 
 
-class KnownRun(BaseModel):
-    """The part of a run's record that hosts read."""
+class _Record(BaseModel):
+    """What a host reads in a whole record."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    v: Literal[1] = 1
+    v: Literal[1] = OWN_VERSION
     state: RunState
-    kept: tuple[GuestUuid, ...] | None = None  # guests that are still part of the capture; None: it does not say
-
-
-def find_run(host: Host, capture_id: str) -> KnownRun | None:
-    """Return a run; None if Redis has none of that id. Raises redis errors, RunUnreadableError."""
-    record = cast("str | None", host.redis.hget(names.run_key(capture_id), "record"))
-    if record is None:
-        return None
-    try:
-        return KnownRun.model_validate_json(record)
-    except ValidationError as error:
-        raise RunUnreadableError(f"The record of run {capture_id} in Redis is not understood.") from error
 
 
 def run_state(host: Host, capture_id: str) -> RunState | None:
     """Return the state of a run; None if Redis has none of that id. Raises redis errors, RunUnreadableError."""
-    run = find_run(host, capture_id)
-    return None if run is None else run.state
+    v, state = cast("list[str | None]", host.redis.hmget(names.run_key(capture_id), ["v", "state"]))
+    if state is None and v is None:
+        return _state_in_record(host, capture_id)
+    return _state(capture_id, v, state)
+
+
+def goes_on_without(host: Host, capture_id: str, guest_uuid: str) -> bool:
+    """Return True if a run goes on, and this guest is not part of its capture any more.
+
+    False also where Redis does not say. Raises redis errors, RunUnreadableError.
+    """
+    with host.redis.pipeline(transaction=True) as together:
+        together.hmget(names.run_key(capture_id), ["v", "state", "kept"])
+        together.scard(names.kept_key(capture_id))
+        together.sismember(names.kept_key(capture_id), guest_uuid)
+        (v, state, kept), number, is_kept = together.execute()
+    if kept is None or kept != str(number):  # else the set was evicted, which is no word on any guest
+        return False
+    return _state(capture_id, v, state) in _KEPT_IS_KNOWN and not is_kept
+
+
+def _state_in_record(host: Host, capture_id: str) -> RunState | None:
+    record = cast("str | None", host.redis.hget(names.run_key(capture_id), "record"))
+    if record is None:
+        return None
+    try:
+        found = _Record.model_validate_json(record)
+    except ValidationError:
+        raise _unreadable(capture_id) from None
+    return found.state
+
+
+def _state(capture_id: str, v: str | None, state: str | None) -> RunState:
+    """Return the state that the fields of a run say. Raises RunUnreadableError. Pure."""
+    if v != str(OWN_VERSION) or state not in {str(one) for one in RunState}:
+        raise _unreadable(capture_id)
+    return RunState(state)
+
+
+def _unreadable(capture_id: str) -> RunUnreadableError:
+    return RunUnreadableError(f"How run {capture_id} stands in Redis is not understood.")

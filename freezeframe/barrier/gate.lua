@@ -14,7 +14,8 @@
 -- ARGV[5]  why, for "break"
 -- ARGV[6]  the visit, for "arrive": what comes with the same word is the same visit, repeated
 --
--- Returns {state, at, why, arrived}; for "look" then {…, member, µs, member, µs, …} in order of arrival.
+-- Returns {state, at, why, arrived, how many have arrived so far, µs of the caller's arrival or ""}.
+-- Nobody is told of all members: a thousand answers with a thousand arrivals each would be 25 MB, with guests held elsewhere.
 -- A member that has not arrived when the gate breaks is not woken: it is told when it arrives.
 -- A member whose place was taken in another visit is told "taken", and changes nothing: what it did for this visit is not what
 -- the others were released by.
@@ -38,7 +39,7 @@ local state = redis.call('HGET', gate, 'state') or 'open'
 if verb == 'arrive' then
     local first = redis.call('HGET', gate, 'visit:' .. caller)
     if first and first ~= visit then
-        return {'taken', '0', '', '0'}
+        return {'taken', '0', '', '0', '0', ''}
     end
 end
 if state == 'open' and verb ~= 'look' then
@@ -55,12 +56,11 @@ if state == 'open' and verb ~= 'look' then
     redis.call('EXPIRE', gate, keep_s)
 end
 
-local reply = {
-    state, redis.call('HGET', gate, 'at') or '0', redis.call('HGET', gate, 'why') or '', redis.call('HGET', gate, 'arrived') or '0'
+return {
+    state,
+    redis.call('HGET', gate, 'at') or '0',
+    redis.call('HGET', gate, 'why') or '',
+    redis.call('HGET', gate, 'arrived') or '0',
+    tostring(redis.call('ZCARD', arrived)),
+    redis.call('ZSCORE', arrived, caller) or ''
 }
-if verb == 'look' then
-    for _, value in ipairs(redis.call('ZRANGE', arrived, 0, -1, 'WITHSCORES')) do
-        reply[#reply + 1] = value
-    end
-end
-return reply

@@ -12,11 +12,8 @@ import redis
 
 from freezeframe import redis_fault
 from freezeframe.contract import names
-from freezeframe.contract.proof import Arrival
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from freezeframe.settings import BusSettings
 
 _SCRIPT = resources.files(__package__).joinpath("gate.lua").read_text(encoding="utf-8")
@@ -53,13 +50,18 @@ class GateUnreachableError(Exception):
 
 @dataclass(frozen=True)
 class GateReply:
-    """A gate as Redis has it; `arrivals` only from `look`. `arrived` is how many had arrived when it was decided."""
+    """A gate as Redis has it.
+
+    `arrived` is how many had arrived when it was decided, `so_far` how many have. `own_us` is when this member did, by Redis's
+    clock; None if it has not, or came too late to count.
+    """
 
     state: State
     at_us: int
     why: str
     arrived: int
-    arrivals: tuple[Arrival, ...]
+    so_far: int
+    own_us: int | None
 
 
 def gate_client(settings: BusSettings) -> redis.Redis:
@@ -91,14 +93,15 @@ def pause_after(error: redis.RedisError) -> redis.RedisError:
 class Gate:
     """One gate of one run. Deadlines are of `time.monotonic()`."""
 
-    def __init__(
-        self, client: redis.Redis, capture_id: str, epoch: int, name: str, member: str, members: Sequence[str]
-    ) -> None:
-        if member not in members:
-            raise ValueError(f"{member} is no member of this gate")
+    def __init__(self, client: redis.Redis, capture_id: str, epoch: int, name: str, member: str, members: int) -> None:
+        """`members` is how many there are; who they are the gate need not know."""
+        if members < 1:
+            raise ValueError(f"a gate of {members} members")
         self._pool = client.connection_pool
         self._member = member
-        self._members = len(set(members))
+        self._members = members
+        #: When this member arrived, by Redis's clock in µs; None until Redis has said so. It needs no exchange after the hold.
+        self.own_us: int | None = None
         self._key = names.gate_key(capture_id, epoch, name)
 
     def meet(self, deadline: float, visit: str = "") -> None:
@@ -128,7 +131,7 @@ class Gate:
         """Return True if this member has arrived, in whatever process. Raises GateUnreachableError if Redis does not say."""
         while True:
             try:
-                return any(arrival.host_id == self._member for arrival in self.look().arrivals)
+                return self.look().own_us is not None
             except redis.RedisError as error:
                 if time.monotonic() >= deadline:
                     raise GateUnreachableError(
@@ -150,9 +153,10 @@ class Gate:
 
     def _arrive_and_wait(self, deadline: float, visit: str) -> State:
         """`open` if nobody decided by the deadline. May be repeated."""
-        state = self._call("arrive", deadline, visit=visit).state
-        if state != "open":
-            return state
+        reply = self._call("arrive", deadline, visit=visit)
+        self.own_us = reply.own_us
+        if reply.state != "open":
+            return reply.state
         left_s = max(deadline - time.monotonic(), 0.01)
         wake = f"{self._key}:wake:{self._member}"
         # moved to where it was: a wake-up that is read twice is there twice
@@ -172,11 +176,10 @@ class Gate:
             reply = cast("list[str]", self._exchange(deadline, "EVALSHA", _SHA, *words))
         except redis.exceptions.NoScriptError:
             reply = cast("list[str]", self._exchange(deadline, "EVAL", _SCRIPT, *words))
-        state, at_us, reason, arrived, *pairs = reply
-        arrivals = tuple(
-            Arrival(host_id=member, redis_us=int(at)) for member, at in zip(pairs[::2], pairs[1::2], strict=True)
+        state, at_us, reason, arrived, so_far, own_us = reply
+        return GateReply(
+            cast("State", state), int(at_us), reason, int(arrived), int(so_far), int(own_us) if own_us else None
         )
-        return GateReply(cast("State", state), int(at_us), reason, int(arrived), arrivals)
 
     def _exchange(self, deadline: float, *words: str | int) -> str | list[str] | None:
         """One command and its answer, which is waited for until the deadline and no longer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -39,7 +39,11 @@ class Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+#: The version of messages that this program writes and reads.
+OWN_VERSION: Final = 1
+
+
 class Message(Shape):
     """A message of its own: a shape with a version, so that a receiver can refuse what it does not know."""
 
-    v: Literal[1] = 1
+    v: Literal[1] = OWN_VERSION

@@ -62,13 +62,37 @@ HOSTS_PATTERN = host_key("*")
 
 
 def run_key(capture_id: str) -> str:
-    """A run's record: a hash of `state`, `record` and `version`."""
+    """A run: a hash of its record, and beside that what hosts read every few seconds, who have no use for the rest.
+
+    | field     |                                                                                            |
+    |-----------|--------------------------------------------------------------------------------------------|
+    | `record`  | the orchestrator's whole record, JSON                                                      |
+    | `version` | how often it was changed                                                                   |
+    | `v`       | the format of these fields and of the record                                               |
+    | `state`   | the run's state                                                                            |
+    | `kept`    | how many guests `kept_key` has                                                             |
+    """
     return f"{PREFIX}:run:{capture_id}"
+
+
+def kept_key(capture_id: str) -> str:
+    """The guests that are still part of a capture, a set of UUIDs."""
+    return f"{PREFIX}:run:{capture_id}:kept"
 
 
 def results_key(capture_id: str) -> str:
     """The results of a run's steps: a hash of `step/host/part` to the first result that came."""
     return f"{PREFIX}:run:{capture_id}:results"
+
+
+def definitions_key(capture_id: str) -> str:
+    """The definitions of a run's guests: a hash of definition_field to a `Definition`."""
+    return f"{PREFIX}:run:{capture_id}:definitions"
+
+
+def definition_field(host_id: str, guest_uuid: str) -> str:
+    """A guest that was looked for may have been prepared on two hosts."""
+    return f"{host_id}/{guest_uuid}"
 
 
 #: In place of a step, for what a host has seen of storage while a capture is under way (`SeenUses`).

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from freezeframe.contract.epoch import Epoch
 from freezeframe.contract.hold import GuestHold
@@ -55,7 +55,7 @@ class HoldOrder(Order):
     """Hold the prepared guests, begin their backups, meet the other hosts, let the guests go."""
 
     repository_id: str
-    members: tuple[HostId, ...]
+    members: Annotated[int, Field(ge=1)]  # how many hosts meet
     guests: tuple[GuestToHold, ...]
     muster_timeout_s: float
     hold_timeout_s: float

@@ -18,7 +18,7 @@ from freezeframe.contract.message import (
     Message,
     Shape,
 )
-from freezeframe.contract.proof import Arrival, HostProof
+from freezeframe.contract.proof import HostProof
 from freezeframe.contract.words import CaptureKind, Step
 
 #: Codes of faults that say: the guest does not run on the host that was asked to prepare it. It may run on another.
@@ -69,8 +69,9 @@ class PreparedGuest(Shape):
     name: str
     fault: Fault | None = None
     expected_hold_ms: float | None = None  # how long it will take to be held, as far as its past tells
-    domain_xml: str = ""  # the definition of its next start
-    live_xml: str = ""  # as it runs now: with disks that are attached to this run only
+    # in the host's journal only: the orchestrator finds both in `names.definitions_key`
+    domain_xml: Annotated[str, UNLESS_EMPTY] = ""  # the definition of its next start
+    live_xml: Annotated[str, UNLESS_EMPTY] = ""  # as it runs now: with disks that are attached to this run only
     autostart: bool | None = None  # whether it starts with its host, which no definition says
     disks: tuple[PreparedDisk, ...] = ()
     skipped: tuple[SkippedDisk, ...] = ()
@@ -122,7 +123,7 @@ class HoldResult(Result):
     """`proof` is None only if the host did not get as far as holding a guest."""
 
     proof: HostProof | None = None
-    arrivals: tuple[Arrival, ...] = ()  # as the release told them
+    arrived_us: int | None = None  # when this host had reported its guests held, by Redis's clock
     release_us: int | None = None
     release_arrivals: int | None = None  # how many members had arrived when the barrier released
     guest_faults: tuple[HeldGuestFault, ...] = ()

@@ -74,7 +74,7 @@ class Crowd:
         self._woken[:] = bytes(len(self._woken))
         _write(self._let_in, bytes([epoch]) * others)
         last = self._gate(self._last, epoch, 0)
-        _until(lambda: len(last.look().arrivals) == others)
+        _until(lambda: last.look().so_far == others)
         time.sleep(0.2)  # the last of them goes to sleep on its list
         began = time.monotonic()
         last.meet(began + DEADLINE_S)
@@ -86,7 +86,7 @@ class Crowd:
         return [woken for (woken,) in _TIME.iter_unpack(self._woken[:])]
 
     def _gate(self, client: redis.Redis, epoch: int, number: int) -> Gate:
-        return Gate(client, self._capture_id, epoch, "held", self._names[number], self._names)
+        return Gate(client, self._capture_id, epoch, "held", self._names[number], len(self._names))
 
     def _start(self, number: int) -> int:
         """Fork one host. A fork costs it no memory but what it writes, so that a thousand fit."""

@@ -12,7 +12,6 @@ from freezeframe.contract import names
 from freezeframe.contract.order import Order, PrepareOrder
 from freezeframe.contract.words import RunState, Step
 from ops.lab.waiting import wait_for
-from orchestrator.answers import Answers
 from orchestrator.path import STEP_OF, orders_of
 from orchestrator.run import Run, Runs
 
@@ -41,7 +40,7 @@ class Post:
         run: Run = loaded[0]
         if run.state is not state:
             run = run.model_copy(update={"state": state, "kept": run.kept or ()})
-        prepared = Answers.read(capture_id, self._runs.results(capture_id)).prepared
+        prepared = self._runs.answers(capture_id).prepared
         return orders_of(run, prepared, datetime.now(UTC) + timedelta(hours=1))
 
     def deliver(self, step: Step, orders: Sequence[Order]) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.result import HoldResult
-from freezeframe.contract.words import RunState, Step
+from freezeframe.contract.words import Step
 from workers.host import Host
 from workers.journal import (
     AnyChange,
@@ -23,12 +23,9 @@ from workers.journal import (
     ReservationChange,
     ScratchChange,
 )
-from workers.runs import RunUnreadableError, find_run
+from workers.runs import RunUnreadableError, goes_on_without
 
 log = structlog.get_logger("scratch")
-
-#: States of a run in which `kept` says which guests are still part of the capture.
-_KEPT_IS_KNOWN = frozenset({RunState.TRANSFERRING, RunState.SEALING, RunState.RELEASING})
 
 
 @dataclass(frozen=True)
@@ -115,12 +112,9 @@ def is_dropped(host: Host, one: OpenBackup) -> bool:
     False if Redis, or a record that is not understood, does not say: that is no reason to end anything.
     """
     try:
-        run = find_run(host, one.capture_id)
+        return goes_on_without(host, one.capture_id, one.guest_uuid)
     except redis.RedisError:
         return False
     except RunUnreadableError as error:
         log.warning("cannot tell whether a backup is done with", capture=one.capture_id, why=error.message)
         return False
-    if run is None or run.kept is None:
-        return False
-    return run.state in _KEPT_IS_KNOWN and one.guest_uuid not in run.kept

@@ -116,7 +116,7 @@ def hold(host: Host, order: HoldOrder) -> HoldResult:
         proof = _proof(host, guests, window).model_copy(update=clocks)
         result = _result(host, order, guests, part.unfit, proof, window, reply)
         told = told_uses(journal)
-        more = {"uses": later_uses(writers.uses, told), "writers_unseen": writers.unseen}
+        more = {"uses": later_uses(writers.uses, told), "writers_unseen": writers.unseen, "arrived_us": barrier.own_us}
         return result.model_copy(update={"guest_warnings": warnings, **more})
 
 
@@ -172,12 +172,12 @@ def give_up(host: Host, order: HoldOrder) -> None:
     Of `order` only the fields are there that can be read. Without the epoch nothing says which meeting the others wait in.
     """
     known = vars(order)
-    members = known.get("members", (host.host_id,))
-    if known.get("host_id") != host.host_id or host.host_id not in members or "epoch" not in known:
+    if known.get("host_id") != host.host_id or "epoch" not in known:
         return  # an order that is not for this host, or that names no meeting
     with gate_client(host.bus) as client:
         for name in MEETINGS:
-            break_up(Gate(client, order.capture_id, order.epoch, name, host.host_id, members), host.host_id)
+            # who gives up need not know how many the others are
+            break_up(Gate(client, order.capture_id, order.epoch, name, host.host_id, 1), host.host_id)
 
 
 def failed(order: HoldOrder, fault: Fault) -> HoldResult:
@@ -274,7 +274,6 @@ def _result(
         host_id=host.host_id,
         fault=Fault.of(window.fault, host=host.host_id) if window.fault and not of_guests else None,
         proof=proof,
-        arrivals=reply.arrivals if reply else (),
         release_us=reply.at_us if reply and reply.state == "released" else None,
         release_arrivals=reply.arrived if reply and reply.state == "released" else None,
         guest_faults=(*unfit, *faults),

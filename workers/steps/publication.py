@@ -1,15 +1,22 @@
-"""Results in the run's record in Redis, where the orchestrator reads them; the journal has them too."""
+"""Results in the run's record in Redis, where the orchestrator reads them; the journal has them too.
+
+the journal's text ─┬─▶ the result without definitions ─▶ results_key       read at every look
+└─▶ the definitions of its guests  ─▶ definitions_key   read by the seal
+"""
 
 from __future__ import annotations
 
 import time
-from typing import cast
+from typing import Any, cast
 
 import redis
 import structlog
+from pydantic import ValidationError
 
 from freezeframe.contract import names
+from freezeframe.contract.definition import Definition
 from freezeframe.contract.order import Order
+from freezeframe.contract.result import PrepareResult
 from freezeframe.contract.words import Step
 from workers.host import Host
 from workers.journal import CaptureJournal
@@ -25,11 +32,9 @@ RESULTS_KEEP_S = 7 * 86400
 
 def publish(host: Host, step: Step, order: Order, text: str) -> None:
     """Put a result into the run's record, unless it has one for that step already."""
-    key = names.results_key(order.capture_id)
     for _ in range(PUBLISH_TRIES):
         try:
-            host.redis.hsetnx(key, names.result_field(step, host.host_id, order.part), text)
-            host.redis.expire(key, RESULTS_KEEP_S)
+            _put(host, order.capture_id, step, order.part, text)
         except redis.RedisError as error:
             log.warning("result not published yet", why=str(error))
             time.sleep(PUBLISH_PAUSE_S)
@@ -49,11 +54,46 @@ def published(host: Host, step: Step, order: Order) -> str | None:
 
 def publish_again(host: Host, journal: CaptureJournal) -> None:
     """Publish all stored results of a running capture that are missing in Redis, as after an outage."""
-    key = names.results_key(journal.capture_id)
     try:
+        known = set(cast("list[str]", host.redis.hkeys(names.results_key(journal.capture_id))))
         for step, part, text in journal.results():
-            if host.redis.hsetnx(key, names.result_field(step, host.host_id, part), text):
+            if names.result_field(step, host.host_id, part) in known:
+                continue
+            if _put(host, journal.capture_id, step, part, text):
                 log.warning("result published late", capture=journal.capture_id, step=step, part=part)
-                host.redis.expire(key, RESULTS_KEEP_S)
     except redis.RedisError as error:
         log.warning("results not published yet", capture=journal.capture_id, why=str(error))
+
+
+def _put(host: Host, capture_id: str, step: Step | str, part: str, text: str) -> bool:
+    """Publish a result that the journal has; return True if there was none. Raises redis errors.
+
+    Its definitions come with it: whoever sees the result finds them.
+    """
+    results, definitions = names.results_key(capture_id), names.definitions_key(capture_id)
+    short, found = _parted(host.host_id, text) if step == Step.PREPARE else (text, {})
+    with host.redis.pipeline(transaction=True) as together:
+        for field, definition in found.items():
+            together.hset(definitions, field, definition)
+            together.expire(definitions, RESULTS_KEEP_S)
+        together.hsetnx(results, names.result_field(step, host.host_id, part), short)
+        together.expire(results, RESULTS_KEEP_S)
+        answers: list[Any] = together.execute()
+    return bool(answers[-2])
+
+
+def _parted(host_id: str, text: str) -> tuple[str, dict[str, str]]:
+    """Return the text of a prepare without definitions, and these by their fields; a text that is none as it is. Pure."""
+    try:
+        result = PrepareResult.model_validate_json(text)
+    except ValidationError:  # damaged, or of another version: whoever reads it says so
+        return text, {}
+    found = {
+        names.definition_field(host_id, guest.guest_uuid): Definition(
+            domain_xml=guest.domain_xml, live_xml=guest.live_xml
+        ).model_dump_json()
+        for guest in result.guests
+        if guest.domain_xml
+    }
+    bare = tuple(guest.model_copy(update={"domain_xml": "", "live_xml": ""}) for guest in result.guests)
+    return result.model_copy(update={"guests": bare}).model_dump_json(), found

@@ -108,7 +108,7 @@ def arrive(host: Host, order: HoldOrder, payload: Mapping[str, object], fault: F
     _, writers = look_again(host, (), time.monotonic(), rest.hold_timeout_s, released=True)
     seen = {
         "proof": proof,
-        "arrivals": reply.arrivals,
+        "arrived_us": reply.own_us,
         "release_us": reply.at_us,
         "release_arrivals": reply.arrived,
         "uses": later_uses(writers.uses, told_uses(host.journal.of(order.capture_id))),
@@ -131,7 +131,7 @@ def _readable(order: HoldOrder, payload: Mapping[str, object]) -> tuple[HoldOrde
         rest = HoldOrder.model_validate({**vars(order), "guests": ()})
     except ValidationError:
         return None
-    return None if rest.all_or_nothing or rest.host_id not in rest.members else (rest, guests)
+    return None if rest.all_or_nothing else (rest, guests)
 
 
 def _guests(found: object) -> list[str] | None:

@@ -69,10 +69,10 @@ class Caller:
 
 
 def gate(line: Line) -> Gate:
-    return Gate(cast("redis.Redis", Caller(line)), CAPTURE, 1, "held", "a", MEMBERS)
+    return Gate(cast("redis.Redis", Caller(line)), CAPTURE, 1, "held", "a", len(MEMBERS))
 
 
-OPEN, RELEASED = ["open", "0", "", "1"], ["released", "5", "", "2"]
+OPEN, RELEASED = ["open", "0", "", "0", "1", "4"], ["released", "5", "", "2", "2", "4"]
 
 
 @pytest.fixture
@@ -114,14 +114,14 @@ def test_at_its_deadline_a_member_arrives_no_more(clock: Clock) -> None:
 
 
 def test_giving_up_and_looking_take_one_exchange_of_a_bounded_time(clock: Clock) -> None:
-    line = Line(clock, [["broken", "5", "a gave up", "1"], ["broken", "5", "a gave up", "1", "a", "4"]])
-    assert gate(line).break_up("a gave up").arrivals == ()
-    assert [one.host_id for one in gate(line).look().arrivals] == ["a"]
+    line = Line(clock, [["broken", "5", "a gave up", "1", "1", ""], ["broken", "5", "a gave up", "1", "1", "4"]])
+    assert gate(line).break_up("a gave up").own_us is None
+    assert gate(line).look().own_us == 4
     assert line.waits == [EXCHANGE_S, EXCHANGE_S]
 
 
 def test_a_gate_that_is_decided_is_not_waited_for(clock: Clock) -> None:
-    line = Line(clock, [RELEASED, ["broken", "5", "b gave up", "1"]])
+    line = Line(clock, [RELEASED, ["broken", "5", "b gave up", "1", "1", ""]])
     gate(line).meet(NOW + 7)
     with pytest.raises(GateBrokenError):
         gate(line).meet(NOW + 7)
@@ -197,9 +197,9 @@ def test_whether_a_member_has_arrived_is_asked_until_the_deadline_and_no_longer(
     assert len(line.sent) == tries
 
 
-@pytest.mark.parametrize(("member", "arrived"), [("a", True), ("b", False)])
+@pytest.mark.parametrize(("own_us", "arrived"), [("4", True), ("", False)])
 def test_an_error_before_the_deadline_is_no_answer_to_whether_a_member_has_arrived(
-    clock: Clock, member: str, *, arrived: bool
+    clock: Clock, own_us: str, *, arrived: bool
 ) -> None:
-    line = Line(clock, [redis.ConnectionError("away"), [*OPEN, member, "4"]])
+    line = Line(clock, [redis.ConnectionError("away"), [*OPEN[:-1], own_us]])
     assert gate(line).has_arrived(NOW + 7) is arrived

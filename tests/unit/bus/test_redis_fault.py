@@ -57,7 +57,7 @@ def test_asking_for_a_capture_tells_what_redis_said(server: Refusing, how: str) 
 @pytest.mark.parametrize("how", ["MISCONF", "OOM", "READONLY"])
 def test_a_gate_waits_for_a_redis_that_refuses_for_a_while(server: Refusing, how: str) -> None:
     client = gate_client(settings_of(server))
-    gate = Gate(client, CAPTURE, 1, "held", "a", ["a"])
+    gate = Gate(client, CAPTURE, 1, "held", "a", 1)
     with server.refusing(how), pytest.raises(GateUnreachableError) as caught:
         gate.meet(time.monotonic() + 0.2)
     assert caught.value.fault is not None
@@ -69,7 +69,7 @@ def test_a_gate_waits_for_a_redis_that_refuses_for_a_while(server: Refusing, how
 @pytest.mark.case("S3")
 def test_a_gate_does_not_wait_for_a_right_that_it_lacks(server: Refusing) -> None:
     client = gate_client(settings_of(server))
-    gate = Gate(client, CAPTURE, 1, "held", "a", ["a"])
+    gate = Gate(client, CAPTURE, 1, "held", "a", 1)
     with server.refusing("NOPERM"), pytest.raises(GateUnreachableError, match="can't run this command"):
         gate.meet(time.monotonic() + 86400)
 

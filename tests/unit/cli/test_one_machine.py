@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +17,7 @@ from freezeframe.contract import names
 from freezeframe.contract.machine import Machine
 from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings, HostSettings
+from tests.unit.told_run import tell_run
 from workers import own_redis
 from workers.binding import this_machine
 from workers.claims import Claims
@@ -51,7 +51,7 @@ def open_capture(repository: Repository) -> None:
 
 
 def run_is(client: redis.Redis, state: str) -> None:
-    client.hset(names.run_key(CAPTURE), "record", json.dumps({"state": state}))
+    tell_run(client, CAPTURE, state)
 
 
 def recovered(run: Run, *options: str) -> tuple[int, list[str]]:

@@ -81,6 +81,7 @@ def test_the_clocks_of_two_hosts_are_never_compared() -> None:
         (proof(release_arrivals=1), "before the last host reported"),
         (proof(arrivals=(Arrival(host_id="a", redis_us=20),)), "host b never reported"),
         (proof(host("a", guest(ALPHA))), "host b left no record"),
+        (proof(host("a", guest(ALPHA)), arrivals=(Arrival(host_id="a", redis_us=20),)), "host b left no record"),
         (proof(members=("a",)), "host b is no member"),
         (proof(host("a", guest(ALPHA)), host("b", guest(BETA), woken_ns=None)), "host b was not told"),
         (

@@ -13,7 +13,7 @@ from freezeframe.contract import names
 from freezeframe.contract.event import EndEvent, Event, StateEvent
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.order import Order
-from freezeframe.contract.proof import Arrival, GuestProof, HostProof
+from freezeframe.contract.proof import GuestProof, HostProof
 from freezeframe.contract.result import (
     HoldResult,
     PreparedDisk,
@@ -26,6 +26,7 @@ from freezeframe.contract.result import (
 from freezeframe.contract.words import CaptureKind, HoldKind, Step
 from orchestrator.look import Orchestrator
 from orchestrator.run import Run
+from tests.unit.orchestrator.telling import tell
 from tests.unit.repository.samples import CHUNK, GUEST, disk_of, store_disk
 
 CAPTURE = str(ULID())
@@ -51,7 +52,7 @@ class Sent:
 def answer(orchestrator: Orchestrator, step: Step, result: Result, part: str = "") -> Run:
     """The run after the look that follows an answer."""
     field = names.result_field(step, "host-a", part)
-    orchestrator.redis.hset(names.results_key(CAPTURE), field, result.model_dump_json())
+    tell(orchestrator.redis, CAPTURE, field, result)
     run = orchestrator.look(CAPTURE)
     assert run is not None
     return run
@@ -83,7 +84,7 @@ def hold(orchestrator: Orchestrator) -> Run:
         capture_id=CAPTURE,
         host_id="host-a",
         proof=HostProof(host_id="host-a", boot_id="b", report_ns=4, woken_ns=5, guests=(guest,)),
-        arrivals=(Arrival(host_id="host-a", redis_us=now_us),),
+        arrived_us=now_us,
         release_us=now_us,
         release_arrivals=1,
     )

@@ -24,6 +24,7 @@ from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
 from orchestrator.run import Run, Runs
+from tests.unit.orchestrator.telling import tell
 from tests.unit.orders import transfer_order
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
@@ -93,7 +94,7 @@ def answer(orchestrator: Orchestrator, host_id: str) -> None:
     guest = PreparedGuest(guest_uuid=HOSTS[host_id], name=host_id[-1])
     result = PrepareResult(capture_id=CAPTURE, host_id=host_id, guests=(guest,))
     field = names.result_field(Step.PREPARE, host_id)
-    orchestrator.redis.hset(names.results_key(CAPTURE), field, result.model_dump_json())
+    tell(orchestrator.redis, CAPTURE, field, result)
 
 
 def run_of(orchestrator: Orchestrator) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -19,6 +19,7 @@ from orchestrator.look import Orchestrator
 from orchestrator.run import Run
 from orchestrator.seal import manifest_of
 from tests.unit.orchestrator.one_run import CAPTURE, Sent, hold, prepare, transfer
+from tests.unit.orchestrator.telling import definitions_of
 from tests.unit.repository.samples import GUEST, OTHER_GUEST
 
 
@@ -83,9 +84,9 @@ def test_a_redis_that_is_emptied_at_any_moment_of_the_look_leaves_no_capture_of_
 
 
 @pytest.mark.parametrize("policy", list(Policy))
-@pytest.mark.parametrize("lost", [Step.PREPARE, Step.HOLD, Step.TRANSFER, None])
+@pytest.mark.parametrize("lost", [Step.PREPARE, Step.HOLD, Step.TRANSFER, "definitions", None])
 def test_where_answers_alone_are_gone_nothing_is_sealed_and_it_is_told(
-    transferred: Orchestrator, sent: Sent, lost: Step | None, policy: Policy
+    transferred: Orchestrator, sent: Sent, lost: Step | str | None, policy: Policy
 ) -> None:
     """Evicted, or deleted by hand, once the run has come to its seal; hosts put theirs back one by one."""
     run, version = transferred.runs.load(CAPTURE) or pytest.fail("no run")
@@ -93,8 +94,15 @@ def test_where_answers_alone_are_gone_nothing_is_sealed_and_it_is_told(
     sealing = run.model_copy(update={"state": RunState.SEALING, "request": request})
     transferred.runs.change(sealing, version, tell=False)
     key = names.results_key(CAPTURE)
-    gone = [field for field in transferred.runs.results(CAPTURE) if lost is None or field.startswith(f"{lost}/")]
-    transferred.redis.hdel(key, *gone)
+    gone = [
+        field
+        for field in cast("list[str]", transferred.redis.hkeys(key))
+        if lost is None or field.startswith(f"{lost}/")
+    ]
+    if gone:
+        transferred.redis.hdel(key, *gone)
+    if lost in {"definitions", None}:
+        transferred.redis.delete(names.definitions_key(CAPTURE))
     ended = transferred.look(CAPTURE)
     assert ended is not None
     assert [fault.code for fault in ended.faults] == ["answers-lost"]
@@ -107,13 +115,13 @@ def kept(run: Run, *guests: str) -> Run:
 
 
 def made_of(orchestrator: Orchestrator, run: Run, answers: Answers) -> list[str]:
-    made = manifest_of(run, answers.prepared, answers.held, answers.transferred, answers.seen)
+    definitions = definitions_of(*answers.prepared)
+    made = manifest_of(run, answers.prepared, answers.held, answers.transferred, answers.seen, definitions)
     return [guest.guest_uuid for guest in made.guests]
 
 
 def test_a_manifest_has_each_guest_that_is_kept_once_and_no_other(transferred: Orchestrator) -> None:
-    run, _, results = transferred.runs.load_with_results(CAPTURE) or pytest.fail("no run")
-    answers = Answers.read(CAPTURE, results)
+    run, _, answers = transferred.runs.load_with_answers(CAPTURE) or pytest.fail("no run")
     assert made_of(transferred, kept(run, GUEST), answers) == [GUEST]
     assert made_of(transferred, kept(run), answers) == []
     with pytest.raises(AnswersLostError, match=OTHER_GUEST):
@@ -127,9 +135,9 @@ def test_a_manifest_has_each_guest_that_is_kept_once_and_no_other(transferred: O
 
 
 def test_a_run_and_its_results_are_read_as_of_one_moment(transferred: Orchestrator) -> None:
-    loaded = transferred.runs.load_with_results(CAPTURE)
+    loaded = transferred.runs.load_with_answers(CAPTURE)
     assert loaded is not None
     assert loaded[:2] == transferred.runs.load(CAPTURE)
-    assert {field.partition("/")[0] for field in loaded[2]} == {Step.PREPARE, Step.HOLD, Step.TRANSFER}
+    assert {field.partition("/")[0] for field in loaded[2].fields} == {Step.PREPARE, Step.HOLD, Step.TRANSFER}
     transferred.redis.delete(names.run_key(CAPTURE))
-    assert transferred.runs.load_with_results(CAPTURE) is None
+    assert transferred.runs.load_with_answers(CAPTURE) is None

@@ -10,7 +10,7 @@ import pytest
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.plan import GuestPlan, HostPlan, Plan
-from freezeframe.contract.proof import Arrival, GuestProof, HostProof, consistency
+from freezeframe.contract.proof import GuestProof, HostProof, consistency
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.result import HeldGuestFault, HoldResult, PreparedGuest, PrepareResult, ReleaseResult
 from freezeframe.contract.result import TransferResult as Transferred
@@ -77,7 +77,7 @@ def held(host: str, *, woken: bool = True, begun: bool = True, fault: Fault | No
         capture_id=CAPTURE,
         host_id=host,
         proof=HostProof(host_id=host, boot_id="b", report_ns=4, woken_ns=5 if woken else None, guests=(guest,)),
-        arrivals=tuple(Arrival(host_id=one, redis_us=number) for number, one in enumerate(HOSTS)),
+        arrived_us=list(HOSTS).index(host),
         release_us=1 if woken else None,
         guest_faults=(HeldGuestFault(guest_uuid=HOSTS[host], fault=fault),) if fault else (),
     )

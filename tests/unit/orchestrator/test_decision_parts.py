@@ -149,14 +149,22 @@ def test_a_guest_that_did_not_begin_is_not_in_the_proof() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_of_the_barrier_counts_what_the_host_says_that_saw_most(first: bool) -> None:  # noqa: FBT001
+def test_of_the_release_counts_what_a_host_says_that_saw_it(first: bool) -> None:  # noqa: FBT001
     """A host that gave up, or whose Redis was away, has seen less of it than one that was released."""
     all_of_it = held("host-a").model_copy(update={"release_us": 9, "release_arrivals": 2})
-    one = (Arrival(host_id="host-b", redis_us=0),)
-    less = held("host-b").model_copy(update={"arrivals": one, "release_us": None, "release_arrivals": None})
+    less = held("host-b").model_copy(update={"release_us": None, "release_arrivals": None})
     proof = decision.proof_of(run(RunState.HOLDING), [all_of_it, less] if first else [less, all_of_it])
-    assert proof.arrivals == all_of_it.arrivals
+    assert proof.arrivals == (Arrival(host_id="host-a", redis_us=0), Arrival(host_id="host-b", redis_us=1))
     assert (proof.release_us, proof.release_arrivals) == (9, 2)
+
+
+def test_each_host_tells_of_its_own_arrival_and_of_no_other() -> None:
+    late = held("host-a").model_copy(update={"arrived_us": 7})
+    unknown = held("host-b").model_copy(update={"arrived_us": None})
+    proof = decision.proof_of(run(RunState.HOLDING), [late, unknown])
+    assert proof.arrivals == (Arrival(host_id="host-a", redis_us=7),)
+    both = decision.proof_of(run(RunState.HOLDING), [late, held("host-b")])
+    assert [one.host_id for one in both.arrivals] == ["host-b", "host-a"]  # in the order of the arrivals
     assert decision.proof_of(run(RunState.HOLDING), [refused("host-a")]).arrivals == ()
 
 

@@ -22,6 +22,7 @@ from orchestrator import intake
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.run import Run, Runs
+from tests.unit.orchestrator.telling import tell
 from tests.unit.orchestrator.test_inherited import prepared, read
 from tests.unit.repository.samples import CHUNK, GUEST, capture_id, disk_capture, disk_of, manifest_of, store_disk
 
@@ -94,7 +95,7 @@ def test_what_the_audit_found_is_in_the_receipt_whatever_became_of_the_capture(o
         names.result_field(Step.RELEASE, "host-a"): ReleaseResult(capture_id=CAPTURE, host_id="host-a"),
     }
     for field, result in answers.items():
-        orchestrator.redis.hset(names.results_key(CAPTURE), field, result.model_dump_json())
+        tell(orchestrator.redis, CAPTURE, field, result)
     loaded = orchestrator.runs.load(CAPTURE)
     assert loaded is not None
     releasing = run.model_copy(update={"state": RunState.RELEASING, "dispatched": True})

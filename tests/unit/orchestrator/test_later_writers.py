@@ -24,6 +24,7 @@ from orchestrator.decision import proof_of
 from orchestrator.look import Orchestrator
 from orchestrator.run import Run
 from orchestrator.seal import manifest_of
+from tests.unit.orchestrator.telling import definitions_of
 from tests.unit.orchestrator.test_decision import ALPHA, BETA, CAPTURE, EXPECTED, NOW, SETTINGS, held, run, transferred
 
 GAMMA = "00000000-0000-4000-8000-00000000000c"
@@ -108,7 +109,8 @@ def blind(host: str) -> HoldResult:
 def test_a_host_that_could_not_see_its_writers_takes_the_label_of_what_others_may_share_with_it(
     seeing: tuple[HoldResult, ...], label: Consistency
 ) -> None:
-    manifest = manifest_of(run(RunState.SEALING), PREPARED, seeing, [transferred("host-a"), transferred("host-b")])
+    reads = [transferred("host-a"), transferred("host-b")]
+    manifest = manifest_of(run(RunState.SEALING), PREPARED, seeing, reads, (), definitions_of(*PREPARED))
     alpha, beta = manifest.guests
     assert alpha.consistency is label
     assert beta.warnings == ()
@@ -187,7 +189,8 @@ def test_a_writer_that_was_gone_before_its_host_knew_what_it_had_takes_the_label
 
 def check_labels(seen: tuple[SeenUses, ...], teller: str, warned: tuple[str, ...], why: str) -> None:
     reads = [transferred("host-a"), transferred("host-b")]
-    guests = manifest_of(run(RunState.SEALING), PREPARED, (held("host-a"), held("host-b")), reads, seen).guests
+    both, told = (held("host-a"), held("host-b")), definitions_of(*PREPARED)
+    guests = manifest_of(run(RunState.SEALING), PREPARED, both, reads, seen, told).guests
     for guest, uuid in zip(guests, (ALPHA, BETA), strict=True):
         warning = (
             f"Since the hold it is not known whether a guest of host {teller} writes to disk vda of guest {uuid[-1]}: {why}. "

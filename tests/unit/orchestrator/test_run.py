@@ -31,6 +31,7 @@ from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
 from orchestrator.run import Runs
+from tests.unit.orchestrator.telling import tell
 
 CAPTURE = str(ULID())  # asked for now: requests that are dated otherwise are refused
 ALPHA, BETA = (f"00000000-0000-4000-8000-00000000000{letter}" for letter in "ab")
@@ -87,7 +88,7 @@ def answer_prepare(
     guest = PreparedGuest(guest_uuid=wanted, name=wanted[-1], fault=fault)
     result = PrepareResult(capture_id=CAPTURE, host_id=host_id, guests=(guest,), round=number)
     field = names.result_field(Step.PREPARE, host_id, f"round{number}" if number else "")
-    orchestrator.redis.hset(names.results_key(CAPTURE), field, result.model_dump_json())
+    tell(orchestrator.redis, CAPTURE, field, result)
 
 
 def state_of(orchestrator: Orchestrator) -> RunState:
@@ -233,7 +234,7 @@ def test_the_session_of_a_run_ends_with_it(orchestrator: Orchestrator) -> None:
     for host_id in HOSTS:
         result = ReleaseResult(capture_id=CAPTURE, host_id=host_id)
         field = names.result_field(Step.RELEASE, host_id, "")
-        orchestrator.redis.hset(names.results_key(CAPTURE), field, result.model_dump_json())
+        tell(orchestrator.redis, CAPTURE, field, result)
     orchestrator.look(CAPTURE)
     assert state_of(orchestrator) is RunState.FAILED
     assert session_state(orchestrator) is SessionState.FAILED

@@ -8,7 +8,7 @@ import pytest
 
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.plan import GuestPlan, HostPlan, Plan
-from freezeframe.contract.proof import Arrival, GuestProof, HostProof
+from freezeframe.contract.proof import GuestProof, HostProof
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.result import (
     HeldGuestWarning,
@@ -22,6 +22,7 @@ from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Metho
 from freezeframe.repository import GuestCapture
 from orchestrator.run import Run
 from orchestrator.seal import manifest_of
+from tests.unit.orchestrator.telling import definitions_of
 
 CAPTURE, OLDER = (f"01K{letter * 23}" for letter in "BA")
 ALPHA, BETA = "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b"
@@ -75,7 +76,7 @@ def sealed(
         capture_id=CAPTURE,
         host_id="host-a",
         proof=HostProof(host_id="host-a", boot_id="b", report_ns=4, woken_ns=5, guests=(guest,)),
-        arrivals=(Arrival(host_id="host-a", redis_us=1),),
+        arrived_us=1,
         release_us=1,
         release_arrivals=1,
         guest_warnings=tuple(HeldGuestWarning(guest_uuid=uuid, text=text) for text in warned for uuid in (BETA, ALPHA)),
@@ -90,7 +91,7 @@ def sealed(
         writers_unseen=writers_unseen,
     )
     results = [PrepareResult(capture_id=CAPTURE, host_id="host-a", guests=(prepared,))]
-    return manifest_of(run(), results, [held], [read]).guests[0]
+    return manifest_of(run(), results, [held], [read], (), definitions_of(*results)).guests[0]
 
 
 def guest(**changes: object) -> PreparedGuest:

@@ -16,6 +16,7 @@ from freezeframe.repository import DiskCapture, Manifest
 from orchestrator.clocks import dated_anew
 from orchestrator.run import Run
 from orchestrator.seal import APART, manifest_of
+from tests.unit.orchestrator.telling import definitions_of
 from tests.unit.orchestrator.test_seal import ALPHA, CAPTURE, FREEZE, NOW, OLDER, run
 
 BETA = "00000000-0000-4000-8000-00000000000b"
@@ -55,7 +56,7 @@ def read(guest_uuid: str, target: str = "vda", **changes: Any) -> TransferResult
 def made(
     one: Run, results: Sequence[PrepareResult], reads: Sequence[TransferResult], release_us: int | None = 1
 ) -> Manifest:
-    return manifest_of(one, results, [held(ALPHA, BETA, release_us=release_us)], reads)
+    return manifest_of(one, results, [held(ALPHA, BETA, release_us=release_us)], reads, (), definitions_of(*results))
 
 
 def only_disk(found: Manifest) -> DiskCapture:

@@ -26,6 +26,7 @@ from orchestrator.errors import NotProvenError
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import SESSIONS_S, Reconciler
 from orchestrator.run import Run, Runs
+from tests.unit.orchestrator.telling import tell
 
 CAPTURE = str(ULID())
 GUESTS = {"host-a": "00000000-0000-4000-8000-00000000000a", "host-b": "00000000-0000-4000-8000-00000000000b"}
@@ -94,7 +95,7 @@ def transferring(orchestrator: Orchestrator, capture_id: str = CAPTURE, *, beats
         prepared = PreparedGuest(guest_uuid=guest, name=host_id, disks=(disk,))
         result = PrepareResult(capture_id=capture_id, host_id=host_id, guests=(prepared,))
         field = names.result_field(Step.PREPARE, host_id)
-        orchestrator.redis.hset(names.results_key(capture_id), field, result.model_dump_json())
+        tell(orchestrator.redis, capture_id, field, result)
         if beats:
             beat(orchestrator, host_id, 0, capture_id)
 
@@ -191,7 +192,7 @@ def answer(orchestrator: Orchestrator, host_id: str, capture_id: str = CAPTURE) 
         capture_id=capture_id, host_id=host_id, guest_uuid=GUESTS[host_id], target="vda", index="0" * 64
     )
     field = names.result_field(Step.TRANSFER, host_id, f"{GUESTS[host_id]}.vda")
-    orchestrator.redis.hset(names.results_key(capture_id), field, result.model_dump_json())
+    tell(orchestrator.redis, capture_id, field, result)
 
 
 def test_a_host_whose_transfers_are_all_answered_has_nothing_to_move(orchestrator: Orchestrator, clock: Clock) -> None:

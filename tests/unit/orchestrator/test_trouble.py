@@ -38,6 +38,7 @@ from tests.unit.orchestrator.one_run import (
     told,
     transfer,
 )
+from tests.unit.orchestrator.telling import tell
 from tests.unit.repository.samples import GUEST, store_disk
 
 #: Of the same guest, and looked at after the first: ids are looked at in their order.
@@ -54,7 +55,7 @@ def other_run(orchestrator: Orchestrator) -> None:
     assert orchestrator.runs.create(run.model_copy(update=changes))
     result = PrepareResult(capture_id=OTHER, host_id="host-a", guests=(PreparedGuest(guest_uuid=GUEST, name="web"),))
     field = names.result_field(Step.PREPARE, "host-a")
-    orchestrator.redis.hset(names.results_key(OTHER), field, result.model_dump_json())
+    tell(orchestrator.redis, OTHER, field, result)
 
 
 def run_of(orchestrator: Orchestrator, capture_id: str = CAPTURE) -> Run:
@@ -243,7 +244,7 @@ def test_no_other_run_is_tried_while_redis_is_away(
         looked.append(capture_id)
         raise error
 
-    monkeypatch.setattr(Runs, "load_with_results", load)
+    monkeypatch.setattr(Runs, "load_with_answers", load)
     with pytest.raises(type(error)):
         Reconciler(orchestrator).reconcile()
     assert looked == [CAPTURE]
@@ -289,7 +290,7 @@ def test_a_transfer_whose_pulses_cannot_be_read_hides_no_stalled_one(
     guest = PreparedGuest(guest_uuid=GUEST, name="web", disks=(disk,))
     result = PrepareResult(capture_id=OTHER, host_id="host-a", guests=(guest,))
     field = names.result_field(Step.PREPARE, "host-a")
-    orchestrator.redis.hset(names.results_key(OTHER), field, result.model_dump_json())
+    tell(orchestrator.redis, OTHER, field, result)
     orchestrator.redis.delete(names.pulse_key(CAPTURE))
     orchestrator.redis.set(names.pulse_key(CAPTURE), "a string, and no hash")
     now_s = [1000.0]
@@ -308,7 +309,7 @@ def test_a_transfer_whose_pulses_cannot_be_read_hides_no_stalled_one(
 def released(orchestrator: Orchestrator) -> None:
     field = names.result_field(Step.RELEASE, "host-a")
     result = ReleaseResult(capture_id=CAPTURE, host_id="host-a")
-    orchestrator.redis.hset(names.results_key(CAPTURE), field, result.model_dump_json())
+    tell(orchestrator.redis, CAPTURE, field, result)
 
 
 @pytest.mark.case("S5")

@@ -15,7 +15,7 @@ from freezeframe.contract import names
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.order import ReleaseOrder
 from freezeframe.contract.plan import GuestPlan
-from freezeframe.contract.proof import Arrival, GuestProof, HostProof
+from freezeframe.contract.proof import GuestProof, HostProof
 from freezeframe.contract.result import HoldResult, PreparedDisk, PreparedGuest, PrepareResult, Result, TransferResult
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy, RunState, Step
 from freezeframe.errors import FreezeframeError
@@ -42,6 +42,7 @@ from orchestrator.reconcile import Reconciler
 from orchestrator.run import Run, Runs
 from orchestrator.seal import manifest_of
 from tests.unit.orchestrator.one_run import CAPTURE, Sent, release
+from tests.unit.orchestrator.telling import tell
 from tests.unit.repository.samples import CHUNK, GUEST, OTHER_GUEST, disk_of, store_disk
 
 WEB, DB = GUEST, OTHER_GUEST
@@ -79,7 +80,7 @@ class Disks:
 
 def put(orchestrator: Orchestrator, step: Step, result: Result, part: str = "") -> None:
     field = names.result_field(step, "host-a", part)
-    orchestrator.redis.hset(names.results_key(CAPTURE), field, result.model_dump_json())
+    tell(orchestrator.redis, CAPTURE, field, result)
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def held(*moving: str) -> HoldResult:
         capture_id=CAPTURE,
         host_id="host-a",
         proof=HostProof(host_id="host-a", boot_id="b", report_ns=4, woken_ns=5, guests=guests),
-        arrivals=(Arrival(host_id="host-a", redis_us=now_us),),
+        arrived_us=now_us,
         release_us=now_us,
         release_arrivals=1,
     )
@@ -307,7 +308,7 @@ def test_a_guest_of_which_no_manifest_can_be_made_costs_no_other(
     assert (DB, "vda") in disks.indexes
     odd = TransferResult(capture_id=CAPTURE, host_id="host-a", guest_uuid=DB, target="vda")
     field = names.result_field(Step.TRANSFER, "host-a", f"{DB}.vda")
-    orchestrator.redis.hset(names.results_key(CAPTURE), field, odd.model_dump_json())
+    tell(orchestrator.redis, CAPTURE, field, odd)
     run = look(orchestrator)
     assert places(run) == [("unexpected", "db 2", None)]
     assert (run.sealed, run.kept) == ((True, (WEB,)) if wanted is Policy.DEGRADE else (False, ()))

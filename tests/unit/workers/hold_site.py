@@ -18,7 +18,7 @@ import pytest
 from freezeframe import bus
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.order import GuestToHold, HoldOrder
-from freezeframe.contract.proof import Proof
+from freezeframe.contract.proof import Arrival, Proof
 from freezeframe.contract.result import HoldResult, PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.contract.words import CaptureKind, HoldKind, Step
 from freezeframe.settings import BusSettings, HostSettings
@@ -174,7 +174,7 @@ class Site:
             host_id=host_id,
             not_after=datetime.now(UTC) + timedelta(hours=1),
             repository_id=REPOSITORY,
-            members=self.members,
+            members=len(self.members),
             guests=tuple(GuestToHold(guest_uuid=one.uuid, hold=hold) for one in self.guests[host_id]),
             muster_timeout_s=60,
             hold_timeout_s=HOLD_S,
@@ -259,12 +259,13 @@ def results(answers: dict[str, HoldResult | Exception]) -> list[HoldResult]:
 
 
 def proof_of(held: Sequence[HoldResult], members: tuple[str, ...] = HOSTS) -> Proof:
-    last = max(held, key=lambda one: len(one.arrivals))
+    released = next((one for one in held if one.release_us is not None), held[0])
+    arrivals = [Arrival(host_id=one.host_id, redis_us=one.arrived_us) for one in held if one.arrived_us is not None]
     return Proof(
         epoch=1,
         members=members,
-        arrivals=last.arrivals,
-        release_us=last.release_us,
-        release_arrivals=last.release_arrivals,
+        arrivals=tuple(arrivals),
+        release_us=released.release_us,
+        release_arrivals=released.release_arrivals,
         hosts=tuple(one.proof for one in held if one.proof),
     )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from freezeframe.contract import names
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.words import HoldKind
+from tests.unit.told_run import tell_run
 from workers.claims import GuestClaimedError
 from workers.host import Host
 from workers.journal import ClaimChange, HoldChange, LetGoChange, ThawPendingChange
@@ -35,7 +33,7 @@ def host(host: Host) -> Host:
 
 
 def run_is(host: Host, state: str) -> None:
-    host.redis.hset(names.run_key(HOLDER), "record", json.dumps({"state": state}))
+    tell_run(host.redis, HOLDER, state)
 
 
 @pytest.mark.parametrize("state", [None, "done", "failed"])

@@ -109,7 +109,7 @@ def make_ready(host: Host, monkeypatch: pytest.MonkeyPatch, every_guest_has_a_qe
             host_id="host-a",
             not_after=datetime.now(UTC),
             repository_id="6f1c2f6e-0f5b-4a3e-9d0e-2f6b8a1c3d4e",
-            members=("host-a",),
+            members=1,
             guests=tuple(GuestToHold(guest_uuid=one, hold=GuestHold(kind=HoldKind.PAUSE)) for one in now),
             muster_timeout_s=1,
             hold_timeout_s=1,

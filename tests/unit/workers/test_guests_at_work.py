@@ -113,7 +113,7 @@ def test_the_guests_of_a_hold_are_locked_until_it_is_over(
         return real(*arguments, **words)
 
     monkeypatch.setattr(step, moment, looks)
-    order = site.order(HERE, members=(HERE,), all_or_nothing=False)
+    order = site.order(HERE, members=1, all_or_nothing=False)
     with journal_of(site, lost).lock():
         here = step.hold(site.hosts[HERE], order)
     assert told(here) == [(lost.uuid, "guest-at-work", lost.label)]
@@ -136,7 +136,7 @@ def test_the_lock_of_a_guest_that_is_left_out_for_another_reason_is_kept_too(
         return real(*arguments)
 
     monkeypatch.setattr(step, "hold_window", looks)
-    here = step.hold(site.hosts[HERE], site.order(HERE, members=(HERE,), all_or_nothing=False))
+    here = step.hold(site.hosts[HERE], site.order(HERE, members=1, all_or_nothing=False))
     assert told(here) == [(lost.uuid, "not-prepared", lost.label)]
 
 
@@ -152,7 +152,7 @@ def test_a_guest_whose_undo_ends_while_the_others_are_held_is_left_alone(
         return real(*arguments)
 
     monkeypatch.setattr(step, "ready", ready)
-    here = step.hold(site.hosts[HERE], site.order(HERE, members=(HERE,), all_or_nothing=False))
+    here = step.hold(site.hosts[HERE], site.order(HERE, members=1, all_or_nothing=False))
     assert told(here) == [(lost.uuid, "guest-at-work", lost.label)]
     assert (lost.log, kept.has_backup) == ([], True)
 

@@ -224,7 +224,7 @@ def test_a_guest_that_fails_lets_every_host_go_at_once_under_all_or_nothing(site
     assert b.proof.woken_ns is None
     assert [one.guest_uuid for one in a.guest_faults] == [site.guests["host-a"][1].uuid]
     assert site.held_ones() == []
-    gate = Gate(site.hosts["host-a"].redis, CAPTURE, 1, "held", "host-a", HOSTS)
+    gate = Gate(site.hosts["host-a"].redis, CAPTURE, 1, "held", "host-a", len(HOSTS))
     assert gate.look().state == "broken"
 
 
@@ -529,7 +529,7 @@ def test_two_hundred_guests_cost_a_bounded_number_of_threads_and_connections(
         host_id="host-a",
         not_after=datetime.now(UTC) + timedelta(hours=1),
         repository_id=REPOSITORY,
-        members=("host-a",),
+        members=1,
         guests=tuple(GuestToHold(guest_uuid=uuid, hold=PAUSE) for uuid in fakes),
         muster_timeout_s=60,
         hold_timeout_s=60,

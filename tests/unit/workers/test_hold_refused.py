@@ -62,7 +62,7 @@ def defect(_: Site, monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[A
 
 def gates(site: Site) -> list[str]:
     redis = site.hosts[HERE].redis
-    return [Gate(redis, CAPTURE, 1, name, ELSEWHERE, HOSTS).look().state for name in ("muster", "held")]
+    return [Gate(redis, CAPTURE, 1, name, ELSEWHERE, len(HOSTS)).look().state for name in ("muster", "held")]
 
 
 def waits_elsewhere(site: Site) -> tuple[threading.Thread, list[object]]:

@@ -212,7 +212,7 @@ def told(site: Site, name: str) -> HoldResult:
 
 def gates(site: Site) -> list[str]:
     client = site.hosts[MEMBERS[0]].redis
-    return [Gate(client, CAPTURE, 1, name, MEMBERS[0], MEMBERS).look().state for name in ("muster", "held")]
+    return [Gate(client, CAPTURE, 1, name, MEMBERS[0], len(MEMBERS)).look().state for name in ("muster", "held")]
 
 
 def uuids(site: Site, hosts: frozenset[str]) -> list[str]:
@@ -322,7 +322,7 @@ def test_under_all_a_host_in_trouble_ends_the_hold_of_every_host_at_once(
     results = hold_all(site, everyone=True)
     gate = "held" if point in AT_THE_ARMING else "muster"
     assert gates(site)[1] == "broken"
-    assert Gate(site.hosts["host-a"].redis, CAPTURE, 1, gate, "host-a", MEMBERS).look().why == "host-b gave up"
+    assert Gate(site.hosts["host-a"].redis, CAPTURE, 1, gate, "host-a", len(MEMBERS)).look().why == "host-b gave up"
     assert site.held_ones() == []
     assert not any(fake.has_backup for fake in site.guests["host-b"])
     following = follow(site, Policy.ALL, results)
@@ -497,7 +497,7 @@ def test_a_worker_that_is_back_before_the_muster_has_ended_takes_no_other_hosts_
 def test_a_worker_that_is_back_when_the_others_have_been_released_leaves_them_their_instant(site: Site) -> None:
     """It died after its arrival at the barrier."""
     for name in ("muster", "held"):
-        Gate(site.hosts["host-a"].redis, CAPTURE, 1, name, "host-a", MEMBERS).arrive()
+        Gate(site.hosts["host-a"].redis, CAPTURE, 1, name, "host-a", len(MEMBERS)).arrive()
     hold_on(site, "host-b", "host-c")
     begun_by_a_worker_that_died(site, "host-a")
     settle_interrupted(site.hosts["host-a"], [HOLD])
@@ -509,7 +509,7 @@ def test_a_worker_that_is_back_when_the_others_have_been_released_leaves_them_th
 
 
 def test_a_worker_that_is_back_while_the_others_hold_their_guests_lets_them_end(site: Site) -> None:
-    Gate(site.hosts["host-a"].redis, CAPTURE, 1, "muster", "host-a", MEMBERS).arrive()
+    Gate(site.hosts["host-a"].redis, CAPTURE, 1, "muster", "host-a", len(MEMBERS)).arrive()
     begun_by_a_worker_that_died(site, "host-a")
     held = [fake for name in ("host-b", "host-c") for fake in site.guests[name]]
 
@@ -531,7 +531,7 @@ def test_a_worker_that_is_back_while_the_others_hold_their_guests_lets_them_end(
 @pytest.mark.parametrize("gate", ["muster", "held"])
 def test_a_worker_that_is_back_when_the_others_have_given_up_has_failed(site: Site, gate: str) -> None:
     client = site.hosts["host-b"].redis
-    Gate(client, CAPTURE, 1, gate, "host-b", MEMBERS).break_up("late")
+    Gate(client, CAPTURE, 1, gate, "host-b", len(MEMBERS)).break_up("late")
     begun_by_a_worker_that_died(site, "host-a")
     settle_interrupted(site.hosts["host-a"], [HOLD])
     fault = told(site, "host-a").fault
@@ -546,8 +546,8 @@ def test_also_if_the_worker_that_died_had_arrived_there(site: Site, gate: str) -
     client = site.hosts["host-a"].redis
     for name in ("muster", "held")[: 1 if gate == "muster" else 2]:
         with pytest.raises(GateUnreachableError):
-            Gate(client, CAPTURE, 1, name, "host-a", MEMBERS).meet(time.monotonic() + 0.1, "first")
-    Gate(client, CAPTURE, 1, gate, "host-b", MEMBERS).break_up("late")
+            Gate(client, CAPTURE, 1, name, "host-a", len(MEMBERS)).meet(time.monotonic() + 0.1, "first")
+    Gate(client, CAPTURE, 1, gate, "host-b", len(MEMBERS)).break_up("late")
     begun_by_a_worker_that_died(site, "host-a")
     settle_interrupted(site.hosts["host-a"], [HOLD])
     fault = told(site, "host-a").fault
@@ -666,7 +666,7 @@ def test_a_worker_that_is_back_after_the_orders_time_arrives_nowhere(site: Site)
     assert fault is not None
     assert fault.code == "interrupted"
     client = site.hosts["host-a"].redis
-    assert Gate(client, CAPTURE, 1, "muster", "host-a", MEMBERS).look().arrivals == ()
+    assert Gate(client, CAPTURE, 1, "muster", "host-a", len(MEMBERS)).look().so_far == 0
 
 
 def test_a_worker_that_is_back_after_the_orders_time_arrives_for_those_who_hold_their_guests(site: Site) -> None:
@@ -675,7 +675,7 @@ def test_a_worker_that_is_back_after_the_orders_time_arrives_for_those_who_hold_
     order = site.order("host-a", FREEZE, all_or_nothing=False, not_after=past)
     site.hosts["host-a"].journal.of(CAPTURE).record_begun(Step.HOLD, "", order.model_dump_json())
     for name in MEMBERS:
-        Gate(site.hosts[name].redis, CAPTURE, 1, "muster", name, MEMBERS).arrive()
+        Gate(site.hosts[name].redis, CAPTURE, 1, "muster", name, len(MEMBERS)).arrive()
     settle_interrupted(site.hosts["host-a"], [HOLD])
     hold_on(site, "host-b", "host-c")
     assert gates(site) == ["released", "released"]

@@ -115,4 +115,4 @@ def test_under_all_guests_that_fail_in_the_hold_end_it_for_every_host(
     for answer in (here, elsewhere):
         assert answer.proof is not None
         assert answer.proof.woken_ns is None
-    assert Gate(site.hosts[HERE].redis, CAPTURE, 1, "held", HERE, HOSTS).look().state == "broken"
+    assert Gate(site.hosts[HERE].redis, CAPTURE, 1, "held", HERE, len(HOSTS)).look().state == "broken"

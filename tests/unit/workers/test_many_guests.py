@@ -193,7 +193,7 @@ def test_a_guest_in_a_hold_costs_two_threads_two_connections_and_their_descripto
         host_id="host-a",
         not_after=datetime.now(UTC) + timedelta(hours=1),
         repository_id=REPOSITORY,
-        members=("host-a",),
+        members=1,
         guests=tuple(GuestToHold(guest_uuid=uuid, hold=hold) for uuid in libvirtd.fakes),
         muster_timeout_s=60,
         hold_timeout_s=60,

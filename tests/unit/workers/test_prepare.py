@@ -96,7 +96,7 @@ def test_a_hold_asks_for_the_guests_of_every_order(host: Host) -> None:
         host_id="host-a",
         not_after=datetime.now(UTC),
         repository_id="6f1c2f6e-0f5b-4a3e-9d0e-2f6b8a1c3d4e",
-        members=("host-a",),
+        members=1,
         guests=(GuestToHold(guest_uuid=BETA, hold=FREEZE),),
         muster_timeout_s=1,
         hold_timeout_s=1,

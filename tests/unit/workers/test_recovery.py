@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -15,6 +16,7 @@ from freezeframe.contract.words import HoldKind, Step
 from freezeframe.naming import NamedGuest
 from freezeframe.repository import Repository
 from freezeframe.repository.errors import RepositoryNotReadable
+from tests.unit.told_run import tell_run
 from workers.claims import ClaimUnreadableError, GuestClaimedError, StaleOrderError
 from workers.host import Host
 from workers.hypervisor import agent, backup
@@ -46,7 +48,7 @@ def journal(host: Host) -> CaptureJournal:
 
 
 def run_is(host: Host, state: str) -> None:
-    host.redis.hset(names.run_key(CAPTURE), "record", json.dumps({"state": state}))
+    tell_run(host.redis, CAPTURE, state)
 
 
 def told(host: Host) -> object:
@@ -378,16 +380,53 @@ def test_a_result_of_a_newer_version_s_step_is_told_with_the_others(host: Host, 
 
 
 @pytest.mark.case("S5")
-@pytest.mark.parametrize("record", ['{"state": "melting"}', '{"v": 2, "state": "failed"}', "[2]", "null"])
-def test_a_run_of_a_newer_orchestrator_is_left_alone_and_the_others_recover(
-    host: Host, guest: str, record: str
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"v": "1", "state": "melting"},
+        {"v": "2", "state": "failed"},
+        {"v": "2"},
+        {"state": "failed"},
+        # as an orchestrator of the version before wrote it, or one of a later version may
+        {"record": '{"state": "melting"}'},
+        {"record": '{"v": 2, "state": "failed"}'},
+        {"record": "[2]"},
+        {"record": "null"},
+    ],
+)
+def test_a_run_of_another_orchestrator_is_left_alone_and_the_others_recover(
+    host: Host, guest: str, fields: dict[Any, str]
 ) -> None:
     """Also if its words are those of this version: they may mean something else there."""
     host.journal.of(OTHER_CAPTURE).record(ClaimChange(guest_uuid=guest))
-    host.redis.hset(names.run_key(CAPTURE), "record", record)
+    host.redis.hset(names.run_key(CAPTURE), mapping=fields)
     first, second = recover(host)
     assert (first.state, second.state) == (State.UNKNOWN, State.UNDONE)
     assert left_alone(host, guest)
+
+
+@pytest.mark.case("S5")
+@pytest.mark.parametrize(
+    ("state", "found"), [("transferring", State.RUNNING), ("failed", State.UNDONE), ("done", State.UNDONE)]
+)
+def test_a_run_of_the_orchestrator_before_this_one_counts_as_its_record_says(
+    host: Host, guest: str, state: str, found: State
+) -> None:
+    assert guest
+    host.redis.hset(
+        names.run_key(CAPTURE), mapping={"record": json.dumps({"v": 1, "state": state, "more": 7}), "version": "4"}
+    )
+    assert recover(host) == [Recovered(CAPTURE, found)]
+
+
+def test_recovery_reads_of_a_run_no_more_than_its_state(host: Host, guest: str) -> None:
+    """It asks every few seconds, on each host, and a record has megabytes."""
+    assert guest
+    tell_run(host.redis, CAPTURE, "transferring")
+    host.redis.hset(names.run_key(CAPTURE), "record", "x" * 1_000_000)
+    before = host.redis.info("stats")["total_net_output_bytes"]
+    assert recover(host) == [Recovered(CAPTURE, State.RUNNING)]
+    assert host.redis.info("stats")["total_net_output_bytes"] - before < 10_000
 
 
 def test_a_guest_that_was_undone_is_not_undone_for_a_capture_that_has_it_no_more(host: Host, guest: str) -> None:

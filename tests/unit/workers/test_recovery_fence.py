@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +10,12 @@ from typing import NoReturn
 
 import pytest
 
-from freezeframe.contract import names
 from freezeframe.repository import Manifest, Repository, Sessions
 from freezeframe.repository.catalog import Catalog
 from freezeframe.repository.errors import RepositoryNotWritable, SealedTooLate, SessionLost
 from freezeframe.repository.session import SessionState
 from tests.unit.repository.samples import CHUNK, disk_capture, disk_of, manifest_of, store_disk
+from tests.unit.told_run import tell_run
 from workers.host import Host
 from workers.hypervisor import backup
 from workers.hypervisor.domain import Domain
@@ -46,7 +45,7 @@ class Scene:
         journal.record(BackupChange(guest_uuid=self.guest, socket=socket, checkpoint="c", repository_id="r"))
 
     def run_is(self, state: str) -> None:
-        self.host.redis.hset(names.run_key(self.capture_id), "record", json.dumps({"state": state}))
+        tell_run(self.host.redis, self.capture_id, state)
 
     @property
     def session(self) -> SessionState:

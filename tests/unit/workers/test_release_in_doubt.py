@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from freezeframe.contract import names
 from freezeframe.contract.order import ReleaseOrder
 from freezeframe.contract.words import HoldKind
 from freezeframe.repository import Repository
 from tests.unit.repository.samples import CHUNK, disk_capture, disk_of, manifest_of, store_disk
+from tests.unit.told_run import tell_run
 from workers.host import Host
 from workers.hypervisor import backup
 from workers.hypervisor.domain import Domain
@@ -58,7 +57,7 @@ def test_the_guest_goes_on_and_its_checkpoint_and_claim_wait_for_recovery(
         assert (set(ended), host.claims.holder(guest), journal.ended) == ({socket}, capture, False)
     if is_sealed:
         repository.write_manifest(manifest)
-    host.redis.hset(names.run_key(capture), "record", json.dumps({"state": "failed"}))
+    tell_run(host.redis, capture, "failed")
     assert recover(host) == [Recovered(capture, State.UNDONE)]
     assert (settled, host.claims.holder(guest), journal.ended) == ([is_sealed], None, True)
 

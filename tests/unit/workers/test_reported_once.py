@@ -69,7 +69,7 @@ def full(trouble: pytest.MonkeyPatch, host_id: str) -> None:
 
 def arrive(site: Site, host_id: str, *meetings: str) -> None:
     for name in meetings:
-        Gate(site.hosts[host_id].redis, CAPTURE, 1, name, host_id, HOSTS).arrive()
+        Gate(site.hosts[host_id].redis, CAPTURE, 1, name, host_id, len(HOSTS)).arrive()
 
 
 def test_an_order_that_was_done_without_a_guest_and_comes_again_when_the_disk_has_room_holds_none(site: Site) -> None:
@@ -148,7 +148,7 @@ def test_a_report_of_another_delivery_stands_for_a_host_that_comes_later(
 
     monkeypatch.setattr(Gate, "meet", meet)
     deliver(site, HERE)
-    barrier = Gate(site.hosts[ELSEWHERE].redis, CAPTURE, 1, "held", ELSEWHERE, HOSTS)
+    barrier = Gate(site.hosts[ELSEWHERE].redis, CAPTURE, 1, "held", ELSEWHERE, len(HOSTS))
     assert barrier.look().state == "open"
     assert barrier.arrive() == "released"
     assert {one.fault.code for one in told(site, HERE).guest_faults} == {"reported"}
@@ -160,9 +160,7 @@ def test_redis_is_asked_before_any_host_holds_a_guest(site: Site, monkeypatch: p
     real = Gate.has_arrived
 
     def has_arrived(gate: Gate, deadline: float) -> bool:
-        asked.append(
-            (gate._member, len(Gate(site.hosts[HERE].redis, CAPTURE, 1, "muster", HERE, HOSTS).look().arrivals))
-        )
+        asked.append((gate._member, Gate(site.hosts[HERE].redis, CAPTURE, 1, "muster", HERE, len(HOSTS)).look().so_far))
         return real(gate, deadline)
 
     monkeypatch.setattr(Gate, "has_arrived", has_arrived)

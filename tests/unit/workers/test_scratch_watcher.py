@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +14,7 @@ import structlog
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.words import Step
+from tests.unit.told_run import tell_run
 from tests.unit.workers.watched_host import (
     ALPHA,
     BETA,
@@ -106,38 +107,49 @@ def test_a_guest_that_its_run_dropped_ends(
     for uuid in (ALPHA, BETA):
         begin(host, libvirt, uuid)
     held(host, ALPHA, BETA)
-    host.redis.hset(names.run_key(CAPTURE), "record", json.dumps({"state": state, "kept": kept}))
+    tell_run(host.redis, CAPTURE, state, kept)
     look(Watcher(host), 0)
     assert libvirt.ended == ended
 
 
 @pytest.mark.case("S5")
 @pytest.mark.parametrize(
-    "record",
+    "change",
     [
-        {"v": 2, "state": "transferring", "kept": []},
-        {"v": 2, "state": "transferring", "kept_guests": [ALPHA]},
-        {"v": 1, "state": "transferring"},
-        {"v": 1, "state": "transferring", "kept": None},
-        {"v": 1, "state": "transferring", "kept": {"0": ALPHA}},
-        {"v": 1, "state": "transferring", "kept": [{"guest_uuid": ALPHA}]},
-        {"v": 1, "state": "melting", "kept": []},
-        [2],
-        2,
-        None,
+        lambda client: client.hset(names.run_key(CAPTURE), "v", "2"),
+        lambda client: client.hset(names.run_key(CAPTURE), "v", "one"),
+        lambda client: client.hdel(names.run_key(CAPTURE), "v"),
+        lambda client: client.hset(names.run_key(CAPTURE), "state", "melting"),
+        lambda client: client.hdel(names.run_key(CAPTURE), "state"),
+        lambda client: client.hdel(names.run_key(CAPTURE), "kept"),
+        lambda client: client.hset(names.run_key(CAPTURE), "kept", "2"),
+        lambda client: client.hset(names.run_key(CAPTURE), "kept", "all"),
+        lambda client: client.delete(names.kept_key(CAPTURE)),  # evicted
+        lambda client: client.delete(names.run_key(CAPTURE)),
+        # as an orchestrator of the version before wrote it, or one of a later version may
+        lambda client: client.hdel(names.run_key(CAPTURE), "v", "state", "kept"),
     ],
 )
-def test_a_record_that_is_not_understood_ends_no_backup_and_keeps_no_other_unwatched(
-    host: Host, libvirt: Libvirt, record: object
+def test_a_run_that_is_not_understood_ends_no_backup_and_keeps_no_other_unwatched(
+    host: Host, libvirt: Libvirt, change: Callable[[redis.Redis], object]
 ) -> None:
     """As that of a newer orchestrator. Beta's transfers are done with."""
     for uuid in (ALPHA, BETA):
         begin(host, libvirt, uuid)
     held(host, ALPHA, BETA)
     transferred(host, BETA, *TARGETS)
-    host.redis.hset(names.run_key(CAPTURE), "record", json.dumps(record))
+    tell_run(host.redis, CAPTURE, "transferring", [BETA])
+    change(host.redis)
     look(Watcher(host), 0)
     assert libvirt.ended == ["beta"]
+
+
+def test_a_run_that_keeps_no_guest_any_more_drops_them_all(host: Host, libvirt: Libvirt) -> None:
+    begin(host, libvirt, ALPHA)
+    held(host, ALPHA)
+    tell_run(host.redis, CAPTURE, "releasing", [])
+    look(Watcher(host), 0)
+    assert libvirt.ended == ["alpha"]
 
 
 def test_a_redis_that_does_not_answer_ends_nothing(
@@ -148,7 +160,7 @@ def test_a_redis_that_does_not_answer_ends_nothing(
 
     begin(host, libvirt, ALPHA)
     held(host, ALPHA)
-    monkeypatch.setattr(host.redis, "hget", away)
+    monkeypatch.setattr(host.redis, "pipeline", away)
     look(Watcher(host), 0)
     assert libvirt.ended == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 
 import pytest
@@ -12,6 +11,7 @@ from freezeframe.contract import names
 from freezeframe.repository.errors import SessionLost
 from freezeframe.repository.session import SessionState
 from tests.unit.repository.samples import manifest_of
+from tests.unit.told_run import tell_run
 from tests.unit.workers.test_recovery_fence import Scene
 from workers import own_redis, recovery
 from workers.host import Host
@@ -89,10 +89,9 @@ def test_a_run_must_be_unknown_without_an_answer_in_between_that_is_another(
             def away(*_: object) -> None:
                 raise redis.ConnectionError("away")
 
-            meanwhile.setattr(scene.host.redis, "hget", away)
+            meanwhile.setattr(scene.host.redis, "hmget", away)
         else:
-            record = json.dumps({"state": "holding"}) if between == "known" else "{"
-            scene.host.redis.hset(names.run_key(scene.capture_id), "record", record)
+            tell_run(scene.host.redis, scene.capture_id, "holding" if between == "known" else "melting")
         assert waiting.look(LOST_S).state is (State.RUNNING if between == "known" else State.UNKNOWN)
     scene.host.redis.delete(names.run_key(scene.capture_id))
     assert waiting.look(LOST_S).state is State.UNKNOWN
