@@ -6,8 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from random import Random
 from uuid import UUID
@@ -21,7 +20,7 @@ from freezeframe.repository.crypto.cipher import ObjectCipher
 from freezeframe.repository.crypto.keys import Keys
 from freezeframe.repository.crypto.slot import make_slot, parse_slot
 from freezeframe.repository.crypto.stream import unsealing
-from freezeframe.repository.document import checked, checksum_of
+from freezeframe.repository.document import checked
 from freezeframe.repository.errors import (
     ChunkDamaged,
     ConfigDamaged,
@@ -31,7 +30,6 @@ from freezeframe.repository.errors import (
     ManifestNewer,
     NewerFormat,
     ObjectDamaged,
-    RepositoryDamaged,
     RepositoryUnsupported,
 )
 from freezeframe.repository.header import read_header
@@ -41,7 +39,9 @@ from freezeframe.repository.manifest import parse_manifest
 from freezeframe.repository.objects import Objects
 from freezeframe.repository.protection import PLAIN
 from freezeframe.repository.store import MemoryStore
-from tests.fuzz.twist import twisted
+from tests.fuzz.answers import ANSWERS
+from tests.fuzz.notices import NOTICES
+from tests.fuzz.target import Mutate, Target, mend_document
 from tests.unit.repository.samples import capture_id, disk_capture, disk_of, envelope_of, manifest_of, store_disk
 
 MASTER = bytes(range(32))
@@ -50,27 +50,6 @@ PASSPHRASE = Secret.passphrase("correct horse")
 SLOT = f"keys/{'ab' * 16}.json"
 OBJECT = "manifests/x"
 REPOSITORY = UUID(int=5)
-
-Mutate = Callable[[bytes], bytes]
-Mend = Callable[[bytes, Mutate, Random], bytes]
-
-
-@dataclass(frozen=True)
-class Target:
-    """`check` raises for a finding. `mend` makes a mutated input pass what guards the reader; `mutate` is the fuzzer's own."""
-
-    name: str
-    seeds: Callable[[], list[bytes]]
-    check: Callable[[bytes], None]
-    mend: Mend
-
-    def mended(self, data: bytes, mutate: Mutate, chance: Random) -> bytes:
-        """What `mend` makes of the input or, if nothing can be made of that any more, of a seed; else a mutation as it is."""
-        for one in (data, chance.choice(self.seeds())):
-            with suppress(ValueError, TypeError, RecursionError, RepositoryDamaged, NewerFormat, zstd.ZstdError):
-                return self.mend(one, mutate, chance)
-        return mutate(data)
-
 
 # chunk
 
@@ -145,19 +124,6 @@ def _check_told(error: FreezeframeError, place: str) -> None:
     """It can be shown, and names what is damaged."""
     assert place in error.message
     assert error.message.encode()
-
-
-def _mend_document(data: bytes, mutate: Mutate, chance: Random, **bound: str) -> bytes:
-    """The document with a value that is another, and a checksum that is right."""
-    content = json.loads(data)
-    if not isinstance(content, dict):
-        raise TypeError("no document")
-    changed = content
-    while changed == content:
-        changed = twisted(content, chance, mutate)
-    with suppress(ValueError, TypeError):  # of what has no canonical form
-        changed["checksum"] = checksum_of({**changed, **bound})
-    return json.dumps(changed).encode()
 
 
 @cache
@@ -253,9 +219,11 @@ TARGETS: dict[str, Target] = {
     for target in (
         Target("chunk", _chunk_seeds, _check_chunk, _mend_chunk),
         Target("index", _index_seeds, _check_index, _mend_index),
-        Target("manifest", _manifest_seeds, _check_manifest, _mend_document),
-        Target("config", _config_seeds, _check_config, _mend_document),
-        Target("key-slot", _slot_seeds, _check_slot, partial(_mend_document, name=SLOT)),
+        Target("manifest", _manifest_seeds, _check_manifest, mend_document),
+        Target("config", _config_seeds, _check_config, mend_document),
+        Target("key-slot", _slot_seeds, _check_slot, partial(mend_document, name=SLOT)),
         Target("sealed", _sealed_seeds, _check_sealed, _mend_sealed),
+        *NOTICES,
+        *ANSWERS,
     )
 }

@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 from .run import CORPUS, fuzz
-from .targets import TARGETS, Target
+from .target import Target
+from .targets import TARGETS
 
 #: For each target in a long run.
 SECONDS = 60
@@ -32,7 +33,7 @@ def flipping(chance: Random) -> Callable[[bytes], bytes]:
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_the_kept_corpus_and_mended_seeds_hold(target: Target) -> None:
     chance = Random(7)  # noqa: S311 - the same each time
-    for path in sorted((CORPUS / target.name).iterdir()):
+    for path in sorted((CORPUS / target.name).glob("*")):
         target.check(path.read_bytes())
     for seed in target.seeds():
         target.check(seed)
