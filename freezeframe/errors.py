@@ -11,7 +11,8 @@ held (`orchestrator/touched.py` sees to that) · 4 not found ·
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Final
 
 EXIT_FAILED = 1
 EXIT_REFUSED = 3
@@ -23,6 +24,15 @@ EXIT_PARTIAL = 10
 EXIT_INTERRUPTED = 130
 
 
+#: Bytes of a name that is not UTF-8, as Python has them, or half a character of a JSON document.
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+
+def whole_text(text: str) -> str:
+    """Return the text without surrogates, which have no UTF-8: an error is told over the wire, and must not fail there."""
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 class FreezeframeError(Exception):
     """The capture failed."""
 
@@ -31,9 +41,10 @@ class FreezeframeError(Exception):
     advice: ClassVar[str] = ""
 
     def __init__(self, message: str, *, advice: str | None = None) -> None:
+        message = whole_text(message)
         super().__init__(message)
         self.message = message
-        self.hint = self.advice if advice is None else advice
+        self.hint = whole_text(self.advice if advice is None else advice)
         self.guest: str | None = None  # whom it concerns, where that is known before it is told
 
     def __str__(self) -> str:

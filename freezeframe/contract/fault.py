@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator
 
 from freezeframe.contract.message import Shape
+from freezeframe.errors import whole_text
 
 if TYPE_CHECKING:
     from freezeframe.errors import FreezeframeError
+
+
+_Text = Annotated[str, AfterValidator(whole_text)]
 
 
 class Fault(Shape):
     """What happened, to whom, and what to do: `code` and `exit_code` for programs, the rest for people."""
 
     code: str
-    message: str
-    advice: str = ""
+    message: _Text
+    advice: _Text = ""
     exit_code: int = 1
-    guest: str | None = None
-    host: str | None = None
-    disk: str | None = None
+    guest: _Text | None = None
+    host: _Text | None = None
+    disk: _Text | None = None
 
     @classmethod
     def of(

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
+from freezeframe.contract.fault import Fault
+from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Tier
 from freezeframe.repository.aside import AsideDocument, Kind
 from freezeframe.repository.document import DocumentDamagedError, DocumentNewerError, parse
@@ -73,7 +75,7 @@ def _check(kind: type[Notice], data: bytes) -> None:
     try:
         notice = parse(kind, data)
     except (DocumentNewerError, DocumentDamagedError) as error:
-        str(error).encode()  # raises if it cannot be shown
+        Fault.of(FreezeframeError(str(error))).model_dump_json()  # raises if it cannot be told
         return
     again = parse(kind, notice.to_json())
     assert again == notice
