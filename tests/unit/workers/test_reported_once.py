@@ -75,12 +75,12 @@ def arrive(site: Site, host_id: str, *meetings: str) -> None:
 def test_an_order_that_was_done_without_a_guest_and_comes_again_when_the_disk_has_room_holds_none(site: Site) -> None:
     """Nothing had the first delivery's answer, so the order was sent again, when the others' guests had been let go."""
 
-    def away(*_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise redis.ConnectionError("away")
 
     with pytest.MonkeyPatch.context() as trouble:
         full(trouble, HERE)
-        trouble.setattr(site.hosts[HERE].redis, "hsetnx", away)
+        trouble.setattr(site.hosts[HERE].redis, "pipeline", away)
         deliver(site, HERE, ELSEWHERE)
     deliver(site, HERE)
     assert [fake.log for fake in site.guests[HERE]] == [[], []]

@@ -155,7 +155,7 @@ def test_a_run_that_keeps_no_guest_any_more_drops_them_all(host: Host, libvirt: 
 def test_a_redis_that_does_not_answer_ends_nothing(
     host: Host, libvirt: Libvirt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise redis.ConnectionError("away")
 
     begin(host, libvirt, ALPHA)
@@ -294,11 +294,16 @@ def test_redis_is_not_asked_at_every_look(host: Host, libvirt: Libvirt, monkeypa
     asked: list[str] = []
     begin(host, libvirt, ALPHA)
     held(host, ALPHA)
-    monkeypatch.setattr(host.redis, "hget", lambda key, _: asked.append(key))
+
+    def noting(_: Host, capture_id: str, __: str) -> bool:
+        asked.append(capture_id)
+        return False
+
+    monkeypatch.setattr("workers.scratch.open_backups.goes_on_without", noting)
     watcher = Watcher(host)
     for second in range(int(DROPPED_S) + 1):
         look(watcher, second)
-    assert asked == [names.run_key(CAPTURE)] * 2
+    assert asked == [CAPTURE] * 2
 
 
 def test_the_result_of_a_hold_is_read_once_for_all_its_guests(
