@@ -87,7 +87,7 @@ def test_it_may_meet_and_be_known(settings: BusSettings) -> None:
         assert [one.entry.host_id for one in presence.known_hosts(client)] == ["host-a"]
         assert Runs(client, 60).next_epoch() > 0
         read_clock(gates)
-        gate = Gate(gates, CAPTURE, 1, "held", "a", ["a"])
+        gate = Gate(gates, CAPTURE, 1, "held", "a", 1)
         gate.meet(time.monotonic() + 20)
         assert gate.look().state == "released"
 
