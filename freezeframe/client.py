@@ -76,15 +76,19 @@ class Client:
         """Put a request on the orchestrator's queue. Asking twice with one id is asking once."""
         with _reaching_redis():
             seconds, micros = self._redis.time()
+        # by Redis's clock, since Celery's `expires` goes by ours and drops without a word
+        self._send(names.INTAKE_TASK, request.model_dump(mode="json"), (seconds + PICK_UP_S) * 1_000_000 + micros)
+
+    def cancel(self, capture_id: str, who: str) -> None:
+        """Ask the orchestrator to end a run without a capture, in the name of `who`. Twice is once."""
+        self._send(names.CANCEL_TASK, capture_id, who)
+
+    def _send(self, task: str, *args: object) -> None:
+        with _reaching_redis():
             app = bus.celery_app("client", self._settings)
             with app.connection_for_write() as connection:
                 app.send_task(
-                    names.INTAKE_TASK,
-                    # by Redis's clock, since Celery's `expires` goes by ours and drops without a word
-                    args=[request.model_dump(mode="json"), (seconds + PICK_UP_S) * 1_000_000 + micros],
-                    queue=names.ORCHESTRATOR_QUEUE,
-                    ignore_result=True,
-                    connection=connection,
+                    task, args=list(args), queue=names.ORCHESTRATOR_QUEUE, ignore_result=True, connection=connection
                 )
 
     def follow(self, capture_id: str, *, pick_up_s: float = PICK_UP_S, away_s: float = AWAY_S) -> Iterator[AnyEvent]:

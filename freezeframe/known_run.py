@@ -96,6 +96,11 @@ def may_be_id(word: str) -> bool:
     return _BEGINNING.fullmatch(word.upper()) is not None
 
 
+def is_id(word: str) -> bool:
+    """Return True if `word` is the id of a capture. Pure."""
+    return _ID.fullmatch(word) is not None
+
+
 def load(client: redis.Redis, capture_id: str) -> KnownRun | None:
     """Return a run; None if Redis has none of that id. Raises redis errors, NewerRunError."""
     record = _record(client, capture_id)

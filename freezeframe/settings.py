@@ -250,6 +250,8 @@ class HostSettings(_Part):
 class OrchestratorSettings(_Part):
     """How patient the orchestrator is."""
 
+    #: Seconds to plan a capture. It reads the newest captures of its guests; the request is recorded before.
+    plan_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 600.0
     #: Seconds for every host to prepare. Scratch files and agents' answers take a few, a queue behind others more.
     prepare_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 120.0
     #: Seconds after which a transfer counts as dead that neither moves nor says that it waits for the repository.

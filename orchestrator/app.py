@@ -14,17 +14,21 @@ import structlog
 from celery.signals import worker_ready, worker_shutting_down
 from prometheus_client import start_http_server
 
-from freezeframe import bus
+from freezeframe import bus, known_run
 from freezeframe.access import open_repository
 from freezeframe.contract import names
+from freezeframe.printable import one_line
 from freezeframe.settings import BusSettings, OrchestratorSettings, load
 from orchestrator import unread_request
-from orchestrator.intake import refuse_patiently, take_in_patiently
+from orchestrator.intake import cancel_patiently, refuse_patiently, take_in_patiently
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
 from orchestrator.run import Runs
 
 log = structlog.get_logger("orchestrator")
+
+#: Characters of a name that a request to cancel gives.
+LONGEST_WHO = 200
 
 app = bus.celery_app("orchestrator", load(BusSettings))
 _stop = threading.Event()
@@ -62,6 +66,15 @@ def intake(payload: object = None, not_after_us: object = None, *more: object, *
 def look(capture_id: str) -> None:
     """Look at a run: the body of every chord."""
     orchestrator().look(capture_id)
+
+
+@app.task(name=names.CANCEL_TASK, ignore_result=True)  # type: ignore[untyped-decorator]
+def cancel(capture_id: object = None, who: object = "", *_: object, **__: object) -> None:
+    """Have a run end without a capture, for `who`, unless it is too late."""
+    if not isinstance(capture_id, str) or not known_run.is_id(capture_id):
+        log.warning("a request to cancel that names no capture")
+        return
+    cancel_patiently(orchestrator(), capture_id, one_line(str(who))[:LONGEST_WHO] or "somebody")
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

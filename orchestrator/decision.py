@@ -21,6 +21,8 @@ from orchestrator.run import Run
 
 #: Seconds beyond muster and hold until a host counts as silent: letting go, verifying, and the way through the queue.
 HOLD_SLACK_S = 30.0
+#: States in which a run cannot be cancelled any more.
+TOO_LATE = frozenset({RunState.RELEASING, RunState.DONE, RunState.FAILED})
 #: Codes of a host that gave up because another did, or because Redis was away: told behind the cause, if that is known.
 CONSEQUENCES = frozenset({"muster", "barrier"})
 
@@ -28,6 +30,7 @@ CONSEQUENCES = frozenset({"muster", "barrier"})
 def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettings, **changes: object) -> Run:
     """The run, come to a new state."""
     seconds = {
+        RunState.ASKED: settings.plan_timeout_s,
         RunState.PREPARING: settings.prepare_timeout_s,
         RunState.HOLDING: run.request.muster_timeout_s + run.request.hold_timeout_s + HOLD_SLACK_S,
         RunState.TRANSFERRING: settings.transfer_timeout_s,
@@ -57,10 +60,32 @@ def give_up(run: Run, fault: Fault, now: datetime, settings: OrchestratorSetting
     """
     if run.state.ended or now < run.due_at:
         return None
+    if run.state is RunState.ASKED:  # no host has an order yet
+        return enter(run, RunState.FAILED, now, settings, faults=(*run.faults, fault))
     if run.state is not RunState.RELEASING:
         return enter(run, RunState.RELEASING, now, settings, faults=(*run.faults, fault), kept=())
     state = RunState.DONE if run.sealed else RunState.FAILED
     return enter(run, state, now, settings, warnings=(*run.warnings, str(fault)))
+
+
+def cancelled(run: Run, now: datetime, settings: OrchestratorSettings) -> Run | None:
+    """Return the run without a capture if it was cancelled; None if it was not, or the step that it is in must end first.
+
+    | cancelled while  | then                                                                                    |
+    |------------------|-----------------------------------------------------------------------------------------|
+    | asked            | it has failed: no host knows of it                                                      |
+    | preparing        | it releases; hosts that still prepare undo what they did                                |
+    | holding          | the hold ends as ever, in seconds, and then it releases: nothing is transferred         |
+    | transferring     | it releases                                                                             |
+    | sealing          | it releases, unless the repository says that the capture is sealed (`seal_state`)       |
+    | releasing, ended | it is too late                                                                          |
+    """
+    if run.cancelled is None or run.state is RunState.HOLDING or run.state in TOO_LATE:
+        return None
+    faults = (*run.faults, run.cancelled)
+    if run.state is RunState.ASKED:
+        return enter(run, RunState.FAILED, now, settings, faults=faults)
+    return enter(run, RunState.RELEASING, now, settings, faults=faults, kept=())
 
 
 def missing(

@@ -5,6 +5,13 @@ from __future__ import annotations
 from freezeframe.errors import EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_UNREACHABLE, FreezeframeError
 
 
+class CancelledError(FreezeframeError):
+    """Somebody has asked for the end of a capture that was under way."""
+
+    code = "cancelled"
+    advice = "Nothing of it is kept, and its guests run on. Ask for a capture again when one is wanted."
+
+
 class UnknownGuestError(FreezeframeError):
     """No host has a guest of this name or UUID."""
 

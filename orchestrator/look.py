@@ -34,7 +34,19 @@ from freezeframe.repository.errors import (
     is_store_trouble,
 )
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import again, clocks, decision, metrics, refused, seal_state, seal_wait, sessions, touched, unsealable
+from orchestrator import (
+    again,
+    clocks,
+    decision,
+    metrics,
+    planning,
+    refused,
+    seal_state,
+    seal_wait,
+    sessions,
+    touched,
+    unsealable,
+)
 from orchestrator.answers import Answers
 from orchestrator.defect import fault_of
 from orchestrator.dispatch import dispatch
@@ -64,6 +76,7 @@ class Orchestrator:
     settings: OrchestratorSettings
     repository: Repository
     briefs: Briefs = field(default_factory=Briefs)
+    at_work: planning.AtWork = field(default_factory=planning.AtWork)
 
     def look(self, capture_id: str, stalled: Sequence[Fault] = ()) -> Run | None:
         """Bring a run as far as it can go now; the run as it then is, None if there is none."""
@@ -186,8 +199,24 @@ class Orchestrator:
         return orders_of(run, answers.prepared, release_until)
 
     def _next(self, run: Run, answers: Answers, now: datetime, stalled: Sequence[Fault]) -> Run | None:
-        """The run as it should be next, or None if it has to wait. `now` is the moment by which it is dated."""
+        """Return the run as it should be next; None if it has to wait. `now` is the moment by which it is dated."""
+        following = decision.cancelled(run, now, self.settings) or self._following(run, answers, now, stalled)
+        if following is None:
+            return None
+        if following.state is RunState.TRANSFERRING:  # it was cancelled while guests were held
+            following = decision.cancelled(following, now, self.settings) or following
+        if following.state.ended:
+            known = self._known(following, answers, wait=now < run.due_at)
+            return known and self._ended(known, answers, now)
+        return following
+
+    def _following(self, run: Run, answers: Answers, now: datetime, stalled: Sequence[Fault]) -> Run | None:
+        """Return what the answers and the repository call for; None if the run has to wait, or has ended."""
         match run.state:
+            case RunState.ASKED:
+                following = planning.alone(
+                    self.at_work, self.redis, self.runs, self.repository, self.briefs, self.settings, run
+                )
             case RunState.PREPARING:
                 # the inventory is read only if somebody has to be looked for in it
                 hosts = known_hosts(self.redis) if lost_guests(run, answers.prepared) else ()
@@ -205,11 +234,6 @@ class Orchestrator:
                 following = decision.after_release(run, answers.released, now, self.settings)
             case _:
                 following = None  # it has ended
-        if following is None:
-            return None
-        if following.state.ended:
-            known = self._known(following, answers, wait=now < run.due_at)
-            return known and self._ended(known, answers, now)
         return following
 
     def _seal(self, run: Run, answers: Answers, now: datetime) -> Run | None:

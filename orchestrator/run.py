@@ -1,8 +1,9 @@
 """Runs: what the orchestrator keeps of a capture until it has ended, changed by compare-and-set only.
 
-preparing ─▶ holding ─▶ transferring ─▶ sealing ─▶ releasing ─▶ done
-    │           │            │             │           └──────▶ failed
-    └───────────┴────────────┴─────────────┴─▶ releasing (with faults)
+asked ─▶ preparing ─▶ holding ─▶ transferring ─▶ sealing ─▶ releasing ─▶ done
+  │          │           │            │             │           └──────▶ failed
+  │          └───────────┴────────────┴─────────────┴─▶ releasing (with faults)
+  └─▶ failed: it cannot be planned, or was cancelled before it was
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class Run(Message):
     seal_begun: Annotated[bool, UNLESS_EMPTY] = (
         False  # a manifest may be written, also when nobody waits for it any more
     )
+    cancelled: Annotated[Fault | None, UNLESS_EMPTY] = None  # who asked for that, as the fault that it ends with
     faults: tuple[Fault, ...] = ()
     unsealed_faults: Annotated[tuple[Fault, ...], UNLESS_EMPTY] = ()  # that count if it is not sealed
     warnings: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from freezeframe.cli.address import bus_settings
+from freezeframe.cli.cancel import cancel
 from freezeframe.cli.completion import capture_ids
 from freezeframe.cli.detail import capture_document, show_capture
 from freezeframe.cli.following import consistency_text, exit_code
@@ -96,6 +97,9 @@ def list_captures(
     if failed and not with_failed:
         out().print(told_failed(failed), soft_wrap=True)
     show_suspects(marked)
+
+
+captures.command("cancel")(cancel)
 
 
 @captures.command("show")

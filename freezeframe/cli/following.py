@@ -20,6 +20,7 @@ from freezeframe.printable import one_line
 
 #: What each state means, to somebody who has not read the design.
 SAID: Final = {
+    RunState.ASKED: "asked: the orchestrator looks for the guests and plans the capture",
     RunState.PREPARING: "preparing: hosts check guests, disks and the repository",
     RunState.HOLDING: "holding: all guests are kept still for one instant",
     RunState.TRANSFERRING: "transferring: guests run on while their disks are read",

@@ -12,6 +12,7 @@ ORCHESTRATOR_QUEUE = "orchestrator"
 # Tasks, named as in the drawing of the path.
 INTAKE_TASK = "orchestrator.intake"
 LOOK_TASK = "orchestrator.look"
+CANCEL_TASK = "orchestrator.cancel"
 STEP_TASKS = {
     Step.PREPARE: "host.prepare",
     Step.HOLD: "host.hold",

@@ -69,6 +69,7 @@ class Step(StrEnum):
 class RunState(StrEnum):
     """Where a run is on the path; every state but the last two names the step that it waits for."""
 
+    ASKED = "asked"  # recorded, and not planned yet
     PREPARING = "preparing"
     HOLDING = "holding"
     TRANSFERRING = "transferring"

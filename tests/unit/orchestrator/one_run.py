@@ -105,7 +105,12 @@ def release(orchestrator: Orchestrator) -> Run:
 
 def told(orchestrator: Orchestrator) -> list[str]:
     """The states that callers were told of, and how it ended."""
-    entries = cast("list[tuple[str, dict[str, str]]]", orchestrator.redis.xrange(names.events_key(CAPTURE)))
+    return told_of(orchestrator, CAPTURE)
+
+
+def told_of(orchestrator: Orchestrator, capture_id: str) -> list[str]:
+    """The same of another run."""
+    entries = cast("list[tuple[str, dict[str, str]]]", orchestrator.redis.xrange(names.events_key(capture_id)))
     events = [Event.model_validate_json(entry["event"]).root for _, entry in entries]
     return [
         str(one.state) if isinstance(one, StateEvent) else f"end: {one.receipt.state}"

@@ -18,7 +18,7 @@ from freezeframe.contract.words import RunState, Step
 from freezeframe.presence import KnownHost, known_hosts
 from freezeframe.repository import Repository, Suspect
 from freezeframe.settings import BusSettings, OrchestratorSettings
-from orchestrator import intake
+from orchestrator import planning
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.run import Run, Runs
@@ -120,7 +120,7 @@ def test_a_guest_on_two_hosts_is_refused_only_once_both_have_looked_again(
             publish(orchestrator, "host-a", "shut off")
         return known_hosts(orchestrator.redis)
 
-    monkeypatch.setattr(intake, "newer_hosts", look_again)
+    monkeypatch.setattr(planning, "newer_hosts", look_again)
     run = asked(orchestrator)
     if moved:
         assert run.plan is not None

@@ -101,7 +101,8 @@ def test_asking_twice_is_asking_once(orchestrator: Orchestrator) -> None:
     ask(orchestrator)
     ask(orchestrator)
     assert waiting(orchestrator, Step.PREPARE) == [1, 1]
-    assert [event.type for event in events(orchestrator)] == ["state"]
+    told = [event.state for event in events(orchestrator) if isinstance(event, StateEvent)]
+    assert told == [RunState.ASKED, RunState.PREPARING]
 
 
 def test_many_looks_at_once_go_on_once(orchestrator: Orchestrator) -> None:
@@ -136,12 +137,14 @@ def test_a_guest_that_has_moved_is_ordered_once_on_its_new_host_by_many_looks(or
     answer_prepare(orchestrator, "host-b", guest_uuid=ALPHA, number=1)
     orchestrator.look(CAPTURE)
     assert state_of(orchestrator) is RunState.HOLDING
-    assert [event.state for event in events(orchestrator) if isinstance(event, StateEvent)] == ["preparing", "holding"]
+    told = [event.state for event in events(orchestrator) if isinstance(event, StateEvent)]
+    assert told == ["asked", "preparing", "holding"]
 
 
 def test_a_request_that_cannot_be_planned_ends_with_its_reason(orchestrator: Orchestrator) -> None:
     ask(orchestrator, every_guest=False, guests=("nobody",))
-    [event] = events(orchestrator)
+    asked, event = events(orchestrator)
+    assert isinstance(asked, StateEvent)
     assert isinstance(event, EndEvent)
     assert event.receipt.faults[0].code == "unknown-guest"
     assert orchestrator.runs.active() == []
@@ -361,8 +364,12 @@ def test_a_run_that_went_on_while_its_orders_were_sent_stays_where_it_is(
         newer = loaded[0].model_copy(update={"state": RunState.HOLDING, "dispatched": False})
         assert orchestrator.runs.change(newer, loaded[1])
 
-    monkeypatch.setattr("orchestrator.dispatch.send", send_slowly)
     ask(orchestrator)
+    run, version = orchestrator.runs.load(CAPTURE) or pytest.fail("no run")
+    run = run.model_copy(update={"dispatched": False})
+    assert orchestrator.runs.change(run, version)
+    monkeypatch.setattr("orchestrator.dispatch.send", send_slowly)
+    orchestrator.dispatch(run)
     loaded = orchestrator.runs.load(CAPTURE)
     assert loaded is not None
     assert (loaded[0].state, loaded[0].dispatched) == (RunState.HOLDING, False)

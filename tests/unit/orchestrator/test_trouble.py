@@ -22,7 +22,7 @@ from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository, Sessions
 from freezeframe.repository.errors import ManifestDamaged, RepositoryNotReadable, RepositoryUnsupported
 from freezeframe.repository.session import SessionState
-from orchestrator import decision, intake, sessions
+from orchestrator import decision, planning, sessions
 from orchestrator.errors import NoGuestsError
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
@@ -222,12 +222,18 @@ def test_a_run_is_given_up_when_its_time_is_over_and_no_later(orchestrator: Orch
 def test_a_request_that_redis_does_not_let_be_planned_is_not_refused(
     orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, error: redis.RedisError
 ) -> None:
-    """It is taken in when Redis is back."""
-    monkeypatch.setattr(intake, "_plan", raising(error))
+    """It is planned when Redis is back."""
+    monkeypatch.setattr(planning, "_plan", raising(error))
     capture_id = str(ULID())
     with pytest.raises(type(error)):
         take_in(orchestrator, CaptureRequest(capture_id=capture_id, guests=("web",)))
-    assert not orchestrator.runs.is_there(capture_id)
+    loaded = orchestrator.runs.load(capture_id)
+    assert loaded is not None
+    assert (loaded[0].state, loaded[0].faults) == (RunState.ASKED, ())
+    monkeypatch.undo()
+    run = orchestrator.look(capture_id)
+    assert run is not None
+    assert run.state is RunState.PREPARING
 
 
 @pytest.mark.parametrize("error", [redis.ConnectionError("refused"), redis.TimeoutError("no answer")])
@@ -442,9 +448,13 @@ def test_the_log_has_the_traceback_of_a_defect_in_planning_and_of_no_refusal(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(intake, "_plan", fails)
+    monkeypatch.setattr(planning, "_plan", fails)
     capture_id = str(ULID())
     with structlog.testing.capture_logs() as lines:
         take_in(orchestrator, CaptureRequest(capture_id=capture_id, guests=("web",)))
-    (line,) = (line for line in lines if line.get("capture") == capture_id)
+    (line,) = (
+        line
+        for line in lines
+        if line.get("capture") == capture_id and line["event"].startswith(("planning", "request"))
+    )
     assert bool(line.get("exc_info")) == traceback

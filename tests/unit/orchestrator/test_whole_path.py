@@ -43,13 +43,14 @@ def test_a_run_goes_from_its_request_to_a_sealed_capture(
     assert (ended.receipt.consistency, ended.receipt.bytes_read) == (Consistency.GROUP, 2 * CHUNK)
     assert [one.guest for one in ended.receipt.guests] == ["web"]
     assert sent.steps == [Step.PREPARE, Step.HOLD, Step.TRANSFER, Step.RELEASE]
-    assert told(orchestrator) == ["preparing", "holding", "transferring", "sealing", "releasing", "end: done"]
+    states = ["asked", "preparing", "holding", "transferring", "sealing", "releasing", "end: done"]
+    assert told(orchestrator) == states
     assert orchestrator.repository.sessions.load(CAPTURE).state is SessionState.SEALED
     assert orchestrator.runs.active() == []
     assert counted == ["done", "1 transfers"]
     orchestrator.look(CAPTURE)  # a chord's body that came late
     assert counted == ["done", "1 transfers"]
-    assert len(told(orchestrator)) == 6
+    assert told(orchestrator) == states
 
 
 def test_a_capture_that_cannot_be_sealed_keeps_nothing_and_says_why(

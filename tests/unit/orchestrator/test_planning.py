@@ -1,4 +1,4 @@
-"""What intake puts into a plan."""
+"""A plan, of what the hosts have published."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from freezeframe.contract.fault import Fault
 from freezeframe.contract.inventory import GuestEntry, HostEntry
+from freezeframe.contract.plan import Plan
 from freezeframe.contract.request import CaptureRequest, HoldChoice
 from freezeframe.contract.words import HoldKind, Policy, WantedKind
 from freezeframe.presence import KnownHost, UnreadHost
-from orchestrator import intake
+from orchestrator import planning
 from orchestrator.errors import NoGuestsError, UnknownGuestError
+from orchestrator.parents import Briefs
 from orchestrator.unread import UnreadHostError
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
@@ -35,18 +38,20 @@ def host(*guests: tuple[str, str]) -> KnownHost:
     return KnownHost(entry, alive=True)
 
 
-def orchestrator() -> Any:
+def plan_of(request: CaptureRequest) -> tuple[Plan, tuple[Fault, ...], tuple[str, ...]]:
     suspects = SimpleNamespace(marked=lambda: SimpleNamespace(has=lambda *_: False))
-    repository = SimpleNamespace(config=SimpleNamespace(chunk_bytes=4096, id="r"), suspects=suspects)
-    return SimpleNamespace(repository=repository, briefs=None, redis=None, runs=SimpleNamespace(next_epoch=lambda _: 1))
+    repository: Any = SimpleNamespace(config=SimpleNamespace(chunk_bytes=4096, id="r"), suspects=suspects)
+    client: Any = None
+    runs: Any = SimpleNamespace(next_epoch=lambda _: 1)
+    return planning._plan(client, runs, repository, Briefs(), request)
 
 
 @pytest.mark.case("P6")
 def test_a_plan_for_every_guest_names_those_that_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "known_hosts", lambda _: [host(("alpha", "running"), ("beta", "paused"))])
-    monkeypatch.setattr(intake, "unread_hosts", lambda _: [])
+    monkeypatch.setattr(planning, "known_hosts", lambda _: [host(("alpha", "running"), ("beta", "paused"))])
+    monkeypatch.setattr(planning, "unread_hosts", lambda _: [])
     request = CaptureRequest(capture_id=CAPTURE, every_guest=True, kind=WantedKind.FULL)
-    plan, faults, _ = intake._plan(orchestrator(), request)
+    plan, faults, _ = plan_of(request)
     assert faults == ()
     assert [guest.name for one in plan.hosts for guest in one.guests] == ["alpha"]
     assert [(one.guest, one.host, one.reason) for one in plan.left_out] == [("beta", "host-a", "it is paused")]
@@ -57,15 +62,15 @@ NEWER = UnreadHost("hv-9", "is of version 2 and newer than this freezeframe", al
 
 @pytest.fixture
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "known_hosts", lambda _: [host(("alpha", "running"))])
-    monkeypatch.setattr(intake, "unread_hosts", lambda _: [NEWER])
+    monkeypatch.setattr(planning, "known_hosts", lambda _: [host(("alpha", "running"))])
+    monkeypatch.setattr(planning, "unread_hosts", lambda _: [NEWER])
 
 
 @pytest.mark.usefixtures("unread")
 def test_every_guest_is_not_planned_without_those_of_a_host_that_cannot_be_read() -> None:
     request = CaptureRequest(capture_id=CAPTURE, every_guest=True, kind=WantedKind.FULL)
     with pytest.raises(UnreadHostError, match=r"hv-9 is up, .* of version 2 and newer") as refused:
-        intake._plan(orchestrator(), request)
+        plan_of(request)
     assert "--policy degrade" in refused.value.hint
     assert "forget" not in refused.value.hint  # it is up
 
@@ -73,7 +78,7 @@ def test_every_guest_is_not_planned_without_those_of_a_host_that_cannot_be_read(
 @pytest.mark.usefixtures("unread")
 def test_every_guest_but_those_of_a_host_that_cannot_be_read_with_a_fault_that_names_it() -> None:
     request = CaptureRequest(capture_id=CAPTURE, every_guest=True, kind=WantedKind.FULL, policy=Policy.DEGRADE)
-    plan, faults, _ = intake._plan(orchestrator(), request)
+    plan, faults, _ = plan_of(request)
     assert [guest.name for one in plan.hosts for guest in one.guests] == ["alpha"]
     assert [(fault.code, fault.host) for fault in faults] == [("unread-host", "hv-9")]
 
@@ -84,20 +89,20 @@ def test_an_option_for_a_guest_that_nobody_knows_is_refused_where_every_host_can
     monkeypatch: pytest.MonkeyPatch, policy: Policy
 ) -> None:
     """Left out with a word it would freeze the guest that must be paused."""
-    monkeypatch.setattr(intake, "known_hosts", lambda _: [host(("alpha", "running"))])
-    monkeypatch.setattr(intake, "unread_hosts", lambda _: [])
+    monkeypatch.setattr(planning, "known_hosts", lambda _: [host(("alpha", "running"))])
+    monkeypatch.setattr(planning, "unread_hosts", lambda _: [])
     slip = (HoldChoice(guest="alpa", kind=HoldKind.PAUSE),)
     request = CaptureRequest(
         capture_id=CAPTURE, every_guest=True, kind=WantedKind.FULL, policy=policy, guest_holds=slip
     )
     with pytest.raises(UnknownGuestError, match="There is no guest alpa"):
-        intake._plan(orchestrator(), request)
+        plan_of(request)
 
 
 @pytest.mark.usefixtures("unread")
 def test_guests_that_are_named_and_found_need_no_other_host() -> None:
     request = CaptureRequest(capture_id=CAPTURE, guests=("alpha",), kind=WantedKind.FULL)
-    plan, faults, _ = intake._plan(orchestrator(), request)
+    plan, faults, _ = plan_of(request)
     assert [guest.name for one in plan.hosts for guest in one.guests] == ["alpha"]
     assert faults == ()
 
@@ -106,18 +111,18 @@ def test_guests_that_are_named_and_found_need_no_other_host() -> None:
 def test_a_guest_that_is_not_found_may_be_on_a_host_that_cannot_be_read() -> None:
     request = CaptureRequest(capture_id=CAPTURE, guests=("beta",), kind=WantedKind.FULL)
     with pytest.raises(UnknownGuestError, match=r"no guest beta.*Host hv-9 is up") as refused:
-        intake._plan(orchestrator(), request)
+        plan_of(request)
     assert "freezeframe version" in refused.value.hint
 
 
 def test_where_no_guest_runs_on_the_hosts_that_can_be_read_the_others_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(intake, "known_hosts", lambda _: [host(("alpha", "shut off"))])
-    monkeypatch.setattr(intake, "unread_hosts", lambda _: [NEWER])
+    monkeypatch.setattr(planning, "known_hosts", lambda _: [host(("alpha", "shut off"))])
+    monkeypatch.setattr(planning, "unread_hosts", lambda _: [NEWER])
     request = CaptureRequest(capture_id=CAPTURE, every_guest=True, kind=WantedKind.FULL, policy=Policy.DEGRADE)
     with pytest.raises(NoGuestsError, match="hv-9"):
-        intake._plan(orchestrator(), request)
+        plan_of(request)
 
 
 def test_a_host_that_is_gone_for_good_is_forgotten_by_the_printed_command() -> None:
