@@ -41,8 +41,11 @@ _Find = Callable[[Any, Path], Iterator[UnknownKey]]
 
 
 def unknown_keys(kind: type[BaseModel], content: dict[str, Any]) -> tuple[UnknownKey, ...]:
-    """Return the outermost unknown keys of a document of that kind, at every depth."""
-    return tuple(_in_model(kind)(content, ()))
+    """Return the outermost unknown keys of a document of that kind, at every depth, in the order of their places.
+
+    So documents that mean the same are equal, in whatever order their keys were stored.
+    """
+    return tuple(sorted(_in_model(kind)(content, ()), key=lambda one: tuple(map(str, one.path))))
 
 
 def first_critical(unknown: Iterable[UnknownKey], critical: Iterable[str]) -> UnknownKey | None:

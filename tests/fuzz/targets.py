@@ -153,7 +153,9 @@ def _check_config(data: bytes) -> None:
     except (ConfigDamaged, RepositoryUnsupported) as error:
         _check_told(error, "there")
         return
-    assert read_config(config.to_json(), "there") == config
+    again = read_config(config.to_json(), "there")
+    assert again.model_dump() == config.model_dump()
+    assert again.to_json() == config.to_json()
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,6 +28,7 @@ from freezeframe.repository.document import (
     DocumentNewerError,
     canonical,
     checked,
+    checksum_of,
     parse,
     understood,
 )
@@ -202,3 +204,16 @@ class Pair(BaseModel):
 
 def test_what_an_unknown_key_has_within_is_unknown_with_it() -> None:
     assert [str(one) for one in unknown_keys(Pair, {"both": [{"at": 1}, {"x": {"y": 1}}], "z": 1})] == ["both.1.x", "z"]
+
+
+def test_documents_that_mean_the_same_are_equal_in_whatever_order_their_keys_are() -> None:
+    """The fuzzer found it: one that was rewritten was another than before."""
+    known = json.loads(Config(id=UUID(int=5), chunk_bytes=4096).to_json())
+    content = {**known, "zeta": 1, "alpha": [{"b": 2}], "Zeta": 3}
+    content["checksum"] = checksum_of(content)
+    one, other = (
+        parse(Config, json.dumps({key: content[key] for key in sorted(content, reverse=backwards)}).encode())
+        for backwards in (False, True)
+    )
+    assert one == other
+    assert parse(Config, one.to_json()) == one
