@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, Validati
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from freezeframe import known_settings
+from freezeframe.contract.hold import LONGEST_HOLD_S, LONGEST_MUSTER_S
 from freezeframe.contract.message import HostId
 from freezeframe.errors import EXIT_FAILED, FreezeframeError
 
@@ -208,6 +209,12 @@ class HostSettings(_Part):
     run_dir: AbsolutePath = Path("/run/freezeframe")
     #: Seconds an agent may take to answer; libvirt's default is to wait for ever (FACTS: vdsm #160).
     agent_timeout_s: Annotated[int, Field(ge=1, le=LONGEST_AGENT_S)] = LONGEST_AGENT_S
+    #: What an order to hold may ask of this host, in seconds: how long its guests are held, how long it waits for other hosts.
+    longest_hold_s: Annotated[float, Field(gt=0, le=LONGEST_HOLD_S)] = float(LONGEST_HOLD_S)
+    longest_muster_s: Annotated[float, Field(gt=0, le=LONGEST_MUSTER_S)] = float(LONGEST_MUSTER_S)
+    #: Seconds that an order's epoch may be ahead of this host's clock, and of the highest that it has seen. A guest refuses the
+    #: captures whose epochs are lower than one that it has seen. More only once, after Redis's clock was years ahead.
+    longest_epoch_step_s: Annotated[float, Field(gt=0)] = DAY_S
     #: Seconds that the guard grants on top of the hold's own deadline, for the host to thaw by itself first.
     guard_grace_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     #: A transfer's threads, each with an NBD connection of its own, two chunks on their way and one in hand. As many as there

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, datetime
 
-from freezeframe.contract.request import LONGEST_HOLD_S
+from freezeframe.contract.hold import LONGEST_HOLD_S
 from freezeframe.contract.words import HoldKind
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.naming import NamedGuest

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from freezeframe.contract.message import Mountpoint, Shape
 from freezeframe.contract.words import HoldKind
+
+#: Seconds that a hold may last at most, and that hosts may wait for each other before it.
+LONGEST_HOLD_S: Final = 600
+LONGEST_MUSTER_S: Final = 3600
 
 
 class GuestHold(Shape):

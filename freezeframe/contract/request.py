@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.hold import GuestHold
+from freezeframe.contract.hold import LONGEST_HOLD_S, LONGEST_MUSTER_S, GuestHold
 from freezeframe.contract.message import CaptureId, DiskTarget, Label, Message, Mountpoint, Shape
 from freezeframe.contract.plan import LeftOutGuest
 from freezeframe.contract.result import SkippedDisk
 from freezeframe.contract.words import Consistency, HoldKind, Method, Policy, RunState, WantedKind
 from freezeframe.naming import GuestWord
-
-#: Seconds that a hold may last at most.
-LONGEST_HOLD_S: Final = 600
 
 
 class DiskChoice(Shape):
@@ -62,7 +59,7 @@ class CaptureRequest(Message):
     #: Seconds from a host's first freeze until it lets its guests go, released or not. 10 is what Windows VSS bears.
     hold_timeout_s: Annotated[float, Field(gt=0, le=LONGEST_HOLD_S)] = 10.0
     #: Seconds that the hosts wait for each other before any guest is held.
-    muster_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    muster_timeout_s: Annotated[float, Field(gt=0, le=LONGEST_MUSTER_S)] = 60.0
     #: Bytes a second that each disk is read with at most, within what its host's settings allow. Below 1 MiB a transfer would
     #: look as if it had stalled; above 1 TiB none is limited.
     limit_bytes_s: Annotated[int, Field(ge=1 << 20, le=1 << 40)] | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from freezeframe import settings
-from freezeframe.contract.request import LONGEST_HOLD_S
+from freezeframe.contract.hold import LONGEST_HOLD_S
 from freezeframe.repository import session
 from freezeframe.settings import (
     BusSettings,

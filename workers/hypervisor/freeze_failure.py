@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from freezeframe.contract.request import LONGEST_HOLD_S
+from freezeframe.contract.hold import LONGEST_HOLD_S
 from freezeframe.naming import NamedGuest
 from workers.hypervisor.domain import Domain
 from workers.hypervisor.errors import AgentError

@@ -1,4 +1,4 @@
-"""Whether an order is for this host, and in time."""
+"""An order is for this host, in time, and within what the host does at all; or it is refused."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import redis
 from freezeframe import presence
 from freezeframe.contract.order import Order
 from workers.host import Host
+from workers.steps.order_bounds import check_bounds
 from workers.steps.order_failure import ForeignOrderError, LateOrderError
 
 
 def check_order(host: Host, order: Order) -> None:
-    """Raise ForeignOrderError for the order of another host, LateOrderError for one whose time is over."""
+    """Raise ForeignOrderError for the order of another host, LateOrderError for one whose time is over, OrderBoundsError."""
     if order.host_id != host.host_id:
         raise ForeignOrderError(f"The order is for host {order.host_id}, and this is {host.host_id}.")
     if datetime.now(UTC) > order.not_after:
         raise LateOrderError(f"The order was valid until {order.not_after:%H:%M:%S} UTC only.{_clock_words(host)}")
+    check_bounds(host, order)
 
 
 def _clock_words(host: Host) -> str:

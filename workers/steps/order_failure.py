@@ -21,6 +21,14 @@ class ForeignOrderError(FreezeframeError):
     advice = "Two hosts may share a host id; give each its own FREEZEFRAME_HOST_ID."
 
 
+class OrderBoundsError(FreezeframeError):
+    """The order asks for more than this host does for anybody."""
+
+    code = "order-bounds"
+    exit_code = EXIT_REFUSED
+    advice = "No orchestrator of this version sends such an order: look at who may write to Redis."
+
+
 class UnexpectedError(FreezeframeError):
     """A defect in Freezeframe."""
 

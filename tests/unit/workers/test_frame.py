@@ -206,11 +206,12 @@ def test_without_redis_the_result_stays_in_the_journal(
 ) -> None:
     monkeypatch.setattr("workers.steps.publication.PUBLISH_PAUSE_S", 0)
 
-    def away(*_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise redis.ConnectionError("away")
 
-    monkeypatch.setattr(host.redis, "hsetnx", away)
+    monkeypatch.setattr(host.redis, "pipeline", away)
     assert run_step(host, hold_code, hold_order())["ok"] is True
+    assert host.redis.exists(names.results_key(CAPTURE)) == 0
     assert host.journal.of(CAPTURE).result(Step.HOLD, "") is not None
 
 

@@ -376,10 +376,10 @@ def test_a_result_that_can_neither_be_stored_nor_published_keeps_no_other_host(
     monkeypatch.setattr(publication, "PUBLISH_PAUSE_S", 0)
     AFTERWARDS["store_result"](site, monkeypatch, frozenset({"host-b"}))
 
-    def away(*_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise redis.ConnectionError("away")
 
-    monkeypatch.setattr(site.hosts["host-b"].redis, "hsetnx", away)
+    monkeypatch.setattr(site.hosts["host-b"].redis, "pipeline", away)
 
     def one(name: str) -> dict[str, Any]:
         order = site.order(name, FREEZE, all_or_nothing=False)

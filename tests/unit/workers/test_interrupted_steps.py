@@ -82,15 +82,15 @@ def test_a_result_is_told_again_until_redis_takes_it_with_a_pause_between(
     host: Host, releases: Releases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paused: list[float] = []
-    tell = host.redis.hsetnx
+    tell = host.redis.pipeline
 
-    def away_at_first(*words: str) -> object:
+    def away_at_first(*, transaction: bool) -> object:
         if len(paused) < publication.PUBLISH_TRIES - 1:
             raise redis.ConnectionError("away")
-        return tell(*words)
+        return tell(transaction=transaction)
 
     monkeypatch.setattr(time, "sleep", paused.append)
-    monkeypatch.setattr(host.redis, "hsetnx", away_at_first)
+    monkeypatch.setattr(host.redis, "pipeline", away_at_first)
     run_step(host, releases.code, order().model_dump(mode="json"))
     assert host.redis.hexists(names.results_key(CAPTURE), names.result_field(Step.RELEASE, "host-a"))
     assert paused == [publication.PUBLISH_PAUSE_S] * (publication.PUBLISH_TRIES - 1)

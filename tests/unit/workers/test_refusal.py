@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.request import LONGEST_HOLD_S, CaptureRequest
+from freezeframe.contract.hold import LONGEST_HOLD_S
+from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.result import PreparedDisk, PreparedGuest
 from freezeframe.contract.words import CaptureKind
 from freezeframe.naming import NamedGuest
