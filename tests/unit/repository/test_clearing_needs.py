@@ -15,12 +15,12 @@ from freezeframe.repository.aside import Kind, set_aside
 from freezeframe.repository.errors import ClockDrift, RepositoryFull
 from freezeframe.repository.garbage import collect
 from freezeframe.repository.garbage.record import Records, RunRecord
-from freezeframe.repository.layout import DAMAGED, FORGOTTEN, MANIFESTS, condemned_name
+from freezeframe.repository.layout import DAMAGED, FORGOTTEN, MANIFESTS, condemned_name, run_name
 from freezeframe.repository.session import TERM
-from freezeframe.repository.store.fault import not_readable
 from freezeframe.repository.verify.review import KEPT
 
 from .locked import locked
+from .refusing import refused_with
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, read_disk, seal
 from .test_aside import Flaky, flaky, pass_
 from .test_clearing import flip, object_of, objects_aside
@@ -164,18 +164,22 @@ def test_while_it_cannot_be_known_what_a_capture_refers_to_nothing_is_deleted(he
     assert cleared(held)  # that test can fail
 
 
+@pytest.mark.parametrize("what", ["manifest", "record of its run"])
 def test_a_forgotten_manifest_that_this_host_may_not_read_may_refer_to_anything(
-    held: Repository, monkeypatch: pytest.MonkeyPatch
+    held: Repository, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     damaged_and_forgotten(held)
     pass_(held, days=30)
-    (refused,) = forgotten_manifests(held)
+    if what == "manifest":
+        (refused,) = forgotten_manifests(held)
+    else:
+        collected(held)
+        (refused,) = (run_name(run) for run in held.objects.condemned.runs())
     get = held.store.get
 
     def refuse(name: str) -> bytes:
         if name == refused:
-            error = OSError(errno.EACCES, "refused")
-            raise not_readable(name, error) from error
+            raise refused_with(errno.EACCES, name)
         return get(name)
 
     monkeypatch.setattr(held.store, "get", refuse)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from freezeframe.repository import Repository, verify
+from freezeframe.repository import Repository, aside, verify
 from freezeframe.repository.check import check
 from freezeframe.repository.errors import ManifestUnreadable, ObjectNotFound, RepositoryError, RepositoryNotReadable
 from freezeframe.repository.garbage import collect
@@ -186,6 +186,34 @@ def test_a_writer_stores_a_chunk_anew_in_place_of_a_link_to_nothing(root: Path, 
         index = writer.finish().digest
     assert read_disk(repository, index) == disk
     assert read_disk(repository, store_disk(repository, disk_of(b"2"))) == disk_of(b"2")
+
+
+@pytest.mark.parametrize("sort", STRAYS)
+def test_a_damaged_chunk_is_set_aside_beside_what_is_no_file(root: Path, repository: Repository, sort: str) -> None:
+    path = next((root / "chunks").glob("*/*"))
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1])
+    STRAYS[sort](root / "damaged" / path.name)
+    report = verify(repository, repository.manifests(), set_aside=True)
+    assert [one.set_aside for one in report.chunks] == [True]
+    assert not path.exists()
+    assert len(list((root / "damaged").glob(f"{path.name}G*"))) == 1
+
+
+@pytest.mark.parametrize("sort", STRAYS)
+def test_what_is_set_aside_is_left_there_while_its_name_has_what_is_no_file(
+    root: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch, sort: str
+) -> None:
+    with repository.index(repository.manifest(capture_id(1)).guests[0].disks[0].index) as index:
+        digest = next(digest for _, digest in index.used_slots())
+    with monkeypatch.context() as patch:
+        patch.setattr(aside, "look_aside", lambda *_: aside.Verdict.DAMAGED)
+        assert aside.set_aside(repository.objects, aside.Kind.CHUNK, digest, "a machine with bad memory said so")
+    path = root / locate(digest)
+    STRAYS[sort](path)
+    assert not verify(repository, repository.manifests(), set_aside=True).sound
+    assert (root / "damaged" / path.name).is_file()
+    everything(repository)
 
 
 @pytest.mark.parametrize("folder", ["lineage", "damaged", "verified"])
