@@ -208,14 +208,14 @@ def _asking(
         raise error_of(answer, doing, place, failed) from None
 
 
-def understood(meta: ObjectMeta, place: str, attributes: Attributes | None = None) -> ObjectMeta:
+def understood(meta: ObjectMeta, place: str, attributes: Attributes) -> ObjectMeta:
     """Return what a server said of an object. Raises RepositoryNotReadable if it is not the answer of object storage.
 
     Each such server says an ETag and a time. What lies between may answer with 200 and its own page: then there would be an
     object, and from 1970, which the library says where there is no time. A page may have both, but no object of ours is one;
-    `attributes` of an answer to GET tell.
+    `attributes` tell.
     """
-    kind = str((attributes or {}).get("Content-Type", ""))
+    kind = str(attributes.get("Content-Type", ""))
     if meta["e_tag"] is None or meta["last_modified"].timestamp() <= 0 or kind.lower().startswith("text/html"):
         raise error_of(Answer(garbled=True), f"Reading {place}", place, RepositoryNotReadable)
     return meta

@@ -35,4 +35,5 @@ def head_of(bucket: Bucket, name: str, place: str) -> ObjectMeta:
 def said_of(bucket: Bucket, name: str, place: str) -> ObjectMeta:
     """Return the answer to HEAD. Raises RepositoryNotReadable; ObjectNotFound for any 404, be it of a proxy."""
     with asking_for_the_head(place):
-        return understood(obstore.head(bucket, name), place)
+        answer = obstore.get(bucket, name, options={"head": True})  # which has what `head` has not: the content's type
+        return understood(answer.meta, place, answer.attributes)

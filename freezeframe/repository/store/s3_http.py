@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -78,6 +79,8 @@ class Sender:
         answer.release_conn()
         if answer.status != 200:
             told = Answer.of(f"status code: {answer.status} {said.decode(errors='replace')}")
+            if told.status == 404 and told.code != "NoSuchBucket":  # a folder that is not there has an empty listing
+                told = replace(told, garbled=True)
             raise error_of(told, f"Reading {place}", place, RepositoryNotReadable)
         return said
 

@@ -185,15 +185,21 @@ def test_a_page_with_status_200_is_no_object(store: Store, answering_server: Ans
     assert caught.value.transient
 
 
-@pytest.mark.parametrize("ask", ["get", "open", "size", "modified"])
+PAGE_WITH_A_TAG = Reply(200, "<html></html>", headers={"Content-Type": "text/html"})
+
+
+@pytest.mark.parametrize("ask", ["get", "open", "size", "modified", "exists"])
 def test_a_page_is_no_object_whatever_else_it_says(store: Store, answering_server: Answering, ask: str) -> None:
-    answering_server.answer = lambda asked: (
-        Reply.error(404, "NoSuchKey")
-        if asked.method == "HEAD"
-        else Reply(200, "<html></html>", headers={"Content-Type": "text/html"})
-    )
+    """A writer would count on a chunk that nobody has written."""
+    answering_server.answer = lambda _: PAGE_WITH_A_TAG
     with pytest.raises(errors.RepositoryNotReadable, match="cannot be understood"):
         getattr(store, ask)(NAME)
+
+
+def test_nor_is_one_that_comes_after_a_404(store: Store, answering_server: Answering) -> None:
+    answering_server.answer = lambda asked: Reply(404) if asked.method == "HEAD" else PAGE_WITH_A_TAG
+    with pytest.raises(errors.RepositoryNotReadable, match="cannot be understood"):
+        store.exists(CONFIG)
 
 
 @pytest.mark.parametrize("answer", [Reply(404, "<html></html>"), Reply(404)])

@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 
-from freezeframe.repository.errors import RepositoryNotReadable
+from freezeframe.repository.errors import RepositoryNotFound, RepositoryNotReadable
 from freezeframe.repository.layout import CONDEMNED, MANIFESTS, condemned_name, folder_of, locate, run_name
 from freezeframe.repository.store.address import create_store, open_store
 from freezeframe.repository.store.backend import Store
@@ -92,6 +92,7 @@ def test_a_page_that_is_refused_for_longer_fails_the_listing(
     ("answer", "said"),
     [
         (Reply.error(403, "AccessDenied"), "403 AccessDenied"),
+        (Reply.error(404, "NoSuchBucket"), "There is no bucket"),
         (Reply(301, "", headers={"Location": "https://127.0.0.1:1/"}), "301"),
     ],
 )
@@ -99,7 +100,7 @@ def test_a_refusal_that_no_time_mends_ends_it_at_once(
     store: Store, bucket: FakeBucket, waiting: Waiting, answer: Reply, said: str
 ) -> None:
     bucket.trouble = lambda _: answer
-    with pytest.raises(RepositoryNotReadable, match=said) as caught:
+    with pytest.raises((RepositoryNotReadable, RepositoryNotFound), match=said) as caught:
         list(store.names(FOLDER))
     assert waiting.now == 0
     told = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
@@ -149,6 +150,14 @@ def test_an_answer_that_is_no_listing_is_waited_for_and_then_told(
     assert it.value.transient
     assert "FREEZEFRAME_S3_ENDPOINT" in it.value.hint
     assert 20 < waiting.now <= 30
+
+
+@pytest.mark.parametrize("code", ["NoSuchKey", "NotFound"])
+def test_a_folder_is_never_absent(store: Store, bucket: FakeBucket, waiting: Waiting, code: str) -> None:
+    bucket.trouble = lambda _: Reply.error(404, code)
+    with pytest.raises(RepositoryNotReadable, match=rf"cannot be understood \({code}\)"):
+        list(store.names(MANIFESTS))
+    assert waiting.now > 20
 
 
 @pytest.mark.parametrize("said", NO_LISTING.values(), ids=NO_LISTING)
