@@ -18,6 +18,8 @@ from freezeframe.contract.inventory import GuestEntry, HostEntry
 ALIVE_S = 10
 #: Seconds after which a silent host is forgotten altogether.
 REMEMBERED_S = 30 * 86400
+#: Hosts that are read with one command: an entry has some kilobytes.
+_AT_ONCE = 100
 #: What to do about a host whose entry cannot be read.
 UNREAD_ADVICE = (
     "Bring freezeframe on the control node, and on the machine of this command, to the version of the newest host "
@@ -82,32 +84,50 @@ def forget(client: redis.Redis, host_id: str) -> bool:
 
 
 def known_hosts(client: redis.Redis) -> list[KnownHost]:
-    """All hosts that were heard of and can be read, by their ids. `unread_hosts` has the others. Raises redis errors."""
+    """Return the hosts that were heard of and can be read, by their ids. `unread_hosts` has the others. Raises redis errors."""
     found = []
-    for host_id, text in _entries(client):
+    for _, text, alive in _entries(client):
         try:
-            entry = HostEntry.model_validate_json(text)
+            entry = _entry(text)
         except ValidationError:
             continue
-        found.append(KnownHost(entry, alive=bool(client.exists(names.alive_key(host_id)))))
-    return sorted(found, key=lambda host: host.entry.host_id)
+        found.append(KnownHost(entry, alive))
+    return found
 
 
 def unread_hosts(client: redis.Redis) -> list[UnreadHost]:
     """Return the hosts whose entries this version cannot read, by their ids. Raises redis errors."""
     return [
-        UnreadHost(host_id, why, alive=bool(client.exists(names.alive_key(host_id))))
-        for host_id, text in sorted(_entries(client))
+        UnreadHost(host_id, why, alive)
+        for host_id, text, alive in _entries(client)
         if (why := _unreadable(text)) is not None
     ]
 
 
-def _entries(client: redis.Redis) -> Iterator[tuple[str, str]]:
-    """Each host's id and what it published last. SCAN may give a key twice. [redis.io/commands/scan]"""
-    for key in sorted({*client.scan_iter(match=names.HOSTS_PATTERN, count=1000)}):
-        text = cast("str | None", client.get(key))
-        if text is not None:  # it was forgotten meanwhile
-            yield key.removeprefix(names.host_key("")), text
+def _entries(client: redis.Redis) -> Iterator[tuple[str, str, bool]]:
+    """Yield each host's id, what it published last, and whether it is up, by ids.
+
+    SCAN may give a key twice. [redis.io/commands/scan]
+    """
+    ids = sorted(
+        {key.removeprefix(names.host_key("")) for key in client.scan_iter(match=names.HOSTS_PATTERN, count=1000)}
+    )
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        keys = [names.host_key(one) for one in some] + [names.alive_key(one) for one in some]
+        told = cast("list[str | None]", client.mget(keys))
+        for host_id, text, alive in zip(some, told[: len(some)], told[len(some) :], strict=True):
+            if text is not None:  # it was forgotten meanwhile
+                yield host_id, text, alive is not None
+
+
+def _entry(text: str) -> HostEntry:
+    """Return what a host has published. Raises ValidationError.
+
+    One of the version before says nothing of the contract.
+    """
+    entry = HostEntry.model_validate_json(text)
+    return entry if "contract" in entry.model_fields_set else entry.model_copy(update={"contract": 1})
 
 
 def _unreadable(text: str) -> str | None:
@@ -136,7 +156,7 @@ def entry_of(client: redis.Redis, host_id: str) -> HostEntry | None:
     """Return what a host last published; None if nothing was heard of it, or nothing that can be read. Raises redis errors."""
     text = cast("str | None", client.get(names.host_key(host_id)))
     try:
-        return HostEntry.model_validate_json(text or "")
+        return _entry(text or "")
     except ValidationError:
         return None
 

@@ -53,6 +53,13 @@ class NoGuestsError(FreezeframeError):
     advice = "Start guests, or name the ones to capture; `freezeframe guests` lists them."
 
 
+class HostContractError(FreezeframeError):
+    """A host's version and the orchestrator's do not understand each other."""
+
+    code = "host-version"
+    exit_code = EXIT_REFUSED
+
+
 class HostDownError(FreezeframeError):
     """A host has not been heard of."""
 

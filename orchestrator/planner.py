@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from freezeframe import naming
+from freezeframe import __version__, naming
 from freezeframe.contract.fault import Fault
+from freezeframe.contract.inventory import CONTRACT, HostEntry
 from freezeframe.contract.plan import DiskPlan, GuestPlan, HostPlan, LeftOutGuest, ParentDisk
 from freezeframe.contract.request import CaptureRequest, HoldChoice
 from freezeframe.contract.words import HoldKind, Policy
@@ -14,7 +15,7 @@ from freezeframe.presence import KnownHost, Place, places
 from freezeframe.repository import Parent
 from orchestrator.choices import Choices
 from orchestrator.clocks import host_trouble
-from orchestrator.errors import HostDownError, NoGuestsError
+from orchestrator.errors import HostContractError, HostDownError, NoGuestsError
 from orchestrator.guests import RUNNING, STANDING, find_guest, one_each
 
 
@@ -86,15 +87,31 @@ def unfit_faults(request: CaptureRequest, hosts: Sequence[KnownHost]) -> tuple[F
 
 
 def _host_trouble(place: Place) -> FreezeframeError | None:
-    """Return why a guest's host cannot take part: it is down, or its clock is wrong."""
+    """Return why a guest's host cannot take part: it is down, of another version, or its clock is wrong."""
     entry = place.host.entry
     if place.host.alive:
-        return host_trouble(place.host)
+        return _contract_trouble(entry) or host_trouble(place.host)
     return HostDownError(
         f"Guest {place.guest.name} is on host {entry.host_id}, which has not been heard of since "
         f"{entry.at:%Y-%m-%d %H:%M:%S} UTC.",
         advice="Look whether the host is up and its control worker runs (`freezeframe hosts`). To capture the rest without it, "
         f"add --policy degrade; if it is gone for good: `freezeframe hosts forget {naming.argument(entry.host_id)}`.",
+    )
+
+
+def _contract_trouble(entry: HostEntry) -> FreezeframeError | None:
+    """Return why a host of another version cannot take part: one of the two would not understand the other."""
+    if entry.contract == CONTRACT:
+        return None
+    newer = (
+        f"newer than this orchestrator's ({__version__})"
+        if entry.contract > CONTRACT
+        else "too old for this orchestrator"
+    )
+    behind = "the orchestrator's machine" if entry.contract > CONTRACT else f"host {entry.host_id}"
+    return HostContractError(
+        f"Freezeframe on host {entry.host_id} ({entry.freezeframe_version}) is {newer}.",
+        advice=f"Bring {behind} to the newer version. To capture the rest without it meanwhile, add --policy degrade.",
     )
 
 

@@ -9,7 +9,7 @@ import redis
 import structlog
 
 from freezeframe import __version__, presence
-from freezeframe.contract.inventory import GuestEntry, HostEntry, StuckCapture
+from freezeframe.contract.inventory import CONTRACT, GuestEntry, HostEntry, StuckCapture
 from freezeframe.errors import FreezeframeError
 from workers import instance, own_redis
 from workers.binding import Binding, HostIdTakenError, end_this_worker, this_machine
@@ -36,6 +36,7 @@ def entry_of(host: Host, looks: Looks | None = None, versions: Versions | None =
     lost = running_qemus() if any(guest.state == _OFF for guest in states) else {}
     guests = [_guest_entry(host, guest, lost.get(guest.uuid)) for guest in states]
     return HostEntry(
+        contract=CONTRACT,
         host_id=host.host_id,
         at=datetime.now(UTC),
         freezeframe_version=__version__,

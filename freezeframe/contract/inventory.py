@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from freezeframe.contract.epoch import SeenEpoch
 from freezeframe.contract.message import UNLESS_EMPTY, GuestUuid, HostId, Message, Shape
@@ -24,8 +24,15 @@ class StuckCapture(Shape):
     problems: tuple[str, ...]
 
 
+#: The version of what orchestrator and hosts say to each other: orders, results and the keys that both read. It rises when one
+#: of the two could not do what the other, of the version before, asks for. Which program that is, `freezeframe_version` says.
+#: 2: an order to hold has the number of its hosts; a host tells its own arrival only; definitions have a key of their own.
+CONTRACT: Final = 2
+
+
 class HostEntry(Message):
     host_id: HostId
+    contract: int = CONTRACT  # 1 where an entry has none (`presence`)
     at: datetime
     clock_ahead_s: float | None = None  # of Redis's clock, as this host measured it; below 0: behind
     freezeframe_version: str
