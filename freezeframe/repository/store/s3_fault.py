@@ -35,6 +35,7 @@ _STATUS: Final = re.compile(r"status code: (\d{3})\b")
 _CODE: Final = re.compile(r"<Code>(\w{1,64})</Code>")
 _KIND: Final = re.compile(r"\bkind: (Connect|Timeout)\b")
 _NO_HTTP: Final = re.compile(r"HTTP error|HttpError|reqwest")
+_UNTRUSTED: Final = re.compile(r"\bInvalidCertificate\(|CERTIFICATE_VERIFY_FAILED")  # the library's, Python's
 
 #: An answer with a status of success that is none: an error's code in the body, as at the end of an upload, or a proxy's page.
 _GARBLED: Final = re.compile(
@@ -85,6 +86,10 @@ _ADVICE_EXPIRED: Final = (
     "runs; where they come from settings or the environment, start the program again with new ones."
 )
 _ADVICE_SERVER: Final = "Check FREEZEFRAME_S3_ENDPOINT, the network and the server; what is sealed is not affected."
+_ADVICE_CERTIFICATE: Final = (
+    "Check that the certificate is in date and names the host of FREEZEFRAME_S3_ENDPOINT. An authority of your own belongs "
+    "into the system's certificates, or into the file that SSL_CERT_FILE names."
+)
 _ADVICE_FULL: Final = (
     "Raise the bucket's quota or extend the storage, and capture again; what is sealed is not affected."
 )
@@ -112,6 +117,7 @@ class Answer:
     code: str | None = None
     kind: str | None = None
     no_http: bool = False  # the exchange itself failed, before or in the middle of an answer
+    untrusted: bool = False  # the server's certificate. It may be renewed while a transfer waits
     garbled: bool = False  # there was an answer that cannot be understood, or that is not the server's
 
     @classmethod
@@ -123,6 +129,7 @@ class Answer:
             code=code[1] if code else None,
             kind=kind[1] if kind else None,
             no_http=bool(_NO_HTTP.search(text)),
+            untrusted=bool(_UNTRUSTED.search(text)),
             # object storage says which thing it is that is not there; a proxy without a server says 404 too
             garbled=bool(_GARBLED.search(text)) or (status == 404 and code is None),
         )
@@ -148,6 +155,8 @@ class Answer:
             return f"the server's answer cannot be understood{f' ({said})' if said else ''}"
         if self.status is not None:
             return f"the server said {self.status}{f' {self.code}' if self.code else ''}"
+        if self.untrusted:
+            return "the server's certificate is not trusted"
         if self.kind == "Connect":
             return "the server cannot be reached"
         if self.kind == "Timeout":
@@ -242,6 +251,8 @@ def error_of(
 def _advice(answer: Answer) -> str:
     if answer.expired:
         return _ADVICE_EXPIRED
+    if answer.untrusted and answer.status is None:
+        return _ADVICE_CERTIFICATE
     if answer.transient:
         return _ADVICE_SERVER
     return _ADVICE_ACCESS if answer.status in {401, 403} else _ADVICE_SETTINGS

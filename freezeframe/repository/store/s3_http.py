@@ -61,8 +61,8 @@ class Sender:
         """
         try:
             return self._asked(url, place, bytes_max)
-        except (HTTPError, OSError):  # not chained: it has the signed URL
-            answer = Answer(no_http=True)
+        except (HTTPError, OSError) as error:  # not chained: it has the signed URL
+            answer = Answer(no_http=True, untrusted=Answer.of(str(error)).untrusted)
         raise error_of(answer, f"Reading {place}", place, RepositoryNotReadable)
 
     def _asked(self, url: str, place: str, bytes_max: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -18,10 +19,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from freezeframe.repository.errors import RepositoryNotReadable
+from freezeframe.repository.layout import CONFIG
+from freezeframe.repository.store.address import open_store
 from freezeframe.repository.store.s3_http import Sender, proxy_of
 from freezeframe.settings import SettingsError
 
-from .s3 import Answering, Reply
+from .s3 import Answering, Reply, settings
 
 ADDRESS = "http://s3.example:9000/bucket"
 
@@ -162,8 +165,16 @@ def test_the_certificates_are_those_that_the_environment_names(tmp_path: Path, m
     context = certificate_of(tmp_path)
     with raw_server(one_answer, context) as port:
         url = f"https://127.0.0.1:{port}/"
-        with pytest.raises(RepositoryNotReadable):
-            Sender(url, 5).get(url, "place", 10)
+        for name, value in {**settings(url), "SSL_CERT_FILE": os.devnull}.items():
+            monkeypatch.setenv(name, value)
+        senders: list[Callable[[], bytes]] = [
+            lambda: Sender(url, 5).get(url, "place", 10),
+            lambda: open_store("s3://bucket/a").get(CONFIG),
+        ]
+        for ask in senders:
+            with pytest.raises(RepositoryNotReadable, match="the server's certificate is not trusted") as caught:
+                ask()
+            assert "SSL_CERT_FILE" in caught.value.hint
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
         assert Sender(url, 5).get(url, "place", 10) == b"ok"
 
