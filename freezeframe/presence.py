@@ -75,11 +75,10 @@ def forget(client: redis.Redis, host_id: str) -> bool:
 
     A host that is up publishes itself again.
     """
-    queues = [names.control_queue(host_id), names.data_queue(host_id)]
     kept = [f"{kind}.host.{host_id}" for kind in ("unacked", "unacked_index", "unacked_mutex")]
     pipeline = client.pipeline()
     pipeline.delete(names.host_key(host_id))
-    pipeline.delete(names.alive_key(host_id), names.machine_key(host_id), *queues, *kept)
+    pipeline.delete(names.alive_key(host_id), names.machine_key(host_id), *names.host_queues(host_id), *kept)
     return bool(pipeline.execute()[0])
 
 

@@ -14,6 +14,7 @@ a burst has needed; this one closes it again.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -40,6 +41,12 @@ class Pool(redis.BlockingConnectionPool):
     def __init__(self, **options: Any) -> None:
         self._used_at: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # by the clock of time.monotonic
         super().__init__(**options)  # type: ignore[no-untyped-call]
+
+    def __del__(self) -> None:
+        """Close the connections with the pool: no client does, as it is not the client's own."""
+        with suppress(Exception):  # of a pool that was never made, say
+            self.disconnect()
+        super().__del__()
 
     def release(self, connection: Any) -> None:
         """Put a connection back, and close those that have not been used for IDLE_S."""

@@ -1,7 +1,8 @@
-"""A host's Celery app: its tasks, on its own two queues.
+"""A host's Celery app: its tasks, on its own three queues.
 
-    control   prepare, hold, release   one process, threads, a warm libvirt connection; and the inventory beside them
-    data      transfer                 a process for each, so that hashing and compressing have a core each
+    control   prepare         ┐ one process, threads for each step (`step_pool`), a warm libvirt connection; and the
+    hold      hold, release   ┘ inventory beside them
+    data      transfer          a process for each, so that hashing and compressing have a core each
 
 `freezeframe worker control` and `freezeframe worker data` start it with the right options.
 """

@@ -31,17 +31,34 @@ EPOCH_KEY = f"{PREFIX}:epoch"
 
 
 def control_queue(host_id: str) -> str:
-    """Short tasks of a host: prepare, hold, release. Never behind a transfer."""
+    """Return the queue of a host's short tasks that nobody waits for with guests held: prepare."""
     return f"host.{host_id}.control"
 
 
+def hold_queue(host_id: str) -> str:
+    """Return the queue of a host's tasks that must begin at once: hold, release."""
+    return f"host.{host_id}.hold"
+
+
 def data_queue(host_id: str) -> str:
-    """The long tasks of a host: transfers."""
+    """Return the queue of a host's long tasks: transfers."""
     return f"host.{host_id}.data"
 
 
+def host_queues(host_id: str) -> list[str]:
+    """Return all queues of a host."""
+    return [control_queue(host_id), hold_queue(host_id), data_queue(host_id)]
+
+
 def step_queue(step: Step, host_id: str) -> str:
-    return data_queue(host_id) if step is Step.TRANSFER else control_queue(host_id)
+    """Return the queue of a step's orders."""
+    match step:
+        case Step.PREPARE:
+            return control_queue(host_id)
+        case Step.HOLD | Step.RELEASE:
+            return hold_queue(host_id)
+        case Step.TRANSFER:
+            return data_queue(host_id)
 
 
 def host_key(host_id: str) -> str:

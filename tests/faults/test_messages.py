@@ -69,7 +69,7 @@ class Post:
         client = self._bench.system.redis
         queues = [names.ORCHESTRATOR_QUEUE]
         for host_id in self._bench.lab.hosts:
-            queues += [names.control_queue(host_id), names.data_queue(host_id)]
+            queues += names.host_queues(host_id)
         wait_for("the queues to drain", lambda: not any(client.llen(queue) for queue in queues), 120.0, 0.1)
         wait_for("nothing begun is left", lambda: _quiet(self._bench), 120.0, QUIET_S / 3)
 

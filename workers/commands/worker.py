@@ -9,6 +9,7 @@ from typing import Annotated
 
 import redis
 import typer
+from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_process_init
 
@@ -20,9 +21,9 @@ from freezeframe.contract import names
 from freezeframe.printable import one_line
 from freezeframe.settings import BusSettings, HostSettings, load
 from freezeframe.supervise import die_with_parent
-from workers import binding, budget, descriptors
+from workers import binding, budget, descriptors, step_pool
 
-#: Short tasks at once on a host. Each waits most of the time: for an agent, for the barrier, for libvirt.
+#: Short tasks of one step at once on a host. Each waits most of the time: for an agent, for the barrier, for libvirt.
 CONTROL_THREADS = 16
 #: Seconds between two heartbeats to Flower; Celery's 2 s is chatter with hundreds of hosts.
 HEARTBEAT_S = 10
@@ -68,14 +69,15 @@ def worker(
     # waited for
     from workers.app import app  # noqa: PLC0415
 
-    client = bus.shared_client(load(BusSettings))
-    eviction.check(client)
-    binding.Binding(settings, client, binding.this_machine(settings)).check(take=take_host_id)
+    with bus.connect(load(BusSettings)) as client:
+        eviction.check(client)
+        binding.Binding(settings, client, binding.this_machine(settings)).check(take=take_host_id)
     descriptors.raise_limit()
     if role is Role.DATA:
         worker_process_init.connect(_die_with_worker)
         budget.keep_to(settings)
         budget.keep_memory()
+    configure(app, role)
     bus.run_worker(app, worker_options(role, settings))
 
 
@@ -96,15 +98,27 @@ def _take_beside_up(private: BusSettings) -> None:
     )
 
 
+def configure(app: Celery, role: Role) -> None:
+    """Set what Celery's options cannot: the control worker's pool, and that it takes orders from its queues without a bound.
+
+    The pool counts if no option names another. The option for the bound takes 0 for none given. [celery/bin/worker.py]
+    """
+    if role is Role.CONTROL:
+        app.conf.worker_pool = step_pool.NAME
+        app.conf.worker_prefetch_multiplier = 0
+
+
 def worker_options(role: Role, settings: HostSettings) -> list[str]:
     """Celery's options for a role."""
+    host_id = settings.host_id
+    control = f"{names.control_queue(host_id)},{names.hold_queue(host_id)}"
     own = {
-        Role.CONTROL: ["-P", "threads", "-c", str(CONTROL_THREADS), "-Q", names.control_queue(settings.host_id)],
-        Role.DATA: ["-P", "prefork", "-c", str(settings.transfers), "-Q", names.data_queue(settings.host_id)],
+        Role.CONTROL: ["-c", str(CONTROL_THREADS), "-Q", control],
+        Role.DATA: ["-P", "prefork", "-c", str(settings.transfers), "-Q", names.data_queue(host_id)],
     }
     return [
         *own[role],
-        *("-n", f"{role}@{settings.host_id}"),
+        *("-n", f"{role}@{host_id}"),
         *("-E", "--without-gossip", "--without-mingle", "--heartbeat-interval", str(HEARTBEAT_S)),
     ]
 

@@ -19,6 +19,8 @@ from freezeframe.contract.words import HoldKind
 from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings, HostSettings
 from orchestrator.commands import worker_options as orchestrator_options
+from workers import app as worker_app
+from workers import step_pool
 from workers.commands.guard import LOOK_S
 from workers.commands.worker import Role, worker_options
 from workers.guard.client import GuardError, GuardLine
@@ -168,11 +170,24 @@ def test_a_guard_told_twice_ends_at_once_and_the_next_one_takes_up_its_lease(gua
 def test_options_of_the_workers(place: Path) -> None:
     settings = HostSettings()
     control, data = (" ".join(worker_options(role, settings)) for role in (Role.CONTROL, Role.DATA))
-    assert "-P threads -c 16 -Q host.host-a.example.control -n control@host-a.example" in control
+    queues = "host.host-a.example.control,host.host-a.example.hold"
+    assert f"-c 16 -Q {queues} -n control@host-a.example" in control
     assert f"-P prefork -c {settings.transfers} -Q host.host-a.example.data -n data@host-a.example" in data
     assert "-P threads -c 8 -Q orchestrator -n orchestrator@h" in " ".join(orchestrator_options("h"))
     for options in (control, data, " ".join(orchestrator_options("h"))):
         assert "-E --without-gossip --without-mingle --heartbeat-interval 10" in options
+
+
+def test_the_control_worker_has_threads_for_each_step(
+    run: Run, place: Path, bus: BusSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[object] = []
+    monkeypatch.setattr("freezeframe.bus.run_worker", lambda app, _options: pools.append(app.conf.worker_pool))
+    monkeypatch.setitem(worker_app.app.conf, "worker_pool", "prefork")  # as before, when the test is over
+    monkeypatch.setitem(worker_app.app.conf, "worker_prefetch_multiplier", 1)
+    assert run("worker", "data").exit_code == 0
+    assert run("worker", "control").exit_code == 0
+    assert pools == ["prefork", step_pool.NAME]
 
 
 @pytest.mark.case("S3")

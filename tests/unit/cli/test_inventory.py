@@ -171,11 +171,12 @@ def test_an_address_of_the_settings_comes_first(place: Path, monkeypatch: pytest
 @pytest.mark.case("S1")
 def test_a_host_that_is_gone_is_forgotten_with_what_waits_for_it(run: Run, two_hosts: None, bus: BusSettings) -> None:
     with contextlib.closing(bus_module.connect(bus)) as client:
-        queue = names.control_queue("host-b.example")
-        client.rpush(queue, "an order")
+        queues = names.host_queues("host-b.example")
+        for queue in queues:
+            client.rpush(queue, "an order")
         ran = run("hosts", "forget", "host-b.example")
         assert (ran.exit_code, ran.stdout) == (0, "Host host-b.example is forgotten, with 2 guests.\n")
-        assert not client.exists(queue)
+        assert not client.exists(*queues)
         assert not client.exists(names.host_key("host-b.example"))
     assert [host["host_id"] for host in run("hosts", "--json").document["hosts"]] == ["host-a.example"]
     assert "host-b" not in run("guests").stdout

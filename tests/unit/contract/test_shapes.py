@@ -21,9 +21,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("step", list(Step))
-def test_no_short_task_waits_behind_a_transfer(step: Step) -> None:
-    queue = "data" if step is Step.TRANSFER else "control"
+def test_no_short_task_waits_behind_a_transfer_and_no_hold_behind_a_prepare(step: Step) -> None:
+    queue = {Step.TRANSFER: "data", Step.PREPARE: "control"}.get(step, "hold")
     assert names.step_queue(step, "a") == f"host.a.{queue}"
+    assert names.step_queue(step, "a") in names.host_queues("a")
 
 
 def test_a_run_has_ended_when_it_is_done_or_has_failed() -> None:
