@@ -19,7 +19,7 @@ from celery import Celery, signals
 from celery.backends.redis import RedisBackend
 from celery.exceptions import WorkerShutdown
 
-from freezeframe import redis_pool, transport
+from freezeframe import heartbeat, redis_pool, transport
 from freezeframe.contract import names
 from freezeframe.settings import BusSettings
 
@@ -130,6 +130,7 @@ def run_worker(app: Celery, options: Sequence[str]) -> NoReturn:
         ended.append(sender.exitcode)
 
     signals.worker_shutdown.connect(note, weak=False)
+    signals.worker_ready.connect(lambda **_: heartbeat.tell_ready(), weak=False)
     app.worker_main(["--quiet", "worker", *options])
     status = ended[-1] if ended else None
     raise SystemExit(1 if status is None else status)

@@ -80,6 +80,8 @@ class Part:
     longest_pause_s: float = 30.0
     #: Seconds without a heartbeat after which it is killed; None for a part that does not beat (`freezeframe.heartbeat`).
     watchdog_s: float | None = None
+    #: It tells when it is ready; `ready` is asked after that.
+    notifies: bool = False
 
 
 @dataclass
@@ -159,6 +161,14 @@ class Child:
         self.send(signal.SIGKILL)
         self.listen_no_more()
         return True
+
+    def is_ready(self) -> bool:
+        """Return True if it has told so, where it does, and answers. A question that fails is a no."""
+        if self.part.notifies and not (self.pulse and self.pulse.is_ready):
+            return False
+        with contextlib.suppress(Exception):
+            return self.part.ready()
+        return False
 
     def listen_no_more(self) -> None:
         if self.pulse is not None:
@@ -252,7 +262,9 @@ class Supervisor:
             seat.asked = child
 
     def _pulse(self, part: Part) -> Pulse | None:
-        return Pulse(Path(self._sockets.name) / part.name, part.watchdog_s) if part.watchdog_s else None
+        if not part.watchdog_s and not part.notifies:
+            return None
+        return Pulse(Path(self._sockets.name) / part.name, part.watchdog_s)
 
     def _may_start(self, part: Part) -> bool:
         return all(self._seats[name].was_ready for name in part.after if name in self._seats)
@@ -261,7 +273,7 @@ class Supervisor:
         """Ask until the part is ready; a probe may block, so each has a thread, which ends with its child."""
         told = False
         while child.exit_code is None and not self._stops:
-            if _is_ready(seat.part):
+            if child.is_ready():
                 self._announce(seat.part.name, f"ready (pid {child.pid})")
                 seat.was_ready = True  # after it was told, so that what comes after it is told after it
                 return
@@ -307,13 +319,6 @@ def _never_raising(tell: Tell) -> Tell:
             tell(name, line)
 
     return told
-
-
-def _is_ready(part: Part) -> bool:
-    """Ask a part. A question that fails is a no: what comes after the part waits for a yes, and would for ever."""
-    with contextlib.suppress(Exception):
-        return part.ready()
-    return False
 
 
 def _cause(exit_code: int) -> str:

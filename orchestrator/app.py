@@ -14,7 +14,7 @@ import structlog
 from celery.signals import worker_ready, worker_shutting_down
 from prometheus_client import start_http_server
 
-from freezeframe import bus, known_run
+from freezeframe import bus, heartbeat, known_run
 from freezeframe.access import open_repository
 from freezeframe.contract import names
 from freezeframe.printable import one_line
@@ -82,6 +82,7 @@ def _begin(**_: object) -> None:
     settings = load(OrchestratorSettings)
     reconciler = Reconciler(orchestrator())
     bus.start_beside("reconciler", lambda: reconciler.run_forever(_stop))
+    heartbeat.beat_while(reconciler.at_work)
     if settings.metrics_port:
         _serve_metrics(settings.metrics_port)
 

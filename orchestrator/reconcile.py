@@ -35,6 +35,9 @@ SESSIONS_S = 600.0
 #: Seconds for a look until the next run has its turn: many times what one takes while the repository answers.
 LOOK_S = 5.0
 
+#: Seconds after which the loop stands still, beside its pause: longer than a look and its calls to Redis with all their tries.
+STANDS_S = 90.0
+
 #: Redis does not answer: no run can be looked at, so the others are not tried. What Redis refuses may be one run's key.
 AWAY = (redis.ConnectionError, redis.TimeoutError)
 
@@ -46,8 +49,13 @@ class Reconciler:
         self._orchestrator = orchestrator
         self._stalls = Stalls()
         self._sessions_due = 0.0
+        self._came_on = time.monotonic()
         self._sessions = sessions.Seen()
         self._apart = Apart()
+
+    def at_work(self) -> bool:
+        """Return True if the loop has come on lately. Any thread may ask."""
+        return time.monotonic() - self._came_on < STANDS_S + self._orchestrator.settings.reconcile_interval_s
 
     def run_forever(self, stop: threading.Event) -> None:
         while not stop.wait(self._orchestrator.settings.reconcile_interval_s):
@@ -60,6 +68,7 @@ class Reconciler:
 
     def reconcile(self) -> None:
         """Look at every run that has not ended. Raises the redis errors that say that Redis is away."""
+        self._came_on = time.monotonic()
         active = self._orchestrator.runs.active()
         runs = [self._looked(one) for one in active]
         self._find_stalled([run for run in runs if run and run.state is RunState.TRANSFERRING])
@@ -67,6 +76,7 @@ class Reconciler:
 
     def _looked(self, capture_id: str) -> Run | None:
         """Return the run as it is after a look; None also while that look goes on."""
+        self._came_on = time.monotonic()
         run = self._apart.do(capture_id, partial(self._look, capture_id), LOOK_S)
         if run is None:
             with self._alone(capture_id):

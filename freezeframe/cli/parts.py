@@ -36,6 +36,8 @@ PROBE_S = 1.0
 WORKER_END_S = 15.0
 #: Seconds without a sign of life after which the guard is killed and started again.
 GUARD_WATCHDOG_S = 5.0
+#: The same of the orchestrator: many times what a look at one run takes, whatever hangs.
+ORCHESTRATOR_WATCHDOG_S = 120.0
 
 #: -P: without it Python imports from the directory in which `up` was typed, before it looks where the packages are.
 _PYTHON = (sys.executable, "-P")
@@ -66,21 +68,16 @@ def guard_part(settings: HostSettings) -> Part:
 
 
 def control_part(host: HostSettings, settings: BusSettings, env: Mapping[str, str]) -> Part:
-    def ready() -> bool:
-        return _worker_answers(settings, f"control@{host.host_id}") and _is_published(settings, host.host_id)
-
-    return _worker("control", ("worker", "control"), ready, env)
+    return _worker("control", ("worker", "control"), lambda: _is_published(settings, host.host_id), env)
 
 
-def data_part(host: HostSettings, settings: BusSettings, env: Mapping[str, str]) -> Part:
-    return _worker("data", ("worker", "data"), lambda: _worker_answers(settings, f"data@{host.host_id}"), env)
+def data_part(env: Mapping[str, str]) -> Part:
+    return _worker("data", ("worker", "data"), _told_so, env)
 
 
-def orchestrator_part(host: HostSettings, settings: BusSettings, env: Mapping[str, str]) -> Part:
-    def ready() -> bool:
-        return _worker_answers(settings, f"orchestrator@{host.host_id}")
-
-    return _worker("orchestrator", ("orchestrator",), ready, env, end_rank=3)
+def orchestrator_part(env: Mapping[str, str]) -> Part:
+    """Started again if its loop stands still: nobody else ends runs that are late."""
+    return _worker("orchestrator", ("orchestrator",), _told_so, env, end_rank=3, watchdog_s=ORCHESTRATOR_WATCHDOG_S)
 
 
 def flower_part(port: int, env: Mapping[str, str]) -> Part:
@@ -110,11 +107,31 @@ def guard_answers(path: Path) -> bool:
 
 
 def _worker(
-    name: str, verb: tuple[str, ...], ready: Callable[[], bool], env: Mapping[str, str], *, end_rank: int = 1
+    name: str,
+    verb: tuple[str, ...],
+    ready: Callable[[], bool],
+    env: Mapping[str, str],
+    *,
+    end_rank: int = 1,
+    watchdog_s: float | None = None,
 ) -> Part:
+    """Return a Celery worker, which tells when it takes tasks: a question over Redis would reach every worker of the fleet."""
     return Part(
-        name, (*_FREEZEFRAME, *verb), ready=ready, env=env, after=("redis",), end_rank=end_rank, end_s=WORKER_END_S
+        name,
+        (*_FREEZEFRAME, *verb),
+        ready=ready,
+        env=env,
+        after=("redis",),
+        end_rank=end_rank,
+        end_s=WORKER_END_S,
+        watchdog_s=watchdog_s,
+        notifies=True,
     )
+
+
+def _told_so() -> bool:
+    """Return True: that it has told so is all there is to know."""
+    return True
 
 
 def _redis_answers(settings: BusSettings) -> bool:
@@ -127,16 +144,6 @@ def _is_published(settings: BusSettings, host_id: str) -> bool:
     with contextlib.suppress(redis.RedisError):
         return bool(bus.connect(settings, retries=0).exists(names.alive_key(host_id)))
     return False
-
-
-def _worker_answers(settings: BusSettings, node: str) -> bool:
-    """Whether the Celery node answers a ping. Any trouble on the way is a no."""
-    app = bus.celery_app("up", settings)
-    try:
-        with app.connection_for_write() as connection:
-            return bool(app.control.ping(destination=[node], timeout=PROBE_S, connection=connection))
-    except Exception:  # noqa: BLE001  kombu lets all kinds through while Redis comes up; the next question follows soon
-        return False
 
 
 def _http_answers(port: int) -> bool:

@@ -121,10 +121,10 @@ def _parts(host: HostSettings, own: PrivateRedis | None, only: Share | None, flo
         found.append(parts.guard_part(host))
     if only in {None, Share.HOST}:
         _expect_modules("nbd")
-        found += [parts.control_part(host, settings, env), parts.data_part(host, settings, env)]
+        found += [parts.control_part(host, settings, env), parts.data_part(env)]
     if only in {None, Share.ORCHESTRATOR}:
         _expect_modules("prometheus_client")
-        found.append(parts.orchestrator_part(host, settings, env))
+        found.append(parts.orchestrator_part(env))
         if flower_port is not None:
             found.append(_flower(flower_port, env))
     return found

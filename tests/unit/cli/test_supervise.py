@@ -216,6 +216,34 @@ def test_a_child_that_stands_still_is_killed_and_started_again() -> None:
     assert ("one", "stands still: not heard of for 5 s; killed") in diary.announced
 
 
+TELLS = (
+    sys.executable,
+    "-c",
+    (
+        "import sys, time; from freezeframe.heartbeat import tell_ready; print('begun', flush=True); sys.stdin.close(); "
+        "time.sleep(0.5); tell_ready(); print('told', flush=True); time.sleep(1000)"
+    ),
+)
+
+
+def test_a_child_that_tells_when_it_is_ready_is_not_ready_before() -> None:
+    with supervised(part("one", TELLS, notifies=True), part("other", after=("one",))) as (supervisor, diary):
+        until(lambda: ("one", "begun") in diary.told)
+        assert diary.ready("one") == 0
+        assert "other" not in supervisor.pids
+        until(lambda: diary.ready("other") == 1)
+        assert ("one", "told") in diary.told
+        os.kill(supervisor.pids["one"], signal.SIGKILL)
+        until(lambda: diary.ready("one") == 2)  # the next one tells again
+
+
+def test_a_child_that_never_tells_is_never_ready() -> None:
+    with supervised(part("one", notifies=True)) as (supervisor, diary):
+        until(lambda: "one" in supervisor.pids)
+        time.sleep(1.0)
+        assert diary.ready("one") == 0
+
+
 def test_telling_that_fails_ends_nothing() -> None:
     """A console leaves the process (SystemExit) when its reader has gone; a full disk is an OSError."""
     errors = [SystemExit(1), BrokenPipeError(), ValueError("I/O operation on closed file")]

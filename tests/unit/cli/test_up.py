@@ -49,13 +49,14 @@ def test_no_part_has_a_secret_on_its_command_line(host: HostSettings) -> None:
     found = [
         parts.guard_part(host),
         parts.control_part(host, SETTINGS, env),
-        parts.data_part(host, SETTINGS, env),
-        parts.orchestrator_part(host, SETTINGS, env),
+        parts.data_part(env),
+        parts.orchestrator_part(env),
         parts.flower_part(1, env),  # nobody listens there, and on 5555 somebody's Flower might
     ]
     assert not any("secret" in word for part in found for word in part.argv)
     with ThreadPoolExecutor() as pool:  # each asks for seconds
-        assert not any(pool.map(lambda part: part.ready(), found))
+        ready = dict(zip([part.name for part in found], pool.map(lambda part: part.ready(), found), strict=True))
+    assert {name for name, yes in ready.items() if yes} == {part.name for part in found if part.notifies} - {"control"}
 
 
 def test_workers_end_before_the_guard_and_redis_last(host: HostSettings) -> None:
@@ -64,8 +65,8 @@ def test_workers_end_before_the_guard_and_redis_last(host: HostSettings) -> None
             parts.redis_part(own, SETTINGS),
             parts.guard_part(host),
             parts.control_part(host, SETTINGS, {}),
-            parts.data_part(host, SETTINGS, {}),
-            parts.orchestrator_part(host, SETTINGS, {}),
+            parts.data_part({}),
+            parts.orchestrator_part({}),
             parts.flower_part(5555, {}),
         ]
     ranked = sorted(found, key=lambda part: part.end_rank)

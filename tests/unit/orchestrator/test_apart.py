@@ -5,19 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, tzinfo
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
 import redis
 
 from freezeframe import bounded
+from freezeframe.contract import names
 from freezeframe.contract.words import RunState
 from freezeframe.repository import Manifest, Repository, Sessions
 from freezeframe.repository.errors import SessionLost
 from orchestrator import look, reconcile, seal_state, sessions
 from orchestrator.apart import Apart
 from orchestrator.look import Orchestrator
-from orchestrator.reconcile import Reconciler
+from orchestrator.reconcile import STANDS_S, Reconciler
 from tests.unit.orchestrator.one_run import CAPTURE, Sent, hold, prepare, release, transfer
 from tests.unit.orchestrator.test_trouble import OTHER, other_run, past, run_of
 
@@ -172,3 +174,40 @@ def test_without_a_thread_it_is_done_all_the_same(error: type[Exception], monkey
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert Apart().do("a", lambda: 7, 60.0) == 7
+
+
+def test_a_loop_that_comes_on_is_at_work_and_one_that_stands_is_not(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its supervisor kills it then: nobody else ends runs that are late."""
+    now = 1000.0
+    monkeypatch.setattr("orchestrator.reconcile.time", SimpleNamespace(monotonic=lambda: now))
+    reconciler = Reconciler(orchestrator)
+    pause = orchestrator.settings.reconcile_interval_s
+    now += STANDS_S + pause - 0.1
+    assert reconciler.at_work()
+    reconciler.reconcile()
+    now += STANDS_S + pause - 0.1
+    assert reconciler.at_work()
+    now += 0.2
+    assert not reconciler.at_work()
+
+
+def test_each_run_that_is_looked_at_is_a_sign_of_life(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look may take its time with each of many runs."""
+    now = 1000.0
+    seen: list[bool] = []
+    monkeypatch.setattr("orchestrator.reconcile.time", SimpleNamespace(monotonic=lambda: now))
+    reconciler = Reconciler(orchestrator)
+
+    def do(self: Apart, name: str, call: object, patience_s: float) -> None:
+        nonlocal now
+        seen.append(reconciler.at_work())
+        now += STANDS_S - 1
+
+    monkeypatch.setattr(Apart, "do", do)
+    orchestrator.redis.sadd(names.ACTIVE_RUNS_KEY, "01KAAAAAAAAAAAAAAAAAAAAAA1", "01KAAAAAAAAAAAAAAAAAAAAAA2")
+    reconciler.reconcile()
+    assert seen[:3] == [True] * 3

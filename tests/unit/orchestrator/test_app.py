@@ -56,6 +56,9 @@ def test_the_reconciler_runs_until_the_worker_stops_and_metrics_show_on_this_mac
         def __init__(self, orchestrator: object) -> None:
             assert orchestrator is app_module.orchestrator()
 
+        def at_work(self) -> bool:
+            return True
+
         def run_forever(self, until: threading.Event) -> None:
             ran.set()
             assert until.wait(60)
