@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -160,5 +160,6 @@ def entry_of(client: redis.Redis, host_id: str) -> HostEntry | None:
         return None
 
 
-def places(hosts: list[KnownHost]) -> list[Place]:
+def places(hosts: Iterable[KnownHost]) -> list[Place]:
+    """Return every guest of these hosts, with its host."""
     return [Place(host, guest) for host in hosts for guest in host.entry.guests]

@@ -15,12 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from freezeframe.contract.request import CaptureRequest, DiskChoice, HoldChoice
 from freezeframe.naming import NamedGuest
 from freezeframe.presence import KnownHost, Place, places
 from orchestrator.errors import HeldTwiceError, UnknownGuestError
-from orchestrator.guests import find_guest, meant, unknown
+from orchestrator.guests import Known, find_guest, meant, unknown
+
+#: Words that nobody knows for which a near name is looked for: that takes a second for each where there are 10,000 guests.
+MOST_NEAR: Final = 8
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class Choices:
     """The choices of a request. `chosen` are the guests that it captures, `known` all of the inventory."""
 
     request: CaptureRequest
-    chosen: Sequence[Place]
-    known: Sequence[Place]
+    chosen: Known
+    known: Known
 
     def targets(self, choices: Iterable[DiskChoice]) -> dict[str, list[str]]:
         """Return the disks that were chosen, by their guests' UUIDs. Raises UnknownGuestError, AmbiguousGuestError."""
@@ -78,7 +82,7 @@ class Choices:
             )
         # it may be known by a host that it has left, and captured where it runs
         uuids = {place.guest.guest_uuid for place in known}
-        return next((place for place in self.chosen if uuids == {place.guest.guest_uuid}), None)
+        return next(iter(self.chosen.of(uuids.pop())), None) if len(uuids) == 1 else None
 
     def _merged(self, place: Place, choices: Sequence[HoldChoice]) -> HoldChoice:
         guest = NamedGuest(place.guest.name, place.guest.guest_uuid)
@@ -111,11 +115,12 @@ def without_strays(
     request: CaptureRequest, hosts: Sequence[KnownHost]
 ) -> tuple[CaptureRequest, list[UnknownGuestError]]:
     """Return the request without the options that name a guest which nobody knows, and a refusal for each such word."""
-    known = places(list(hosts))
-    strays = [word for word in dict.fromkeys(words_of(request)) if not meant(word, known)]
+    known = Known(places(hosts))
+    strays = {word: None for word in words_of(request) if not meant(word, known)}
     rest = {
         "guest_holds": tuple(one for one in request.guest_holds if one.guest not in strays),
         "skip_disks": tuple(one for one in request.skip_disks if one.guest not in strays),
         "decrypt_disks": tuple(one for one in request.decrypt_disks if one.guest not in strays),
     }
-    return request.model_copy(update=rest), [unknown(word, known) for word in strays]
+    refusals = [unknown(word, known, near=number < MOST_NEAR) for number, word in enumerate(strays)]
+    return request.model_copy(update=rest), refusals

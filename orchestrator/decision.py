@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Final
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.proof import Arrival, GuestProof, HostProof, Proof, failures
-from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, Result, SeenUses, TransferResult
+from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult, SeenUses, TransferResult
 from freezeframe.contract.words import Policy, RunState, Step
 from freezeframe.presence import KnownHost
 from freezeframe.settings import OrchestratorSettings
 from orchestrator import search, sharing, touched, unexplained
-from orchestrator.errors import HostSilentError, NotProvenError
+from orchestrator.errors import NotProvenError
 from orchestrator.run import Run
+from orchestrator.transfers import Transfer
 
 #: Seconds beyond muster and hold until a host counts as silent: letting go, verifying, and the way through the queue.
 HOLD_SLACK_S = 30.0
@@ -25,6 +28,8 @@ HOLD_SLACK_S = 30.0
 TOO_LATE = frozenset({RunState.RELEASING, RunState.DONE, RunState.FAILED})
 #: Codes of a host that gave up because another did, or because Redis was away: told behind the cause, if that is known.
 CONSEQUENCES = frozenset({"muster", "barrier"})
+#: No host has stalled, as far as this look knows.
+NO_STALLS: Final[Mapping[str, Fault]] = MappingProxyType({})
 
 
 def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettings, **changes: object) -> Run:
@@ -88,19 +93,6 @@ def cancelled(run: Run, now: datetime, settings: OrchestratorSettings) -> Run | 
     return enter(run, RunState.RELEASING, now, settings, faults=faults, kept=())
 
 
-def missing(
-    run: Run, step: Step, host_ids: Sequence[str], results: Sequence[Result], now: datetime
-) -> list[Fault] | None:
-    """None: wait for the hosts that have not answered. Past the deadline: a fault for each of them."""
-    silent = sorted(set(host_ids) - {result.host_id for result in results})
-    if silent and now < run.due_at:
-        return None
-    return [
-        Fault.of(HostSilentError(f"Host {host_id} has not answered the order to {step} in time."), host=host_id)
-        for host_id in silent
-    ]
-
-
 def after_prepare(
     run: Run,
     results: Sequence[PrepareResult],
@@ -113,7 +105,7 @@ def after_prepare(
     `hosts` is the inventory of now, in which guests are looked for that are not where they were planned.
     """
     answers = [result for result in results if result.round == run.round]
-    silent = missing(run, Step.PREPARE, [host.host_id for host in run.to_prepare], answers, now)
+    silent = unexplained.silent(run, Step.PREPARE, [host.host_id for host in run.to_prepare], answers, now)
     if silent is None:
         return None
     lost = search.lost_guests(run, results)
@@ -131,7 +123,7 @@ def after_prepare(
     found = search.found_guests(lost, hosts)
     if len(found) < len(lost) and not search.is_over(run, lost, hosts, now):
         return search.begin(run, hosts, now)
-    faults += [search.standing_fault(one, hosts) for one in lost if one.guest_uuid not in found]
+    faults += search.standing_faults([one for one in lost if one.guest_uuid not in found], hosts)
     if not found or (faults and run.request.policy is Policy.ALL):
         return _end_prepare(run, results, faults, now, settings)
     return _next_round(run, found, faults, now, settings)
@@ -186,13 +178,13 @@ def after_hold(
 
     `prepared` has the disks to which guests of other hosts may write since.
     """
-    silent = missing(run, Step.HOLD, run.members, results, now)
+    silent = unexplained.silent(run, Step.HOLD, run.members, results, now)
     if silent is None:
         return None
     faults = [*silent, *(result.fault for result in results if result.fault)]
     faults += [guest.fault for result in results for guest in result.guest_faults]
     faults.sort(key=lambda fault: fault.code in CONSEQUENCES)  # the first fault is the one that callers see
-    begun = [guest.guest_uuid for guest in _guests(results) if guest.begun_ns is not None]
+    begun = frozenset(guest.guest_uuid for guest in _guests(results) if guest.begun_ns is not None)
     if (
         run.request.policy is not Policy.ALL or not faults
     ):  # of `all` the first fault ends the hold of every other guest
@@ -244,28 +236,36 @@ def proof_of(run: Run, results: Sequence[HoldResult]) -> Proof:
 def after_transfer(
     run: Run,
     results: Sequence[TransferResult],
-    expected: Sequence[tuple[str, str]],
+    expected: Sequence[Transfer],
     now: datetime,
     settings: OrchestratorSettings,
-    stalled: Sequence[Fault] = (),
+    stalled: Mapping[str, Fault] = NO_STALLS,
     prepared: Sequence[PrepareResult] = (),
     seen: Sequence[SeenUses] = (),
 ) -> Run | None:
-    """Go on to seal the guests whose disks are all stored, or release. `expected` are (guest, target) pairs.
+    """Go on to seal the guests whose disks are all stored, or release.
+
+    `stalled` are the hosts whose transfers do not move any more, each with the reason. Under `degrade` all other hosts are
+    waited for; then each disk that a stalled host has not answered for is dropped, with a fault that names it.
 
     A guest with a disk to which a guest of another host has begun to write is as good as not stored. With policy `all` the
     first fault is enough: the guests need not wait for transfers that will not be kept.
     """
     shared = sharing.faults_since(prepared, run.kept, [*results, *seen])
-    found = [*stalled, *(result.fault for result in results if result.fault), *unexplained.not_stored(results)]
-    faults = touched.after_holding([*found, *shared.values()])
-    if faults and run.request.policy is Policy.ALL:
-        return enter(run, RunState.RELEASING, now, settings, faults=(*run.faults, *faults), kept=())
-    stored = {(result.guest_uuid, result.target) for result in results if result.index}
     answered = {(result.guest_uuid, result.target) for result in results}
-    if set(expected) - answered and not stalled:
+    missed = [one for one in expected if one.key not in answered]
+    dropped = [one for one in missed if one.host_id in stalled]
+    found = [*(result.fault for result in results if result.fault), *unexplained.not_stored(results), *shared.values()]
+    if run.request.policy is Policy.ALL:
+        found = [*(stalled[host_id] for host_id in dict.fromkeys(one.host_id for one in dropped)), *found]
+        if found:
+            faults = (*run.faults, *touched.after_holding(found))
+            return enter(run, RunState.RELEASING, now, settings, faults=faults, kept=())
+    if len(missed) > len(dropped):
         return None
-    lost = {guest for guest, target in expected if (guest, target) not in stored} | set(shared)
+    faults = touched.after_holding([*(one.dropped(stalled[one.host_id]) for one in dropped), *found])
+    stored = {(result.guest_uuid, result.target) for result in results if result.index}
+    lost = {one.guest.guest_uuid for one in expected if one.key not in stored} | set(shared)
     kept = tuple(guest for guest in run.kept if guest not in lost)
     state = RunState.SEALING if kept else RunState.RELEASING
     return enter(run, state, now, settings, faults=(*run.faults, *faults), kept=kept)
@@ -288,7 +288,7 @@ def after_release(
 ) -> Run | None:
     """The end: done if the capture is sealed. Hosts that could not clean up are warned of; their recovery will."""
     assert run.plan is not None  # noqa: S101  a run is planned before it is released
-    silent = missing(run, Step.RELEASE, [host.host_id for host in run.plan.hosts], results, now)
+    silent = unexplained.silent(run, Step.RELEASE, [host.host_id for host in run.plan.hosts], results, now)
     if silent is None:
         return None
     unclean = [*silent, *(result.fault for result in results if result.fault)]

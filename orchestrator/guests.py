@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from freezeframe import naming
@@ -23,6 +24,36 @@ RUNNING = frozenset({"running", "idle", *STANDING})
 
 #: States of a guest that works on a host. While a guest migrates one of its two hosts shows it as paused.
 WORKING = frozenset({"running", "idle"})
+
+
+class Known:
+    """Guests of the inventory, by the words that name them: a request may name as many as there are."""
+
+    def __init__(self, places: Iterable[Place]) -> None:
+        self.places = tuple(places)
+        self.host_ids = {place.host.entry.host_id for place in self.places}
+        self.uuids = {place.guest.name: place.guest.guest_uuid for place in self.places}
+        self._called = defaultdict[str, list[Place]](list)
+        self._of_uuid = defaultdict[str, list[Place]](list)
+        self._on_host = defaultdict[tuple[str, str], list[Place]](list)
+        for place in self.places:
+            guest, host_id = place.guest, place.host.entry.host_id
+            self._called[guest.name].append(place)
+            self._of_uuid[guest.guest_uuid].append(place)
+            for word in naming.words_of(guest.guest_uuid, guest.name):
+                self._on_host[word, host_id].append(place)
+
+    def called(self, name: str) -> list[Place]:
+        """Return all places of guests of this name."""
+        return list(self._called.get(name, ()))
+
+    def of(self, guest_uuid: str) -> list[Place]:
+        """Return all places of one guest."""
+        return list(self._of_uuid.get(guest_uuid, ()))
+
+    def on_host(self, word: str, host_id: str) -> list[Place]:
+        """Return the guests of a host that a name or a UUID means, as `naming.meant`."""
+        return list(self._on_host.get((word.lower() if naming.is_uuid(word) else word, host_id), ()))
 
 
 def one_each(found: Iterable[Place]) -> list[Place]:
@@ -52,7 +83,7 @@ def _likely(place: Place) -> tuple[bool, bool, bool]:
     return place.host.alive, place.guest.state in WORKING, place.guest.state in RUNNING
 
 
-def find_guest(wanted: str, known: Sequence[Place]) -> Place:
+def find_guest(wanted: str, known: Known) -> Place:
     """Return the guest that `wanted` names: a UUID, a name, or name@host.
 
     Raises UnknownGuestError, AmbiguousGuestError, SplitGuestError.
@@ -66,17 +97,15 @@ def find_guest(wanted: str, known: Sequence[Place]) -> Place:
     return _likeliest(found)
 
 
-def meant(wanted: str, known: Sequence[Place]) -> list[Place]:
+def meant(wanted: str, known: Known) -> list[Place]:
     """Return all places that `wanted` may mean. A UUID means nothing else; a name may have an `@`, a host's id has none."""
     if naming.is_uuid(wanted):
-        return [place for place in known if place.guest.guest_uuid == wanted.lower()]
+        return known.of(wanted.lower())
     name, at, host_id = wanted.rpartition("@")
-    on_host = [place for place in known if at and place.host.entry.host_id == host_id]
-    there = naming.meant(name, on_host, lambda place: place.guest.guest_uuid, lambda place: place.guest.name)
-    return [place for place in known if place.guest.name == wanted] + there
+    return known.called(wanted) + (known.on_host(name, host_id) if at else [])
 
 
-def _way_out(place: Place, known: Sequence[Place]) -> str:
+def _way_out(place: Place, known: Known) -> str:
     """Return what names this guest alone, as a shell must read it."""
     alone = {one.guest.guest_uuid for one in meant(_at(place), known)} == {place.guest.guest_uuid}
     return naming.guest_word(_at(place), place.guest.guest_uuid) if alone else place.guest.guest_uuid
@@ -86,18 +115,20 @@ def _at(place: Place) -> str:
     return f"{place.guest.name}@{place.host.entry.host_id}"
 
 
-def unknown(wanted: str, known: Sequence[Place]) -> UnknownGuestError:
-    """Return the refusal of a word that means no guest, with a near one."""
+def unknown(wanted: str, known: Known, *, near: bool = True) -> UnknownGuestError:
+    """Return the refusal of a word that means no guest, with a name that is `near`: that takes a look at each name."""
     name, at, host_id = wanted.rpartition("@")
-    hosts = {place.host.entry.host_id for place in known}
-    names = {place.guest.name: place.guest.guest_uuid for place in known}
     message = f"There is no guest {wanted}."
-    if at and host_id in hosts:
+    if at and host_id in known.host_ids:
         message = f"There is no guest {name} on host {host_id}."
-    elif at and name in names:
+    elif at and name in known.uuids:
         message = f"There is no guest {wanted}, and no host {host_id} with a guest {name}."
-    near = difflib.get_close_matches(wanted, names, n=1) or difflib.get_close_matches(name, names, n=1)
-    advice = (
-        f"Did you mean {naming.guest_word(near[0], names[near[0]])}? `freezeframe guests` lists all." if near else None
-    )
-    return UnknownGuestError(message, advice=advice)
+    return UnknownGuestError(message, advice=_near(wanted, name, known) if near else None)
+
+
+def _near(wanted: str, name: str, known: Known) -> str | None:
+    """Return advice with a name that is like one of these; None if there is none."""
+    found = difflib.get_close_matches(wanted, known.uuids, n=1) or difflib.get_close_matches(name, known.uuids, n=1)
+    if not found:
+        return None
+    return f"Did you mean {naming.guest_word(found[0], known.uuids[found[0]])}? `freezeframe guests` lists all."

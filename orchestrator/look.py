@@ -7,7 +7,7 @@ stays without it is found by the reconciler, which sends them again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,11 +18,10 @@ import structlog
 from celery import Celery
 
 from freezeframe.bounded import answered
-from freezeframe.contract import names
 from freezeframe.contract.definition import Definition
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import Order
-from freezeframe.contract.words import RunState, Step
+from freezeframe.contract.words import RunState
 from freezeframe.presence import known_hosts
 from freezeframe.repository import Manifest, Repository
 from freezeframe.repository.errors import (
@@ -52,11 +51,12 @@ from orchestrator.defect import fault_of
 from orchestrator.dispatch import dispatch
 from orchestrator.inherited import warnings_of
 from orchestrator.parents import Briefs
-from orchestrator.path import STEP_OF, expected_disks, orders_of
+from orchestrator.path import STEP_OF, orders_of
 from orchestrator.receipt import receipt_of
 from orchestrator.run import Run, Runs
 from orchestrator.seal import definition_fields, manifest_of
 from orchestrator.search import lost_guests
+from orchestrator.transfers import expected_transfers
 
 log = structlog.get_logger("look")
 
@@ -78,8 +78,11 @@ class Orchestrator:
     briefs: Briefs = field(default_factory=Briefs)
     at_work: planning.AtWork = field(default_factory=planning.AtWork)
 
-    def look(self, capture_id: str, stalled: Sequence[Fault] = ()) -> Run | None:
-        """Bring a run as far as it can go now; the run as it then is, None if there is none."""
+    def look(self, capture_id: str, stalled: Mapping[str, Fault] = decision.NO_STALLS) -> Run | None:
+        """Bring a run as far as it can go now; return the run as it then is, None if there is none.
+
+        `stalled` are hosts whose transfers do not move any more, which the reconciler alone knows.
+        """
         while (loaded := self.runs.load_with_answers(capture_id)) is not None:
             run, version, answers = loaded
             now = datetime.now(UTC)
@@ -189,16 +192,11 @@ class Orchestrator:
             sent_to = run.sent_to | {one.host_id: now[one.host_id] for one in lost}
             dispatch(self.app, self.runs, run, lost, sent_to)
 
-    def expected_transfers(self, run: Run, answers: Answers) -> list[tuple[str, str]]:
-        """Return the transfers of a run, as pairs of host and the field in which its result is due."""
-        orders = orders_of(run, answers.prepared, run.due_at)
-        return [(order.host_id, names.result_field(Step.TRANSFER, order.host_id, order.part)) for order in orders]
-
     def _orders(self, run: Run, answers: Answers) -> list[Order]:
         release_until = run.entered_at + timedelta(seconds=self.settings.release_validity_s)
         return orders_of(run, answers.prepared, release_until)
 
-    def _next(self, run: Run, answers: Answers, now: datetime, stalled: Sequence[Fault]) -> Run | None:
+    def _next(self, run: Run, answers: Answers, now: datetime, stalled: Mapping[str, Fault]) -> Run | None:
         """Return the run as it should be next; None if it has to wait. `now` is the moment by which it is dated."""
         following = decision.cancelled(run, now, self.settings) or self._following(run, answers, now, stalled)
         if following is None:
@@ -210,7 +208,7 @@ class Orchestrator:
             return known and self._ended(known, answers, now)
         return following
 
-    def _following(self, run: Run, answers: Answers, now: datetime, stalled: Sequence[Fault]) -> Run | None:
+    def _following(self, run: Run, answers: Answers, now: datetime, stalled: Mapping[str, Fault]) -> Run | None:
         """Return what the answers and the repository call for; None if the run has to wait, or has ended."""
         match run.state:
             case RunState.ASKED:
@@ -224,7 +222,7 @@ class Orchestrator:
             case RunState.HOLDING:
                 following = decision.after_hold(run, answers.held, now, self.settings, answers.prepared)
             case RunState.TRANSFERRING:
-                expected = expected_disks(run, answers.prepared)
+                expected = expected_transfers(run, answers.prepared)
                 following = decision.after_transfer(
                     run, answers.transferred, expected, now, self.settings, stalled, answers.prepared, answers.seen
                 )

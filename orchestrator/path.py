@@ -9,17 +9,19 @@ than "look at run X", because every header message carries the body with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from celery import Celery, chord
 
 from freezeframe.contract import names
 from freezeframe.contract.order import GuestToHold, HoldOrder, Order, PrepareOrder, ReleaseOrder, TransferOrder
-from freezeframe.contract.plan import Plan
+from freezeframe.contract.plan import HostPlan, Plan
 from freezeframe.contract.result import PrepareResult
 from freezeframe.contract.words import Policy, RunState, Step
 from orchestrator.run import Run
+from orchestrator.transfers import expected_transfers, kept_guests
 
 #: The step that a run in this state waits for.
 STEP_OF = {
@@ -31,7 +33,7 @@ STEP_OF = {
 
 
 def orders_of(run: Run, prepared: Sequence[PrepareResult], release_until: datetime) -> list[Order]:
-    """The orders of the state that the run is in. Pure."""
+    """Return the orders of the state that the run is in. Pure."""
     plan = run.plan
     if plan is None:
         return []
@@ -52,44 +54,64 @@ def orders_of(run: Run, prepared: Sequence[PrepareResult], release_until: dateti
                 for host in run.to_prepare
             ]
         case RunState.HOLDING:
-            return [_hold_order(run, plan, host_id, _slowest_ms(run, prepared)) for host_id in run.members]
+            return _hold_orders(run, plan, prepared)
         case RunState.TRANSFERRING:
             return _transfer_orders(run, plan, prepared)
         case RunState.RELEASING:
-            return [
-                ReleaseOrder(
-                    capture_id=plan.capture_id,
-                    epoch=plan.epoch,
-                    host_id=host.host_id,
-                    not_after=release_until,
-                    sealed_guests=_sealed_guests(run),
-                )
-                for host in plan.hosts
-            ]
+            return _release_orders(run, plan, prepared, release_until)
         case _:
             return []
 
 
-def _sealed_guests(run: Run) -> tuple[str, ...] | None:
-    if run.sealed is None:
-        return None
-    return run.kept if run.sealed else ()
+def _release_orders(run: Run, plan: Plan, prepared: Sequence[PrepareResult], release_until: datetime) -> list[Order]:
+    sealed = _sealed_guests(run, plan, prepared)
+    return [
+        ReleaseOrder(
+            capture_id=plan.capture_id,
+            epoch=plan.epoch,
+            host_id=host.host_id,
+            not_after=release_until,
+            sealed_guests=None if run.sealed is None else tuple(sealed[host.host_id]),
+        )
+        for host in plan.hosts
+    ]
 
 
-def _hold_order(run: Run, plan: Plan, host_id: str, slowest_ms: float | None) -> HoldOrder:
-    guests = next(host.guests for host in plan.hosts if host.host_id == host_id)
+def _sealed_guests(run: Run, plan: Plan, prepared: Sequence[PrepareResult]) -> Mapping[str, Sequence[str]]:
+    """Return the sealed guests that each host was ever asked to prepare: it has a journal of those and of no others."""
+    asked = {guest.guest_uuid: {host.host_id} for host in plan.hosts for guest in host.guests}
+    for result in prepared:
+        for guest in result.guests:
+            asked.setdefault(guest.guest_uuid, set()).add(result.host_id)
+    found = defaultdict[str, list[str]](list)
+    for guest_uuid in run.kept if run.sealed else ():
+        for host_id in asked.get(guest_uuid, ()):
+            found[host_id].append(guest_uuid)
+    return found
+
+
+def _hold_orders(run: Run, plan: Plan, prepared: Sequence[PrepareResult]) -> list[Order]:
+    hosts, kept, slowest_ms = (
+        {host.host_id: host for host in plan.hosts},
+        frozenset(run.kept),
+        _slowest_ms(run, prepared),
+    )
+    return [_hold_order(run, plan, hosts[host_id], kept, slowest_ms) for host_id in run.members]
+
+
+def _hold_order(run: Run, plan: Plan, host: HostPlan, kept: Collection[str], slowest_ms: float | None) -> HoldOrder:
     return HoldOrder(
         capture_id=plan.capture_id,
         epoch=plan.epoch,
-        host_id=host_id,
+        host_id=host.host_id,
         # a host that begins later than this would find nobody at the muster
         not_after=run.entered_at + timedelta(seconds=run.request.muster_timeout_s),
         repository_id=plan.repository_id,
         members=len(run.members),
         guests=tuple(
             GuestToHold(guest_uuid=guest.guest_uuid, hold=guest.hold)
-            for guest in guests
-            if guest.guest_uuid in run.kept
+            for guest in host.guests
+            if guest.guest_uuid in kept
         ),
         muster_timeout_s=run.request.muster_timeout_s,
         hold_timeout_s=run.request.hold_timeout_s,
@@ -100,8 +122,8 @@ def _hold_order(run: Run, plan: Plan, host_id: str, slowest_ms: float | None) ->
 
 def _slowest_ms(run: Run, prepared: Sequence[PrepareResult]) -> float | None:
     """How long the slowest guest of the capture will take to be held, as far as any is known."""
-    guests = [guest for result in prepared for guest in result.guests if guest.guest_uuid in run.kept]
-    return max((guest.expected_hold_ms for guest in guests if guest.expected_hold_ms is not None), default=None)
+    times = (guest.expected_hold_ms for _, guest in kept_guests(run, prepared))
+    return max((one_ms for one_ms in times if one_ms is not None), default=None)
 
 
 def _transfer_orders(run: Run, plan: Plan, prepared: Sequence[PrepareResult]) -> list[Order]:
@@ -109,7 +131,7 @@ def _transfer_orders(run: Run, plan: Plan, prepared: Sequence[PrepareResult]) ->
         TransferOrder(
             capture_id=plan.capture_id,
             epoch=plan.epoch,
-            host_id=result.host_id,
+            host_id=host_id,
             not_after=run.due_at,
             guest_uuid=guest.guest_uuid,
             guest_name=guest.name,
@@ -123,21 +145,7 @@ def _transfer_orders(run: Run, plan: Plan, prepared: Sequence[PrepareResult]) ->
             parent_checkpoint=disk.parent_checkpoint,
             limit_bytes_s=run.request.limit_bytes_s,
         )
-        for result in prepared
-        for guest in result.guests
-        if guest.guest_uuid in run.kept
-        for disk in guest.disks
-    ]
-
-
-def expected_disks(run: Run, prepared: Sequence[PrepareResult]) -> list[tuple[str, str]]:
-    """Return each disk that the run transfers, as its guest's UUID and its target. Pure."""
-    return [
-        (guest.guest_uuid, disk.target)
-        for result in prepared
-        for guest in result.guests
-        if guest.guest_uuid in run.kept
-        for disk in guest.disks
+        for host_id, guest, disk in expected_transfers(run, prepared)
     ]
 
 

@@ -16,7 +16,7 @@ from freezeframe.repository import Parent
 from orchestrator.choices import Choices
 from orchestrator.clocks import host_trouble
 from orchestrator.errors import HostContractError, HostDownError, NoGuestsError
-from orchestrator.guests import RUNNING, STANDING, find_guest, one_each
+from orchestrator.guests import RUNNING, STANDING, Known, find_guest, one_each
 
 
 def plan_hosts(
@@ -124,16 +124,16 @@ def _stands(request: CaptureRequest, place: Place, holds: Mapping[str, HoldChoic
 
 def _chosen_and_asked(request: CaptureRequest, hosts: Sequence[KnownHost]) -> tuple[list[Place], Choices]:
     """Return the guests that are meant, and what was chosen for single ones of them."""
-    known = places(list(hosts))
+    known = Known(places(hosts))
     chosen = _chosen(request, known)
-    return chosen, Choices(request, chosen, known)
+    return chosen, Choices(request, Known(chosen), known)
 
 
-def _chosen(request: CaptureRequest, known: Sequence[Place]) -> list[Place]:
+def _chosen(request: CaptureRequest, known: Known) -> list[Place]:
     """The guests that are meant, each once: one that was named twice, or that two hosts show, takes part once."""
     if not request.every_guest:
         return one_each([find_guest(wanted, known) for wanted in request.guests])
-    running = one_each([place for place in known if place.guest.state in RUNNING])
+    running = one_each([place for place in known.places if place.guest.state in RUNNING])
     if not running:
         raise NoGuestsError("No host has a running guest.")
     return running

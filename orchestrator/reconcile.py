@@ -26,6 +26,7 @@ from orchestrator.look import Orchestrator
 from orchestrator.path import STEP_OF
 from orchestrator.run import Run
 from orchestrator.stall import Stalls
+from orchestrator.transfers import expected_transfers
 
 log = structlog.get_logger("reconcile")
 
@@ -48,6 +49,7 @@ class Reconciler:
     def __init__(self, orchestrator: Orchestrator) -> None:
         self._orchestrator = orchestrator
         self._stalls = Stalls()
+        self._transferring: dict[str, Run] = {}
         self._sessions_due = 0.0
         self._came_on = time.monotonic()
         self._sessions = sessions.Seen()
@@ -70,8 +72,10 @@ class Reconciler:
         """Look at every run that has not ended. Raises the redis errors that say that Redis is away."""
         self._came_on = time.monotonic()
         active = self._orchestrator.runs.active()
-        runs = [self._looked(one) for one in active]
-        self._find_stalled([run for run in runs if run and run.state is RunState.TRANSFERRING])
+        # of a run whose look goes on counts what was seen of it last: else its hosts' silence would begin anew
+        runs = [(self._looked(one) or self._transferring.get(one)) for one in active]
+        self._transferring = {run.capture_id: run for run in runs if run and run.state is RunState.TRANSFERRING}
+        self._find_stalled(list(self._transferring.values()))
         self._end_sessions()
 
     def _looked(self, capture_id: str) -> Run | None:
@@ -156,11 +160,11 @@ class Reconciler:
         troubles = {
             host_id: stalls.trouble(host_id, store, settings, now, late=late) for host_id in self._unanswered_hosts(run)
         }
-        faults = [Fault.of(error, host=host_id) for host_id, error in troubles.items() if error is not None]
+        faults = {host_id: Fault.of(error, host=host_id) for host_id, error in troubles.items() if error is not None}
         if faults:
             self._orchestrator.look(run.capture_id, faults)
 
     def _unanswered_hosts(self, run: Run) -> list[str]:
         answers = self._orchestrator.runs.answers(run.capture_id)
-        expected = self._orchestrator.expected_transfers(run, answers)
-        return sorted({host_id for host_id, field in expected if field not in answers.fields})
+        expected = expected_transfers(run, answers.prepared)
+        return sorted({one.host_id for one in expected if one.field not in answers.fields})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from freezeframe.contract import names
 from freezeframe.contract.definition import Definition
-from freezeframe.contract.proof import GuestProof, Proof, consistency, guest_consistency
+from freezeframe.contract.proof import GuestProof, Proof, consistency, guest_consistency, shortcomings
 from freezeframe.contract.result import (
     HoldResult,
     PreparedDisk,
@@ -24,6 +25,7 @@ from orchestrator.decision import proof_of
 from orchestrator.errors import AnswersLostError
 from orchestrator.inherited import warnings_of
 from orchestrator.run import Run
+from orchestrator.transfers import kept_guests
 
 #: What Redis's clock and the orchestrator's may differ by; more is refused at intake.
 APART = timedelta(seconds=MOST_APART_S)
@@ -44,22 +46,19 @@ def manifest_of(
     """
     assert run.plan is not None  # noqa: S101  a run is planned before it is sealed
     not_seen = [*unseen.unseen_since(run, prepared, [*held, *seen]), *unseen.unseen_in(transferred)]
-    proof = unseen.claim_less(_of_guests(proof_of(run, held), run.kept), not_seen)
+    proof = unseen.claim_less(_of_guests(proof_of(run, held), frozenset(run.kept)), not_seen)
+    lacking = shortcomings(proof)
     steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
     disks = {(result.guest_uuid, result.target): result for result in transferred}
     _check_all_were_held(run, steps)
     chunk_bytes = run.plan.chunk_bytes
     audits = [*warnings_of(prepared, transferred), *((one.guest_uuid, one.warning) for one in not_seen)]
-    found = [*((one.guest_uuid, one.text) for result in held for one in result.guest_warnings), *audits]
+    found = _by_guest([*((one.guest_uuid, one.text) for result in held for one in result.guest_warnings), *audits])
     guests = tuple(
-        _guest_capture(
-            result.host_id, guest, definitions, disks, proof, steps[guest.guest_uuid], chunk_bytes
-        ).model_copy(
-            update={"warnings": (*guest.warnings, *(text for uuid, text in found if uuid == guest.guest_uuid))}
+        _guest_capture(host_id, guest, definitions, disks, lacking, steps[guest.guest_uuid], chunk_bytes).model_copy(
+            update={"warnings": (*guest.warnings, *found.get(guest.guest_uuid, ()))}
         )
-        for result in prepared
-        for guest in result.guests
-        if guest.guest_uuid in run.kept and not guest.fault  # it may have been refused elsewhere before
+        for host_id, guest in kept_guests(run, prepared)
     )
     _check_all_are_there(run, guests)
     kinds = {disk.kind for guest in guests for disk in guest.disks}
@@ -80,13 +79,15 @@ def manifest_of(
 
 def definition_fields(run: Run, prepared: Sequence[PrepareResult]) -> list[str]:
     """Return where the definitions of the guests are that are kept, by names.definition_field."""
-    kept = set(run.kept)
-    return [
-        names.definition_field(result.host_id, guest.guest_uuid)
-        for result in prepared
-        for guest in result.guests
-        if guest.guest_uuid in kept and not guest.fault
-    ]
+    return [names.definition_field(host_id, guest.guest_uuid) for host_id, guest in kept_guests(run, prepared)]
+
+
+def _by_guest(warnings: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]]:
+    """Return the texts of warnings by the UUIDs of their guests."""
+    found = defaultdict[str, list[str]](list)
+    for guest_uuid, text in warnings:
+        found[guest_uuid].append(text)
+    return found
 
 
 def _check_all_were_held(run: Run, steps: Collection[str]) -> None:
@@ -128,7 +129,7 @@ def _guest_capture(
     guest: PreparedGuest,
     definitions: Mapping[str, Definition],
     transferred: dict[tuple[str, str], TransferResult],
-    proof: Proof,
+    lacking: Sequence[str],
     steps: GuestProof,
     chunk_bytes: int,
 ) -> GuestCapture:
@@ -144,7 +145,7 @@ def _guest_capture(
         domain_xml=definition.domain_xml,
         live_xml=definition.live_xml,
         autostart=guest.autostart,
-        consistency=guest_consistency(proof, steps),
+        consistency=guest_consistency(lacking, steps),
         hold_ms=steps.hold_ms,
         disks=tuple(_disk_capture(disk, _transfer_of(guest, disk, transferred), chunk_bytes) for disk in guest.disks),
         skipped=guest.skipped,

@@ -15,8 +15,11 @@ be ended, a run that has come to its seal is not known to be unsealed: hosts kee
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -37,6 +40,7 @@ log = structlog.get_logger("seal state")
 
 #: What a second seal meets because the first was one: told only if nothing is sealed after all.
 _TRACES = frozenset({AlreadyExists.code, SessionLost.code})
+_NONE: Final[AbstractSet[str]] = frozenset()
 
 
 class SealUnknownError(FreezeframeError):
@@ -144,18 +148,19 @@ def _in_its_state(run: Run) -> Run:
 
 def _sealed(run: Run, guests: Sequence[str]) -> Run:
     """Return the run with exactly the guests that the manifest has. What is met after a seal is no fault of those."""
-    planned = _planned(run)
-    missing, captured = planned.keys() - set(guests), planned.keys() & set(guests)
-    met_by = {fault: _meant(fault, planned) for fault in (*run.faults, *run.unsealed_faults)}
+    planned = _Planned.of(run)
+    missing, captured = planned.places.keys() - set(guests), planned.places.keys() & set(guests)
+    met_by = {fault: planned.meant(fault) for fault in (*run.faults, *run.unsealed_faults)}
     faults = [one for one in run.faults if met_by[one] & missing or not met_by[one] & captured]
     faults += [one for one in run.unsealed_faults if met_by[one] & missing]
+    stay = frozenset(faults)
     met = [
         f"The capture had been sealed when the orchestrator met this: {fault.message}"
         for fault in (*run.faults, *run.unsealed_faults)
-        if fault not in faults and fault.code not in _TRACES
+        if fault not in stay and fault.code not in _TRACES
     ]
-    explained = {uuid for fault in faults for uuid in _explained(fault, met_by[fault])}
-    faults += [_unexplained(*place) for uuid, place in planned.items() if uuid in missing - explained]
+    unexplained = missing - {uuid for fault in faults for uuid in _explained(fault, met_by[fault])}
+    faults += [_unexplained(*place) for uuid, place in planned.places.items() if uuid in unexplained]
     update = {
         "sealed": True,
         "kept": tuple(guests),
@@ -166,26 +171,43 @@ def _sealed(run: Run, guests: Sequence[str]) -> Run:
     return run.model_copy(update=update)
 
 
-def _planned(run: Run) -> dict[str, tuple[str, str]]:
-    """Return names and hosts of the planned guests, by UUID."""
-    hosts = run.plan.hosts if run.plan else ()
-    return {guest.guest_uuid: (guest.name, host.host_id) for host in hosts for guest in host.guests}
+@dataclass(frozen=True)
+class _Planned:
+    """The planned guests, by what a fault may name: a run of many guests may have a fault of each of their disks."""
+
+    places: Mapping[str, tuple[str, str]]  # names and hosts, by UUID
+    on_host: Mapping[str | None, AbstractSet[str]]
+    called: Mapping[str, AbstractSet[str]]  # by name, or by UUID
+    called_on_host: Mapping[tuple[str, str | None], AbstractSet[str]]
+
+    @classmethod
+    def of(cls, run: Run) -> _Planned:
+        places: dict[str, tuple[str, str]] = {}
+        on_host, called = defaultdict[str | None, set[str]](set), defaultdict[str, set[str]](set)
+        called_on_host = defaultdict[tuple[str, str | None], set[str]](set)
+        for host in run.plan.hosts if run.plan else ():
+            for guest in host.guests:
+                places[guest.guest_uuid] = guest.name, host.host_id
+                on_host[host.host_id].add(guest.guest_uuid)
+                for word in (guest.guest_uuid, guest.name):
+                    called[word].add(guest.guest_uuid)
+                    called_on_host[word, host.host_id].add(guest.guest_uuid)
+        return cls(places, on_host, called, called_on_host)
+
+    def meant(self, fault: Fault) -> AbstractSet[str]:
+        """Return the UUIDs of the guests that a fault is told of, or of all guests of its host.
+
+        A name is only a label: the guest of that name on the fault's host is meant, and without one there, any of that name
+        may be.
+        """
+        if fault.guest is None:
+            return self.on_host.get(fault.host, _NONE)
+        return self.called_on_host.get((fault.guest, fault.host)) or self.called.get(fault.guest, _NONE)
 
 
-def _meant(fault: Fault, planned: Mapping[str, tuple[str, str]]) -> set[str]:
-    """Return the UUIDs of the guests that a fault is told of, or of all guests of its host.
-
-    A name is only a label: the guest of that name on the fault's host is meant, and without one there, any of that name may be.
-    """
-    if fault.guest is None:
-        return {uuid for uuid, (_, host_id) in planned.items() if host_id == fault.host}
-    named = {uuid: host_id for uuid, (name, host_id) in planned.items() if fault.guest in (uuid, name)}
-    return {uuid for uuid, host_id in named.items() if host_id == fault.host} or set(named)
-
-
-def _explained(fault: Fault, meant: set[str]) -> set[str]:
+def _explained(fault: Fault, meant: AbstractSet[str]) -> AbstractSet[str]:
     """Return the guests of which this fault says why they are missing: none if it may be told of another of the name."""
-    return meant if fault.guest is None or len(meant) == 1 else set()
+    return meant if fault.guest is None or len(meant) == 1 else _NONE
 
 
 def _unexplained(name: str, host_id: str) -> Fault:

@@ -11,9 +11,12 @@ fault knows where it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
+from typing import Final
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.plan import GuestPlan, HostPlan, Plan
@@ -26,6 +29,8 @@ from orchestrator.run import Run, Search
 ROUNDS = 2
 #: Seconds to wait for newer entries; a host that publishes none for so long is down.
 SEARCH_S = float(ALIVE_S)
+#: Hosts that the fault of one guest names; of the others it tells the number.
+MOST_NAMED: Final = 8
 
 
 @dataclass(frozen=True)
@@ -51,21 +56,22 @@ def lost_guests(run: Run, results: Sequence[PrepareResult]) -> tuple[Lost, ...]:
 
 
 def found_guests(lost: Sequence[Lost], hosts: Sequence[KnownHost]) -> dict[str, str]:
-    """Where lost guests run, as far as the inventory shows: guest to host."""
+    """Return where lost guests run, as far as the inventory shows: guest to host."""
+    wanted = {one.guest_uuid for one in lost}
+    shown = defaultdict[str, list[Place]](list)
+    for place in places(_alive(hosts)) if wanted else ():
+        if place.guest.guest_uuid in wanted and place.guest.state in RUNNING:
+            shown[place.guest.guest_uuid].append(place)
     found = {}
     for one in lost:
-        there = [
-            place
-            for place in places(list(_others(one, hosts)))
-            if place.guest.guest_uuid == one.guest_uuid and place.guest.state in RUNNING
-        ]
+        there = [place for place in shown.get(one.guest_uuid, ()) if place.host.entry.host_id != one.host_id]
         if there:
             found[one.guest_uuid] = max(there, key=_runs).host.entry.host_id
     return found
 
 
-def _others(one: Lost, hosts: Sequence[KnownHost]) -> list[KnownHost]:
-    return [host for host in hosts if host.alive and host.entry.host_id != one.host_id]
+def _alive(hosts: Sequence[KnownHost]) -> list[KnownHost]:
+    return [host for host in hosts if host.alive]
 
 
 def _runs(place: Place) -> bool:
@@ -74,8 +80,11 @@ def _runs(place: Place) -> bool:
 
 
 def is_over(run: Run, lost: Sequence[Lost], hosts: Sequence[KnownHost], now: datetime) -> bool:
-    """Whether waiting for newer entries would show nothing more."""
-    entries = {host.entry.host_id: host.entry.at for one in lost for host in _others(one, hosts)}
+    """Return True if waiting for newer entries would show nothing more."""
+    left = {one.host_id for one in lost}
+    entries = {host.entry.host_id: host.entry.at for host in _alive(hosts)}
+    if len(left) == 1:  # else a host that a guest has left may be where another has gone to
+        entries.pop(left.pop(), None)
     if run.search is None:
         return not entries
     return now >= run.search.until or all(at != run.search.seen.get(host_id) for host_id, at in entries.items())
@@ -96,24 +105,31 @@ def moved_plan(plan: Plan, found: Mapping[str, str]) -> tuple[Plan, tuple[HostPl
     A host that has no guest left stays in the plan: it has a journal of the capture, and must be told to release.
     """
     planned = {guest.guest_uuid: guest for host in plan.hosts for guest in host.guests}
-    arrived: dict[str, tuple[GuestPlan, ...]] = {}
+    arrived = defaultdict[str, list[GuestPlan]](list)
     for guest_uuid, host_id in sorted(found.items()):
-        arrived[host_id] = (*arrived.get(host_id, ()), planned[guest_uuid])
+        arrived[host_id].append(planned[guest_uuid])
     stayed = {host.host_id: tuple(one for one in host.guests if one.guest_uuid not in found) for host in plan.hosts}
     hosts = tuple(
         HostPlan(host_id=host_id, guests=(*stayed.get(host_id, ()), *arrived.get(host_id, ())))
         for host_id in sorted({*stayed, *arrived})
     )
-    moved = tuple(HostPlan(host_id=host_id, guests=guests) for host_id, guests in sorted(arrived.items()))
+    moved = tuple(HostPlan(host_id=host_id, guests=tuple(guests)) for host_id, guests in sorted(arrived.items()))
     return plan.model_copy(update={"hosts": hosts}), moved
 
 
-def standing_fault(one: Lost, hosts: Sequence[KnownHost]) -> Fault:
-    """The fault of a guest that was not found, with where it was looked for.
+def standing_faults(lost: Sequence[Lost], hosts: Sequence[KnownHost]) -> list[Fault]:
+    """Return the faults of guests that were not found, each with where it was looked for.
 
     Entries say where: one may be older than the fault, and a host whose entry cannot be read is not among them.
     """
-    names = ", ".join(sorted(host.entry.host_id for host in _others(one, hosts)))
-    elsewhere = f"By their newest entries it does not run on {names} either."
-    where = elsewhere if names else "No other host is up whose entry can be read: see `freezeframe hosts`."
+    alive = dict.fromkeys(sorted(host.entry.host_id for host in _alive(hosts)))
+    return [_standing_fault(one, alive) for one in lost]
+
+
+def _standing_fault(one: Lost, alive: Collection[str]) -> Fault:
+    named = [host_id for host_id in islice(alive, MOST_NAMED + 1) if host_id != one.host_id][:MOST_NAMED]
+    others = len(alive) - (one.host_id in alive)
+    more = f" and {others - len(named)} more hosts" if others > len(named) else ""
+    elsewhere = f"By their newest entries it does not run on {', '.join(named)}{more} either."
+    where = elsewhere if named else "No other host is up whose entry can be read: see `freezeframe hosts`."
     return one.fault.model_copy(update={"message": f"{one.fault.message} {where}"})

@@ -71,8 +71,9 @@ def faults_since(
     told = [_use_of(result.host_id, use) for result in later for use in result.uses]
     if not told:  # as nearly always
         return {}
+    members = frozenset(kept)
     captured = [
-        use for result in prepared for use in _uses(result) if use.captured is not None and use.guest_uuid in kept
+        use for result in prepared for use in _uses(result) if use.captured is not None and use.guest_uuid in members
     ]
     held = any(isinstance(result, HoldResult) for result in later)
 
@@ -84,22 +85,33 @@ def faults_since(
 
 def captured_disks(prepared: Sequence[PrepareResult], kept: Collection[str]) -> Iterator[tuple[str, str, str, bool]]:
     """Yield the captured disks of kept guests: host, guest's UUID, target, and whether other hosts may have it too."""
+    members = frozenset(kept)
     for result in prepared:
         for use in _uses(result):
-            if use.captured is not None and use.guest_uuid in kept:
+            if use.captured is not None and use.guest_uuid in members:
                 yield use.host_id, use.guest_uuid, use.target, bool(use.shows or use.within)
 
 
 def _faults(
     captured: Iterable[_Use], uses: Sequence[_Use], is_itself: Callable[[_Use, _Use], bool]
 ) -> dict[str, Fault]:
-    writers, parts = _by_key(uses, lambda use: use.writes), _by_key(uses, lambda use: use.within)
+    writing = [use for use in uses if not use.readonly]  # many may read one image
+    writers, parts = _by_key(writing, lambda use: use.writes), _by_key(writing, lambda use: use.within)
+
+    def others(own: _Use) -> Iterator[_Use]:
+        for key in own.shows:
+            yield from writers.get(key, ())
+            yield from parts.get(key, ())
+        for key in own.within:
+            yield from writers.get(key, ())
+
     faults: dict[str, Fault] = {}
     for own in captured:
-        shown = (other for key in own.shows for other in (*writers[key], *parts[key]))
-        for other in (*shown, *(other for key in own.within for other in writers[key])):
-            if own.captured is not None and not other.readonly and not is_itself(own, other):
-                faults.setdefault(own.guest_uuid, _fault(own, own.captured, other))
+        if own.captured is None or own.guest_uuid in faults:
+            continue
+        other = next((other for other in others(own) if not is_itself(own, other)), None)  # one is enough
+        if other is not None:
+            faults[own.guest_uuid] = _fault(own, own.captured, other)
     return faults
 
 

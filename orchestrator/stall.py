@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -35,14 +36,13 @@ class Stalls:
 
     def see(self, host_ids: Collection[str], pulses: Mapping[str, Said], now: float) -> None:
         """Note what the transfers of these hosts say, by run; others are forgotten."""
+        by_host = defaultdict[str, dict[str, str]](dict)
+        for capture_id, fields in pulses.items():
+            for place, value in fields.items():
+                by_host[place.partition("/")[0]][f"{capture_id} {place}"] = value
         seen = {}
         for host_id in host_ids:
-            said = {
-                f"{capture_id} {field}": value
-                for capture_id, fields in pulses.items()
-                for field, value in fields.items()
-                if field.startswith(f"{host_id}/")
-            }
+            said = by_host.get(host_id, {})
             moved = {field: value.partition(" ")[0] for field, value in said.items()}
             last = self._hosts.get(host_id)
             seen[host_id] = _Host(

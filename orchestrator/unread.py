@@ -9,6 +9,7 @@ guests by name      any         goes on; a guest that is not found may be on tha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from freezeframe import naming
 from freezeframe.contract.fault import Fault
@@ -17,6 +18,9 @@ from freezeframe.contract.words import Policy
 from freezeframe.errors import EXIT_REFUSED, FreezeframeError
 from freezeframe.presence import UNREAD_ADVICE, UnreadHost
 from orchestrator.errors import NoGuestsError, UnknownGuestError
+
+#: Hosts that the refusal of one word names; of the others it tells the number.
+MOST_NAMED: Final = 8
 
 
 class UnreadHostError(FreezeframeError):
@@ -45,5 +49,8 @@ def explained(error: UnknownGuestError | NoGuestsError, unread: Sequence[UnreadH
     """Return the refusal with the hosts that may have the guest, if there are any."""
     if not unread:
         return error
-    message = " ".join([error.message, "The guests of some hosts are not known here.", *map(str, unread)])
+    named = [str(host) for host in unread[:MOST_NAMED]]
+    if len(unread) > MOST_NAMED:
+        named.append(f"Nor are those of {len(unread) - MOST_NAMED} more hosts.")
+    message = " ".join([error.message, "The guests of some hosts are not known here.", *named])
     return type(error)(message, advice=f"{UNREAD_ADVICE} {error.hint}")

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from freezeframe.bounded import is_shortage
 from freezeframe.contract.fault import Fault
@@ -43,29 +43,48 @@ def find(
         return []
     found: list[tuple[str, Fault]] = []
     troubled: dict[str, Exception] = {}
-    for guest_uuid in run.kept:
-        try:
-            manifest = manifest_of(run.model_copy(update={"kept": (guest_uuid,)}))
-        except Exception as own:  # a defect that this guest's answers meet
-            if is_shortage(own) or isinstance(own, _OF_THE_RUN):  # of this host, or of the run, and no guest's
-                raise
-            place = _place(run, guest_uuid)
-            found.append((guest_uuid, fault_of(own).model_copy(update=place)))
-            continue
-        for guest in manifest.guests:
-            found += _unfit_disks(repository, guest, troubled)
+    places = _places(run)
+    for guest_uuid, made in _parts(run, run.kept, manifest_of):
+        if isinstance(made, Exception):
+            place = places.get(guest_uuid, {"guest": guest_uuid})
+            found.append((guest_uuid, fault_of(made).model_copy(update=place)))
+        else:
+            found += _unfit_disks(repository, made, troubled)
     if troubled and (in_time or len(troubled) == len(run.kept)):
         raise next(iter(troubled.values()))
     return found
 
 
-def _place(run: Run, guest_uuid: str) -> dict[str, str]:
+def _parts(
+    run: Run, kept: Sequence[str], manifest_of: Callable[[Run], Manifest]
+) -> Iterator[tuple[str, GuestCapture | Exception]]:
+    """Yield these guests, each with its part of the manifest, or the reason why it cannot be made.
+
+    As a rule all parts can be made, and one manifest has them all. If not, halves are tried: a manifest of one guest takes as
+    long as one of all, since it is made of all answers.
+    """
+    if not kept:
+        return
+    try:
+        manifest = manifest_of(run.model_copy(update={"kept": tuple(kept)}))
+    except Exception as error:  # a defect that the answers of some of these guests meet
+        if is_shortage(error) or isinstance(error, _OF_THE_RUN):  # of this host, or of the run, and no guest's
+            raise
+        if len(kept) == 1:
+            yield kept[0], error
+            return
+    else:
+        yield from ((guest.guest_uuid, guest) for guest in manifest.guests)
+        return
+    half = len(kept) // 2
+    yield from _parts(run, kept[:half], manifest_of)
+    yield from _parts(run, kept[half:], manifest_of)
+
+
+def _places(run: Run) -> dict[str, dict[str, str]]:
+    """Return names and hosts of the planned guests, as a fault has them, by UUID."""
     hosts = run.plan.hosts if run.plan else ()
-    for host in hosts:
-        for guest in host.guests:
-            if guest.guest_uuid == guest_uuid:
-                return {"guest": guest.name, "host": host.host_id}
-    return {"guest": guest_uuid}
+    return {one.guest_uuid: {"guest": one.name, "host": host.host_id} for host in hosts for one in host.guests}
 
 
 def _unfit_disks(

@@ -42,22 +42,19 @@ def unseen_since(run: Run, prepared: Sequence[PrepareResult], since: Sequence[Ho
     if not blind:
         return []
     own = {one.host_id: one.writers_unseen for one in since if isinstance(one, SeenUses) and one.writers_unseen}
+    first = sorted(blind)[:2]  # one of the two is another host than that of a disk, if any is
+    guest_names = {one.guest_uuid: one.name for host in (run.plan.hosts if run.plan else ()) for one in host.guests}
     found = []
-    for host_id, guest_uuid, target, elsewhere in captured_disks(prepared, run.kept):
-        other = next((name for name in sorted(blind) if name != host_id), None) if elsewhere else None
+    for host_id, guest_uuid, target, elsewhere in captured_disks(prepared, frozenset(run.kept)):
+        other = next((name for name in first if name != host_id), None) if elsewhere else None
         host, why = (host_id, own[host_id]) if host_id in own else (other, blind.get(other or ""))
         if host is not None:
             warning = (
                 f"Since the hold it is not known whether a guest of host {host} writes to disk {target} of guest "
-                f"{_name(run, guest_uuid)}: {why}. The guest's label is crash."
+                f"{guest_names.get(guest_uuid, guest_uuid)}: {why}. The guest's label is crash."
             )
             found.append(Unseen(guest_uuid, target, warning))
     return found
-
-
-def _name(run: Run, guest_uuid: str) -> str:
-    hosts = run.plan.hosts if run.plan else ()
-    return next((guest.name for host in hosts for guest in host.guests if guest.guest_uuid == guest_uuid), guest_uuid)
 
 
 def claim_less(proof: Proof, unseen: Iterable[Unseen]) -> Proof:

@@ -120,6 +120,7 @@ class Lines(Shown):
     interval_s: float = LINE_S
     clock: Callable[[], float] = time.monotonic
     _parts: dict[str, tuple[float, float | None]] = field(default_factory=dict)
+    _sum_done: float = 0.0
     _last: tuple[float, float] | None = None
 
     def say(self, line: str) -> None:
@@ -127,8 +128,9 @@ class Lines(Shown):
         sys.stderr.flush()
 
     def move(self, label: str, done: float, total: float | None) -> None:
+        self._sum_done += done - self._parts.get(label, (0, None))[0]  # each part tells several times a second
         self._parts[label] = (done, total)
-        now, sum_done = self.clock(), sum(done for done, _ in self._parts.values())
+        now, sum_done = self.clock(), self._sum_done
         if self._last is None:
             self._last = (now, sum_done)
         elif now - self._last[0] >= self.interval_s:

@@ -6,9 +6,11 @@ was released they count from the last report, and without any report from the fi
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.text import Text
@@ -34,6 +36,8 @@ _CHAIN = (
 _STEPS = ("hold", "held", "begun", "let go", "runs", "±", "window")
 _LESS_WANTED = ("held", "runs", "±")
 _NARROW = 72
+#: A guest's UUID in a sentence.
+_UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
 def show_proof(manifest: Manifest) -> None:
@@ -43,13 +47,13 @@ def show_proof(manifest: Manifest) -> None:
         console.print(Text("The capture has no proof.", "yellow"))
         return
     console.print(fields(_summary(manifest, proof)))
-    zero = _zero_name(proof)
-    _heading(console, f"Reports, in the order in which Redis saw them; ms from {zero}")
+    zero = _zero(proof)
+    _heading(console, f"Reports, in the order in which Redis saw them; ms from {zero.name}")
     reports = ["sent", "arrived", "told", "±"]
-    console.print(table(["host", *reports], _reports(proof), right=reports, whole=reports))
-    _heading(console, f"Steps of each guest; ms from {zero}")
+    console.print(table(["host", *reports], _reports(proof, zero), right=reports, whole=reports))
+    _heading(console, f"Steps of each guest; ms from {zero.name}")
     wanted = [column for column in _STEPS if console.width >= _NARROW or column not in _LESS_WANTED]
-    rows = [[name, *(row[column] for column in wanted)] for name, row in _steps(manifest, proof)]
+    rows = [[name, *(row[column] for column in wanted)] for name, row in _steps(manifest, proof, zero)]
     console.print(table(["guest", *wanted], rows, right=wanted, whole=wanted))
     _show_holds(console, manifest, proof, zero)
     _conclude(console, manifest, proof)
@@ -65,27 +69,27 @@ def _summary(manifest: Manifest, proof: Proof) -> list[tuple[str, str | Text]]:
     ]
 
 
-def _reports(proof: Proof) -> Iterator[list[str]]:
+def _reports(proof: Proof, zero: _Zero) -> Iterator[list[str]]:
     """A line a host: when it sent its report, when Redis had it, when the host was told, and how sure the host's times are."""
     arrived = {one.host_id: one.redis_us for one in sorted(proof.arrivals, key=lambda one: one.redis_us)}
     hosts = {host.host_id: host for host in proof.hosts}
     for host_id in dict.fromkeys([*arrived, *proof.members, *hosts]):
         host, at_us = hosts.get(host_id), arrived.get(host_id)
         sent, told = (host.redis_time(host.report_ns), host.redis_time(host.woken_ns)) if host else (None, None)
-        seen = _from_zero(proof, at_us) if at_us is not None else None
+        seen = zero.ms_to(at_us) if at_us is not None else None
         yield [
             host_id,
-            _at(proof, sent),
+            _at(zero, sent),
             _ms(seen) if at_us is not None else "never",
-            _at(proof, told),
+            _at(zero, told),
             _give(sent, told),
         ]
 
 
-def _steps(manifest: Manifest, proof: Proof) -> Iterator[tuple[str, dict[str, str]]]:
+def _steps(manifest: Manifest, proof: Proof, zero: _Zero) -> Iterator[tuple[str, dict[str, str]]]:
     for name, host, guest in _guests(manifest, proof):
         times = [host.redis_time(at_ns) for at_ns in guest.steps().values()]
-        row = [*(_at(proof, one) for one in times), _give(*times), ms_text(guest.hold_ms)]
+        row = [*(_at(zero, one) for one in times), _give(*times), ms_text(guest.hold_ms)]
         yield name, dict(zip(_STEPS, row, strict=True))
 
 
@@ -94,23 +98,23 @@ def _heading(console: Console, text: str) -> None:
     console.print(Text(text, "bold"), soft_wrap=True)
 
 
-def _show_holds(console: Console, manifest: Manifest, proof: Proof, zero: str) -> None:
+def _show_holds(console: Console, manifest: Manifest, proof: Proof, zero: _Zero) -> None:
     """The hold windows side by side, of the hosts that measured their clocks; the others have no place on one line."""
     unmeasured = [host.host_id for host in proof.hosts if host.clock_before is None]
-    holds = [_hold(proof, *one) for one in _guests(manifest, proof) if one[1].clock_before is not None]
+    holds = [_hold(zero, *one) for one in _guests(manifest, proof) if one[1].clock_before is not None]
     if holds:
         console.print()
         for line in draw(holds, console.width):
             console.print(Text(line), soft_wrap=True)
-        console.print(Text(legend(zero), "dim"))
+        console.print(Text(legend(zero.name), "dim"))
     for host_id in unmeasured:
         said = f"Host {host_id} did not measure its clock against Redis's: its steps have no place on this line."
         console.print(Text(said, "dim"), soft_wrap=True)
 
 
-def _hold(proof: Proof, name: str, host: HostProof, guest: GuestProof) -> Hold:
+def _hold(zero: _Zero, name: str, host: HostProof, guest: GuestProof) -> Hold:
     times = (host.redis_time(at_ns) for at_ns in guest.steps().values())
-    return Hold(name, tuple(_from_zero(proof, one.redis_us) if one else None for one in times), ms_text(guest.hold_ms))
+    return Hold(name, tuple(zero.ms_to(one.redis_us) if one else None for one in times), ms_text(guest.hold_ms))
 
 
 def _conclude(console: Console, manifest: Manifest, proof: Proof) -> None:
@@ -122,8 +126,9 @@ def _conclude(console: Console, manifest: Manifest, proof: Proof) -> None:
         console.print(
             Text("So every thaw came after every begin: all guests show one instant.", "green"), soft_wrap=True
         )
+    names = {guest.guest_uuid: guest.name for guest in manifest.guests}
     for reason in missing:
-        console.print(Text(f"short of one instant: {_named(reason, manifest)}", "yellow"), soft_wrap=True)
+        console.print(Text(f"short of one instant: {_named(reason, names)}", "yellow"), soft_wrap=True)
     wrong = mislabels(manifest)
     if not wrong:
         console.print(f"The label {manifest.consistency} is what the proof gives.", soft_wrap=True)
@@ -151,29 +156,33 @@ def _held_at(one: tuple[str, HostProof, GuestProof]) -> tuple[bool, int]:
     return (at is None, at.redis_us if at else one[2].hold_start_ns or 0)
 
 
-def _named(reason: str, manifest: Manifest) -> str:
-    for guest in manifest.guests:
-        reason = reason.replace(guest.guest_uuid, guest.name)
-    return reason
+def _named(reason: str, names: Mapping[str, str]) -> str:
+    """Return a reason with the names of guests in place of their UUIDs."""
+    return _UUID.sub(lambda found: names.get(found[0], found[0]), reason)
 
 
-def _zero_name(proof: Proof) -> str:
+class _Zero(NamedTuple):
+    """The moment from which times count."""
+
+    name: str
+    at_us: int | None  # None: not known, so that nothing is shown beside it
+
+    def ms_to(self, redis_us: int) -> float:
+        return 0.0 if self.at_us is None else (redis_us - self.at_us) / 1000
+
+
+def _zero(proof: Proof) -> _Zero:
+    """Return the release; without one the last report, and without any report the first hold that is known."""
     if proof.release_us is not None:
-        return "the release"
-    return "the last report" if proof.arrivals else "the first hold"
-
-
-def _from_zero(proof: Proof, redis_us: int) -> float:
-    """Ms from the release; without one from the last report, and without any report from the first hold that is known."""
-    if proof.release_us is not None:
-        return (redis_us - proof.release_us) / 1000
+        return _Zero("the release", proof.release_us)
+    if proof.arrivals:
+        return _Zero("the last report", max(one.redis_us for one in proof.arrivals))
     holds = (host.redis_time(guest.hold_start_ns) for host in proof.hosts for guest in host.guests)
-    first_us = min((one.redis_us for one in holds if one), default=redis_us)
-    return (redis_us - max((one.redis_us for one in proof.arrivals), default=first_us)) / 1000
+    return _Zero("the first hold", min((one.redis_us for one in holds if one), default=None))
 
 
-def _at(proof: Proof, time: RedisTime | None) -> str:
-    return "–" if time is None else _ms(_from_zero(proof, time.redis_us))
+def _at(zero: _Zero, time: RedisTime | None) -> str:
+    return "–" if time is None else _ms(zero.ms_to(time.redis_us))
 
 
 def _ms(duration_ms: float | None) -> str:

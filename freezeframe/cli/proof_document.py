@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from freezeframe.contract.clock import RedisTime
@@ -14,20 +15,21 @@ from freezeframe.repository.label import mislabels
 def proof_document(manifest: Manifest) -> dict[str, Any]:
     """The proof, with every host's times by Redis's clock, and what follows from it."""
     proof = manifest.proof
+    lacking = shortcomings(proof) if proof else ["the capture has no proof"]
+    names = {guest.guest_uuid: guest.name for guest in manifest.guests}
     return {
         "capture_id": manifest.capture_id,
         "consistency": manifest.consistency,
         "proven": consistency(proof) if proof else None,
-        "shortcomings": shortcomings(proof) if proof else ["the capture has no proof"],
+        "shortcomings": lacking,
         "mislabels": mislabels(manifest),
         "doubts": doubts(proof) if proof else [],
         "proof": proof,
-        "redis_times": [_host_document(manifest, proof, host) for host in proof.hosts] if proof else [],
+        "redis_times": [_host_document(names, lacking, proof, host) for host in proof.hosts] if proof else [],
     }
 
 
-def _host_document(manifest: Manifest, proof: Proof, host: HostProof) -> dict[str, Any]:
-    names = {guest.guest_uuid: guest.name for guest in manifest.guests}
+def _host_document(names: Mapping[str, str], lacking: Sequence[str], proof: Proof, host: HostProof) -> dict[str, Any]:
     return {
         "host_id": host.host_id,
         "offset_before_us": host.clock_before.offset_ns / 1000 if host.clock_before else None,
@@ -38,7 +40,7 @@ def _host_document(manifest: Manifest, proof: Proof, host: HostProof) -> dict[st
             {
                 "guest_uuid": guest.guest_uuid,
                 "name": names.get(guest.guest_uuid),
-                "proven": guest_consistency(proof, guest),
+                "proven": guest_consistency(lacking, guest),
                 "hold_ms": guest.hold_ms,
                 "steps": {step: _time_document(proof, host.redis_time(at)) for step, at in guest.steps().items()},
             }

@@ -12,6 +12,7 @@ follows from causes and effects (`proof`), and Redis's clock is one that an admi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
@@ -67,6 +68,44 @@ def moved_us(one: ClockReading, other: ClockReading) -> int:
     apart_us = abs(other.offset_ns - one.offset_ns) // 1000
     explained_us = one.uncertainty_us + other.uncertainty_us + drift_us(abs(other.at_ns - one.at_ns))
     return apart_us if apart_us > explained_us else 0
+
+
+def contradictions(readings: Sequence[ClockReading]) -> list[tuple[int, int]]:
+    """Return pairs of places, of readings of one clock that do not agree (`moved_us`); none if all do.
+
+    Each reading is compared with two earlier ones, of which one leaves it the least room above and one below:
+
+        offset    ┬                    ceiling: the least that an earlier reading allows, rising with what clocks gain
+                  │  ┬         ╱┄┄┄
+                  ┴  │  ┬  ┄┄╱
+                     ┴  │  ┄┄╲
+                        ┴      ╲┄┄┄    floor: the greatest, falling likewise
+                  ──────────────────▶ time
+
+    So not all pairs are found, of which one wrong reading would make as many as there are others.
+    """
+    ceiling: int | None = None
+    floor: int | None = None
+    found: set[tuple[int, int]] = set()
+    for place in sorted(range(len(readings)), key=lambda place: readings[place].at_ns):
+        for earlier in (ceiling, floor):
+            if earlier is not None and moved_us(readings[earlier], readings[place]):
+                found.add((min(earlier, place), max(earlier, place)))
+        if ceiling is None or _ceiling(readings[place]) < _ceiling(readings[ceiling]):
+            ceiling = place
+        if floor is None or _floor(readings[place]) > _floor(readings[floor]):
+            floor = place
+    return sorted(found)
+
+
+def _ceiling(reading: ClockReading) -> int:
+    """Return the highest offset that later readings may have, as if at time zero, in millionths of a ns."""
+    return (reading.offset_ns + reading.uncertainty_us * 1000) * 10**6 - reading.at_ns * DRIFT_PPM
+
+
+def _floor(reading: ClockReading) -> int:
+    """Return the lowest offset that later readings may have, as if at time zero, in millionths of a ns."""
+    return (reading.offset_ns - reading.uncertainty_us * 1000) * 10**6 + reading.at_ns * DRIFT_PPM
 
 
 def drift_us(duration_ns: int) -> int:

@@ -11,9 +11,10 @@ A host that did not measure gives no doubts, since there is nothing to compare.
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
-from freezeframe.contract.clock import moved_us
+from freezeframe.contract.clock import ClockReading, contradictions, moved_us
 from freezeframe.contract.proof import HostProof, Proof
 
 
@@ -25,9 +26,7 @@ def doubts(proof: Proof) -> list[str]:
         found += _clock_doubts(host)
         found += _report_doubts(host, arrivals.get(host.host_id))
         found += _release_doubts(host, proof.release_us)
-    for one, other in combinations(proof.hosts, 2):
-        found += _boot_doubts(one, other)
-    return found
+    return [*found, *_boot_doubts(proof.hosts)]
 
 
 def _order_doubts(proof: Proof) -> list[str]:
@@ -72,15 +71,17 @@ def _release_doubts(host: HostProof, release_us: int | None) -> list[str]:
     return [f"host {host.host_id}: it was told of the release {early} before it, by clocks measured to ± {give}"]
 
 
-def _boot_doubts(one: HostProof, other: HostProof) -> list[str]:
+def _boot_doubts(hosts: Sequence[HostProof]) -> Iterator[str]:
     """Hosts that share a boot, as containers on one machine do, share its monotonic clock."""
-    a, b = one.clock_before, other.clock_before
-    if one.boot_id != other.boot_id or a is None or b is None:
-        return []
-    if not (apart := moved_us(a, b)):
-        return []
-    both = f"hosts {one.host_id} and {other.host_id}"
-    return [f"{both}: by their boot id they have one clock, but what they measured of it differs by {_ms(apart)}"]
+    by_boot = defaultdict[str, list[tuple[str, ClockReading]]](list)
+    for host in hosts:
+        if host.clock_before is not None:
+            by_boot[host.boot_id].append((host.host_id, host.clock_before))
+    for measured in by_boot.values():
+        for one, other in contradictions([reading for _, reading in measured]):
+            both = f"hosts {measured[one][0]} and {measured[other][0]}"
+            apart = _ms(moved_us(measured[one][1], measured[other][1]))
+            yield f"{both}: by their boot id they have one clock, but what they measured of it differs by {apart}"
 
 
 def _ms(duration_us: int) -> str:

@@ -121,6 +121,11 @@ def result_field(step: Step | str, host_id: str, part: str = "") -> str:
     return f"{step}/{host_id}/{part}"
 
 
+def transfer_part(guest_uuid: str, target: str) -> str:
+    """Return the part of the step that is the transfer of one disk."""
+    return f"{guest_uuid}.{target}"
+
+
 def left_held_field(capture_id: str, guest_uuid: str) -> str:
     return f"{capture_id}/{guest_uuid}"
 

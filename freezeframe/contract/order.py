@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from freezeframe.contract.epoch import Epoch
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.message import CaptureId, Digest, DiskTarget, GuestUuid, HostId, Message, Shape
+from freezeframe.contract.names import transfer_part
 from freezeframe.contract.plan import GuestPlan
 from freezeframe.contract.words import CaptureKind, Method
 
@@ -91,7 +92,7 @@ class TransferOrder(Order):
 
     @property
     def part(self) -> str:
-        return f"{self.guest_uuid}.{self.target}"
+        return transfer_part(self.guest_uuid, self.target)
 
 
 class ReleaseOrder(Order):

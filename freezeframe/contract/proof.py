@@ -17,6 +17,8 @@ proven depends on it; what does not fit together by these times is a doubt (`dou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from freezeframe.contract.clock import ClockReading, RedisTime, redis_time
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.message import DiskTarget, GuestUuid, HostId, Shape
@@ -184,9 +186,9 @@ def _host_shortcomings(host: HostProof) -> list[str]:
     return found
 
 
-def guest_consistency(proof: Proof, guest: GuestProof) -> Consistency:
-    """What is proven about one guest's part of a capture."""
-    if not shortcomings(proof):
+def guest_consistency(lacking: Sequence[str], guest: GuestProof) -> Consistency:
+    """Return the label of one guest, by its steps and the `shortcomings` of the whole proof: those are found once for all."""
+    if not lacking:
         return Consistency.GROUP
     return Consistency.GUEST if guest.own_instant else Consistency.CRASH
 

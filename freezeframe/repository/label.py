@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from freezeframe.contract.proof import consistency, guest_consistency
+from freezeframe.contract.proof import consistency, guest_consistency, shortcomings
 from freezeframe.repository.manifest import Manifest
 
 
@@ -17,11 +17,12 @@ def mislabels(manifest: Manifest) -> list[str]:
     found = []
     if (given := consistency(proof)) is not manifest.consistency:
         found.append(f"the capture is labelled {manifest.consistency}, and its proof gives {given}")
+    lacking = shortcomings(proof)
     steps = {(host.host_id, guest.guest_uuid): guest for host in proof.hosts for guest in host.guests}
     for guest in manifest.guests:
         seen = steps.get((guest.host_id, guest.guest_uuid))
         if seen is None:
             found.append(f"guest {guest.name} is labelled {guest.consistency}, and the proof says nothing of it")
-        elif (given := guest_consistency(proof, seen)) is not guest.consistency:
+        elif (given := guest_consistency(lacking, seen)) is not guest.consistency:
             found.append(f"guest {guest.name} is labelled {guest.consistency}, and the proof gives {given}")
     return found

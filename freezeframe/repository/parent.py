@@ -49,6 +49,7 @@ class _Guest:
     read: frozenset[tuple[str, str | None]] = frozenset()
     skipped: frozenset[str] = frozenset()
     captures: int = 0
+    given_up: bool = False
 
     def add(self, capture_id: str, guest: GuestCapture) -> None:
         if not self.captures:
@@ -90,7 +91,8 @@ class ParentSearch:
         found = self._guests.setdefault(guest_uuid, _Guest())
         while self._looked_at < AT_LEAST or not found.is_complete:
             if self._looked_at >= AT_MOST:
-                if not found.captures and guest_uuid not in self.given_up:
+                if not found.captures and not found.given_up:
+                    found.given_up = True
                     self.given_up.append(guest_uuid)
                 break
             manifest = next(self._rest, None)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from freezeframe.contract.clock import ClockReading
+from freezeframe.contract.clock import ClockReading, contradictions, moved_us
 from freezeframe.contract.doubts import doubts
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.proof import Arrival, GuestProof, HostProof, Proof, consistency
@@ -130,3 +132,46 @@ def test_a_clock_that_was_set_during_the_hold_is_the_only_doubt() -> None:
 )
 def test_what_the_measurement_just_allows_is_no_doubt(sound: Proof) -> None:
     assert [doubt for doubt in doubts(sound) if doubt.startswith("host a:")] == []
+
+
+READINGS = st.lists(
+    st.builds(
+        lambda at_ms, offset_us, uncertainty_us: ClockReading(
+            at_ns=at_ms * MS, redis_us=at_ms * 1000 + offset_us, uncertainty_us=uncertainty_us
+        ),
+        st.integers(0, 10_000),
+        st.integers(0, 4000),
+        st.integers(0, 1000),
+    ),
+    max_size=8,
+)
+
+
+@given(readings=READINGS)
+def test_readings_that_all_agree_and_those_that_do_not_are_told_apart_without_comparing_each_two(
+    readings: list[ClockReading],
+) -> None:
+    found = contradictions(readings)
+    pairs = [(one, other) for other in range(len(readings)) for one in range(other)]
+    wrong = {pair for pair in pairs if moved_us(readings[pair[0]], readings[pair[1]])}
+    assert set(found) <= wrong
+    # times here are whole milliseconds: drift is a fifth of a microsecond each, and rounded up
+    clear = [(a, b) for a, b in wrong if _moved_by_more(readings[a], readings[b])]
+    assert found or not clear
+    assert len(found) <= 2 * len(readings)
+
+
+def _moved_by_more(one: ClockReading, other: ClockReading) -> bool:
+    """Return True if two readings differ by a few microseconds beyond what they may, so that rounding does not decide."""
+    apart_us = abs(other.offset_ns - one.offset_ns) / 1000
+    drift_us = abs(other.at_ns - one.at_ns) * 200 / 1e9
+    return apart_us > one.uncertainty_us + other.uncertainty_us + drift_us + 4
+
+
+def test_of_three_clocks_of_one_boot_the_one_that_differs_is_named() -> None:
+    hosts = tuple(
+        host(name, f"00000000-0000-4000-8000-00000000000{name}", boot_id="one", clock_before=reading(at_ms, offset_us))
+        for name, at_ms, offset_us in (("a", 3, APART_US), ("b", 2, APART_US + 900), ("c", 1, APART_US + 100))
+    )
+    doubtful = [one for one in doubts(proof().model_copy(update={"hosts": hosts})) if "boot id" in one]
+    assert [one.partition(":")[0] for one in doubtful] == ["hosts a and b", "hosts b and c"]

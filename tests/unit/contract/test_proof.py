@@ -115,8 +115,8 @@ def test_without_one_link_of_the_chain_there_is_no_group_but_guests_keep_their_o
 def test_a_guest_that_was_not_still_is_crash_consistent_and_so_is_the_whole(lost: GuestProof) -> None:
     whole = proof(host("a", guest(ALPHA)), host("b", lost))
     assert consistency(whole) is Consistency.CRASH
-    assert guest_consistency(whole, lost) is Consistency.CRASH
-    assert guest_consistency(whole, guest(ALPHA)) is Consistency.GUEST
+    assert guest_consistency(shortcomings(whole), lost) is Consistency.CRASH
+    assert guest_consistency(shortcomings(whole), guest(ALPHA)) is Consistency.GUEST
 
 
 def test_a_host_without_guests_is_a_link_of_the_chain_like_any_other() -> None:
@@ -278,7 +278,8 @@ def test_the_label_never_gets_better_by_a_fact_that_is_missing_or_worse(
     worse = worsen(one, number)
     for before, after in zip(one.hosts, worse.hosts, strict=False):
         if before.host_id == after.host_id:
-            labels = guest_consistency(one, before.guests[0]), guest_consistency(worse, after.guests[0])
+            pairs = (one, before.guests[0]), (worse, after.guests[0])
+            labels = [guest_consistency(shortcomings(whole), guest) for whole, guest in pairs]
             assert RANKS.index(labels[0]) <= RANKS.index(labels[1])
     if len(worse.hosts) == len(one.hosts):  # without its record a guest has no label, which `repository.label` finds
         assert RANKS.index(consistency(one)) <= RANKS.index(consistency(worse))
@@ -335,7 +336,9 @@ def test_steps_at_one_moment_of_a_clock_are_in_order() -> None:
 
 def test_each_guest_of_a_group_is_of_the_group() -> None:
     whole = proof()
-    assert {guest_consistency(whole, one) for seen in whole.hosts for one in seen.guests} == {Consistency.GROUP}
+    assert {guest_consistency(shortcomings(whole), one) for seen in whole.hosts for one in seen.guests} == {
+        Consistency.GROUP
+    }
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ from freezeframe import bus, eviction, log
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import WantedKind
 from freezeframe.errors import FreezeframeError
+from freezeframe.presence import UnreadHost
 from orchestrator import app as app_module
 from orchestrator import commands
 from orchestrator.errors import NoGuestsError, UnknownGuestError
-from orchestrator.unread import explained
+from orchestrator.unread import MOST_NAMED, explained
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 
@@ -117,3 +118,14 @@ def test_a_refusal_is_as_it_is_where_every_host_can_be_read(
 ) -> None:
     error = refusal("there is no guest beta")
     assert explained(error, []) is error
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_refusal_names_a_few_of_the_hosts_that_cannot_be_read(
+    refusal: Callable[[str], UnknownGuestError | NoGuestsError],
+) -> None:
+    hosts = [UnreadHost(f"hv-{number}", "cannot be read", alive=True) for number in range(MOST_NAMED + 3)]
+    few = explained(refusal("There is no guest beta."), hosts[:MOST_NAMED]).message
+    assert all(host.host_id in few for host in hosts[:MOST_NAMED])
+    many = explained(refusal("There is no guest beta."), hosts).message
+    assert many == f"{few} Nor are those of 3 more hosts."

@@ -16,7 +16,7 @@ from freezeframe.contract.inventory import GuestEntry
 from freezeframe.contract.request import CaptureRequest, DiskChoice, HoldChoice
 from freezeframe.contract.words import HoldKind, Policy, RunState
 from freezeframe.naming import NamedGuest
-from orchestrator.choices import without_strays
+from orchestrator.choices import MOST_NEAR, without_strays
 from orchestrator.errors import HeldTwiceError, UnknownGuestError
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
@@ -143,6 +143,16 @@ def test_an_option_that_names_a_known_guest_is_no_stray() -> None:
     options = {key: value for option in OPTIONS[1:] for key, value in option.items()}
     request = asked(every_guest=True, **options)
     assert without_strays(request, HOSTS) == (request, [])
+
+
+def test_a_near_name_is_looked_for_of_the_first_few_words_that_nobody_knows() -> None:
+    """That compares a word with the name of every guest, and a request may have thousands of words."""
+    words = [f"betx{number}" for number in range(MOST_NEAR + 2)]
+    choices = tuple(HoldChoice(guest=word, kind=HoldKind.PAUSE) for word in words)
+    rest, strays = without_strays(asked(every_guest=True, guest_holds=choices), HOSTS)
+    assert rest.guest_holds == ()
+    assert [word in stray.message for word, stray in zip(words, strays, strict=True)] == [True] * len(words)
+    assert ["Did you mean beta?" in stray.hint for stray in strays] == [True] * MOST_NEAR + [False] * 2
 
 
 def pasted(guest: str, letter: str, kind: str) -> str:

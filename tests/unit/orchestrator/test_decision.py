@@ -12,12 +12,20 @@ from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.plan import GuestPlan, HostPlan, Plan
 from freezeframe.contract.proof import GuestProof, HostProof, consistency
 from freezeframe.contract.request import CaptureRequest
-from freezeframe.contract.result import HeldGuestFault, HoldResult, PreparedGuest, PrepareResult, ReleaseResult
+from freezeframe.contract.result import (
+    HeldGuestFault,
+    HoldResult,
+    PreparedDisk,
+    PreparedGuest,
+    PrepareResult,
+    ReleaseResult,
+)
 from freezeframe.contract.result import TransferResult as Transferred
-from freezeframe.contract.words import Consistency, HoldKind, Method, Policy, RunState
+from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Method, Policy, RunState
 from freezeframe.settings import OrchestratorSettings
 from orchestrator import decision
 from orchestrator.run import Run
+from orchestrator.transfers import Transfer
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 FREEZE = GuestHold(kind=HoldKind.FREEZE)
@@ -88,7 +96,13 @@ def transferred(host: str, fault: Fault | None = None) -> Transferred:
     return Transferred(capture_id=CAPTURE, host_id=host, guest_uuid=HOSTS[host], target="vda", index=index, fault=fault)
 
 
-EXPECTED = [(ALPHA, "vda"), (BETA, "vda")]
+def transfer(host: str, guest: str, target: str = "vda") -> Transfer:
+    disk = PreparedDisk(target=target, source="/d", source_format="raw", size_bytes=1, kind=CaptureKind.FULL)
+    return Transfer(host, PreparedGuest(guest_uuid=guest, name=guest[-1], disks=(disk,)), disk)
+
+
+EXPECTED = [transfer(host, guest) for host, guest in HOSTS.items()]
+STALLED = {"host-b": TROUBLE}
 
 
 def test_a_host_that_has_not_answered_is_waited_for_until_the_deadline() -> None:
@@ -188,7 +202,7 @@ def test_degrade_waits_for_every_transfer_and_seals_what_is_whole() -> None:
 
 def test_a_stalled_transfer_is_not_waited_for() -> None:
     state = run(RunState.TRANSFERRING, Policy.DEGRADE)
-    following = decision.after_transfer(state, [transferred("host-a")], EXPECTED, NOW, SETTINGS, [TROUBLE])
+    following = decision.after_transfer(state, [transferred("host-a")], EXPECTED, NOW, SETTINGS, STALLED)
     assert following is not None
     assert (following.state, following.kept) == (RunState.SEALING, (ALPHA,))
 

@@ -61,7 +61,7 @@ def next_of(
     """Return what the orchestrator makes of the results of a run."""
     nothing = cast("Any", None)
     one = Orchestrator(app=nothing, redis=nothing, runs=nothing, settings=SETTINGS, repository=nothing)
-    return one._next(state, Answers(PREPARED, held, transferred, (), seen), state.entered_at, ())
+    return one._next(state, Answers(PREPARED, held, transferred, (), seen), state.entered_at, {})
 
 
 @pytest.mark.parametrize("policy", list(Policy))

@@ -119,8 +119,22 @@ def test_a_release_keeps_the_checkpoints_of_sealed_guests_alone(sealed: bool, gu
     """A checkpoint that is kept for what was not sealed would be a parent that is not there."""
     orders = orders_of(run(RunState.RELEASING, sealed=sealed), [], UNTIL)
     released = [order for order in orders if isinstance(order, ReleaseOrder)]
-    assert [(order.host_id, order.sealed_guests) for order in released] == [("host-a", guests), ("host-b", guests)]
+    own = [tuple(guest for guest in guests if guest == here) for here in (ALPHA, BETA)]  # each host is told of its own
+    assert [(order.host_id, order.sealed_guests) for order in released] == [("host-a", own[0]), ("host-b", own[1])]
     assert {order.not_after for order in released} == {UNTIL}
+
+
+def test_a_host_is_told_of_each_sealed_guest_that_it_was_asked_to_prepare() -> None:
+    """Also of one that has moved since: the host has a journal of it."""
+    plan, moved = moved_plan(PLAN, {ALPHA: "host-b"})
+    sealing = run(RunState.RELEASING, sealed=True, plan=plan, moved=moved, round=1)
+    results = [prepared("host-a", alpha=None, gamma=None), prepared("host-b", beta=None)]
+    told = [
+        (order.host_id, order.sealed_guests)
+        for order in orders_of(sealing, results, UNTIL)
+        if isinstance(order, ReleaseOrder)
+    ]
+    assert told == [("host-a", (ALPHA,)), ("host-b", (ALPHA, BETA))]
 
 
 @pytest.mark.parametrize("state", list(RunState))

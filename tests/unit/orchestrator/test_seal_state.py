@@ -34,6 +34,10 @@ from tests.unit.orchestrator.test_decision import run as decided_run
 from tests.unit.repository.samples import GUEST, OTHER_GUEST
 
 STALLED = Fault.of(TransferStalledError("The transfers on host host-a do not move any more."), host="host-a")
+#: The same under `degrade`, which tells of each disk.
+DROPPED = STALLED.model_copy(
+    update={"message": f"Disk vda of guest web was not stored. {STALLED.message}", "guest": "web", "disk": "vda"}
+)
 
 
 def run_of(orchestrator: Orchestrator) -> Run:
@@ -53,7 +57,7 @@ def past(orchestrator: Orchestrator) -> None:
 
 
 def given_up(orchestrator: Orchestrator) -> Run:
-    return orchestrator.look(CAPTURE, [STALLED]) or pytest.fail("no run")
+    return orchestrator.look(CAPTURE, {"host-a": STALLED}) or pytest.fail("no run")
 
 
 def told_sealed(sent: Sent) -> list[tuple[str, ...] | None]:
@@ -236,12 +240,14 @@ def test_exactly_the_guests_of_the_manifest_are_released_as_sealed(
     change(orchestrator, kept=(GUEST, OTHER_GUEST))
     lost = Fault(code="lost-in-transfer", message="Its disk was not stored.", guest="db", host="host-a")
     before = Snapshot(orchestrator)
-    orchestrator.look(CAPTURE, [lost])
+    change(orchestrator, faults=(lost,))
+    given_up(orchestrator)
     run = run_of(orchestrator)
     assert (run.kept, run.faults, told_sealed(sent)) == ((GUEST,), (lost,), [(GUEST,)])
     before.come_back()
     own = Fault(code="lost-in-transfer", message="Its disk was not stored.", guest="web", host="host-a")
-    orchestrator.look(CAPTURE, [own])
+    change(orchestrator, faults=(own,))
+    given_up(orchestrator)
     run = run_of(orchestrator)
     assert [(fault.code, fault.guest) for fault in run.faults] == [("not-in-capture", "db")]
     receipt = release(orchestrator).receipt
@@ -255,12 +261,13 @@ def test_a_run_that_is_not_sealed_says_so_to_its_hosts(orchestrator: Orchestrato
     hold(orchestrator)
     change(orchestrator, request=run_of(orchestrator).request.model_copy(update={"policy": policy}))
     run = given_up(orchestrator)
-    assert (run.sealed, run.kept, run.faults, run.unsealed_faults) == (False, (), (STALLED,), ())
+    lost = STALLED if policy is Policy.ALL else DROPPED
+    assert (run.sealed, run.kept, run.faults, run.unsealed_faults) == (False, (), (lost,), ())
     assert told_sealed(sent) == [()]
     assert orchestrator.repository.sessions.load(CAPTURE).state is SessionState.FAILED
     receipt = release(orchestrator).receipt
     assert receipt is not None
-    assert (receipt.state, receipt.faults) == (RunState.FAILED, (STALLED,))
+    assert (receipt.state, receipt.faults) == (RunState.FAILED, (lost,))
 
 
 AWAY = RepositoryNotReadable("The mount is gone.")
@@ -585,7 +592,7 @@ def test_a_look_that_was_overtaken_while_it_asked_the_repository_sends_no_orders
 
     monkeypatch.setattr(seal_state, "ask", overtaken)
     sent.steps.clear()
-    orchestrator.look(CAPTURE, [STALLED])
+    orchestrator.look(CAPTURE, {"host-a": STALLED})
     assert sent.steps == []
 
 

@@ -158,6 +158,28 @@ def test_a_guest_that_nobody_runs_is_refused_with_where_it_was_looked_for(at: da
     assert (fault.code, fault.message) == (GONE.code, f"{GONE.message} {elsewhere}")
 
 
+def test_a_fault_names_a_few_of_many_hosts() -> None:
+    state = searching(run(), ALPHA_GONE, *STALE)
+    hosts = [known(f"host-{letter}", at=SOON) for letter in "abcdefghijkl"]
+    following = look(state, ALPHA_GONE, *hosts, now=SOON)
+    assert following is not None
+    [fault] = following.faults
+    named = ", ".join(f"host-{letter}" for letter in "bcdefghi")
+    elsewhere = f"By their newest entries it does not run on {named} and 3 more hosts either."
+    assert fault.message == f"{GONE.message} {elsewhere}"
+
+
+def test_a_host_that_a_guest_has_left_may_be_where_another_has_gone_to() -> None:
+    """So both are waited for; where one guest alone has moved, its old host is not."""
+    both = [prepared("host-a", ALPHA, GONE), prepared("host-b", BETA, GONE)]
+    hosts = (known("host-a"), known("host-b"))
+    state = searching(run(), both, *hosts)
+    assert look(state, both, known("host-a"), known("host-b", at=SOON), now=SOON, must=False) is None
+    assert look(state, both, known("host-a", at=SOON), known("host-b", at=SOON), now=SOON) is not None
+    alone = searching(run(), ALPHA_GONE, *hosts)
+    assert look(alone, ALPHA_GONE, known("host-a"), known("host-b", at=SOON), now=SOON) is not None
+
+
 def test_without_another_host_nobody_is_waited_for() -> None:
     following = look(run(), ALPHA_GONE, known("host-a", ALPHA), known("host-b", ALPHA, alive=False))
     assert following is not None

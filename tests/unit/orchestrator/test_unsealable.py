@@ -35,12 +35,13 @@ from freezeframe.repository.errors import (
 from freezeframe.repository.label import mislabels
 from freezeframe.repository.layout import digest_of
 from freezeframe.repository.objects import Objects
-from orchestrator import decision, lease, seal_wait
+from orchestrator import decision, lease, seal_wait, unsealable
 from orchestrator.errors import AnswersLostError
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
 from orchestrator.run import Run, Runs
 from orchestrator.seal import manifest_of
+from tests.scale.capture import ManyGuests
 from tests.unit.orchestrator.one_run import CAPTURE, Sent, release
 from tests.unit.orchestrator.telling import tell
 from tests.unit.repository.samples import CHUNK, GUEST, OTHER_GUEST, disk_of, store_disk
@@ -200,10 +201,14 @@ def test_a_shortage_while_guests_are_looked_through_is_no_guest_s_fault(
 ) -> None:
     disks.harm(DB, "vdb", "damaged")
     failing = raising(error)
+    made: list[Manifest] = []
 
     def manifest(*answers: Any) -> Manifest:
-        """Fail for one guest, when they are looked through."""
-        return failing() if len(answers[0].kept) == 1 else manifest_of(*answers)
+        """Make that of the seal, and fail when the guests are looked through."""
+        if made:
+            failing()
+        made.append(manifest_of(*answers))
+        return made[0]
 
     with monkeypatch.context() as short:
         if at == "index":
@@ -531,3 +536,35 @@ def test_the_time_for_the_seal_is_its_own(orchestrator: Orchestrator) -> None:
     now = datetime.now(UTC)
     following = decision.enter(run_of(orchestrator), RunState.SEALING, now, settings)
     assert following.due_at == now + timedelta(seconds=700)
+
+
+@pytest.mark.parametrize("bad", [(), (0,), (6,), (2, 3), tuple(range(7))])
+def test_the_guests_of_which_no_manifest_can_be_made_are_found_by_halves(
+    bad: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One manifest of all is enough as long as there is none of them."""
+    monkeypatch.setattr("orchestrator.unsealable.check_index", lambda *_: None)
+    many = ManyGuests(1, 7)
+    broken = {many.every_uuid[number] for number in bad}
+    made: list[tuple[str, ...]] = []
+
+    def make(one: Run) -> Manifest:
+        made.append(one.kept)
+        if broken.intersection(one.kept):
+            raise ValueError("a defect")
+        return manifest_of(one, *many.answers)
+
+    found = unsealable.find(_Sound(), many.run(RunState.SEALING), ValueError("a defect"), make, in_time=True)
+    assert [guest for guest, _ in found] == [many.every_uuid[number] for number in bad]
+    assert {(fault.guest, fault.host) for _, fault in found} == {(many.name(guest), "host-0000") for guest in broken}
+    assert len(made) == 1 if not bad else len(made) <= 2 * 7
+
+
+class _Sound(Repository):
+    """A repository with every index."""
+
+    def __init__(self) -> None:
+        pass
+
+    def check_there(self) -> None:
+        pass

@@ -129,7 +129,7 @@ def test_a_run_without_orders_is_sent_to_nobody(orchestrator: Orchestrator, sent
 def test_a_fault_of_the_reconciler_ends_a_run_that_waits_for_its_transfers(orchestrator: Orchestrator) -> None:
     prepare(orchestrator)
     hold(orchestrator)
-    run = orchestrator.look(CAPTURE, [Fault(code="transfer-stalled", message="It does not move.")])
+    run = orchestrator.look(CAPTURE, {"host-a": Fault(code="transfer-stalled", message="It does not move.")})
     assert run is not None
     assert (run.state, [fault.code for fault in run.faults]) == (RunState.RELEASING, ["transfer-stalled"])
 

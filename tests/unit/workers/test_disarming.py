@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from freezeframe.contract.proof import consistency, guest_consistency
+from freezeframe.contract.proof import consistency, guest_consistency, shortcomings
 from freezeframe.contract.words import Consistency, HoldKind, Policy, RunState
 from orchestrator import decision
 from tests.unit.orchestrator.test_decision import run
@@ -107,7 +107,9 @@ def test_a_lease_that_runs_out_for_a_guest_that_hangs_had_stood_for_those_that_w
         hanging.uuid: "the thaw guard let it go",
         **{fake.uuid: None for fake in (other, *site.guests["host-b"])},
     }
-    labels = {guest.guest_uuid: guest_consistency(proof, guest) for host in proof.hosts for guest in host.guests}
+    labels = {
+        guest.guest_uuid: guest_consistency(shortcomings(proof), guest) for host in proof.hosts for guest in host.guests
+    }
     assert [labels[one.uuid] for one in (hanging, other)] == [Consistency.CRASH, Consistency.GUEST]
 
 
