@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NoReturn
 
 import redis
@@ -58,7 +57,8 @@ class ChordBackend(RedisBackend):  # type: ignore[misc]  # celery has no types
         """Nothing to unsubscribe."""
 
     def _create_client(self, **_: object) -> redis.Redis:
-        return redis.Redis(connection_pool=self.app.conf.broker_transport_options[transport.SHARED_POOL]())
+        pool = redis_pool.named(self.app.conf.broker_transport_options[transport.SHARED_POOL])
+        return redis.Redis(connection_pool=pool)
 
 
 def celery_app(name: str, settings: BusSettings) -> Celery:
@@ -112,7 +112,7 @@ def _transport_options(name: str, settings: BusSettings) -> dict[str, Any]:
         # of what waits for messages: it reads only what has come, so this ends no wait, but half a message and a lost answer
         "socket_timeout": settings.redis_timeout_s,
         # of all else; without one a publish on a dead connection waits for ever [kombu transport/redis.py]
-        transport.SHARED_POOL: partial(redis_pool.shared, settings),
+        transport.SHARED_POOL: redis_pool.name_of(settings),
         "unacked_key": f"unacked.{name}",
         "unacked_index_key": f"unacked_index.{name}",
         "unacked_mutex_key": f"unacked_mutex.{name}",

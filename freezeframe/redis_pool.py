@@ -33,6 +33,8 @@ WAIT_S = 60.0
 IDLE_S = 30.0
 
 _pools: WeakValueDictionary[tuple[str, float], Pool] = WeakValueDictionary()
+#: The settings of pools by names that may be shown: Celery tells its options to whoever asks (`celery inspect stats`, Flower).
+_settings: dict[str, BusSettings] = {}
 
 
 class Pool(redis.BlockingConnectionPool):
@@ -67,6 +69,19 @@ def shared(settings: BusSettings) -> Pool:
     key = settings.redis_url.get_secret_value(), settings.redis_timeout_s
     found = _pools.get(key)
     return _pools.setdefault(key, make(settings)) if found is None else found
+
+
+def name_of(settings: BusSettings) -> str:
+    """Return the name of this process's pool for that Redis, for `named`."""
+    known = next((name for name, one in _settings.items() if one == settings), None)
+    name = known or f"redis-{len(_settings) + 1}"
+    _settings[name] = settings
+    return name
+
+
+def named(name: str) -> Pool:
+    """Return this process's pool of that name."""
+    return shared(_settings[name])
 
 
 def make(settings: BusSettings, *, retries: int = 3) -> Pool:

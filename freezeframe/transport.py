@@ -5,13 +5,14 @@ kombu has no option to name another channel with a URL, so these take the place 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import redis
 from kombu.transport import redis as redis_transport
 
-#: The transport option with the function that returns the pool for short commands (`freezeframe.redis_pool`).
+from freezeframe import redis_pool
+
+#: The transport option with the name of the pool for short commands (`freezeframe.redis_pool`).
 SHARED_POOL = "shared_pool"
 
 
@@ -41,7 +42,7 @@ class Channel(redis_transport.Channel):
 
     QoS = QoS
     from_transport_options = (*redis_transport.Channel.from_transport_options, SHARED_POOL)  # type: ignore[assignment]
-    shared_pool: Callable[[], redis.ConnectionPool] | None = None
+    shared_pool: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
@@ -51,7 +52,7 @@ class Channel(redis_transport.Channel):
     def _get_pool(self, asynchronous: bool = False) -> redis.ConnectionPool:  # noqa: FBT001, FBT002  as in kombu
         if asynchronous or self.shared_pool is None:
             return super()._get_pool(asynchronous)  # type: ignore[no-untyped-call, no-any-return]
-        return self.shared_pool()
+        return redis_pool.named(self.shared_pool)
 
     def _disconnect_pools(self) -> None:
         """Leave the shared pool alone: other threads have its connections in hand."""

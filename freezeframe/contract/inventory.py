@@ -26,7 +26,8 @@ class StuckCapture(Shape):
 
 #: The version of what orchestrator and hosts say to each other: orders, results and the keys that both read. It rises when one
 #: of the two could not do what the other, of the version before, asks for. Which program that is, `freezeframe_version` says.
-#: 2: an order to hold has the number of its hosts; a host tells its own arrival only; definitions have a key of their own.
+#: 2: an order to hold has the number of its hosts; a host tells its own arrival only; definitions have a key of their own;
+#: holds and releases have a queue of their own.
 CONTRACT: Final = 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any, cast
 
 import pytest
 import redis
+from pydantic import SecretStr
 
 from freezeframe import bus, redis_pool
 from freezeframe.contract import names
@@ -143,11 +145,17 @@ def test_a_host_holds_six_connections_and_a_bounded_number_in_a_burst(
         assert most <= BURST_HOST + 1
 
 
-def test_an_idle_orchestrator_holds_three_connections(env: dict[str, str], client: redis.Redis) -> None:
+def test_an_idle_orchestrator_holds_three_connections_and_tells_flower_about_itself(
+    env: dict[str, str], client: redis.Redis, bus_settings: BusSettings
+) -> None:
     client.config_resetstat()
     found = Connections(client)
     with running(env, ("orchestrator",)) as alive:
         until(alive, lambda: found.are_settled(1, IDLE_ORCHESTRATOR))
+        app = bus.celery_app("probe", bus_settings)
+        with app.connection_for_write() as connection:
+            asked = app.control.inspect(timeout=20, limit=1, connection=connection)
+            assert list(asked.stats()) == [f"orchestrator@{HOST}"]
 
 
 @pytest.fixture
@@ -203,6 +211,12 @@ def test_a_process_has_one_pool_for_each_redis(bus_settings: BusSettings) -> Non
     with app.connection_for_write() as connection:
         assert connection.default_channel.pool is pool
     assert bus.shared_client(bus_settings).connection_pool is pool
+
+
+def test_options_can_be_told_and_tell_no_password(bus_settings: BusSettings) -> None:
+    settings = bus_settings.model_copy(update={"redis_url": SecretStr("redis://user:secret@127.0.0.1:1/0")})
+    told = json.dumps(bus.celery_app("orchestrator", settings).conf.broker_transport_options)
+    assert "secret" not in told
 
 
 def test_a_channel_that_is_closed_leaves_the_pool_of_the_others_alone(
