@@ -24,8 +24,8 @@ from redis.retry import Retry
 
 from freezeframe.settings import BusSettings
 
-#: Connections of one process for short commands. Sixteen threads that each give a command of a millisecond wait for no more
-#: than two others.
+#: Connections of one process for short commands. A control worker has 48 threads for its steps: if each gives a command of a
+#: millisecond at once, the last one waits for five others.
 MOST = 8
 #: Seconds that a burst may wait for a connection, several times what commands take that find Redis dead.
 WAIT_S = 60.0
