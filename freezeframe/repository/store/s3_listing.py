@@ -1,6 +1,9 @@
 """Listings of a bucket, page by page.
 
     signed by the library ─▶ sent and read here ─▶ page ─ page ─ 503 ─ pause ─ page ─ …      each page has its own patience
+    a long folder of digests                    ─▶ page ─ page ─ page ─┬ ab0… ─ page ─ …     16 parts at once
+                                                                       ├ ab1… ─ page ─ …
+                                                                       └ …
 
 The library's own listings are not used. It takes any XML for a listing, so that a proxy's own page, with status 200, is a
 listing without a name. One key with an empty segment (`manifests//x`), which anybody may leave in a bucket, ends them. And a
@@ -12,7 +15,10 @@ An answer that is not wholly a listing of what was asked for is one that cannot 
 from __future__ import annotations
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
@@ -23,13 +29,20 @@ from freezeframe.repository.store.backend import Entry
 from freezeframe.repository.store.s3_fault import Answer, error_of, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from freezeframe.repository.store.patience import Patience
     from freezeframe.repository.store.s3_http import Sender
 
 #: A page has at most 1,000 keys of at most 1,024 bytes, which url encoding makes three times as long.
 _PAGE_BYTES_MAX: Final = 16 << 20
+
+#: A folder of objects that are named by digests, all of which begin with its own two digits; other names are not ours. At 30 ms
+#: a page a folder of 820,000 chunks (100 TiB at 512 KiB) takes half a minute, and two seconds in parts.
+_FANNED: Final = re.compile(r"(?:.*/)?(?:chunks|indexes)/([0-9a-f]{2})")
+
+#: Pages that are asked for one after the other before that: most folders have no more, and who takes a short look needs few.
+_ALONE: Final = 3
 
 #: What is no name of ours in a folder: its own marker, `.` and `..`, and names with control characters.
 _NO_NAME: Final = re.compile(r"\.{0,2}|.*[\x00-\x1f\x7f].*", re.DOTALL)
@@ -52,9 +65,39 @@ class Listings:
         self._prefix = f"{prefix}/" if prefix else ""
 
     def entries(self, folder: str, place: str, patience: Patience) -> Iterator[Entry]:
-        """Yield the objects directly in a folder. Raises RepositoryNotReadable, in the middle too."""
-        for page in self.pages(folder, place, patience):
+        """Yield the objects directly in a folder, in no order. Raises RepositoryNotReadable, in the middle too."""
+        pages = self.pages(folder, place, patience)
+        seen: set[str] = set()
+        for page in islice(pages, _ALONE):
             yield from page.entries
+            if page.token is None:
+                return
+            seen.update(entry.name for entry in page.entries)
+        if (fanned := _FANNED.fullmatch(folder)) is None:
+            yield from (entry for page in pages for entry in page.entries)
+            return
+        stems = [f"{folder}/{fanned[1]}{digit}" for digit in "0123456789abcdef"]
+        for part in self._parts(stems, place, patience):
+            yield from (entry for entry in part if entry.name not in seen)
+
+    def _parts(self, stems: Sequence[str], place: str, patience: Patience) -> Iterator[list[Entry]]:
+        """Yield the objects whose names begin with each of these, listed side by side."""
+        enough = threading.Event()
+
+        def listed(stem: str) -> list[Entry]:
+            found: list[Entry] = []
+            for page in self._pages(f"{self._prefix}{stem}", place, patience):
+                found += page.entries
+                if enough.is_set():  # nobody takes it any more
+                    break
+            return found
+
+        pool = ThreadPoolExecutor(len(stems), thread_name_prefix="list")
+        try:
+            yield from pool.map(listed, stems)
+        finally:
+            enough.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def top(self, place: str, patience: Patience) -> list[str]:
         """Return the names directly under the prefix: of objects and of folders."""
@@ -64,7 +107,9 @@ class Listings:
 
     def pages(self, folder: str, place: str, patience: Patience) -> Iterator[Page]:
         """Yield what is directly in a folder. Raises RepositoryNotReadable, in the middle too."""
-        under = f"{self._prefix}{checked_name(folder)}/" if folder else self._prefix
+        return self._pages(f"{self._prefix}{checked_name(folder)}/" if folder else self._prefix, place, patience)
+
+    def _pages(self, under: str, place: str, patience: Patience) -> Iterator[Page]:
         query = {"list-type": "2", "encoding-type": "url", "prefix": under}
         tokens: set[str] = set()
         while True:

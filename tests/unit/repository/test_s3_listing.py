@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 import traceback
 
 import pytest
 
 from freezeframe.repository.errors import RepositoryNotFound, RepositoryNotReadable
-from freezeframe.repository.layout import CONDEMNED, MANIFESTS, condemned_name, folder_of, locate, run_name
+from freezeframe.repository.layout import (
+    CONDEMNED,
+    MANIFESTS,
+    condemned_folder,
+    condemned_name,
+    folder_of,
+    locate,
+    run_name,
+)
 from freezeframe.repository.store.address import create_store, open_store
 from freezeframe.repository.store.backend import Store
 from freezeframe.repository.store.s3_listing import page_of
@@ -58,8 +68,10 @@ def test_a_listing_that_meets_one_refusal_at_page_399_goes_on_from_there(
         return Reply.error(503, "SlowDown") if pages(answering_server) == 399 else None
 
     bucket.trouble = trouble
-    assert list(store.names(FOLDER)) == NAMES
-    assert pages(answering_server) == 401
+    assert sorted(store.names(FOLDER)) == NAMES
+    assert (
+        pages(answering_server) == 3 + 400 + 15 + 1
+    )  # the beginning, the part that has them all, empty ones, the refusal
 
 
 def test_every_page_may_be_refused_for_less_than_the_patience(
@@ -217,6 +229,73 @@ def test_a_short_look_at_a_long_listing_asks_for_few_pages(store: Store, answeri
     found = store.names(FOLDER)
     assert [next(found) for _ in range(25)] == NAMES[:25]
     assert pages(answering_server) == 3
+
+
+SPREAD = sorted(locate(bytes(1) + (97 * number % 4096 * 16).to_bytes(2, "big") + bytes(29)) for number in range(4000))
+
+
+def test_a_long_folder_is_listed_in_parts_side_by_side(
+    bucket: FakeBucket, answering_server: Answering, store: Store
+) -> None:
+    """At 30 ms a page garbage collection of 100 TiB would take hours for its listings alone."""
+    bucket.page = 50
+    bucket.objects = {f"a/{name}": b"chunk" for name in SPREAD} | {"a/chunks/00/00": b"", "a/chunks/00/zzz": b""}
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    def answer(asked: Asked) -> Reply:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.002)
+        reply = bucket(asked)
+        with lock:
+            at_once -= 1
+        return reply
+
+    answering_server.answer = answer
+    found = list(store.names(FOLDER))
+    assert sorted(name for name in found if name in set(SPREAD)) == SPREAD
+    assert len(found) == len(set(found))  # none is told twice
+    assert 3 < most <= 16
+
+
+def test_a_part_that_fails_fails_the_listing(bucket: FakeBucket, store: Store, waiting: Waiting) -> None:
+    bucket.page = 50
+    bucket.objects = {f"a/{name}": b"chunk" for name in SPREAD}
+    bucket.trouble = lambda asked: (
+        Reply.error(503, "SlowDown") if "prefix=a%2Fchunks%2F00%2F00f" in asked.path else None
+    )
+    with pytest.raises(RepositoryNotReadable, match="503"):
+        list(store.names(FOLDER))
+    assert waiting.now > 20
+
+
+def test_a_part_that_is_no_listing_is_no_shorter_one(bucket: FakeBucket, store: Store) -> None:
+    bucket.page = 50
+    bucket.objects = {f"a/{name}": b"chunk" for name in SPREAD}
+    bucket.trouble = lambda asked: Reply(200, "<html></html>") if "prefix=a%2Fchunks%2F00%2F003" in asked.path else None
+    with pytest.raises(RepositoryNotReadable, match="cannot be understood"):
+        list(store.names(FOLDER))
+
+
+def test_who_stops_in_the_middle_leaves_nobody_at_work(bucket: FakeBucket, store: Store) -> None:
+    bucket.objects = {f"a/{name}": b"chunk" for name in SPREAD}
+    found = store.names(FOLDER)
+    for _ in range(35):
+        next(found)
+    found.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 30
+    while [one for one in threading.enumerate() if one.name.startswith("list_")]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("folder", [MANIFESTS, "verified", condemned_folder(capture_id(1))])
+def test_a_folder_of_other_names_is_listed_in_one(bucket: FakeBucket, answering_server: Answering, folder: str) -> None:
+    bucket.objects = {f"a/{folder}/{number:064x}": b"" for number in range(100)}
+    assert len(list(open_store("s3://bucket/a").names(folder))) == 100
+    assert pages(answering_server) == 10
 
 
 def test_a_listing_is_signed_for_a_bucket_that_is_a_host_name(
