@@ -112,7 +112,7 @@ def test_many_looks_at_once_go_on_once(orchestrator: Orchestrator) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: orchestrator.look(CAPTURE), range(32)))
     assert state_of(orchestrator) is RunState.HOLDING
-    assert waiting(orchestrator, Step.HOLD) == [2, 2]  # on the control queue lies the prepare order too
+    assert waiting(orchestrator, Step.HOLD) == [1, 1]
 
 
 def test_a_run_waits_until_every_host_has_answered(orchestrator: Orchestrator) -> None:
