@@ -42,7 +42,8 @@ _SWAP = """
 -- Returns 1 if the record was set, 0 if somebody else was here first.
 local version = redis.call('HGET', KEYS[1], 'version') or '0'
 if version ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'record', ARGV[2], 'version', version + 1, 'v', ARGV[8], 'state', ARGV[9], 'kept', #ARGV - 9)
+redis.call('HSET', KEYS[1], 'record', ARGV[2], 'version', version + 1)
+redis.call('HSET', KEYS[1], 'stated', version + 1, 'v', ARGV[8], 'state', ARGV[9], 'kept', #ARGV - 9)
 redis.call('DEL', KEYS[4])
 for i = 10, #ARGV, 1000 do redis.call('SADD', KEYS[4], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
 if ARGV[3] ~= '' then redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[3]) end

@@ -1,7 +1,8 @@
 """The runs of captures, as far as a host looks at them: a few fields beside the record in Redis. The orchestrator writes them.
 
 A run of a newer format, or in a state that this version does not know, says nothing: no reason to end or to undo anything.
-An orchestrator of the version before wrote the record alone; there it is read in whole, until that run has ended.
+An orchestrator of the version before writes the record alone, also where a later one has written the fields before it: then the
+record is read in whole.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class _Record(BaseModel):
 
 def run_state(host: Host, capture_id: str) -> RunState | None:
     """Return the state of a run; None if Redis has none of that id. Raises redis errors, RunUnreadableError."""
-    v, state = cast("list[str | None]", host.redis.hmget(names.run_key(capture_id), ["v", "state"]))
-    if state is None and v is None:
+    wanted = ["version", "stated", "v", "state"]
+    version, stated, v, state = cast("list[str | None]", host.redis.hmget(names.run_key(capture_id), wanted))
+    if stated is None or stated != version:
         return _state_in_record(host, capture_id)
     return _state(capture_id, v, state)
 
@@ -50,11 +52,13 @@ def goes_on_without(host: Host, capture_id: str, guest_uuid: str) -> bool:
     False also where Redis does not say. Raises redis errors, RunUnreadableError.
     """
     with host.redis.pipeline(transaction=True) as together:
-        together.hmget(names.run_key(capture_id), ["v", "state", "kept"])
+        together.hmget(names.run_key(capture_id), ["version", "stated", "v", "state", "kept"])
         together.scard(names.kept_key(capture_id))
         together.sismember(names.kept_key(capture_id), guest_uuid)
-        (v, state, kept), number, is_kept = together.execute()
-    if kept is None or kept != str(number):  # else the set was evicted, which is no word on any guest
+        (version, stated, v, state, kept), number, is_kept = together.execute()
+    if stated is None or stated != version:
+        return False
+    if kept != str(number):  # the set was evicted, which is no word on any guest
         return False
     return _state(capture_id, v, state) in _KEPT_IS_KNOWN and not is_kept
 

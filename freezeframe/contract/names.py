@@ -86,6 +86,7 @@ def run_key(capture_id: str) -> str:
     |-----------|--------------------------------------------------------------------------------------------|
     | `record`  | the orchestrator's whole record, JSON                                                      |
     | `version` | how often it was changed                                                                   |
+    | `stated`  | the version that the following fields are of: an orchestrator of before does not write them |
     | `v`       | the format of these fields and of the record                                               |
     | `state`   | the run's state                                                                            |
     | `kept`    | how many guests `kept_key` has                                                             |

@@ -383,10 +383,10 @@ def test_a_result_of_a_newer_version_s_step_is_told_with_the_others(host: Host, 
 @pytest.mark.parametrize(
     "fields",
     [
-        {"v": "1", "state": "melting"},
-        {"v": "2", "state": "failed"},
-        {"v": "2"},
-        {"state": "failed"},
+        {"version": "1", "stated": "1", "v": "1", "state": "melting"},
+        {"version": "1", "stated": "1", "v": "2", "state": "failed"},
+        {"version": "1", "stated": "1", "v": "2"},
+        {"version": "1", "stated": "1", "state": "failed"},
         # as an orchestrator of the version before wrote it, or one of a later version may
         {"record": '{"state": "melting"}'},
         {"record": '{"v": 2, "state": "failed"}'},
@@ -417,6 +417,15 @@ def test_a_run_of_the_orchestrator_before_this_one_counts_as_its_record_says(
         names.run_key(CAPTURE), mapping={"record": json.dumps({"v": 1, "state": state, "more": 7}), "version": "4"}
     )
     assert recover(host) == [Recovered(CAPTURE, found)]
+
+
+@pytest.mark.case("S5")
+def test_what_an_older_orchestrator_has_written_since_counts(host: Host, guest: str) -> None:
+    """After a downgrade the fields beside the record stay as they were: a run that has ended would go on for ever."""
+    assert guest
+    tell_run(host.redis, CAPTURE, "transferring")
+    host.redis.hset(names.run_key(CAPTURE), mapping={"record": json.dumps({"v": 1, "state": "failed"}), "version": "2"})
+    assert recover(host) == [Recovered(CAPTURE, State.UNDONE)]
 
 
 def test_recovery_reads_of_a_run_no_more_than_its_state(host: Host, guest: str) -> None:

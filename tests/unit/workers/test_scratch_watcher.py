@@ -126,8 +126,9 @@ def test_a_guest_that_its_run_dropped_ends(
         lambda client: client.hset(names.run_key(CAPTURE), "kept", "all"),
         lambda client: client.delete(names.kept_key(CAPTURE)),  # evicted
         lambda client: client.delete(names.run_key(CAPTURE)),
-        # as an orchestrator of the version before wrote it, or one of a later version may
-        lambda client: client.hdel(names.run_key(CAPTURE), "v", "state", "kept"),
+        # as an orchestrator of the version before wrote it, alone or after a later one
+        lambda client: client.hdel(names.run_key(CAPTURE), "stated", "v", "state", "kept"),
+        lambda client: client.hincrby(names.run_key(CAPTURE), "version", 1),
     ],
 )
 def test_a_run_that_is_not_understood_ends_no_backup_and_keeps_no_other_unwatched(
