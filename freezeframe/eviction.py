@@ -41,7 +41,7 @@ def check(client: redis.Redis) -> None:
     elif policy != KEEPING:
         raise EvictingRedisError(
             f"The `maxmemory-policy` of this Redis is {policy}: it may evict captures that are under way.",
-            advice=f"Set it to {KEEPING}: `redis-cli CONFIG SET maxmemory-policy {KEEPING}`, and in redis.conf or where your "
+            advice="Set it to noeviction: `redis-cli CONFIG SET maxmemory-policy noeviction`, and in redis.conf or where your "
             "provider keeps its parameters, for its next start. Then start this again.",
         )
 

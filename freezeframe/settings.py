@@ -214,7 +214,7 @@ class HostSettings(_Part):
     longest_muster_s: Annotated[float, Field(gt=0, le=LONGEST_MUSTER_S)] = float(LONGEST_MUSTER_S)
     #: Seconds that an order's epoch may be ahead of this host's clock, and of the highest that it has seen. A guest refuses the
     #: captures whose epochs are lower than one that it has seen. More only once, after Redis's clock was years ahead.
-    longest_epoch_step_s: Annotated[float, Field(gt=0)] = DAY_S
+    longest_epoch_step_s: Annotated[float, Field(gt=0, le=100 * 365 * DAY_S)] = DAY_S
     #: Seconds that the guard grants on top of the hold's own deadline, for the host to thaw by itself first.
     guard_grace_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     #: A transfer's threads, each with an NBD connection of its own, two chunks on their way and one in hand. As many as there

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import S3Store as Bucket
 
 from freezeframe.repository.errors import RepositoryUnsupported
@@ -116,23 +117,31 @@ class S3Access:
         return obstore.sign(bucket, "GET", "", timedelta(seconds=_SIGNED_S))
 
     def _opened(self, address: S3Address, reached: S3Config, tries: RetryConfig) -> Bucket:
-        return Bucket(
-            address.bucket,
-            prefix=address.prefix or None,
-            config={
-                "region": _region(self._settings),
-                "disable_bulk_delete": True,  # not every server has the bulk call
-                "conditional_put": "etag",  # If-None-Match, whatever AWS_CONDITIONAL_PUT says
-                **reached,
-            },
-            client_options={
-                "allow_http": bool(self._endpoint and self._endpoint.startswith("http://")),
-                "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
-                "timeout": f"{round(self._settings.s3_timeout_s * 1000)}ms",
-            },
-            retry_config=tries,
-            credential_provider=self._credentials,
-        )
+        try:
+            return Bucket(
+                address.bucket,
+                prefix=address.prefix or None,
+                config={
+                    "region": _region(self._settings),
+                    "disable_bulk_delete": True,  # not every server has the bulk call
+                    "conditional_put": "etag",  # If-None-Match, whatever AWS_CONDITIONAL_PUT says
+                    **reached,
+                },
+                client_options={
+                    "allow_http": bool(self._endpoint and self._endpoint.startswith("http://")),
+                    "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
+                    "timeout": f"{round(self._settings.s3_timeout_s * 1000)}ms",
+                },
+                retry_config=tries,
+                credential_provider=self._credentials,
+            )
+        except BaseError as error:
+            if "CA certificates" not in str(error):
+                raise
+            raise SettingsError(
+                "Object storage cannot be opened: this machine has no certificates of authorities.",
+                advice="Install them (Debian: ca-certificates), or name a file of them in SSL_CERT_FILE.",
+            ) from None
 
     def _bucket_url(self) -> str:
         """Return the URL of the bucket itself, as the library makes it."""

@@ -162,10 +162,14 @@ def test_no_signature_is_logged(caplog: pytest.LogCaptureFixture, head: str) -> 
 
 def test_the_certificates_are_those_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library takes the same variable."""
+    other = tmp_path / "other"
+    other.mkdir()
+    certificate_of(other)
     context = certificate_of(tmp_path)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     with raw_server(one_answer, context) as port:
         url = f"https://127.0.0.1:{port}/"
-        for name, value in {**settings(url), "SSL_CERT_FILE": os.devnull}.items():
+        for name, value in {**settings(url), "SSL_CERT_FILE": str(other / "certificate.pem")}.items():
             monkeypatch.setenv(name, value)
         senders: list[Callable[[], bytes]] = [
             lambda: Sender(url, 5).get(url, "place", 10),
@@ -177,6 +181,17 @@ def test_the_certificates_are_those_that_the_environment_names(tmp_path: Path, m
             assert "SSL_CERT_FILE" in caught.value.hint
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
         assert Sender(url, 5).get(url, "place", 10) == b"ok"
+
+
+def test_a_machine_without_certificates_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library does not begin without one, whether it needs it or not; its error was a page of a program's inside."""
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    for name, value in {**settings("https://127.0.0.1:1"), "SSL_CERT_FILE": os.devnull}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match="no certificates of authorities") as caught:
+        open_store("s3://bucket/a")
+    assert "SSL_CERT_FILE" in caught.value.hint
+    assert caught.value.__cause__ is None
 
 
 def certificate_of(directory: Path) -> ssl.SSLContext:

@@ -143,7 +143,8 @@ def test_metrics_that_cannot_be_served_keep_no_reconciler_from_beginning(
 
     monkeypatch.setenv("FREEZEFRAME_METRICS_PORT", "9100")
     monkeypatch.setattr(orchestrator_app, "orchestrator", lambda: None)
-    monkeypatch.setattr(orchestrator_app, "Reconciler", lambda _: SimpleNamespace(run_forever=lambda _: ran.set()))
+    reconciler = SimpleNamespace(run_forever=lambda _: ran.set(), at_work=lambda: True)
+    monkeypatch.setattr(orchestrator_app, "Reconciler", lambda _: reconciler)
     monkeypatch.setattr(orchestrator_app, "start_http_server", refuse)
     orchestrator_app._begin()
     assert ran.wait(LONG_S)
