@@ -25,10 +25,11 @@ def orchestrator() -> None:
     # running as root is usual here; that JSON is all a worker accepts is why this is no danger
     warnings.filterwarnings("ignore", category=SecurityWarning)
     open_repository()  # without one no capture can be sealed: say so at the start
+    # it reads the settings, which is for this verb only; and a package that is missing is told before Redis is waited for
+    from orchestrator.app import app  # noqa: PLC0415
+
     with bus.connect(load(BusSettings)) as client:
         eviction.check(client)
-    from orchestrator.app import app  # noqa: PLC0415  reads the settings, which is for this verb only
-
     bus.run_worker(app, worker_options(load(HostSettings).host_id))
 
 
