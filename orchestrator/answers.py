@@ -142,7 +142,7 @@ def _not_released(capture_id: str, host_id: str, _: str, fault: Fault) -> Releas
 
 
 class _Kind(NamedTuple):
-    """How the answers to a step are read, and what stands for one that cannot be read."""
+    """The reader of the answers to a step, and the maker of a failed one for an answer that cannot be read."""
 
     result: type[PrepareResult | HoldResult | TransferResult | ReleaseResult]
     failed: Callable[[str, str, str, Fault], Answer]

@@ -30,7 +30,7 @@ NAMES_S: Final = 30.0
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of one run. It is replaced and never changed, so any thread may have it."""
+    """The results of one run that were read. It is replaced and never changed, so any thread may have it."""
 
     by_field: Mapping[str, Answer | None]
     answers: Answers

@@ -29,7 +29,7 @@ class RunUnreadableError(FreezeframeError):
 
 
 class _Record(BaseModel):
-    """What a host reads in a whole record."""
+    """The part of a whole record that a host reads."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

@@ -1,4 +1,4 @@
-"""What a host does at most, whatever an order says: an order may be wrong, forged, or of an orchestrator that has gone mad.
+"""The bounds of a host, whatever an order says: an order may be wrong or forged, or its orchestrator may have a defect.
 
 | of an order                        | at most                                                                             |
 |------------------------------------|-------------------------------------------------------------------------------------|

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,11 @@ import redis
 from freezeframe import bus, eviction, presence
 from freezeframe.barrier import Gate, gate_client, read_clock
 from freezeframe.contract.inventory import HostEntry
-from freezeframe.contract.order import PrepareOrder
-from freezeframe.contract.words import Method, Step
+from freezeframe.contract.words import Step
 from freezeframe.settings import BusSettings
 from orchestrator import path
 from orchestrator.run import Runs
+from tests.unit.orders import prepare_order
 
 from .refusing import PASSWORD, Refusing, refusing_redis
 
@@ -50,16 +50,7 @@ def settings(server: Refusing) -> BusSettings:
 
 
 def test_it_may_capture(server: Refusing, settings: BusSettings) -> None:
-    order = PrepareOrder(
-        capture_id=CAPTURE,
-        epoch=1,
-        host_id="host-a",
-        not_after=datetime.now(UTC) + timedelta(minutes=5),
-        method=Method.BACKUP_PULL,
-        repository_id="r",
-        chunk_bytes=4096,
-        guests=(),
-    )
+    order = prepare_order(capture_id=CAPTURE)
     with bus.celery_app("orchestrator", settings) as app:
         path.send(app, Step.PREPARE, [order])
     env = {**os.environ, "FREEZEFRAME_REDIS_URL": settings.redis_url.get_secret_value()}

@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import pytest
@@ -19,9 +18,10 @@ from celery.result import ResultBase
 
 from freezeframe import bus
 from freezeframe.contract.order import PrepareOrder
-from freezeframe.contract.words import Method, Step
+from freezeframe.contract.words import Step
 from freezeframe.settings import BusSettings
 from orchestrator import path
+from tests.unit.orders import prepare_order
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 ORDERS = 50
@@ -40,20 +40,7 @@ def app(bus_settings: BusSettings) -> Iterator[Celery]:
 
 
 def orders(count: int) -> list[PrepareOrder]:
-    return [
-        PrepareOrder(
-            capture_id=CAPTURE,
-            epoch=1,
-            host_id="host-a",
-            not_after=datetime.now(UTC) + timedelta(minutes=5),
-            method=Method.BACKUP_PULL,
-            repository_id="r",
-            chunk_bytes=4096,
-            guests=(),
-            round=number,
-        )
-        for number in range(count)
-    ]
+    return [prepare_order(capture_id=CAPTURE, round=number) for number in range(count)]
 
 
 def commands(client: redis.Redis) -> Counter[str]:

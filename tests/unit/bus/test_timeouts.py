@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -16,9 +15,10 @@ import redis
 
 from freezeframe import bus, redis_fault
 from freezeframe.contract.order import PrepareOrder
-from freezeframe.contract.words import Method, Step
+from freezeframe.contract.words import Step
 from freezeframe.settings import BusSettings
 from orchestrator import path
+from tests.unit.orders import prepare_order
 
 from . import probe
 from .proxy import Proxy, proxy_to
@@ -47,16 +47,7 @@ def client(bus_settings: BusSettings) -> Iterator[redis.Redis]:
 
 
 def orders() -> list[PrepareOrder]:
-    order = PrepareOrder(
-        capture_id=CAPTURE,
-        epoch=1,
-        host_id="host-a",
-        not_after=datetime.now(UTC) + timedelta(minutes=5),
-        method=Method.BACKUP_PULL,
-        repository_id="r",
-        chunk_bytes=4096,
-        guests=(),
-    )
+    order = prepare_order(capture_id=CAPTURE)
     return [order]
 
 
