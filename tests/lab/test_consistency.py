@@ -34,7 +34,7 @@ real = Gate.meet
 
 def meet(gate, deadline, visit=""):
     if gate._key.endswith(":held"):
-        gate._call("arrive", deadline, visit=visit)
+        gate.own_us = gate._call("arrive", deadline, visit=visit).own_us
     else:
         real(gate, deadline, visit)
 
@@ -83,7 +83,7 @@ def captured(
             if not staggered:
                 forget_paces(system)
             outcome = command("capture", "first", "second")
-            assert outcome.code == 0, outcome.stderr
+            assert outcome.code == 0, outcome.answer
             known = knowledge(system.repository, outcome.answer["capture_id"], directory)
             found.append((outcome.answer["consistency"], *known))
         carried = relay.carried
