@@ -1,19 +1,14 @@
-"""The version before this one, and this one, on one repository: the older one in a process of its own, from an archive (R4).
+"""A version from before keys that may be ignored, and this one, on one repository: the older one from an archive (R4).
 
-The older one knows no keys that may be ignored: to it each document with one more key is newer. So it names this version's
+It knows no keys that may be ignored: to it each document with one more key is newer. So it names this version's
 captures, restores its own, and deletes nothing.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,65 +18,44 @@ from freezeframe.repository.check import check
 from freezeframe.repository.freshness import holes
 from freezeframe.repository.garbage import collect
 
-from .versions import old_program
-from .versions.old_program import capture_id
+from .versions import program
+from .versions.program import capture_id
+from .versions.two import LANDED, REFUSING, Older, Two, archive, run_as, running, two_of
 
 pytestmark = pytest.mark.case("R4")
 
-#: The last version that refuses every unknown key.
-BEFORE = Path(old_program.__file__).with_name("8ee6b35.zip")
 
-
-@dataclass(frozen=True)
-class Two:
-    """A repository that two versions use."""
-
-    root: Path
-    key: str
-
-    def old(self, *steps: str) -> list[Any]:
-        """Have the older version do some steps."""
-        command = [sys.executable, old_program.__file__, str(self.root), self.key, *steps]
-        env = {**os.environ, "PYTHONPATH": str(BEFORE)}
-        ran = subprocess.run(command, env=env, capture_output=True, text=True, check=True, cwd=self.root.parent)
-        return [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]  # the rest is its log
-
-    def new(self) -> Repository:
-        return Repository.open(self.root, old_program.Key(None if self.key == "-" else Path(self.key)))
-
-    def objects(self) -> dict[str, bytes]:
-        return {str(one.relative_to(self.root)): one.read_bytes() for one in self.root.rglob("*") if one.is_file()}
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Older]:
+    with running(REFUSING, tmp_path_factory.mktemp(REFUSING)) as process:
+        yield process
 
 
 @pytest.fixture(params=["plain", "encrypted"])
-def two(request: pytest.FixtureRequest, tmp_path: Path) -> Two:
-    if request.param == "plain":
-        return Two(tmp_path / "repository", "-")
-    key = tmp_path / "key"
-    key.write_bytes(bytes(range(32)))
-    key.chmod(0o600)
-    return Two(tmp_path / "repository", str(key))
+def two(request: pytest.FixtureRequest, tmp_path: Path, older: Older) -> Two:
+    return two_of(older, tmp_path, encrypted=request.param == "encrypted")
 
 
-def test_the_archive_is_the_older_version(two: Two) -> None:
-    program = "import freezeframe.repository.document as one; print(one.__file__, hasattr(one, 'Document'))"
-    env = {**os.environ, "PYTHONPATH": str(BEFORE)}
-    ran = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True, cwd="/")
-    assert ran.stdout == f"{BEFORE}/freezeframe/repository/document.py False\n"
+@pytest.mark.parametrize(("version", "keeps_unknown_keys"), [(REFUSING, False), (LANDED, True)])
+def test_the_archive_is_the_older_version(version: str, *, keeps_unknown_keys: bool) -> None:
+    told = run_as(
+        version, "-c", "import freezeframe.repository.document as one; print(one.__file__, hasattr(one, 'Document'))"
+    )
+    assert told == f"{archive(version)}/freezeframe/repository/document.py {keeps_unknown_keys}\n"
 
 
 def test_this_version_uses_what_the_older_one_has_written(two: Two) -> None:
     _, first, second = two.old("init", "capture 1 abc", "capture 2 abd")
     repository = two.new()
     texts = {capture_id(1): "abc", capture_id(2): "abd"}
-    assert old_program.read(repository) == {"captures": texts, "unreadable": []}
-    old_program.write(repository, 3, "xbd", second["gave"])
+    assert program.read(repository) == {"captures": texts, "unreadable": []}
+    program.write(repository, 3, "xbd", second["gave"])
     assert first["gave"] != second["gave"]
     repository.forget(capture_id(1))
     repository.forget(capture_id(2))
     collect(repository, grace=timedelta(0))
     assert collect(repository, grace=timedelta(0)).deleted.objects == 0
-    assert old_program.read(repository) == {"captures": {capture_id(3): "xbd"}, "unreadable": []}
+    assert program.read(repository) == {"captures": {capture_id(3): "xbd"}, "unreadable": []}
     assert verify(repository, repository.manifests(), Tier.REHASHED).sound
     found = check(repository)
     assert (found.sound, found.garbage.count) == (True, 0)
@@ -91,7 +65,7 @@ def test_this_version_uses_what_the_older_one_has_written(two: Two) -> None:
 def test_the_older_version_names_this_ones_captures_restores_its_own_and_deletes_nothing(two: Two) -> None:
     _, first = two.old("init", "capture 1 abc")
     repository = two.new()
-    old_program.write(repository, 2, "xbc", first["gave"])
+    program.write(repository, 2, "xbc", first["gave"])
     two.old("capture 3 def", "forget 3")
     before = two.objects()
     read, collected = two.old("read", "gc")
@@ -105,12 +79,12 @@ def test_the_older_version_names_this_ones_captures_restores_its_own_and_deletes
     assert two.objects() == before
     collect(two.new(), grace=timedelta(0))  # this version frees what the older one would not
     texts = {capture_id(1): "abc", capture_id(2): "xbc"}
-    assert old_program.read(two.new()) == {"captures": texts, "unreadable": []}
+    assert program.read(two.new()) == {"captures": texts, "unreadable": []}
 
 
 def test_the_older_version_works_in_a_repository_that_this_one_has_made(two: Two) -> None:
-    key = old_program.Key(None if two.key == "-" else Path(two.key))
-    Repository.init(two.root, chunk_bytes=old_program.CHUNK, secret=key.secret(), label="first")
+    key = program.Key(None if two.key == "-" else Path(two.key))
+    Repository.init(two.root, chunk_bytes=program.CHUNK, secret=key.secret(), label="first")
     written, read, _, collected = two.old("capture 1 abc", "read", "forget 1", "gc")
     assert "gave" in written
     assert read["gave"]["captures"] == {capture_id(1): "abc"}

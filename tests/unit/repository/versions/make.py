@@ -13,8 +13,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-#: What tests call; all that these import of the program comes with them.
-ROOTS = ("freezeframe.repository", "freezeframe.repository.garbage", "freezeframe.repository.verify")
+#: What tests call; all that these import of the program comes with them. A commit may lack some.
+ROOTS = (
+    "freezeframe.known_repositories",
+    "freezeframe.repository",
+    "freezeframe.repository.check",
+    "freezeframe.repository.garbage",
+    "freezeframe.repository.verify",
+)
 
 
 def source(commit: str, module: str) -> tuple[str, str] | None:
