@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import redis
@@ -82,17 +83,25 @@ def _highest_epoch(host: Host) -> int:
         return 0
 
 
+def publish(host: Host, bound: Binding, entry: Callable[[], HostEntry]) -> None:
+    """Publish what `entry` makes, if this host's id is its own.
+
+    Raises HostIdTakenError, redis errors, and what `entry` raises.
+    """
+    bound.check_in_redis()
+    made = entry()
+    measured = {"clock_ahead_s": presence.clock_ahead_s(host.redis)}
+    presence.publish(host.redis, made.model_copy(update=measured))
+    own_redis.note(host)
+
+
 def publish_forever(host: Host, stop: threading.Event, looks: Looks | None = None) -> None:
     """Publish until told to stop. Trouble is logged and silences the host: it then counts as down, which it is."""
     versions = Versions()
     bound = Binding(host.settings, host.redis, this_machine(host.settings))
     while not stop.is_set():
         try:
-            bound.check_in_redis()
-            entry = entry_of(host, looks, versions)
-            measured = {"clock_ahead_s": presence.clock_ahead_s(host.redis)}
-            presence.publish(host.redis, entry.model_copy(update=measured))
-            own_redis.note(host)
+            publish(host, bound, lambda: entry_of(host, looks, versions))
         except HostIdTakenError as error:
             end_this_worker(error)
             return

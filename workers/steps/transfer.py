@@ -13,17 +13,12 @@ marked for verification.
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Self
 
-import redis
 import structlog
 
-from freezeframe.contract import names
-from freezeframe.contract.event import ProgressEvent
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import TransferOrder
 from freezeframe.contract.result import TransferResult
@@ -34,19 +29,13 @@ from freezeframe.repository.errors import IndexDamaged, NewerFormat, ParentUnfit
 from freezeframe.repository.refusal import check_alone
 from freezeframe.repository.store.address import transfer_patience
 from freezeframe.repository.store.patience import Patience
-from workers.bounded import NO_THREAD, NoThreadError
 from workers.host import Host
 from workers.steps.audit import InheritedDiffersError
 from workers.steps.progress import Progress
 from workers.steps.reading import Reading
+from workers.steps.reporter import Reporter
 
 log = structlog.get_logger("transfer")
-
-#: Events of a run that are kept, and for how long: as the orchestrator does.
-EVENTS_KEPT = 2000
-EVENTS_KEEP_S = 7 * 86400
-#: Seconds between two reports of progress.
-REPORT_S = 0.5
 
 
 def transfer(host: Host, order: TransferOrder) -> TransferResult:
@@ -54,7 +43,7 @@ def transfer(host: Host, order: TransferOrder) -> TransferResult:
     began = time.monotonic()
     progress = Progress(bytes_total=order.size_bytes)
     patience = transfer_patience(host.repository)
-    with _Reporter(host, order, progress):
+    with Reporter(host, order, progress):
         with progress.asking_repository():
             repository = host.open_repository(patience)
             repository.sessions.check(order.capture_id)  # without it nobody could seal what is read here
@@ -192,62 +181,3 @@ def _open_writer(host: Host, repository: Repository, order: TransferOrder) -> tu
 def _full_writer(host: Host, repository: Repository, order: TransferOrder) -> DiskWriter:
     effort = Effort.parse(host.settings.compression)
     return repository.disk_writer(order.size_bytes, order.chunk_bytes, checkpoint=order.checkpoint, effort=effort)
-
-
-class _Reporter:
-    """Report a transfer's progress in a thread of its own."""
-
-    def __init__(self, host: Host, order: TransferOrder, progress: Progress) -> None:
-        self._host = host
-        self._order = order
-        self._progress = progress
-        self._beats = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="report", daemon=True)
-
-    def __enter__(self) -> Self:
-        try:
-            self._thread.start()
-        except NO_THREAD as error:  # without its reports the orchestrator would give the transfer up, hours later
-            raise NoThreadError.of(error) from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._tell()
-
-    def _run(self) -> None:
-        while not self._ended.wait(REPORT_S):
-            self._tell()
-
-    def _pulse(self) -> str:
-        """Return the bytes done, and a number that changes while the repository is waited for: a store that is away delays a
-        capture, and only a transfer that waits for nothing and moves nothing is dead.
-        """
-        return f"{self._progress.bytes_done} {self._beats}"
-
-    def _tell(self) -> None:
-        """Best effort: a transfer does not fail because nobody could be told how far it is."""
-        order, progress = self._order, self._progress
-        self._beats += progress.at_repository > 0
-        event = ProgressEvent(
-            capture_id=order.capture_id,
-            at=datetime.now(UTC),
-            host_id=self._host.host_id,
-            guest=order.guest_name,
-            target=order.target,
-            bytes_done=progress.bytes_done,
-            bytes_total=progress.bytes_total,
-            bytes_read=progress.bytes_read,
-        )
-        try:
-            pipeline = self._host.redis.pipeline()
-            events, pulse = names.events_key(order.capture_id), names.pulse_key(order.capture_id)
-            pipeline.xadd(events, {"event": event.model_dump_json()}, maxlen=EVENTS_KEPT, approximate=True)
-            pipeline.hset(pulse, names.pulse_field(self._host.host_id, order.part), self._pulse())
-            for key in (events, pulse):
-                pipeline.expire(key, EVENTS_KEEP_S)
-            pipeline.execute()
-        except redis.RedisError as error:
-            log.warning("progress not told", why=str(error))

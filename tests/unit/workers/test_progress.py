@@ -12,10 +12,10 @@ from freezeframe.repository.outcome import ChunkOutcome
 from tests.unit.workers.exported import Guest
 from workers.connection import DataConnection
 from workers.host import Host
-from workers.steps import transfer
+from workers.steps import reporter
 from workers.steps.progress import Progress
 from workers.steps.reading import Reading
-from workers.steps.transfer import _Reporter
+from workers.steps.reporter import Reporter
 
 
 @pytest.fixture
@@ -25,18 +25,18 @@ def guest(host: Host, tmp_path: Path) -> Guest:
 
 def test_progress_is_told_while_a_chunk_is_being_stored(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     told = threading.Event()
-    tell, write = _Reporter._tell, DiskWriter.write_buffer
+    tell, write = Reporter._tell, DiskWriter.write_buffer
 
-    def noted(reporter: _Reporter) -> None:
-        tell(reporter)
+    def noted(telling: Reporter) -> None:
+        tell(telling)
         told.set()
 
     def slow(writer: DiskWriter, slot: int, buffer: ChunkBuffer) -> ChunkOutcome:
         assert told.wait(20)
         return write(writer, slot, buffer)
 
-    monkeypatch.setattr(transfer, "REPORT_S", 0.01)
-    monkeypatch.setattr(_Reporter, "_tell", noted)
+    monkeypatch.setattr(reporter, "REPORT_S", 0.01)
+    monkeypatch.setattr(Reporter, "_tell", noted)
     monkeypatch.setattr(DiskWriter, "write_buffer", slow)
     assert guest.full().bytes_read > 0
 
@@ -49,12 +49,12 @@ def hang(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[str]:
     """Have such calls hang until a few reports were made; the signs of life in these."""
     pulses: list[str] = []
     hangs, released = threading.Event(), threading.Event()
-    tell, call = _Reporter._tell, getattr(owner, name)
+    tell, call = Reporter._tell, getattr(owner, name)
 
-    def noted(reporter: _Reporter) -> None:
-        tell(reporter)
+    def noted(telling: Reporter) -> None:
+        tell(telling)
         if hangs.is_set() and not released.is_set():
-            pulses.append(reporter._pulse())
+            pulses.append(telling._pulse())
             if len(pulses) == REPORTS:
                 released.set()
 
@@ -63,8 +63,8 @@ def hang(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[str]:
         assert released.wait(20)
         return call(*args, **named)
 
-    monkeypatch.setattr(transfer, "REPORT_S", 0.01)
-    monkeypatch.setattr(_Reporter, "_tell", noted)
+    monkeypatch.setattr(reporter, "REPORT_S", 0.01)
+    monkeypatch.setattr(Reporter, "_tell", noted)
     monkeypatch.setattr(owner, name, hanging)
     return pulses
 
@@ -104,16 +104,16 @@ def test_the_last_that_is_told_is_how_far_the_transfer_came(guest: Guest, monkey
     beside: list[bool] = []
     last = threading.Event()
 
-    def late(reporter: _Reporter) -> None:
-        assert reporter._ended.wait(20)
+    def late(telling: Reporter) -> None:
+        assert telling._ended.wait(20)
         last.wait(0.2)  # as long as its word to Redis may take
 
-    def noted(reporter: _Reporter) -> None:
-        beside.append(reporter._thread.is_alive())
+    def noted(telling: Reporter) -> None:
+        beside.append(telling._thread.is_alive())
         last.set()
 
-    monkeypatch.setattr(_Reporter, "_run", late)
-    monkeypatch.setattr(_Reporter, "_tell", noted)
+    monkeypatch.setattr(Reporter, "_run", late)
+    monkeypatch.setattr(Reporter, "_tell", noted)
     guest.full()
     assert beside == [False]
 

@@ -19,7 +19,7 @@ from tests.unit.repository.s3 import Asked, Reply, answering, settings
 from tests.unit.repository.s3_bucket import FakeBucket
 from tests.unit.workers.exported import CAPTURE, CHUNK, CONTENT, ExportedDisk, Guest
 from workers.host import Host
-from workers.steps import reading, transfer
+from workers.steps import reading, reporter, transfer
 
 ADDRESS = "s3://bucket/a"
 
@@ -126,14 +126,14 @@ def test_a_transfer_that_waits_gives_signs_of_life(
         assert told.wait(60)
         seen.extend(str(one) for one in guest.host.redis.hvals(key))
 
-    tell = transfer._Reporter._tell
+    tell = reporter.Reporter._tell
 
-    def noted(reporter: transfer._Reporter) -> None:
-        tell(reporter)
+    def noted(telling: reporter.Reporter) -> None:
+        tell(telling)
         told.set()
 
-    monkeypatch.setattr(transfer, "REPORT_S", 0.01)
-    monkeypatch.setattr(transfer._Reporter, "_tell", noted)
+    monkeypatch.setattr(reporter, "REPORT_S", 0.01)
+    monkeypatch.setattr(reporter.Reporter, "_tell", noted)
     monkeypatch.setattr(time, "sleep", sleep)
     bucket.trouble = Away(time, OrchestratorSettings().transfer_stall_s, "PUT /indexes")
     guest.full()
