@@ -12,6 +12,7 @@ from typing import cast
 import redis
 
 from freezeframe.contract import names
+from freezeframe.contract.event import Queued
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.message import Message
 from freezeframe.contract.request import CaptureRequest, Receipt
@@ -42,6 +43,7 @@ class KnownRun:
     tags: tuple[str, ...]
     faults: tuple[Fault, ...] = ()
     warnings: tuple[str, ...] = ()
+    queued: Queued | None = None  # while it waits
     receipt: Receipt | None = None  # once it has ended
 
 
@@ -151,6 +153,7 @@ def _run_of(capture_id: str, record: str | None) -> KnownRun | None:
             tags=request.tags,
             faults=tuple(Fault.model_validate(one) for one in kept.get("faults", ())),
             warnings=tuple(str(one) for one in kept.get("warnings", ())),
+            queued=Queued.model_validate(kept["queued"]) if kept.get("queued") is not None else None,
             receipt=Receipt.model_validate(kept["receipt"]) if kept.get("receipt") is not None else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

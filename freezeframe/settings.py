@@ -259,6 +259,13 @@ class OrchestratorSettings(_Part):
 
     #: Seconds to plan a capture. It reads the newest captures of its guests; the request is recorded before.
     plan_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 600.0
+    #: Captures that are at work at once; others wait, oldest first.
+    captures_at_once: Annotated[int, Field(ge=1, le=10_000)] = 100
+    #: Captures that a host takes part in at once. Each has backups open, whose scratch files grow, while a host reads two disks
+    #: at a time.
+    captures_per_host: Annotated[int, Field(ge=1, le=1000)] = 4
+    #: Seconds that a capture waits for its place, or for guests that are in another one. Its session begins after that.
+    queue_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 12 * 3600.0
     #: Seconds for every host to prepare. Scratch files and agents' answers take a few, a queue behind others more.
     prepare_timeout_s: Annotated[float, Field(gt=0, le=DAY_S)] = 120.0
     #: Seconds after which a transfer counts as dead that neither moves nor says that it waits for the repository.

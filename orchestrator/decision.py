@@ -24,6 +24,8 @@ from orchestrator.transfers import Transfer
 
 #: Seconds beyond muster and hold until a host counts as silent: letting go, verifying, and the way through the queue.
 HOLD_SLACK_S = 30.0
+#: States in which no host knows of a run: it may end at once.
+UNBEGUN = frozenset({RunState.ASKED, RunState.QUEUED})
 #: States in which a run cannot be cancelled any more.
 TOO_LATE = frozenset({RunState.RELEASING, RunState.DONE, RunState.FAILED})
 #: Codes of a host that gave up because another did, or because Redis was away: told behind the cause, if that is known.
@@ -36,6 +38,7 @@ def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettin
     """The run, come to a new state."""
     seconds = {
         RunState.ASKED: settings.plan_timeout_s,
+        RunState.QUEUED: settings.queue_timeout_s,
         RunState.PREPARING: settings.prepare_timeout_s,
         RunState.HOLDING: run.request.muster_timeout_s + run.request.hold_timeout_s + HOLD_SLACK_S,
         RunState.TRANSFERRING: settings.transfer_timeout_s,
@@ -51,6 +54,7 @@ def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettin
         "lease": None,
         "sent_to": {},
         "search": None,
+        "queued": None,
         # by its state too: an older orchestrator, which knows no such field, may have brought the run to its seal
         "seal_begun": run.seal_begun or RunState.SEALING in {state, run.state},
         **changes,
@@ -65,7 +69,7 @@ def give_up(run: Run, fault: Fault, now: datetime, settings: OrchestratorSetting
     """
     if run.state.ended or now < run.due_at:
         return None
-    if run.state is RunState.ASKED:  # no host has an order yet
+    if run.state in UNBEGUN:
         return enter(run, RunState.FAILED, now, settings, faults=(*run.faults, fault))
     if run.state is not RunState.RELEASING:
         return enter(run, RunState.RELEASING, now, settings, faults=(*run.faults, fault), kept=())
@@ -78,7 +82,7 @@ def cancelled(run: Run, now: datetime, settings: OrchestratorSettings) -> Run | 
 
     | cancelled while  | then                                                                                    |
     |------------------|-----------------------------------------------------------------------------------------|
-    | asked            | it has failed: no host knows of it                                                      |
+    | asked, queued    | it has failed: no host knows of it                                                      |
     | preparing        | it releases; hosts that still prepare undo what they did                                |
     | holding          | the hold ends as ever, in seconds, and then it releases: nothing is transferred         |
     | transferring     | it releases                                                                             |
@@ -88,7 +92,7 @@ def cancelled(run: Run, now: datetime, settings: OrchestratorSettings) -> Run | 
     if run.cancelled is None or run.state is RunState.HOLDING or run.state in TOO_LATE:
         return None
     faults = (*run.faults, run.cancelled)
-    if run.state is RunState.ASKED:
+    if run.state in UNBEGUN:
         return enter(run, RunState.FAILED, now, settings, faults=faults)
     return enter(run, RunState.RELEASING, now, settings, faults=faults, kept=())
 

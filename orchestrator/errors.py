@@ -106,6 +106,29 @@ class TransferStalledError(FreezeframeError):
     )
 
 
+class GuestWantedError(FreezeframeError):
+    """Another capture has the guest, or gets it before this one: as its host says of a guest that it has claimed."""
+
+    code = "guest-claimed"
+    exit_code = EXIT_REFUSED
+    advice = "Capture it again when that capture has ended, or with --wait-for-guests. No guest was touched."
+
+    def __init__(self, guest: str, capture_id: str) -> None:
+        super().__init__(f"Guest {guest} is in capture {capture_id}, which was asked for before and is to begin.")
+
+
+class QueuedTooLongError(FreezeframeError):
+    """A capture has waited for its place for longer than it may."""
+
+    code = "queued-too-long"
+    exit_code = EXIT_REFUSED
+    advice = (
+        "`freezeframe captures` shows what is at work; `freezeframe captures cancel` ends one of them. More may be at once "
+        "with the orchestrator's settings captures_per_host and captures_at_once; with queue_timeout_s a capture waits for "
+        "longer. No guest was touched."
+    )
+
+
 class NotInCaptureError(FreezeframeError):
     """A guest was planned, and the sealed capture does not have it."""
 

@@ -34,6 +34,7 @@ from freezeframe.repository.errors import (
 )
 from freezeframe.settings import OrchestratorSettings
 from orchestrator import (
+    admission,
     again,
     clocks,
     decision,
@@ -76,6 +77,7 @@ class Orchestrator:
     settings: OrchestratorSettings
     repository: Repository
     briefs: Briefs = field(default_factory=Briefs)
+    boards: admission.Boards = field(default_factory=admission.Boards)
     at_work: planning.AtWork = field(default_factory=planning.AtWork)
 
     def look(self, capture_id: str, stalled: Mapping[str, Fault] = decision.NO_STALLS) -> Run | None:
@@ -92,7 +94,7 @@ class Orchestrator:
             if following is None:
                 return run
             following = seal_state.doubted(run, following)
-            if self.runs.change(following, version, tell=following.state is not run.state):
+            if self.runs.change(following, version, tell=_is_news(run, following)):
                 self._follow(following, answers)
         return None
 
@@ -108,6 +110,7 @@ class Orchestrator:
         """Do what comes with a run's new record."""
         log.info("run goes on", capture=run.capture_id, state=str(run.state), round=run.round)
         if run.state.ended:
+            admission.leave(self.redis, run.capture_id)
             metrics.ended(run)
             metrics.audited(answers.transferred)
         if not run.dispatched:
@@ -212,9 +215,9 @@ class Orchestrator:
         """Return what the answers and the repository call for; None if the run has to wait, or has ended."""
         match run.state:
             case RunState.ASKED:
-                following = planning.alone(
-                    self.at_work, self.redis, self.runs, self.repository, self.briefs, self.settings, run
-                )
+                following = self._planner().alone(run)
+            case RunState.QUEUED:
+                following = self._planner().called(run)
             case RunState.PREPARING:
                 # the inventory is read only if somebody has to be looked for in it
                 hosts = known_hosts(self.redis) if lost_guests(run, answers.prepared) else ()
@@ -233,6 +236,11 @@ class Orchestrator:
             case _:
                 following = None  # it has ended
         return following
+
+    def _planner(self) -> planning.Planner:
+        return planning.Planner(
+            self.redis, self.runs, self.repository, self.settings, self.briefs, self.boards, self.at_work
+        )
 
     def _seal(self, run: Run, answers: Answers, now: datetime) -> Run | None:
         """Write the manifest: the commit. None: the storage is in trouble, and there is time to wait for it."""
@@ -313,3 +321,8 @@ def _manifest(answers: Answers, definitions: Mapping[str, Definition], run: Run)
 def _seal_s(run: Run, now: datetime) -> float:
     """Return seconds for a seal that has begun: no answer must come for the run to end all the same. Pure."""
     return max((run.due_at - now).total_seconds(), SEAL_S)
+
+
+def _is_news(before: Run, following: Run) -> bool:
+    """Return True if callers are told of a change. Pure."""
+    return following.state is not before.state or following.queued != before.queued

@@ -19,10 +19,8 @@ from orchestrator.errors import HostContractError, HostDownError, NoGuestsError
 from orchestrator.guests import RUNNING, STANDING, Known, find_guest, one_each
 
 
-def plan_hosts(
-    request: CaptureRequest, hosts: Sequence[KnownHost], parents_of: Callable[[str], Sequence[DiskPlan]]
-) -> tuple[HostPlan, ...]:
-    """Return who takes part, host by host. Raises the first reason why the request cannot be carried out."""
+def plan_hosts(request: CaptureRequest, hosts: Sequence[KnownHost]) -> tuple[HostPlan, ...]:
+    """Return who takes part, host by host, without parents. Raises the first reason why the request cannot be carried out."""
     chosen, asked = _chosen_and_asked(request, hosts)
     skips = asked.targets(request.skip_disks)
     decrypts = asked.targets(request.decrypt_disks)
@@ -42,7 +40,6 @@ def plan_hosts(
             guest_uuid=guest_uuid,
             name=place.guest.name,
             hold=request.hold_of(holds.get(guest_uuid)),
-            parents=tuple(parents_of(guest_uuid)),
             skip=tuple(skips.get(guest_uuid, ())),
             decrypt=tuple(decrypts.get(guest_uuid, ())),
         )
@@ -56,6 +53,19 @@ def plan_hosts(
             advice="Resume or wake one of them, or capture them as they are with --hold none.",
         )
     return tuple(HostPlan(host_id=host_id, guests=tuple(guests)) for host_id, guests in sorted(by_host.items()))
+
+
+def with_parents(hosts: Sequence[HostPlan], parents_of: Callable[[str], Sequence[DiskPlan]]) -> tuple[HostPlan, ...]:
+    """Return who takes part, with what each disk may build upon."""
+    return tuple(
+        HostPlan(
+            host_id=host.host_id,
+            guests=tuple(
+                guest.model_copy(update={"parents": tuple(parents_of(guest.guest_uuid))}) for guest in host.guests
+            ),
+        )
+        for host in hosts
+    )
 
 
 def left_out(request: CaptureRequest, hosts: Sequence[KnownHost]) -> tuple[LeftOutGuest, ...]:

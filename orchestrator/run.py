@@ -1,9 +1,9 @@
 """Runs: what the orchestrator keeps of a capture until it has ended, changed by compare-and-set only.
 
-asked ─▶ preparing ─▶ holding ─▶ transferring ─▶ sealing ─▶ releasing ─▶ done
-  │          │           │            │             │           └──────▶ failed
-  │          └───────────┴────────────┴─────────────┴─▶ releasing (with faults)
-  └─▶ failed: it cannot be planned, or was cancelled before it was
+asked ─┬──────────▶ preparing ─▶ holding ─▶ transferring ─▶ sealing ─▶ releasing ─▶ done
+  │    └▶ queued ─────▲  │           │            │             │           └──────▶ failed
+  │         │            └───────────┴────────────┴─────────────┴─▶ releasing (with faults)
+  └─────────┴─▶ failed: it cannot be planned, waited for too long, or was cancelled before a host had an order
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from freezeframe.contract import names
 from freezeframe.contract.definition import Definition
-from freezeframe.contract.event import EndEvent, StateEvent, WarningEvent
+from freezeframe.contract.event import EndEvent, Queued, StateEvent, WarningEvent
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.message import UNLESS_EMPTY, GuestUuid, HostId, Message, Shape
 from freezeframe.contract.plan import HostPlan, Plan
@@ -94,6 +94,7 @@ class Run(Message):
     request: CaptureRequest
     asked_at: datetime
     state: RunState
+    queued: Annotated[Queued | None, UNLESS_EMPTY] = None  # while it waits for a place (`admission`)
     plan: Plan | None = None
     entered_at: datetime  # when it came to this state
     due_at: datetime  # when it counts as late
@@ -250,4 +251,4 @@ def _event(run: Run) -> str:
     now = datetime.now(UTC)
     if run.receipt is not None:
         return EndEvent(capture_id=run.capture_id, at=now, receipt=run.receipt).model_dump_json()
-    return StateEvent(capture_id=run.capture_id, at=now, state=run.state).model_dump_json()
+    return StateEvent(capture_id=run.capture_id, at=now, state=run.state, queued=run.queued).model_dump_json()

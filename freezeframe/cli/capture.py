@@ -96,12 +96,19 @@ def capture(
             help="Read each disk with at most this many bytes a second, as in 50M; at least 1M. A host's own limits hold too.",
         ),
     ] = None,
+    wait_for_guests: Annotated[
+        bool,
+        typer.Option(
+            "--wait-for-guests", help="Wait for guests that are in another capture, instead of being refused them."
+        ),
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Ask for it and return at once.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Capture guests at one instant, and wait until that is done.
 
     All guests of one capture show the same instant, on however many hosts they run. Ctrl-C ends the waiting, not the capture.
+    A capture waits for its place where as many are at work as may be; `captures cancel` ends that too.
 
     Exit code: 0 done; 10 done, but with less than was asked for; otherwise why it failed: 3 refused before any guest was
     held, 4 not found, 5 repository, 6 something does not answer, 1 anything else.
@@ -121,6 +128,7 @@ def capture(
         hold_timeout_s=hold_timeout,
         muster_timeout_s=muster_timeout,
         limit_bytes_s=_rate(limit_rate) if limit_rate else None,
+        wait_for_guests=wait_for_guests,
     )
     client = Client(bus_settings())
     client.ask(request)

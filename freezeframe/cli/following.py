@@ -12,7 +12,7 @@ from freezeframe.cli.failure import show_fault
 from freezeframe.cli.output import bytes_text, duration_text, err, fields, ms_text, out, table
 from freezeframe.cli.progress import Shown
 from freezeframe.client import AnyEvent
-from freezeframe.contract.event import EndEvent, ProgressEvent, StateEvent, WarningEvent
+from freezeframe.contract.event import EndEvent, ProgressEvent, Queued, StateEvent, WarningEvent
 from freezeframe.contract.request import SEAL_UNKNOWN, Receipt
 from freezeframe.contract.words import Consistency, RunState
 from freezeframe.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTIAL, FreezeframeError
@@ -21,6 +21,7 @@ from freezeframe.printable import one_line
 #: What each state means, to somebody who has not read the design.
 SAID: Final = {
     RunState.ASKED: "asked: the orchestrator looks for the guests and plans the capture",
+    RunState.QUEUED: "queued: it waits for a place among the captures that are at work",
     RunState.PREPARING: "preparing: hosts check guests, disks and the repository",
     RunState.HOLDING: "holding: all guests are kept still for one instant",
     RunState.TRANSFERRING: "transferring: guests run on while their disks are read",
@@ -46,7 +47,7 @@ def follow(events: Iterable[AnyEvent], progress: Shown, capture_id: str) -> Rece
         for event in events:
             match event:
                 case StateEvent():
-                    progress.say(SAID[event.state])
+                    progress.say(state_text(event.state, event.queued))
                 case WarningEvent():
                     progress.say(f"warning: {event.text}")
                 case ProgressEvent():
@@ -61,6 +62,13 @@ def follow(events: Iterable[AnyEvent], progress: Shown, capture_id: str) -> Rece
             advice=f"`freezeframe captures show {capture_id}` shows how it stands, and what came of it.",
         ) from None
     raise RuntimeError("the events of a run ended without an end")
+
+
+def state_text(state: RunState, queued: Queued | None) -> str:
+    """Return what a state means, and what a run waits for in it."""
+    if queued is None:
+        return SAID[state]
+    return f"queued: place {queued.place}, as {queued.why}"
 
 
 def exit_code(receipt: Receipt) -> int:

@@ -9,7 +9,7 @@ from rich.text import Text
 from freezeframe import known_run
 from freezeframe.cli.address import bus_settings
 from freezeframe.cli.failure import show_fault
-from freezeframe.cli.following import SAID, exit_code, show_receipt
+from freezeframe.cli.following import exit_code, show_receipt, state_text
 from freezeframe.cli.output import err, fields, out, when_text
 from freezeframe.client import Client, UnreachableError
 from freezeframe.contract.words import RunState
@@ -78,7 +78,7 @@ def show_run(run: KnownRun, *, proof: bool) -> int:
     guests = "every guest" if run.every_guest else ", ".join(run.guests)
     pairs: list[tuple[str, str | Text]] = [
         ("capture", run.capture_id),
-        ("state", Text(f"{SAID[run.state]} …", "cyan")),
+        ("state", Text(f"{state_text(run.state, run.queued)} …", "cyan")),
         ("asked at", f"{when_text(run.asked_at)} UTC"),
         ("guests", guests),
     ]
@@ -103,6 +103,7 @@ def run_document(run: KnownRun) -> dict[str, object]:
     return {
         "capture_id": run.capture_id,
         "state": run.state,
+        "queued": run.queued,
         "asked_at": run.asked_at,
         "guests": run.guests,
         "every_guest": run.every_guest,

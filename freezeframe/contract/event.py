@@ -7,18 +7,26 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
-from freezeframe.contract.message import CaptureId, DiskTarget, HostId, Message
+from freezeframe.contract.message import UNLESS_EMPTY, CaptureId, DiskTarget, HostId, Message, Shape
 from freezeframe.contract.request import Receipt
 from freezeframe.contract.words import RunState
 
 
+class Queued(Shape):
+    """The place of a run among those that wait, and what it waits for."""
+
+    place: Annotated[int, Field(ge=1)]
+    why: str
+
+
 class StateEvent(Message):
-    """The run has come to a new state."""
+    """The run has come to a new state, or to another place among those that wait."""
 
     type: Literal["state"] = "state"
     capture_id: CaptureId
     at: datetime
     state: RunState
+    queued: Annotated[Queued | None, UNLESS_EMPTY] = None  # while it waits
 
 
 class WarningEvent(Message):

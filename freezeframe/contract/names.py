@@ -22,6 +22,8 @@ STEP_TASKS = {
 
 #: Runs that have not ended, a set of capture ids.
 ACTIVE_RUNS_KEY = f"{PREFIX}:runs:active"
+#: Which runs may begin, and which wait for a place: a hash of capture ids to JSON, and its `version` (orchestrator.admission).
+ADMISSION_KEY = f"{PREFIX}:runs:admission"
 #: A random id of this Redis, by which a host knows the one that it has its orders from.
 REDIS_ID_KEY = f"{PREFIX}:redis-id"
 #: Guests that have left a host while they were held (`LeftHeld`): a hash of left_held_field to JSON.

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.hold import LONGEST_HOLD_S, LONGEST_MUSTER_S, GuestHold
-from freezeframe.contract.message import CaptureId, DiskTarget, Label, Message, Mountpoint, Shape
+from freezeframe.contract.message import UNLESS_EMPTY, CaptureId, DiskTarget, Label, Message, Mountpoint, Shape
 from freezeframe.contract.plan import LeftOutGuest
 from freezeframe.contract.result import SkippedDisk
 from freezeframe.contract.words import Consistency, HoldKind, Method, Policy, RunState, WantedKind
@@ -63,6 +63,8 @@ class CaptureRequest(Message):
     #: Bytes a second that each disk is read with at most, within what its host's settings allow. Below 1 MiB a transfer would
     #: look as if it had stalled; above 1 TiB none is limited.
     limit_bytes_s: Annotated[int, Field(ge=1 << 20, le=1 << 40)] | None = None
+    #: Wait for guests that are in another capture. Else their hosts refuse them.
+    wait_for_guests: Annotated[bool, UNLESS_EMPTY] = False
 
     @model_validator(mode="after")
     def _names_guests(self) -> Self:

@@ -70,6 +70,7 @@ class RunState(StrEnum):
     """Where a run is on the path; every state but the last two names the step that it waits for."""
 
     ASKED = "asked"  # recorded, and not planned yet
+    QUEUED = "queued"  # it waits for a place among the captures that are at work
     PREPARING = "preparing"
     HOLDING = "holding"
     TRANSFERRING = "transferring"

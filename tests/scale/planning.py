@@ -27,12 +27,12 @@ def _none(_: str) -> list[DiskPlan]:
 
 def plan_by_name(many: ManyGuests) -> Call:
     request, hosts = counted((many.by_name, many.inventory))
-    return lambda: plan_hosts(request, hosts, _none)
+    return lambda: plan_hosts(request, hosts)
 
 
 def plan_every_guest(many: ManyGuests) -> Call:
     request, hosts = counted((many.request(), many.inventory))
-    return lambda: plan_hosts(request, hosts, _none)
+    return lambda: plan_hosts(request, hosts)
 
 
 def plan_with_choices(many: ManyGuests) -> Call:
@@ -43,7 +43,7 @@ def plan_with_choices(many: ManyGuests) -> Call:
         "skip_disks": tuple(DiskChoice(guest=word, target="vdz") for word in words),
     }
     request, hosts = counted((many.request(**choices), many.inventory))
-    return lambda: (plan_hosts(request, hosts, _none), left_out(request, hosts))
+    return lambda: (plan_hosts(request, hosts), left_out(request, hosts))
 
 
 def plan_without_hosts_that_are_down(many: ManyGuests) -> Call:

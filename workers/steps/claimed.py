@@ -35,7 +35,9 @@ def claim(host: Host, plan: GuestPlan, capture_id: str) -> None:
 def _claimed(host: Host, plan: GuestPlan, holder: str, state: RunState | None) -> GuestClaimedError:
     if state is not None:
         message = f"Guest {plan.name} is in hand of capture {holder}, which is {state}."
-        return GuestClaimedError(message, holder=holder, advice="Capture it again when that capture has ended.")
+        return GuestClaimedError(
+            message, holder=holder, advice="Capture it again when that capture has ended, or with --wait-for-guests."
+        )
     return GuestClaimedError(
         f"Guest {plan.name} is in hand of capture {holder}, which has ended; what it did to the guest is not undone yet.",
         holder=holder,

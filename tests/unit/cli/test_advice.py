@@ -171,7 +171,7 @@ def test_advice_of_one_host_works_where_another_has_a_guest_of_that_name_in_the_
             else {"guest_holds": tuple(guest_holds([word], []))}
         )
         request = CaptureRequest.model_validate({"capture_id": VALUE, "every_guest": True, **own})
-        plans = {one.guest_uuid: one for host in plan_hosts(request, hosts, lambda _: ()) for one in host.guests}
+        plans = {one.guest_uuid: one for host in plan_hosts(request, hosts) for one in host.guests}
         changed = [uuid for uuid, one in plans.items() if one.skip or one.hold.kind is not HoldKind.FREEZE]
         assert changed == [UUID], text
 
@@ -252,7 +252,7 @@ def test_a_guest_s_word_means_that_guest_as_an_argument(name: str) -> None:
 def test_the_ways_out_of_a_refusal_are_arguments_that_mean_that_guest(name: str) -> None:
     hosts = [known_host("host-a", UUID, name), known_host("host-b", OTHER, name)]
     with pytest.raises(AmbiguousGuestError) as ambiguous:
-        plan_hosts(CaptureRequest(capture_id=VALUE, guests=(name,)), hosts, lambda _: ())
+        plan_hosts(CaptureRequest(capture_id=VALUE, guests=(name,)), hosts)
     ways = re.split(", ", ambiguous.value.hint.removeprefix("Name one of ").removesuffix("."))
     assert {planned(hosts, way) for way in ways} == {("host-a", UUID), ("host-b", OTHER)}
 
@@ -262,7 +262,7 @@ def test_the_ways_out_of_a_refusal_are_arguments_that_mean_that_guest(name: str)
 def test_the_ways_out_where_one_guest_is_on_two_hosts_are_arguments(name: str) -> None:
     hosts = [known_host("host-a", UUID, name), known_host("host-b", UUID, name)]
     with pytest.raises(SplitGuestError) as split:
-        plan_hosts(CaptureRequest(capture_id=VALUE, guests=(UUID,)), hosts, lambda _: ())
+        plan_hosts(CaptureRequest(capture_id=VALUE, guests=(UUID,)), hosts)
     ways = split.value.hint.removeprefix("Name the one that you mean: ").partition(". Give")[0].split(" or ")
     assert [planned(hosts, way) for way in ways] == [("host-a", UUID), ("host-b", UUID)]
 
@@ -272,7 +272,7 @@ def test_the_ways_out_where_one_guest_is_on_two_hosts_are_arguments(name: str) -
 def test_the_near_name_of_a_guest_that_is_not_there_is_an_argument(name: str) -> None:
     hosts = [known_host("host-a", UUID, name)]
     with pytest.raises(UnknownGuestError) as unknown:
-        plan_hosts(CaptureRequest(capture_id=VALUE, guests=("websvr",)), hosts, lambda _: ())
+        plan_hosts(CaptureRequest(capture_id=VALUE, guests=("websvr",)), hosts)
     way = unknown.value.hint.removeprefix("Did you mean ").partition("?")[0]
     assert planned(hosts, way) == ("host-a", UUID)
 
@@ -281,7 +281,7 @@ def planned(hosts: list[KnownHost], pasted: str) -> tuple[str, str]:
     """Return the host and the guest that `freezeframe capture` followed by this means."""
     command, rest = command_of(shlex.split(f"capture {pasted}"))
     words = command.make_context("capture", rest).params["guests"]
-    [host] = plan_hosts(CaptureRequest(capture_id=VALUE, guests=tuple(words)), hosts, lambda _: ())
+    [host] = plan_hosts(CaptureRequest(capture_id=VALUE, guests=tuple(words)), hosts)
     [guest] = host.guests
     return host.host_id, guest.guest_uuid
 

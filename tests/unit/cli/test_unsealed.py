@@ -17,6 +17,7 @@ from freezeframe.cli.output import bytes_text
 from freezeframe.cli.progress import Lines
 from freezeframe.client import AnyEvent
 from freezeframe.contract import names
+from freezeframe.contract.event import Queued, StateEvent
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import RunState
@@ -40,7 +41,13 @@ def runs(repository: Repository, bus: BusSettings) -> Iterator[Runs]:
 
 
 def kept(
-    runs: Runs, number: int, state: RunState, *faults: Fault, group: str | None = None, warned: tuple[str, ...] = ()
+    runs: Runs,
+    number: int,
+    state: RunState,
+    *faults: Fault,
+    group: str | None = None,
+    warned: tuple[str, ...] = (),
+    queued: Queued | None = None,
 ) -> None:
     """A run's record, as the orchestrator leaves it."""
     request = CaptureRequest(capture_id=capture_id(number), guests=("web",), group=group)
@@ -53,6 +60,7 @@ def kept(
         due_at=NOW,
         faults=faults,
         warnings=warned,
+        queued=queued,
     )
     if state.ended:
         run = run.model_copy(update={"receipt": receipt_of(run, NOW, None, ())})
@@ -80,6 +88,36 @@ def test_a_capture_that_failed_is_told_to_programs(run: Run, runs: Runs) -> None
     assert ran.exit_code == 3
     assert (ran.document["capture_id"], ran.document["state"]) == (capture_id(1), "failed")
     assert ran.document["receipt"]["faults"] == [FAULT.model_dump(mode="json")]
+
+
+IN_LINE = Queued(place=2, why="on host hv-1 4 captures are at work and 1 waits before it, and 4 may be at once")
+
+
+def test_a_capture_that_waits_says_at_which_place_and_for_what(run: Run, runs: Runs) -> None:
+    kept(runs, 1, RunState.QUEUED, queued=IN_LINE)
+    ran = run("captures", "show", capture_id(1))
+    assert ran.exit_code == 0
+    assert f"queued: place 2, as {IN_LINE.why}" in " ".join(ran.stdout.split())
+    assert run("captures", "show", capture_id(1), "--json").document["queued"] == IN_LINE.model_dump(mode="json")
+    assert "queued …" in run("captures").stdout
+
+
+def test_who_follows_a_capture_is_told_each_place_in_line() -> None:
+    said: list[str] = []
+
+    class Said(Lines):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    def events() -> Iterator[AnyEvent]:
+        for place in (2, 1):
+            queued = IN_LINE.model_copy(update={"place": place})
+            yield StateEvent(capture_id=capture_id(1), at=NOW, state=RunState.QUEUED, queued=queued)
+        raise KeyboardInterrupt
+
+    with pytest.raises(StoppedFollowingError):
+        follow(events(), Said(bytes_text), capture_id(1))
+    assert said == [f"queued: place {place}, as {IN_LINE.why}" for place in (2, 1)]
 
 
 def test_a_capture_that_goes_on_is_shown_as_it_stands(run: Run, runs: Runs) -> None:

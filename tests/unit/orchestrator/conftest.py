@@ -16,7 +16,7 @@ from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import Step
 from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings, OrchestratorSettings
-from orchestrator import dispatch
+from orchestrator import admission, dispatch
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.run import Runs
@@ -32,7 +32,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
 
 
 @pytest.fixture
-def orchestrator(bus_settings: BusSettings, tmp_path: Path, sent: Sent) -> Iterator[Orchestrator]:
+def begun(bus_settings: BusSettings, tmp_path: Path, sent: Sent) -> Iterator[Orchestrator]:
     with contextlib.closing(bus.connect(bus_settings)) as client:
         made = Orchestrator(
             app=bus.celery_app("orchestrator", bus_settings),
@@ -54,3 +54,10 @@ def orchestrator(bus_settings: BusSettings, tmp_path: Path, sent: Sent) -> Itera
         take_in(made, CaptureRequest(capture_id=CAPTURE, guests=("web",)))
         assert sent.steps == [Step.PREPARE]
         yield made
+
+
+@pytest.fixture
+def orchestrator(begun: Orchestrator) -> Orchestrator:
+    """One whose first run keeps no guest from other runs: tests ask for the same guest again."""
+    admission.leave(begun.redis, CAPTURE)
+    return begun

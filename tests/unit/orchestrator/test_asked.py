@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import redis
@@ -52,7 +52,7 @@ def test_a_request_outlives_a_process_that_ends_while_it_plans(
     orchestrator: Orchestrator, sent: Sent, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     with monkeypatch.context() as ending:
-        ending.setattr(planning, where, stop)
+        ending.setattr(planning.Planner, where, stop)
         with pytest.raises(Stopped):
             take_in(orchestrator, REQUEST)
     run = run_of(orchestrator)
@@ -80,7 +80,7 @@ def test_the_hosts_time_begins_when_the_plan_is_made(
 ) -> None:
     """However long it took: their orders would have expired when they are sent."""
     with monkeypatch.context() as ending:
-        ending.setattr(planning, "_plan", stop)
+        ending.setattr(planning.Planner, "_plan", stop)
         with pytest.raises(Stopped):
             take_in(orchestrator, REQUEST)
     run, version = orchestrator.runs.load(ID) or pytest.fail("no run")
@@ -122,18 +122,18 @@ def test_a_run_is_planned_by_one_thread_at_a_time_and_no_other_run_waits_for_it(
 def test_a_plan_that_another_orchestrator_was_faster_with_is_dropped(
     orchestrator: Orchestrator, sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = planning._plan
+    real = planning.Planner._plan
     twice: list[Run | None] = []
 
-    def plan(*args: object) -> object:
-        made = real(*args)  # type: ignore[arg-type]
+    def plan(*args: Any) -> object:
+        made = real(*args)
         if not twice:
             twice.append(None)
             other = Orchestrator(**{**vars(orchestrator), "at_work": planning.AtWork()})
             twice.append(other.look(ID))
         return made
 
-    monkeypatch.setattr(planning, "_plan", plan)
+    monkeypatch.setattr(planning.Planner, "_plan", plan)
     sent.steps.clear()
     take_in(orchestrator, REQUEST)
     faster = twice[1]
@@ -143,7 +143,7 @@ def test_a_plan_that_another_orchestrator_was_faster_with_is_dropped(
     assert told_of(orchestrator, ID) == ["asked", "preparing"]
 
 
-def test_what_cannot_be_planned_ends_with_the_reason_and_its_session(orchestrator: Orchestrator) -> None:
+def test_what_cannot_be_planned_ends_with_the_reason_and_begins_no_session(orchestrator: Orchestrator) -> None:
     take_in(orchestrator, REQUEST.model_copy(update={"guests": ("nobody",)}))
     run = run_of(orchestrator)
     assert run.state is RunState.FAILED
@@ -152,7 +152,7 @@ def test_what_cannot_be_planned_ends_with_the_reason_and_its_session(orchestrato
     assert run.receipt.faults[0].exit_code == 4
     assert told_of(orchestrator, ID) == ["asked", "end: failed"]
     assert orchestrator.runs.active() != [ID]
-    assert orchestrator.repository.sessions.load(ID).ended_at is not None
+    assert ID not in orchestrator.repository.sessions.stored_at()  # none was begun
 
 
 def test_a_request_whose_caller_has_gone_is_not_recorded_as_asked(orchestrator: Orchestrator) -> None:
@@ -180,7 +180,7 @@ def test_a_repository_that_hangs_ends_the_request_and_not_the_orchestrator(
 def test_a_run_that_cannot_be_looked_at_is_given_up_when_its_time_to_be_planned_is_over(
     orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "planned", lambda *_: 1 // 0)
+    monkeypatch.setattr(planning.Planner, "planned", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         take_in(orchestrator, REQUEST)
     reconciler = Reconciler(orchestrator)

@@ -52,7 +52,7 @@ def up_to(*steps: Callable[[Orchestrator], object]) -> Callable[[Orchestrator], 
 
 def test_before_it_is_planned_it_ends_at_once(orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as ending:
-        ending.setattr(planning, "_plan", stop)
+        ending.setattr(planning.Planner, "_plan", stop)
         with pytest.raises(Stopped):
             take_in(orchestrator, REQUEST)
     cancel_patiently(orchestrator, ID, WHO)

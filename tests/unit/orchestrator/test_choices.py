@@ -43,7 +43,7 @@ def asked(**request: Any) -> CaptureRequest:
 
 def planned(hosts: list[presence.KnownHost] = HOSTS, **request: Any) -> dict[str, str]:
     """Each guest of the plan with its hold and the disks that it does without."""
-    hosts_of_plan = plan_hosts(asked(**request), hosts, lambda _uuid: [])
+    hosts_of_plan = plan_hosts(asked(**request), hosts)
     return {guest.name: " ".join((str(guest.hold), *guest.skip)) for one in hosts_of_plan for guest in one.guests}
 
 

@@ -83,13 +83,13 @@ def test_a_request_that_was_given_up_is_told_so_by_the_clock_that_its_caller_ask
 @pytest.mark.parametrize(("ahead_s", "said"), [(300, "300 s ahead of"), (90, "90 s ahead of"), (-300, "300 s behind")])
 def test_a_host_whose_clock_is_wrong_is_named_in_the_plan(ahead_s: float, said: str) -> None:
     with pytest.raises(ClockError, match=f"The clock of host host-b is {said} Redis's") as caught:
-        plan_hosts(asked(), [host("a"), host("b", ahead_s)], lambda _uuid: [])
+        plan_hosts(asked(), [host("a"), host("b", ahead_s)])
     assert "timedatectl" in caught.value.hint
 
 
 @pytest.mark.case("S2")
 def test_a_host_that_did_not_measure_or_is_right_takes_part() -> None:
-    planned = plan_hosts(asked(), [host("a", None), host("b", -14.0)], lambda _uuid: [])
+    planned = plan_hosts(asked(), [host("a", None), host("b", -14.0)])
     assert [one.host_id for one in planned] == ["host-a", "host-b"]
 
 
@@ -97,21 +97,21 @@ def test_a_host_that_did_not_measure_or_is_right_takes_part() -> None:
 def test_degrade_goes_on_without_dead_hosts_and_wrong_clocks_and_names_them() -> None:
     hosts = [host("a"), host("b", 90.0), host("c", alive=False), host("d", alive=False, state="shut off")]
     request = asked(policy="degrade")
-    assert [one.host_id for one in plan_hosts(request, hosts, lambda _uuid: [])] == ["host-a"]
+    assert [one.host_id for one in plan_hosts(request, hosts)] == ["host-a"]
     faults = unfit_faults(request, hosts)
     assert [(fault.guest, fault.host, fault.code) for fault in faults] == [
         ("guest-b", "host-b", "clock"),
         ("guest-c", "host-c", "host-down"),
     ]
     named = asked(every_guest=False, guests=("guest-a", "guest-c"), policy="degrade")
-    assert [one.host_id for one in plan_hosts(named, hosts, lambda _uuid: [])] == ["host-a"]
+    assert [one.host_id for one in plan_hosts(named, hosts)] == ["host-a"]
     assert [fault.guest for fault in unfit_faults(named, hosts)] == ["guest-c"]
 
 
 @pytest.mark.case("S1")
 def test_all_is_refused_with_both_ways_out() -> None:
     with pytest.raises(HostDownError, match="guest-c is on host host-c") as caught:
-        plan_hosts(asked(), [host("a"), host("c", alive=False)], lambda _uuid: [])
+        plan_hosts(asked(), [host("a"), host("c", alive=False)])
     assert "--policy degrade" in caught.value.hint
     assert "`freezeframe hosts forget host-c`" in caught.value.hint
 
@@ -119,7 +119,7 @@ def test_all_is_refused_with_both_ways_out() -> None:
 @pytest.mark.case("S1")
 def test_degrade_without_any_host_that_is_up_is_refused() -> None:
     with pytest.raises(HostDownError, match="host-c"):
-        plan_hosts(asked(policy="degrade"), [host("c", alive=False)], lambda _uuid: [])
+        plan_hosts(asked(policy="degrade"), [host("c", alive=False)])
 
 
 def test_a_living_host_counts_before_a_dead_one_that_says_running() -> None:
@@ -127,7 +127,7 @@ def test_a_living_host_counts_before_a_dead_one_that_says_running() -> None:
     dead, living = host("a", alive=False), host("b", state="shut off")
     moved = living.entry.guests[0].model_copy(update={"guest_uuid": dead.entry.guests[0].guest_uuid, "name": "guest-a"})
     there = KnownHost(living.entry.model_copy(update={"guests": (moved,)}), alive=True)
-    planned = plan_hosts(asked(every_guest=False, guests=("guest-a",)), [dead, there], lambda _uuid: [])
+    planned = plan_hosts(asked(every_guest=False, guests=("guest-a",)), [dead, there])
     assert [one.host_id for one in planned] == ["host-b"]
 
 

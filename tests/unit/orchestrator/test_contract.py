@@ -61,14 +61,14 @@ def test_a_host_of_another_contract_is_refused_by_name(contract: int, said: str,
     """Its guests would be prepared, and then it would not understand the order to hold."""
     hosts = known(entry(1), entry(2, contract))
     with pytest.raises(HostContractError, match=rf"on host host-2 \(0\.0\.9\) {said}") as caught:
-        plan_hosts(request(Policy.ALL), hosts, lambda _: ())
+        plan_hosts(request(Policy.ALL), hosts)
     assert advice in caught.value.hint
     assert caught.value.exit_code == 3
 
 
 def test_under_degrade_the_others_go_on_and_the_host_is_named() -> None:
     hosts = known(entry(1), entry(2, CONTRACT - 1))
-    planned = plan_hosts(request(Policy.DEGRADE), hosts, lambda _: ())
+    planned = plan_hosts(request(Policy.DEGRADE), hosts)
     assert [one.host_id for one in planned] == ["host-1"]
     (fault,) = unfit_faults(request(Policy.DEGRADE), hosts)
     assert (fault.code, fault.host, fault.guest) == ("host-version", "host-2", "web2")
@@ -77,7 +77,7 @@ def test_under_degrade_the_others_go_on_and_the_host_is_named() -> None:
 def test_a_host_that_is_not_asked_for_keeps_nobody_out() -> None:
     hosts = known(entry(1), entry(2, CONTRACT + 1))
     asked = CaptureRequest(capture_id=CAPTURE, guests=("web1",))
-    assert [one.host_id for one in plan_hosts(asked, hosts, lambda _: ())] == ["host-1"]
+    assert [one.host_id for one in plan_hosts(asked, hosts)] == ["host-1"]
 
 
 def test_an_entry_that_says_nothing_of_it_is_of_the_first(client: redis.Redis) -> None:

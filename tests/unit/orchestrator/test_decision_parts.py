@@ -55,7 +55,12 @@ def must(following: Run | None) -> Run:
 def test_each_state_has_the_time_that_its_orders_take() -> None:
     request = CaptureRequest(capture_id=CAPTURE, every_guest=True, muster_timeout_s=7, hold_timeout_s=11)
     settings = OrchestratorSettings(
-        plan_timeout_s=50, prepare_timeout_s=100, transfer_timeout_s=200, seal_timeout_s=250, release_timeout_s=300
+        plan_timeout_s=50,
+        queue_timeout_s=75,
+        prepare_timeout_s=100,
+        transfer_timeout_s=200,
+        seal_timeout_s=250,
+        release_timeout_s=300,
     )
     seconds = {
         state: (decision.enter(run(state, request=request), state, LATE, settings).due_at - LATE).total_seconds()
@@ -63,6 +68,7 @@ def test_each_state_has_the_time_that_its_orders_take() -> None:
     }
     assert seconds == {
         RunState.ASKED: 50,
+        RunState.QUEUED: 75,
         RunState.PREPARING: 100,
         RunState.HOLDING: 7 + 11 + HOLD_SLACK_S,
         RunState.TRANSFERRING: 200,

@@ -15,7 +15,6 @@ import pytest
 from prometheus_client import REGISTRY
 from ulid import ULID
 
-from freezeframe.contract.fault import Fault
 from freezeframe.contract.order import PrepareOrder
 from freezeframe.contract.plan import Plan
 from freezeframe.contract.request import CaptureRequest
@@ -28,7 +27,7 @@ from freezeframe.repository.layout import OBJECT_BYTES_MAX
 from freezeframe.repository.read_ahead import AT_ONCE
 from freezeframe.repository.store.backend import Entry
 from freezeframe.repository.store.filesystem import Filesystem
-from orchestrator import clocks, planning
+from orchestrator import admission, clocks, planning
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.parents import MOST_TOLD, Briefs, Parents, warnings_of
@@ -53,6 +52,7 @@ def sealed(orchestrator: Orchestrator) -> Manifest:
 def ask(orchestrator: Orchestrator, **more: Any) -> Run:
     request = CaptureRequest(capture_id=str(ULID()), guests=("web",))
     take_in(orchestrator, request, **more)
+    admission.leave(orchestrator.redis, request.capture_id)  # the next one is of the same guest
     run, _ = orchestrator.runs.load(request.capture_id) or pytest.fail("no run")
     return run
 
@@ -236,21 +236,21 @@ def test_a_capture_that_is_forgotten_is_no_parent_although_it_is_remembered(orch
 def plan_for(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Have each plan take so long, by every clock."""
     passed = timedelta()
-    plan, redis_time = planning._plan, clocks.redis_time
+    plan, redis_time = planning.Planner._plan, clocks.redis_time
 
     class Clock(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) + passed
 
-    def slow(*of: Any) -> tuple[Plan, tuple[Fault, ...], tuple[str, ...]]:
+    def slow(*of: Any) -> tuple[Plan, tuple[str, ...]]:
         nonlocal passed
         passed += timedelta(seconds=seconds)
         return plan(*of)
 
     monkeypatch.setattr(planning, "datetime", Clock)
     monkeypatch.setattr("orchestrator.look.datetime", Clock)
-    monkeypatch.setattr(planning, "_plan", slow)
+    monkeypatch.setattr(planning.Planner, "_plan", slow)
     monkeypatch.setattr(clocks, "redis_time", lambda answer: redis_time(answer) + passed)
 
 

@@ -46,7 +46,7 @@ def host(host_id: str, *guests: tuple[str, str, str], alive: bool = True) -> Kno
 
 def plan(hosts: list[KnownHost], **request: Any) -> dict[str, list[str]]:
     asked = CaptureRequest.model_validate({"capture_id": CAPTURE, **request})
-    planned = plan_hosts(asked, hosts, lambda _uuid: [])
+    planned = plan_hosts(asked, hosts)
     return {one.host_id: [guest.name for guest in one.guests] for one in planned}
 
 
@@ -160,26 +160,24 @@ def test_a_guest_that_moved_off_a_dead_host_is_captured_where_it_is() -> None:
 
 def test_disks_to_leave_out_belong_to_a_chosen_guest() -> None:
     asked = CaptureRequest(capture_id=CAPTURE, guests=("alpha",), skip_disks=(DiskChoice.parse("alpha:vdb"),))
-    assert plan_hosts(asked, HOSTS, lambda _uuid: [])[0].guests[0].skip == ("vdb",)
+    assert plan_hosts(asked, HOSTS)[0].guests[0].skip == ("vdb",)
     stray = asked.model_copy(update={"skip_disks": (DiskChoice.parse("gamma:vdb"),)})
     with pytest.raises(UnknownGuestError, match="gamma"):
-        plan_hosts(stray, HOSTS, lambda _uuid: [])
+        plan_hosts(stray, HOSTS)
 
 
 @pytest.mark.case("P3")
 def test_disks_to_decrypt_belong_to_a_chosen_guest() -> None:
     asked = CaptureRequest(capture_id=CAPTURE, guests=("alpha",), decrypt_disks=(DiskChoice.parse("alpha:vdb"),))
-    guest = plan_hosts(asked, HOSTS, lambda _uuid: [])[0].guests[0]
+    guest = plan_hosts(asked, HOSTS)[0].guests[0]
     assert (guest.decrypt, guest.skip) == (("vdb",), ())
     with pytest.raises(UnknownGuestError, match="gamma"):
-        plan_hosts(
-            asked.model_copy(update={"decrypt_disks": (DiskChoice.parse("gamma:vdb"),)}), HOSTS, lambda _uuid: []
-        )
+        plan_hosts(asked.model_copy(update={"decrypt_disks": (DiskChoice.parse("gamma:vdb"),)}), HOSTS)
 
 
 def holds(**request: Any) -> dict[str, str]:
     asked = CaptureRequest.model_validate({"capture_id": CAPTURE, **request})
-    return {guest.name: str(guest.hold) for one in plan_hosts(asked, HOSTS, lambda _uuid: []) for guest in one.guests}
+    return {guest.name: str(guest.hold) for one in plan_hosts(asked, HOSTS) for guest in one.guests}
 
 
 def test_a_guest_may_have_a_hold_of_its_own() -> None:
@@ -214,7 +212,7 @@ def test_a_guest_of_any_name_is_found_alone_and_at_its_host(name: str) -> None:
     for word in (name, f"{name}@host-a"):
         assert plan(known, guests=(word,)) == {"host-a": [name]}
         asked = CaptureRequest(capture_id=CAPTURE, guests=(word,), skip_disks=(DiskChoice.parse(f"{word}:vdb"),))
-        assert plan_hosts(asked, known, lambda _uuid: [])[0].guests[0].skip == ("vdb",)
+        assert plan_hosts(asked, known)[0].guests[0].skip == ("vdb",)
 
 
 @pytest.mark.case("I5")

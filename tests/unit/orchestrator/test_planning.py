@@ -14,7 +14,8 @@ from freezeframe.contract.plan import Plan
 from freezeframe.contract.request import CaptureRequest, HoldChoice
 from freezeframe.contract.words import HoldKind, Policy, WantedKind
 from freezeframe.presence import KnownHost, UnreadHost
-from orchestrator import planning
+from freezeframe.settings import OrchestratorSettings
+from orchestrator import admission, planning
 from orchestrator.errors import NoGuestsError, UnknownGuestError
 from orchestrator.parents import Briefs
 from orchestrator.unread import UnreadHostError
@@ -43,7 +44,12 @@ def plan_of(request: CaptureRequest) -> tuple[Plan, tuple[Fault, ...], tuple[str
     repository: Any = SimpleNamespace(config=SimpleNamespace(chunk_bytes=4096, id="r"), suspects=suspects)
     client: Any = None
     runs: Any = SimpleNamespace(next_epoch=lambda _: 1)
-    return planning._plan(client, runs, repository, Briefs(), request)
+    planner = planning.Planner(
+        client, runs, repository, OrchestratorSettings(), Briefs(), admission.Boards(), planning.AtWork()
+    )
+    found = planning.find(client, request)
+    plan, warnings = planner._plan(request, found)
+    return plan, found.faults, warnings
 
 
 @pytest.mark.case("P6")

@@ -26,7 +26,7 @@ from freezeframe.repository import Instant, Manifest, Repository
 from freezeframe.repository.layout import session_name
 from freezeframe.repository.session import SessionState
 from freezeframe.settings import BusSettings, OrchestratorSettings
-from orchestrator import lease
+from orchestrator import lease, planning
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
@@ -243,8 +243,11 @@ def test_the_session_of_a_run_ends_with_it(orchestrator: Orchestrator) -> None:
     assert session_state(orchestrator) is SessionState.FAILED
 
 
-def test_the_session_of_a_refused_request_is_ended(orchestrator: Orchestrator) -> None:
-    ask(orchestrator, every_guest=False, guests=("nobody",))
+def test_the_session_of_a_request_that_cannot_be_planned_is_ended(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "with_parents", lambda *_: 1 // 0)
+    ask(orchestrator)
     assert session_state(orchestrator) is SessionState.FAILED
 
 

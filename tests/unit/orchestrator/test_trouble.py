@@ -223,7 +223,7 @@ def test_a_request_that_redis_does_not_let_be_planned_is_not_refused(
     orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, error: redis.RedisError
 ) -> None:
     """It is planned when Redis is back."""
-    monkeypatch.setattr(planning, "_plan", raising(error))
+    monkeypatch.setattr(planning.Planner, "_plan", raising(error))
     capture_id = str(ULID())
     with pytest.raises(type(error)):
         take_in(orchestrator, CaptureRequest(capture_id=capture_id, guests=("web",)))
@@ -448,7 +448,7 @@ def test_the_log_has_the_traceback_of_a_defect_in_planning_and_of_no_refusal(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(planning, "_plan", fails)
+    monkeypatch.setattr(planning.Planner, "_plan", fails)
     capture_id = str(ULID())
     with structlog.testing.capture_logs() as lines:
         take_in(orchestrator, CaptureRequest(capture_id=capture_id, guests=("web",)))
