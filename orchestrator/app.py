@@ -39,13 +39,15 @@ def orchestrator() -> Orchestrator:
     """What the tasks of this process work with."""
     settings = load(OrchestratorSettings)
     client = bus.shared_client(load(BusSettings))
-    return Orchestrator(
+    made = Orchestrator(
         app=app,
         redis=client,
         runs=Runs(client, settings.run_retention_s),
         settings=settings,
         repository=open_repository(),
     )
+    made.sight.lose()  # this machine may have been away together with its Redis
+    return made
 
 
 @app.task(name=names.INTAKE_TASK, ignore_result=True)  # type: ignore[untyped-decorator]

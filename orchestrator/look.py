@@ -57,6 +57,7 @@ from orchestrator.receipt import receipt_of
 from orchestrator.run import Run, Runs
 from orchestrator.seal import definition_fields, manifest_of
 from orchestrator.search import lost_guests
+from orchestrator.sight import Sight
 from orchestrator.transfers import expected_transfers
 
 log = structlog.get_logger("look")
@@ -77,6 +78,7 @@ class Orchestrator:
     settings: OrchestratorSettings
     repository: Repository
     briefs: Briefs = field(default_factory=Briefs)
+    sight: Sight = field(default_factory=Sight)
     boards: admission.Boards = field(default_factory=admission.Boards)
     at_work: planning.AtWork = field(default_factory=planning.AtWork)
 
@@ -88,6 +90,7 @@ class Orchestrator:
         while (loaded := self.runs.load_with_answers(capture_id)) is not None:
             run, version, answers = loaded
             now = datetime.now(UTC)
+            self.sight.find(now)
             if self._dated_anew(run, version, now):
                 continue
             following = self._next(run, answers, now, stalled)
@@ -99,10 +102,12 @@ class Orchestrator:
         return None
 
     def _dated_anew(self, run: Run, version: str, now: datetime) -> bool:
-        """Return True if the clock was set, so that the run has to be loaded again, with its new dates."""
-        anew = clocks.dated_anew(run, now)
+        """Return True if the clock was set or Redis was away, so that the run has to be loaded again, with its new dates."""
+        anew, why = clocks.dated_anew(run, now), "the clock was set"
+        if anew is None:
+            anew, why = self.sight.excused(run, now), "Redis was away"
         if anew is not None:
-            log.warning("the clock was set", capture=run.capture_id, due=str(run.due_at), due_now=str(anew.due_at))
+            log.warning(why, capture=run.capture_id, due=str(run.due_at), due_now=str(anew.due_at))
             self.runs.change(anew, version, tell=False)
         return anew is not None
 

@@ -70,6 +70,14 @@ class Reconciler:
 
     def reconcile(self) -> None:
         """Look at every run that has not ended. Raises the redis errors that say that Redis is away."""
+        try:
+            self._reconcile()
+        except AWAY:
+            self._stalls.lose_sight()
+            self._orchestrator.sight.lose()
+            raise
+
+    def _reconcile(self) -> None:
         self._came_on = time.monotonic()
         active = self._orchestrator.runs.active()
         # of a run whose look goes on counts what was seen of it last: else its hosts' silence would begin anew

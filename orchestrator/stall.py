@@ -5,6 +5,8 @@
 | say nothing, or always the same       | `transfer_stall_s` | the host is away, or a source hangs                         |
 | say that they wait for the repository | `transfer_store_s` | it is away for longer than backups may be open for its sake |
 | move a byte, of any run               |                    | they live: one may wait long behind others on its host      |
+
+The time for which Redis was away is no silence of a host: its transfers do not need Redis.
 """
 
 from __future__ import annotations
@@ -33,9 +35,17 @@ class Stalls:
     """Remembers, from look to look, when each host's transfers last said something new, and when they last moved."""
 
     _hosts: dict[str, _Host] = field(default_factory=dict)
+    _seen_at: float = 0.0
+    _blind: bool = False
+
+    def lose_sight(self) -> None:
+        """Note that Redis is away: until the next look nobody can tell whether a host says something."""
+        self._blind = True
 
     def see(self, host_ids: Collection[str], pulses: Mapping[str, Said], now: float) -> None:
         """Note what the transfers of these hosts say, by run; others are forgotten."""
+        unseen_s = now - self._seen_at if self._blind else 0.0
+        self._seen_at, self._blind = now, False
         by_host = defaultdict[str, dict[str, str]](dict)
         for capture_id, fields in pulses.items():
             for place, value in fields.items():
@@ -48,14 +58,14 @@ class Stalls:
             seen[host_id] = _Host(
                 said,
                 moved,
-                last.said_at if last and last.said == said else now,
-                last.moved_at if last and last.moved == moved else now,
+                last.said_at + unseen_s if last and last.said == said else now,
+                last.moved_at + unseen_s if last and last.moved == moved else now,
             )
         self._hosts = seen
 
     def copy(self) -> Stalls:
         """Return what is known now: a look in another thread is not to see what a later one finds."""
-        return Stalls(dict(self._hosts))
+        return Stalls(dict(self._hosts), self._seen_at)
 
     def trouble(
         self, host_id: str, store: str, settings: OrchestratorSettings, now: float, *, late: bool

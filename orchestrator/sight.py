@@ -1,0 +1,49 @@
+"""Whether Redis was away lately: what hosts have answered meanwhile may be on its way, and no silence of theirs is known.
+
+orchestrator ──╳── Redis ──╳── hosts         a host's result waits in its journal, and is published again every 5 s
+a state's time may be over by then, and no host is late for it
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timedelta
+
+from freezeframe.contract.words import RunState
+from orchestrator.run import Run
+
+#: Time that hosts have after that to tell what they have answered: their connections come back within seconds, and recovery
+#: publishes again every 5 s.
+REJOIN = timedelta(seconds=20)
+
+#: States that end when their time is over without an answer of hosts.
+_WAITING = frozenset({RunState.PREPARING, RunState.HOLDING, RunState.TRANSFERRING, RunState.RELEASING})
+
+
+class Sight:
+    """What a process knows of Redis's absence. Any thread may call."""
+
+    def __init__(self) -> None:
+        self._lost = False
+        self._back_at: datetime | None = None
+        self._lock = threading.Lock()
+
+    def lose(self) -> None:
+        """Note that Redis does not answer, or that nobody knows whether it did: a process that begins."""
+        with self._lock:
+            self._lost = True
+
+    def find(self, now: datetime) -> None:
+        """Note that Redis answers."""
+        with self._lock:
+            if self._lost:
+                self._lost, self._back_at = False, now
+
+    def excused(self, run: Run, now: datetime) -> Run | None:
+        """Return a run whose hosts have time to answer now that Redis is back; None if they need no more than they have."""
+        with self._lock:
+            back_at = self._back_at
+        if back_at is None or run.state not in _WAITING or not timedelta() <= now - back_at < REJOIN:
+            return None
+        due_at = back_at + REJOIN
+        return run.model_copy(update={"due_at": due_at}) if run.due_at < due_at else None

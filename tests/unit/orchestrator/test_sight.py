@@ -1,0 +1,197 @@
+"""Redis is away for a while: no host is late or silent for that (B7 of the orchestrator's review)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+
+from freezeframe.contract.words import RunState
+from freezeframe.settings import OrchestratorSettings
+from orchestrator import look, reconcile
+from orchestrator.look import Orchestrator
+from orchestrator.reconcile import Reconciler
+from orchestrator.run import Run, Runs
+from orchestrator.sight import REJOIN, Sight
+from orchestrator.stall import Stalls
+from tests.unit.orchestrator.one_run import CAPTURE, hold, prepare, transfer
+
+SETTINGS = OrchestratorSettings(transfer_stall_s=90, transfer_store_s=3600)
+MOMENT = timedelta(seconds=1)
+
+
+class Clock(datetime):
+    """This machine's clock, which goes on without us."""
+
+    ahead = timedelta()
+
+    @classmethod
+    def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+        assert tz is UTC
+        return datetime.now(UTC) + cls.ahead
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
+    monkeypatch.setattr(Clock, "ahead", timedelta())
+    monkeypatch.setattr(look, "datetime", Clock)
+    monkeypatch.setattr(reconcile, "datetime", Clock)
+    return Clock
+
+
+def run_of(orchestrator: Orchestrator) -> Run:
+    return (orchestrator.runs.load(CAPTURE) or pytest.fail("no run"))[0]
+
+
+def away(reconciler: Reconciler) -> None:
+    """Have Redis be away at one look of the reconciler."""
+
+    def refuse(_: Runs) -> list[str]:
+        raise redis.ConnectionError("refused")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runs, "active", refuse)
+        with pytest.raises(redis.ConnectionError):
+            reconciler.reconcile()
+
+
+STATES = {
+    RunState.PREPARING: (),
+    RunState.HOLDING: (prepare,),
+    RunState.TRANSFERRING: (prepare, hold),
+    RunState.RELEASING: (prepare, hold, transfer),
+}
+
+
+def reach(orchestrator: Orchestrator, state: RunState) -> None:
+    for step in STATES[state]:
+        step(orchestrator)
+    orchestrator.look(CAPTURE)  # as the seal does not wait for a host
+    assert run_of(orchestrator).state is state
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_no_host_is_late_for_a_state_whose_time_was_over_while_redis_was_away(
+    orchestrator: Orchestrator, clock: type[Clock], state: RunState
+) -> None:
+    reach(orchestrator, state)
+    before, reconciler = run_of(orchestrator), Reconciler(orchestrator)
+    away(reconciler)
+    clock.ahead = before.due_at - datetime.now(UTC) + MOMENT
+    reconciler.reconcile()
+    assert run_of(orchestrator).state is state
+    clock.ahead += REJOIN - 2 * MOMENT
+    reconciler.reconcile()
+    assert run_of(orchestrator).state is state
+    clock.ahead += 3 * MOMENT
+    reconciler.reconcile()
+    assert run_of(orchestrator).state is not state  # nobody has answered
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_without_an_outage_the_time_of_a_state_is_over_as_ever(
+    orchestrator: Orchestrator, clock: type[Clock], state: RunState
+) -> None:
+    reach(orchestrator, state)
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    clock.ahead = run_of(orchestrator).due_at - datetime.now(UTC) + MOMENT
+    reconciler.reconcile()
+    assert run_of(orchestrator).state is not state
+
+
+def test_an_answer_that_comes_after_the_outage_counts(orchestrator: Orchestrator, clock: type[Clock]) -> None:
+    reconciler = Reconciler(orchestrator)
+    away(reconciler)
+    clock.ahead = timedelta(hours=1)
+    reconciler.reconcile()
+    prepare(orchestrator)
+    assert run_of(orchestrator).state is RunState.HOLDING
+
+
+def test_a_look_that_comes_before_the_reconciler_is_no_less_patient(
+    orchestrator: Orchestrator, clock: type[Clock]
+) -> None:
+    """The body of a chord, say."""
+    away(Reconciler(orchestrator))
+    clock.ahead = timedelta(hours=1)
+    orchestrator.look(CAPTURE)
+    assert run_of(orchestrator).state is RunState.PREPARING
+
+
+def test_an_orchestrator_that_begins_does_not_know_whether_redis_was_away(
+    orchestrator: Orchestrator, clock: type[Clock]
+) -> None:
+    """It is the machine of both that was started again."""
+    clock.ahead = timedelta(hours=1)
+    other = Orchestrator(**{**vars(orchestrator), "sight": Sight()})
+    other.sight.lose()  # as app.py does
+    other.look(CAPTURE)
+    assert run_of(orchestrator).state is RunState.PREPARING
+    clock.ahead += REJOIN
+    other.look(CAPTURE)
+    assert run_of(orchestrator).state is RunState.RELEASING
+
+
+def test_a_run_gets_more_time_once_and_never_less(orchestrator: Orchestrator, clock: type[Clock]) -> None:
+    before = run_of(orchestrator)
+    reconciler = Reconciler(orchestrator)
+    away(reconciler)
+    reconciler.reconcile()
+    assert run_of(orchestrator).due_at == before.due_at  # two minutes are left
+    away(reconciler)
+    clock.ahead = timedelta(hours=1)
+    reconciler.reconcile()
+    loaded = orchestrator.runs.load(CAPTURE)
+    for _ in range(3):
+        clock.ahead += MOMENT
+        reconciler.reconcile()
+    assert orchestrator.runs.load(CAPTURE) == loaded
+
+
+def stalled(stalls: Stalls, now: float) -> bool:
+    return stalls.trouble("a", "the store", SETTINGS, now, late=False) is not None
+
+
+SAID = {"run": {"a/disk": "5 1"}}
+
+
+@pytest.mark.parametrize("outage_s", [95.0, 600.0, 7200.0])
+def test_the_time_without_redis_is_no_silence(outage_s: float) -> None:
+    """By default a transfer is given up after 90 s of silence, and after an hour without a byte."""
+    stalls, now = Stalls(), 1000.0
+    stalls.see({"a"}, SAID, now)
+    now += 30.0
+    stalls.see({"a"}, SAID, now)  # 30 s of silence
+    stalls.lose_sight()
+    now += outage_s
+    stalls.see({"a"}, SAID, now)
+    assert not stalled(stalls, now)
+    now += 60.0
+    stalls.see({"a"}, SAID, now)
+    assert not stalled(stalls, now)
+    assert stalled(stalls, now + 1)  # those 30 s count, and 61 since
+
+
+def test_a_look_that_took_long_resets_no_silence() -> None:
+    stalls = Stalls()
+    stalls.see({"a"}, SAID, 1000.0)
+    stalls.see({"a"}, SAID, 1091.0)
+    assert stalled(stalls, 1091.0)
+
+
+def test_a_reconciler_that_could_not_ask_redis_counts_no_silence(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[Stalls] = []
+
+    def lose(stalls: Stalls) -> None:
+        lost.append(stalls)
+
+    monkeypatch.setattr(Stalls, "lose_sight", lose)
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    assert lost == []
+    away(reconciler)
+    assert len(lost) == 1
