@@ -182,8 +182,8 @@ class S3Settings(_Part):
     #: Seconds after which a request that did not go through is not tried again. With one last request that is less than
     #: `prepare_timeout_s`, so that a capture that is refused for it says so.
     s3_patience_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
-    #: The same where hours of work are at stake: in a transfer, a restore, a verification, garbage collection. Long enough for
-    #: a gateway's fail-over or a server's upgrade. No guest is held meanwhile; its scratch file grows.
+    #: The same where hours of work are at stake: a transfer, a restore, a copy, a verification, garbage collection. Long enough
+    #: for a gateway's fail-over or a server's upgrade. No guest is held meanwhile; its scratch file grows.
     s3_transfer_patience_s: Annotated[float, Field(ge=0, le=DAY_S)] = 900.0
 
 

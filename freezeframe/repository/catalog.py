@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
@@ -177,6 +178,10 @@ class Catalog:
         garbage collection must know.
         """
         self.lineages.bury(sorted(set(capture_ids)))
+        self.take_away(*capture_ids)
+
+    def take_away(self, *capture_ids: str) -> None:
+        """As `delete`, of captures that nobody has forgotten: a copy that was too late. No tombstone tells it."""
         for capture_id in sorted(capture_ids):
             name = self._objects.protection.manifest_name(capture_id)
             with suppress(ObjectNotFound):
@@ -189,18 +194,34 @@ class Catalog:
         Its lineage is decided here, in place of one that it has; the same manifest may be there with another.
         Every index must be there and be of the disk that the manifest says; else IndexDamaged, and nothing is sealed.
         """
-        protection = self._objects.protection
+        self._check_indexes(manifest)
+        data = manifest.changed({"lineage": self.lineages.next(manifest.capture_id)}).to_json()
+        _check_readable(manifest, self._objects.protection.stored_bytes(len(data)))
+        return self._put(manifest.capture_id, data, is_same_capture)
+
+    def adopt(self, manifest: Manifest, data: bytes) -> bool:
+        """As `write`, for a capture that was sealed in the repository that this is a copy of; `data` is its manifest there.
+
+        It stays as it is, with its lineage, and only the same bytes count as the same.
+        """
+        self._check_indexes(manifest)
+        return self._put(manifest.capture_id, data, operator.eq)
+
+    def _check_indexes(self, manifest: Manifest) -> None:
+        """Check and settle the indexes of a manifest that is to be put."""
         for _, disk in manifest.disks():
             self.check_index(disk)
-        self._store.settle({folder_of(protection.index_name(digest_of(disk.index))) for _, disk in manifest.disks()})
-        name = protection.manifest_name(manifest.capture_id)
-        data = manifest.changed({"lineage": self.lineages.next(manifest.capture_id)}).to_json()
-        _check_readable(manifest, protection.stored_bytes(len(data)))
+        names = {self._objects.protection.index_name(digest_of(disk.index)) for _, disk in manifest.disks()}
+        self._store.settle({folder_of(name) for name in names})
+
+    def _put(self, capture_id: str, data: bytes, is_same: Callable[[bytes, bytes], bool]) -> bool:
+        """Put a manifest; return True if this call did. Raises AlreadyExists for one that `is_same` does not call the same."""
+        name = self._objects.protection.manifest_name(capture_id)
         try:
-            self._store.put_if_absent(name, protection.protect(name, data))
+            self._store.put_if_absent(name, self._objects.protection.protect(name, data))
         except AlreadyExists:
             with suppress(ObjectNotFound):  # another has sealed it, and it was forgotten or taken back since
-                if not is_same_capture(self._objects.manifest(manifest.capture_id), data):
+                if not is_same(self._objects.manifest(capture_id), data):
                     raise
             # another may have died before it settled what it linked
             self._store.settle([MANIFESTS])

@@ -1,7 +1,7 @@
 """The chain: the links of all captures of a repository, there and forgotten, and what has become of each.
 
     manifests, listed  ──▶ there | unreadable: damaged, newer, refused
-    tombstones, read   ──▶ forgotten | damaged | unclear: newer, refused
+    tombstones, read   ──▶ forgotten | elsewhere: a copy lacks it | damaged | unclear: newer, refused
 
 Newer and refused is *unclear*: it may be right. It is never taken for absent.
 """
@@ -27,6 +27,7 @@ class State(Enum):
     """The state of a manifest that was there once."""
 
     KEPT = auto()  # it is there as it was, or was forgotten
+    ELSEWHERE = auto()  # nobody has forgotten it: this is a copy, which lacks it
     GONE = auto()
     REPLACED = auto()
     DAMAGED = auto()
@@ -39,6 +40,7 @@ class Chain:
 
     there: dict[str, Link] = field(default_factory=dict)
     forgotten: dict[str, list[Link]] = field(default_factory=dict)  # a capture may have been sealed and forgotten twice
+    elsewhere: dict[str, list[Link]] = field(default_factory=dict)  # what a copy lacks, or has lacked
     unreadable: dict[str, ManifestUnreadable] = field(default_factory=dict)  # manifests that are there
     damaged_tombstones: tuple[str, ...] = ()
     unclear_tombstones: tuple[RepositoryError, ...] = ()
@@ -60,12 +62,12 @@ class Chain:
 
     def links(self) -> Iterator[Link]:
         yield from self.there.values()
-        for links in self.forgotten.values():
+        for links in (*self.forgotten.values(), *self.elsewhere.values()):
             yield from links
 
     def has_forgotten(self, capture_id: str, digest: str) -> bool:
         """Return True if a tombstone is of that manifest. One without a digest is of a manifest that could not be read."""
-        return any(one.digest in {digest, None} for one in self.forgotten.get(capture_id, ()))
+        return _has(self.forgotten, capture_id, digest)
 
     def state(self, capture_id: str, digest: str) -> State:
         """Return what has become of the manifest of a capture with that digest."""
@@ -74,6 +76,8 @@ class Chain:
             return State.KEPT
         if error is not None:
             return State.DAMAGED if isinstance(error, RepositoryDamaged) else State.UNCLEAR
+        if link is None and _has(self.elsewhere, capture_id, digest):
+            return State.ELSEWHERE
         if self.unclear_tombstones:
             return State.UNCLEAR
         return State.GONE if link is None and capture_id not in self.forgotten else State.REPLACED
@@ -81,6 +85,10 @@ class Chain:
     def names(self, capture_id: str, digest: str) -> bool:
         """Return True if a link that can be read was sealed upon that manifest."""
         return any((one.capture_id, one.digest) == (capture_id, digest) for link in self.links() for one in link.named)
+
+
+def _has(links: dict[str, list[Link]], capture_id: str, digest: str) -> bool:
+    return any(one.digest in {digest, None} for one in links.get(capture_id, ()))
 
 
 def read_chain(repository: Repository) -> Chain:
@@ -98,7 +106,8 @@ def read_chain(repository: Repository) -> Chain:
             unreadable[capture_id] = found
     tombstones = repository.lineages.tombstones()
     forgotten: dict[str, list[Link]] = {}
-    for tombstone in tombstones.read:
+    elsewhere: dict[str, list[Link]] = {}
+    for tombstone in tombstones.read.values():
         for link in tombstone.captures:
-            forgotten.setdefault(link.capture_id, []).append(link)
-    return Chain(there, forgotten, unreadable, tuple(tombstones.damaged), tuple(tombstones.unclear))
+            (elsewhere if tombstone.not_copied else forgotten).setdefault(link.capture_id, []).append(link)
+    return Chain(there, forgotten, elsewhere, unreadable, tuple(tombstones.damaged), tuple(tombstones.unclear))

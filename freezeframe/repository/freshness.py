@@ -81,6 +81,10 @@ def against_pin(chain: Chain, pin: Pin) -> list[str]:
     state = chain.state(pin.capture_id, pin.digest)
     if state is State.GONE:
         return [_without(chain.newest, pin)]
+    if state is State.ELSEWHERE:
+        return [
+            f"Capture {pin.capture_id}, number {pin.counter}, which was pinned, is not in this copy of the repository."
+        ]
     if state is State.REPLACED:
         return [f"Capture {pin.capture_id} is not the one that was pinned: its manifest has other bytes."]
     if state is State.DAMAGED and not chain.names(pin.capture_id, pin.digest):
@@ -171,7 +175,8 @@ def _numbers(link: Link) -> tuple[int, ...]:
 def _without_number(chain: Chain) -> int:
     """Return how many captures have a number that neither they nor their successors tell."""
     named = {one.predecessor.capture_id for one in chain.links() if one.predecessor is not None}
-    unread = {one for one, links in chain.forgotten.items() if all(link.digest is None for link in links)}
+    told = (*chain.forgotten.items(), *chain.elsewhere.items())
+    unread = {one for one, links in told if all(link.digest is None for link in links)}
     return len((unread | chain.unreadable.keys()) - named - chain.there.keys())
 
 

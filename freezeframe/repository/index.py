@@ -18,7 +18,7 @@ from freezeframe.repository.header import IndexHeader, read_header
 from freezeframe.repository.layout import DIGEST_BYTES, ZERO_DIGEST
 from freezeframe.repository.objects import unreadable_index
 from freezeframe.repository.table import SlotTable
-from freezeframe.repository.temporary import failed
+from freezeframe.repository.temporary import failed, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,28 +63,44 @@ def check_began(index: Index, checkpoint: str | None) -> None:
         )
 
 
-def load_index(objects: Objects, digest: bytes) -> Index:
-    """Return the index of that digest, verified, from wherever it is sound. Raises IndexDamaged if it is nowhere."""
+def load_index(objects: Objects, digest: bytes, keep: BinaryIO | None = None) -> Index:
+    """Return the index of that digest, verified, from wherever it is sound. Raises IndexDamaged if it is nowhere.
+
+    `keep`: a temporary file, in which the index file is left.
+    """
     try:
-        return _load_first(objects, digest)
+        return _load_first(objects, digest, keep)
     except (IndexDamaged, RepositoryNotReadable) as error:
         name = objects.protection.index_name(digest)
-        return objects.elsewhere(name, lambda place: index_at(objects, place, digest), error)
+        return objects.elsewhere(name, lambda place: index_at(objects, place, digest, keep), error)
 
 
-def _load_first(objects: Objects, digest: bytes) -> Index:
+def _load_first(objects: Objects, digest: bytes, keep: BinaryIO | None) -> Index:
     try:
         with objects.open_index(digest) as source:
-            return read_index(source, digest)
+            return read_index(source if keep is None else _kept(source, keep), digest)
     except ObjectDamaged as error:
         raise unreadable_index(digest.hex(), error) from error
 
 
-def index_at(objects: Objects, place: str, digest: bytes) -> Index:
+def index_at(objects: Objects, place: str, digest: bytes, keep: BinaryIO | None = None) -> Index:
     """Return an index, verified, from one place. Raises IndexDamaged, ObjectNotFound and ObjectDamaged."""
     name = objects.protection.index_name(digest)
     with objects.store.open(place) as source, objects.protection.reveal_stream(name, source) as plain:
-        return read_index(plain, digest)
+        return read_index(plain if keep is None else _kept(plain, keep), digest)
+
+
+def _kept(source: BinaryIO, keep: BinaryIO) -> BinaryIO:
+    """Copy the bytes of `source` into the file, and return the file."""
+    with temporary():
+        keep.seek(0)
+        keep.truncate()
+    while piece := source.read(_PIECE_BYTES):
+        with temporary():
+            keep.write(piece)
+    with temporary():
+        keep.seek(0)
+    return keep
 
 
 def read_index(source: BinaryIO, digest: bytes) -> Index:

@@ -9,7 +9,8 @@ looked for among the few that the store has had last, so that sealing does not b
 if that misses the newest, the chain only forks once more. Manifests from before there was a lineage have the counter 0.
 
 A *tombstone* is written, settled, before the manifests that it is of are moved away: who finds neither a manifest nor its
-tombstone knows that nobody has forgotten it.
+tombstone knows that nobody has forgotten it. A copy of a repository has a document of the same form for the captures that it
+lacks (`copying`).
 """
 
 from __future__ import annotations
@@ -83,20 +84,32 @@ class Link(Shape):
 
 
 class Tombstone(Notice):
-    """The captures that were forgotten together."""
+    """The captures that were forgotten together; or, `not_copied`, that nobody has forgotten and this copy lacks."""
 
     format: Literal[1] = 1
     at: AwareDatetime
     host: str
     program: str
     captures: tuple[Link, ...]
+    not_copied: Annotated[bool, UNLESS_EMPTY] = False
+
+
+def tombstone_of(captures: Sequence[Link], *, not_copied: bool = False) -> Tombstone:
+    """Return a tombstone as this program writes it now."""
+    return Tombstone(
+        at=datetime.now(UTC),
+        host=socket.gethostname(),
+        program=f"freezeframe {__version__}",
+        captures=tuple(captures),
+        not_copied=not_copied,
+    )
 
 
 @dataclass
 class Tombstones:
     """All tombstones of a repository."""
 
-    read: list[Tombstone] = field(default_factory=list)
+    read: dict[str, Tombstone] = field(default_factory=dict)  # by name
     damaged: list[str] = field(default_factory=list)  # names
     unclear: list[RepositoryError] = field(default_factory=list)  # why others cannot be read: newer, or refused
 
@@ -180,14 +193,12 @@ class Lineages:
         """Write the tombstone of captures that are to be forgotten, settled when this returns. One that is gone is left out."""
         captures = [link for one in capture_ids if (link := self._to_bury(one)) is not None]
         if captures:
-            made = Tombstone(
-                at=datetime.now(UTC),
-                host=socket.gethostname(),
-                program=f"freezeframe {__version__}",
-                captures=tuple(captures),
-            )
-            name = tombstone_name(str(ULID()))
-            self._objects.store.put(name, BytesIO(made.stored(self._objects, name)))
+            self.put(tombstone_of(captures))
+
+    def put(self, tombstone: Tombstone) -> None:
+        """Write a tombstone under a name of its own, settled when this returns."""
+        name = tombstone_name(str(ULID()))
+        self._objects.store.put(name, BytesIO(tombstone.stored(self._objects, name)))
 
     def tombstones(self) -> Tombstones:
         """Return all tombstones. Raises RepositoryNotReadable if the store as a whole cannot be read."""
@@ -203,7 +214,7 @@ class Lineages:
                 if one is None:
                     found.damaged.append(name)
                 else:
-                    found.read.append(one)
+                    found.read[name] = one
         return found
 
     def _entries(self) -> list[Entry]:

@@ -76,12 +76,7 @@ class Objects:
         Raises ChunkDamaged, RepositoryNotReadable.
         """
         name = self.protection.locate(digest)
-        try:
-            return self.protection.reveal(name, self.condemned.find(name, self.store.get))
-        except ObjectNotFound as error:
-            raise ChunkDamaged(f"Chunk {digest.hex()} is missing.") from error
-        except ObjectDamaged as error:
-            raise ChunkDamaged(f"Chunk {digest.hex()} cannot be read. {error.message}") from error
+        return _read_chunk(digest, lambda: self.protection.reveal(name, self.condemned.find(name, self.store.get)))
 
     def chunk(self, digest: bytes) -> bytes:
         """Return a chunk, verified, from wherever it is sound. Raises ChunkDamaged, NewerFormat, RepositoryNotReadable."""
@@ -89,6 +84,19 @@ class Objects:
             return unseal(self.envelope(digest), digest)
         except (ChunkDamaged, RepositoryNotReadable) as error:
             return self.elsewhere(self.protection.locate(digest), lambda place: self.chunk_at(place, digest), error)
+
+    def stored_chunk(self, digest: bytes) -> bytes:
+        """Return a chunk as it is stored, verified, from wherever it is sound. Raises as `chunk`."""
+        name = self.protection.locate(digest)
+        try:
+            return _read_chunk(digest, lambda: self._checked(self.condemned.find(name, self.store.get), digest))
+        except (ChunkDamaged, RepositoryNotReadable) as error:
+            return self.elsewhere(name, lambda place: self._checked(self.store.get(place), digest), error)
+
+    def _checked(self, stored: bytes, digest: bytes) -> bytes:
+        """Return what is stored for a chunk. Raises ChunkDamaged, ObjectDamaged and NewerFormat for anything else."""
+        unseal(self.protection.reveal(self.protection.locate(digest), stored), digest)
+        return stored
 
     def chunk_at(self, place: str, digest: bytes) -> bytes:
         """Return a chunk, verified, from one place. Raises ObjectNotFound and ObjectDamaged, too."""
@@ -155,6 +163,15 @@ class Objects:
             raise ManifestNewer(f"The manifest of {capture_id} cannot be read. {error.message}") from error
         except ObjectDamaged as error:
             raise ManifestDamaged(f"The manifest of {capture_id} cannot be read. {error.message}") from error
+
+
+def _read_chunk(digest: bytes, read: Callable[[], bytes]) -> bytes:
+    try:
+        return read()
+    except ObjectNotFound as error:
+        raise ChunkDamaged(f"Chunk {digest.hex()} is missing.") from error
+    except ObjectDamaged as error:
+        raise ChunkDamaged(f"Chunk {digest.hex()} cannot be read. {error.message}") from error
 
 
 def unreadable_index(digest: str, error: ObjectDamaged) -> IndexDamaged:

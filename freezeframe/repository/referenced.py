@@ -88,7 +88,7 @@ def mark_chunks(
 def _mark(marks: Marks, index: Index, before: Index | None) -> Index:
     """Mark what `before` has not, close that, and return `index`."""
     try:
-        for digests in _new_digests(index.table, None if before is None else before.table):
+        for digests in new_digests(index.table, None if before is None else before.table):
             marks.add(digests)
     except BaseException:
         index.close()
@@ -98,8 +98,8 @@ def _mark(marks: Marks, index: Index, before: Index | None) -> Index:
     return index
 
 
-def _new_digests(table: SlotTable, before: SlotTable | None) -> Iterator[Sequence[bytes]]:
-    """The digests of slots that are others, or none, in the table before it. Holes are left out."""
+def new_digests(table: SlotTable, before: SlotTable | None) -> Iterator[Sequence[bytes]]:
+    """Yield the digests of slots that are others, or none, in the table before it. Holes are left out."""
     for piece, known in zip_longest(table.pieces(), () if before is None else before.pieces()):
         if piece is None:
             return

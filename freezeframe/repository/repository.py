@@ -265,10 +265,23 @@ class Repository:
         Raises SessionLost if something was collected meanwhile; then it does not exist. Raises ClockDrift before anything is
         written. Else as `write_manifest`.
         """
+        self._put(manifest, manifest.capture_id, self._catalog.write, self._catalog.delete)
+
+    def adopt(self, manifest: Manifest, data: bytes, session_id: str) -> None:
+        """Put the manifest of a capture that was sealed in the repository of which this is a copy.
+
+        `session_id`: whoever copies has that session here. `data`: the manifest's bytes there, which stay as they are. Raises
+        as `seal`, and AlreadyExists for another manifest of that id.
+        """
+        self._put(manifest, session_id, lambda _: self._catalog.adopt(manifest, data), self._catalog.take_away)
+
+    def _put(
+        self, manifest: Manifest, session_id: str, put: Callable[[Manifest], bool], take_back: Callable[[str], None]
+    ) -> None:
         self.check_there()
         measured = self.sessions.measure()
-        session = self.sessions.check(manifest.capture_id, MARGIN, looked_at=measured.theirs)
-        made = self._catalog.write(manifest)
+        session = self.sessions.check(session_id, MARGIN, looked_at=measured.theirs)
+        made = put(manifest)
         try:
             visible_at = self.sessions.measure_again(measured)
             self.sessions.check_sealed(session, measured.theirs, visible_at=visible_at)
@@ -276,7 +289,7 @@ class Repository:
             if not isinstance(error, SealedAfterFailure) and self._is_kept(manifest):
                 return
             if made:
-                self._catalog.delete(manifest.capture_id)
+                take_back(manifest.capture_id)
             raise
 
     def _is_kept(self, manifest: Manifest) -> bool:

@@ -52,6 +52,16 @@ def is_same_place(one: str | Path, other: str | Path) -> bool:
         return _resolved(first) == _resolved(second)
 
 
+def is_within(inner: str | Path, outer: str | Path) -> bool:
+    """Return True if an address leads to a place below the other one. Raises RepositoryUnsupported for no address."""
+    if _is_s3(inner) or _is_s3(outer):
+        if not (_is_s3(inner) and _is_s3(outer)):
+            return False
+        parts, above = _bare(str(inner)), _bare(str(outer))
+        return len(parts) > len(above) and parts[: len(above)] == above
+    return Path(_resolved(_directory(outer))) in Path(_resolved(_directory(inner))).parents
+
+
 def spellings(address: str) -> tuple[str, ...]:
     """Return the addresses under which the store at `address` is known: this one, and without the links in its path."""
     if not address.startswith("/"):

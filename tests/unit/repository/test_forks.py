@@ -58,5 +58,7 @@ def test_both_ends_of_a_fork_are_missed(repository: Repository, monkeypatch: pyt
     repository.forget(capture_id(2))
     repository.forget(capture_id(4))  # its tombstone names both
     assert doubts(repository, pin) == []
-    (tombstone,) = [one for one in repository.lineages.tombstones().read if one.captures[0].capture_id == capture_id(4)]
+    (tombstone,) = [
+        one for one in repository.lineages.tombstones().read.values() if one.captures[0].capture_id == capture_id(4)
+    ]
     assert [one.capture_id for one in tombstone.captures[0].named] == [capture_id(3), capture_id(2)]

@@ -153,7 +153,7 @@ def test_a_tombstone_says_what_was_forgotten(repository: Repository) -> None:
     digests = [hashlib.sha256(plain_form(repository, number)).hexdigest() for number in (1, 2)]
     repository.forget_all([capture_id(1), capture_id(2), capture_id(3)])
     found = repository.lineages.tombstones()
-    (tombstone,) = found.read
+    (tombstone,) = found.read.values()
     assert [(one.capture_id, one.counter, one.digest) for one in tombstone.captures] == [
         (capture_id(1), 1, digests[0]),
         (capture_id(2), 2, digests[1]),
@@ -239,7 +239,7 @@ def test_a_tombstone_that_cannot_be_read_is_told_and_stops_no_seal(repository: R
     sealed(repository, 1, 2)
     repository.forget(capture_id(1))
     (name,) = repository.store.names("lineage")
-    (tombstone,) = repository.lineages.tombstones().read
+    (tombstone,) = repository.lineages.tombstones().read.values()
     repository.store.put_many([(name, repository.store.get(name)[:-9])])
     assert name in doubts(repository)[-1]
     newer = checked({**tombstone.content(), "format": 2})

@@ -48,6 +48,9 @@ CONTENTS = (b"", b"a", b"b", b"c", b"d")
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
+Body = Callable[[Repository, Random], None]
+
+
 class LostError(AssertionError):
     """Something that a manifest refers to is nowhere, or is not what was written."""
 
@@ -87,10 +90,14 @@ class World:
             self.schedule.end()
         self.check_end()
 
+    def actors(self) -> dict[Body, int]:
+        """What actors do, and how often."""
+        return {self.write: 5, self.forget: 3, self.collect: 5, self.read: 1}
+
     def _spawn(self, number: int) -> None:
         drawn = Random(self.random.random())  # noqa: S311  an actor's own, so that its choices do not depend on the others'
-        kinds: list[Callable[[Repository, Random], None]] = [self.write, self.forget, self.collect, self.read]
-        body = drawn.choices(kinds, [5, 3, 5, 1])[0]
+        kinds = self.actors()
+        body = drawn.choices(list(kinds), list(kinds.values()))[0]
         kill_at = drawn.randint(1, 40) if drawn.random() < 0.15 else None
 
         def run(actor: Actor) -> None:
