@@ -14,6 +14,7 @@ from freezeframe.cli.output import AsJson, bytes_text, duration_text, err, field
 from freezeframe.cli.progress import showing
 from freezeframe.cli.secret import open_repository
 from freezeframe.repository import Repository
+from freezeframe.repository.copying import PROGRAM as COPY
 from freezeframe.repository.garbage import GRACE, CollectReport, Held, Progress, Tally, collect
 from freezeframe.repository.session import Session
 from freezeframe.repository.temporary import check_temporary
@@ -134,14 +135,19 @@ def _youth(report: CollectReport) -> str:
     oldest = min(report.sessions, key=lambda one: one.begun_at, default=None)
     if oldest is None or datetime.now(UTC) - oldest.begun_at < timedelta(seconds=report.grace_s):
         return ""
-    return f"; capture {oldest.session_id}, begun {when_text(oldest.begun_at)} UTC, may"
+    return f"; {_work(oldest)}, begun {when_text(oldest.begun_at)} UTC, may"
+
+
+def _work(session: Session) -> str:
+    """`capture 01J…`; a session of a copy has an id that is no capture's."""
+    return f"{'copy' if session.program == COPY else 'capture'} {session.session_id}"
 
 
 def _session(session: Session, report: CollectReport) -> Text:
     holds_up = " It holds up what is condemned." if session.session_id in report.hindering else ""
     return Text.assemble(
         ("under way: ", "bold yellow"),
-        f"capture {session.session_id}, begun {when_text(session.begun_at)} UTC on {session.host}, at the latest until "
+        f"{_work(session)}, begun {when_text(session.begun_at)} UTC on {session.host}, at the latest until "
         f"{when_text(session.expires_at)} UTC.{holds_up}",
     )
 

@@ -10,6 +10,7 @@ import typer
 
 from freezeframe.access import ConfiguredKey, expected_of, make_default_parent
 from freezeframe.cli.check import check
+from freezeframe.cli.copy import copy
 from freezeframe.cli.feature import feature
 from freezeframe.cli.key import checked_label, show_damaged, show_unreadable, slot_document
 from freezeframe.cli.output import AsJson, bytes_text, fields, out, print_json, when_text
@@ -28,6 +29,7 @@ from freezeframe.settings import RepositorySettings, load
 
 repo = typer.Typer(add_completion=False, help="Make a repository, or look at the one there is.", no_args_is_help=True)
 repo.command("check")(check)
+repo.command("copy")(copy)
 repo.command("pin")(pin)
 repo.add_typer(feature, name="feature")
 

@@ -65,7 +65,7 @@ def open_repository(
     patience = patience_with(place)
     store = open_store(place, patience=patience)
     remembered = () if accept else known_repositories.expected(known_file(settings), store.address)
-    expected = (_by_settings(settings, place), stated, *remembered)
+    expected = (by_settings(settings, place), stated, *remembered)
     opened = Repository.open_in(store, TerminalKey(ConfiguredKey.of(settings), place), *expected)
     is_settled = opened.config.encrypted or any(one.encrypted is not None for one in expected)
     if ask and not is_settled and at_terminal():
@@ -78,7 +78,7 @@ def open_repository(
     return opened
 
 
-def _by_settings(settings: RepositorySettings, place: str) -> Expected:
+def by_settings(settings: RepositorySettings, place: str) -> Expected:
     """Return what the settings expect of the repository at `place`. They speak of no other repository than their own."""
     expected = expected_of(settings)
     # of nothing expected nothing is asked: the settings' repository may lie on a mount that does not answer
