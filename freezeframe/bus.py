@@ -18,7 +18,7 @@ from celery import Celery, signals
 from celery.backends.redis import RedisBackend
 from celery.exceptions import WorkerShutdown
 
-from freezeframe import heartbeat, redis_pool, transport
+from freezeframe import heartbeat, redis_pool, sentinel, transport
 from freezeframe.contract import names
 from freezeframe.settings import BusSettings
 
@@ -63,7 +63,9 @@ class ChordBackend(RedisBackend):  # type: ignore[misc]  # celery has no types
 
 def celery_app(name: str, settings: BusSettings) -> Celery:
     """A Celery app named `name`, which is also the owner of its unacknowledged messages."""
-    url = _verified(settings.redis_url.get_secret_value())
+    url = settings.redis_url.get_secret_value()
+    # kombu and Celery read user, password and database from a URL, and connect by what the transport tells them
+    url = _verified(sentinel.Primary.parse(url).url if sentinel.is_of(url) else url)
     # for a Unix socket redis-py says unix://, kombu redis+socket:// and Celery's backend socket://
     broker = url.replace("unix://", "redis+socket://", 1)
     backend = url.replace("unix://", "socket://", 1)

@@ -20,8 +20,10 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import redis
 from redis.backoff import ExponentialBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 
+from freezeframe import sentinel
 from freezeframe.settings import BusSettings
 
 #: Connections of one process for short commands. A control worker has 48 threads for its steps: if each gives a command of a
@@ -79,6 +81,12 @@ def name_of(settings: BusSettings) -> str:
     return name
 
 
+def primary_of(name: str) -> sentinel.Primary | None:
+    """Return what the settings of that name say of sentinels; None if they name a server."""
+    url = _settings[name].redis_url.get_secret_value()
+    return sentinel.Primary.parse(url) if sentinel.is_of(url) else None
+
+
 def named(name: str) -> Pool:
     """Return this process's pool of that name."""
     return shared(_settings[name])
@@ -86,14 +94,22 @@ def named(name: str) -> Pool:
 
 def make(settings: BusSettings, *, retries: int = 3) -> Pool:
     """Return a pool of its own for that Redis."""
-    pool: Pool = Pool.from_url(
-        settings.redis_url.get_secret_value(),
-        max_connections=MOST,
-        timeout=WAIT_S,
-        decode_responses=True,
-        socket_timeout=settings.redis_timeout_s,
-        socket_connect_timeout=settings.redis_timeout_s,
-        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries),
-        health_check_interval=30,
-    )
-    return pool
+    defaults = {
+        "max_connections": MOST,
+        "timeout": WAIT_S,
+        "decode_responses": True,
+        "socket_timeout": settings.redis_timeout_s,
+        "socket_connect_timeout": settings.redis_timeout_s,
+        "retry": Retry(ExponentialBackoff(cap=1.0, base=0.05), retries),
+        "health_check_interval": 30,
+    }
+    return Pool(**defaults | options_of(settings))
+
+
+def options_of(settings: BusSettings) -> dict[str, Any]:
+    """Return what the URL of that Redis says of connections: their class and options, which go before a pool's own."""
+    url = settings.redis_url.get_secret_value()
+    if not sentinel.is_of(url):
+        return dict(parse_url(url))  # type: ignore[no-untyped-call]
+    primary = sentinel.Primary.parse(url)
+    return {**primary.options, "connection_class": primary.connection_class, "primary": primary}

@@ -17,7 +17,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from freezeframe import known_settings
+from freezeframe import known_settings, sentinel
 from freezeframe.contract.hold import LONGEST_HOLD_S, LONGEST_MUSTER_S
 from freezeframe.contract.message import HostId
 from freezeframe.errors import EXIT_FAILED, FreezeframeError
@@ -29,7 +29,7 @@ DEFAULT_CONFIG = Path("/etc/freezeframe/freezeframe.toml")
 
 
 #: What Redis's URL may begin with.
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_SCHEMES = ("redis", "rediss", "unix", *sentinel.SCHEMES)
 #: The name of the thaw guard's socket.
 GUARD_SOCKET = "guard.sock"
 #: The longest path of a Unix socket: sun_path has 108 bytes, one of them for its end. [unix(7)]
@@ -107,6 +107,9 @@ class BusSettings(_Part):
     @classmethod
     def _is_of_redis(cls, redis_url: SecretStr) -> SecretStr:
         """No part of the URL is told but its scheme: it may have a password."""
+        if sentinel.is_of(redis_url.get_secret_value()):
+            sentinel.Primary.parse(redis_url.get_secret_value())
+            return redis_url
         url = urlsplit(redis_url.get_secret_value().strip())
         if url.scheme not in REDIS_SCHEMES:
             begins = f"begins with {url.scheme}://" if url.scheme else "has no scheme"

@@ -54,6 +54,14 @@ class Channel(redis_transport.Channel):
             return super()._get_pool(asynchronous)  # type: ignore[no-untyped-call, no-any-return]
         return redis_pool.named(self.shared_pool)
 
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002  as in kombu
+        """Return the options of the connections that wait for messages: to the primary of now, if sentinels tell it."""
+        primary = redis_pool.primary_of(self.shared_pool) if self.shared_pool is not None else None
+        if primary is None:
+            return super()._connparams(asynchronous)  # type: ignore[no-untyped-call, no-any-return]
+        setattr(self, "connection_class_ssl" if primary.tls else "connection_class", primary.connection_class)
+        return {**super()._connparams(asynchronous), "primary": primary}  # type: ignore[no-untyped-call]
+
     def _disconnect_pools(self) -> None:
         """Leave the shared pool alone: other threads have its connections in hand."""
         if self.shared_pool is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import redis
 
-from freezeframe import redis_fault
+from freezeframe import redis_fault, redis_pool
 from freezeframe.contract import names
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ def gate_client(settings: BusSettings) -> redis.Redis:
 
     A connection that was lost without a word is found out by TCP's keepalive, which redis-py turns on.
     """
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        decode_responses=True,
-        socket_timeout=EXCHANGE_S,
-        socket_connect_timeout=EXCHANGE_S,
-        retry=None,
-    )
+    defaults = {
+        "decode_responses": True,
+        "socket_timeout": EXCHANGE_S,
+        "socket_connect_timeout": EXCHANGE_S,
+        "retry": None,
+    }
+    return redis.Redis.from_pool(redis.ConnectionPool(**defaults | redis_pool.options_of(settings)))
 
 
 def pause_after(error: redis.RedisError) -> redis.RedisError:
