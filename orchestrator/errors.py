@@ -95,6 +95,12 @@ class AnswersLostError(FreezeframeError):
     )
 
 
+class AnswersUnreadableError(AnswersLostError):
+    """What hosts of another version have answered is there, and cannot be read: since an upgrade, say."""
+
+    code = "unreadable-answer"
+
+
 class TransferStalledError(FreezeframeError):
     """A transfer has made no progress."""
 

@@ -22,7 +22,7 @@ from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest
 from orchestrator import unseen
 from orchestrator.clocks import MOST_APART_S
 from orchestrator.decision import proof_of
-from orchestrator.errors import AnswersLostError
+from orchestrator.errors import AnswersLostError, AnswersUnreadableError
 from orchestrator.inherited import warnings_of
 from orchestrator.run import Run
 from orchestrator.transfers import kept_guests
@@ -50,7 +50,7 @@ def manifest_of(
     lacking = shortcomings(proof)
     steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
     disks = {(result.guest_uuid, result.target): result for result in transferred}
-    _check_all_were_held(run, steps)
+    _check_all_were_held(run, steps, held)
     chunk_bytes = run.plan.chunk_bytes
     audits = [*warnings_of(prepared, transferred), *((one.guest_uuid, one.warning) for one in not_seen)]
     found = _by_guest([*((one.guest_uuid, one.text) for result in held for one in result.guest_warnings), *audits])
@@ -90,9 +90,17 @@ def _by_guest(warnings: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]
     return found
 
 
-def _check_all_were_held(run: Run, steps: Collection[str]) -> None:
+def _check_all_can_be_read(results: Iterable[HoldResult]) -> None:
+    """Raise AnswersUnreadableError if a host's answer cannot be read: what is missing then is not lost."""
+    for result in results:
+        if result.fault is not None and result.fault.code == AnswersUnreadableError.code:
+            raise AnswersUnreadableError(result.fault.message, advice=result.fault.advice)
+
+
+def _check_all_were_held(run: Run, steps: Collection[str], held: Iterable[HoldResult]) -> None:
     """Raise AnswersLostError if the holds' results do not name each guest that is kept."""
     if lost := set(run.kept).difference(steps):
+        _check_all_can_be_read(held)
         raise AnswersLostError(f"What the hosts answered of their hold does not name {', '.join(sorted(lost))}.")
 
 

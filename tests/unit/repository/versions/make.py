@@ -1,6 +1,9 @@
 """Keep a version of the program for tests beside later ones: `python make.py COMMIT` writes `COMMIT.zip` here, from git.
 
-The archive has the modules of `freezeframe` that the repository needs, and no others; a test puts it first in PYTHONPATH of a
+    python make.py COMMIT                                               what the repository needs
+    python make.py COMMIT ../../orchestrator/versions orchestrator.app  into another directory, what these modules need
+
+The archive has the modules of the program that others import, and no others; a test puts it first in PYTHONPATH of a
 process of its own. The same commit gives the same archive.
 """
 
@@ -10,7 +13,7 @@ import ast
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 #: What tests call; all that these import of the program comes with them. A commit may lack some.
@@ -21,6 +24,9 @@ ROOTS = (
     "freezeframe.repository.garbage",
     "freezeframe.repository.verify",
 )
+
+#: The packages of the program.
+PROGRAM = frozenset({"freezeframe", "orchestrator", "workers"})
 
 
 def source(commit: str, module: str) -> tuple[str, str] | None:
@@ -42,14 +48,14 @@ def imported(text: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def files(commit: str) -> dict[str, str]:
+def files(commit: str, roots: Sequence[str]) -> dict[str, str]:
     """Return all sources that the roots need, by their paths."""
     found: dict[str, str] = {}
     seen: set[str] = set()
-    waiting = list(ROOTS)
+    waiting = list(roots)
     while waiting:
         module = waiting.pop()
-        if module in seen or module.partition(".")[0] != "freezeframe":
+        if module in seen or module.partition(".")[0] not in PROGRAM:
             continue
         seen.add(module)
         one = source(commit, module)
@@ -59,11 +65,10 @@ def files(commit: str) -> dict[str, str]:
     return found
 
 
-def main(commit: str) -> None:
-    with zipfile.ZipFile(
-        Path(__file__).with_name(f"{commit}.zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=9
-    ) as archive:
-        for path, text in sorted(files(commit).items()):
+def main(commit: str, directory: str = ".", *roots: str) -> None:
+    kept = Path(__file__).parent / directory / f"{commit}.zip"
+    with zipfile.ZipFile(kept, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path, text in sorted(files(commit, roots or ROOTS).items()):
             archive.writestr(zipfile.ZipInfo(path), text, zipfile.ZIP_DEFLATED, 9)
 
 
