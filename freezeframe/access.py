@@ -1,6 +1,6 @@
 """Opening the repository that the settings name, with the secret that they name: how services come to it.
 
-Only paths of secrets are in settings. A secret is read when a repository turns out to be encrypted, and is in no argument, no
+Only paths of secrets are in settings. A secret is read when a repository turns out to have keys, and is in no argument, no
 environment variable and no log.
 """
 
@@ -40,7 +40,7 @@ class ConfiguredKey:
 
 def expected_of(settings: RepositorySettings) -> Expected:
     """Return what the settings expect of the repository."""
-    return Expected(settings.repository_id, settings.repository_encrypted)
+    return Expected(settings.repository_id, settings.repository_encrypted, settings.repository_authenticated)
 
 
 def open_repository(s3: S3Settings | None = None) -> Repository:

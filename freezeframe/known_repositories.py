@@ -1,7 +1,7 @@
 """Known repositories: what a user has seen of each repository that was opened here, by its address, as ssh does with hosts.
 
     opened with a passphrase or a key, made, or agreed to ──▶ remembered: id, encrypted or not
-    opened again ──▶ another id, or no encryption where there was some: refused
+    opened again ──▶ another id, or less encryption or authentication than there was: refused
 
 One file a user (mode 0600), a document with a checksum. A file that cannot be read is not absent: the next repository of an
 attacker would be taken for a new one.
@@ -21,11 +21,15 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from freezeframe.errors import FreezeframeError
+from freezeframe.repository.config import Config
 from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, parse
 from freezeframe.repository.errors import RepositoryRolledBack
 from freezeframe.repository.expected import Expected
 from freezeframe.repository.freshness import Accepted, Pin, Pinned, advice_for
 from freezeframe.repository.store.address import spellings
+
+#: A key that a reader must understand, where there is one.
+_CRITICAL: Final = "authenticated"
 
 #: A known repository takes some 300 bytes; of a longer file no more is read.
 _MOST_BYTES: Final = 16 << 20
@@ -42,22 +46,34 @@ class KnownRepositoriesError(FreezeframeError):
     code = "known-repositories"
     advice = (
         "Move that file away, or name another one with FREEZEFRAME_KNOWN_REPOSITORIES; then say what you expect: "
-        "FREEZEFRAME_REPOSITORY_ID and FREEZEFRAME_REPOSITORY_ENCRYPTED."
+        "FREEZEFRAME_REPOSITORY_ID, FREEZEFRAME_REPOSITORY_ENCRYPTED and FREEZEFRAME_REPOSITORY_AUTHENTICATED."
     )
 
 
 class Known(BaseModel):
-    """The id and the encryption of the repository at one address."""
+    """The id and the protection of the repository at one address."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: UUID
     encrypted: bool
+    #: True, and there, of one that is authenticated and not encrypted. A program that does not know the key takes that one for
+    #: plain, and would believe a plain one in its place: so it is critical.
+    authenticated: Annotated[bool, Field(exclude_if=lambda authenticated: not authenticated)] = False
     pin: Annotated[Pin | None, Field(exclude_if=lambda pin: pin is None)] = (
         None  # the newest capture, once it was pinned
     )
     #: What was missing or damaged when the repository was accepted as it was, and still is.
     accepted: Annotated[tuple[Accepted, ...], Field(exclude_if=lambda accepted: not accepted)] = ()
+
+    @classmethod
+    def of(cls, config: Config, pinned: Pinned | None = None) -> Known:
+        """Return what is remembered of a repository with that config, with what was pinned of it."""
+        pinned = pinned or Pinned()
+        bare = config.authenticated and not config.encrypted
+        return cls(
+            id=config.id, encrypted=config.encrypted, authenticated=bare, pin=pinned.pin, accepted=pinned.accepted
+        )
 
     @property
     def pinned(self) -> Pinned:
@@ -87,7 +103,10 @@ def expected(file: Path, address: str) -> tuple[Expected, ...]:
     """Return the expectations of the repository at an address. Raises KnownRepositoriesError."""
     advice = _ACCEPT.format(address=shlex.quote(address))
     says = f"earlier uses of it (remembered in {file})"
-    return tuple(Expected(one.id, one.encrypted, says, advice) for one in known(file, address))
+    return tuple(
+        Expected(one.id, one.encrypted, one.encrypted or one.authenticated, says, advice)
+        for one in known(file, address)
+    )
 
 
 def remember(file: Path, address: str, seen: Known) -> None:
@@ -131,7 +150,9 @@ def _remember(file: Path, address: str, seen: Known, again: Callable[[Known], Kn
             last = after.get(one)
             after[one] = again(last) if last is not None and last.id == seen.id else seen
         if after != before.repositories:
-            _write(file, before.changed({"repositories": after}))
+            names = {_CRITICAL} if any(one.authenticated for one in after.values()) else set()
+            critical = tuple(sorted(names.union(before.critical)))
+            _write(file, before.changed({"repositories": after, "critical": critical}))
 
 
 @contextlib.contextmanager

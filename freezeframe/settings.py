@@ -141,10 +141,12 @@ class RepositorySettings(_Part):
     #: encrypted is refused.
     key_file: AbsolutePath | None = None
     passphrase_file: AbsolutePath | None = None
-    #: What is expected there, checked before anything of it is used: its id, as `freezeframe repo info` shows it, and whether
-    #: it is encrypted. Without them whoever can write to the store can put another repository there.
+    #: What is expected there, checked before anything of it is used: its id, as `freezeframe repo info` shows it, whether it
+    #: is encrypted, and whether it is authenticated, as an encrypted one is. Without them whoever can write to the store can
+    #: put another repository there.
     repository_id: UUID | None = None
     repository_encrypted: bool | None = None
+    repository_authenticated: bool | None = None
     #: Where what a user has seen of repositories is remembered; by default in the user's state directory.
     known_repositories: AbsolutePath | None = None
 

@@ -208,7 +208,7 @@ class System:
         elif self.repository_path.exists():
             return
         secret = self._make_key() if self.encrypted else None
-        store = create_store(self.repository_address, encrypted=self.encrypted, s3=self._s3_settings)
+        store = create_store(self.repository_address, authenticated=self.encrypted, s3=self._s3_settings)
         Repository.init_in(store, secret=secret, label="lab")
 
     def _make_key(self) -> Secret:

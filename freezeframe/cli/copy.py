@@ -127,17 +127,17 @@ def _opened(source: Repository, destination: str) -> Repository:
 
 
 def _make(source: Repository, destination: str) -> Repository:
-    store = create_store(destination, encrypted=source.config.encrypted)
+    store = create_store(destination, authenticated=source.config.authenticated)
     _check_expected(source, store)
     create_copy(store, source)
     made = _opened(source, destination)
-    if made.config.encrypted:
+    if made.config.authenticated:
         remember(made)
     return made
 
 
 def _check_expected(source: Repository, store: Store) -> None:
-    """Raise WrongRepository or NotEncrypted if another repository is expected there than a copy of the source."""
+    """Raise WrongRepository, NotEncrypted or NotAuthenticated if no copy of the source is expected there."""
     settings = load(RepositorySettings)
     remembered = known_repositories.expected(known_file(settings), store.address)
     for one in (by_settings(settings, store.address), *remembered):

@@ -23,10 +23,20 @@ IsEncrypted = Annotated[
 ]
 
 
-def stated(repository_id: str | None, *, encrypted: bool) -> Expected:
+IsAuthenticated = Annotated[
+    bool,
+    typer.Option(
+        "--authenticated",
+        help="The repository must be authenticated, as an encrypted one is. Say so on a machine that has never seen it.",
+    ),
+]
+
+
+def stated(repository_id: str | None, *, encrypted: bool, authenticated: bool) -> Expected:
     """Return what the options say. Raises typer.BadParameter."""
     try:
         wanted = None if repository_id is None else UUID(repository_id)
     except ValueError as error:
         raise typer.BadParameter(f"{repository_id!r} is no id of a repository") from error
-    return Expected(wanted, encrypted or None, "the options", "Check the address, and restore nothing before you know.")
+    advice = "Check the address, and restore nothing before you know."
+    return Expected(wanted, encrypted or None, authenticated or None, "the options", advice)

@@ -39,7 +39,7 @@ def enable_feature(
 ) -> None:
     """Switch a feature on, for good. Programs that do not know it refuse the repository from then on: update them first.
 
-    This is refused for a feature that `freezeframe repo init` alone can give: encryption.
+    This is refused for a feature that `freezeframe repo init` alone can give: encryption, authentication.
 
     It is used once every session is over that had begun before.
     """

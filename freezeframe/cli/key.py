@@ -1,4 +1,4 @@
-"""`freezeframe key`: what opens an encrypted repository."""
+"""`freezeframe key`: what opens a repository with keys, encrypted or authenticated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from freezeframe.repository.crypto import SlotInfo
 
 key = typer.Typer(
     add_completion=False,
-    help="What opens an encrypted repository: passphrases and key files, each in a key slot of its own.",
+    help="What opens an encrypted or authenticated repository: passphrases and key files, each in a key slot of its own.",
     no_args_is_help=True,
 )
 

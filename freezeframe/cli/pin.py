@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from rich.text import Text
 
 from freezeframe.cli.output import AsJson, err, fields, out, print_json
-from freezeframe.cli.secret import known_file, open_repository, pinned
+from freezeframe.cli.secret import known_file, open_repository, pinned, protection_of
 from freezeframe.known_repositories import Known, remember_pinned
 from freezeframe.printable import one_line
 from freezeframe.repository import Repository
@@ -88,7 +88,7 @@ def _pin(opened: Repository, chain: Chain, *, accept: bool) -> Pinned:
         check_chain(opened, chain, known)
         doubts = [one for one in doubts if one in known.accepted]
     made = Pinned(pin=pin_of(chain), accepted=tuple(doubts))
-    seen = Known(id=opened.config.id, encrypted=opened.config.encrypted, pin=made.pin, accepted=made.accepted)
+    seen = Known.of(opened.config, made)
 
     def may_go_back(pin: Pin) -> bool:
         return accept or chain.has_forgotten(pin.capture_id, pin.digest)
@@ -120,13 +120,13 @@ def _accept(against: Path | None) -> str:
 def _show(opened: Repository, found: Pinned, *, as_json: bool) -> None:
     pin, file = found.pin, known_file(load(RepositorySettings))
     if as_json:
-        shown = {"address": opened.address, "id": str(opened.config.id), "encrypted": opened.config.encrypted}
+        shown = {"address": opened.address, "id": str(opened.config.id), **protection_of(opened)}
         print_json({**shown, "pin": pin, "accepted": found.accepted, "remembered_in": str(file)})
         return
     pairs = [
         ("repository", opened.address),
         ("id", str(opened.config.id)),
-        ("encrypted", "yes" if opened.config.encrypted else "no"),
+        *((word, "yes" if so else "no") for word, so in protection_of(opened).items()),
         ("newest capture", f"{pin.capture_id}, number {pin.counter}" if pin else "none"),
         ("its digest", pin.digest if pin else "–"),
         ("remembered in", str(file)),

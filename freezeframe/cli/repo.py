@@ -15,13 +15,13 @@ from freezeframe.cli.feature import feature
 from freezeframe.cli.key import checked_label, show_damaged, show_unreadable, slot_document
 from freezeframe.cli.output import AsJson, bytes_text, fields, out, print_json, when_text
 from freezeframe.cli.pin import pin
-from freezeframe.cli.secret import new_secret, open_repository, remember
+from freezeframe.cli.secret import new_secret, open_repository, protection_of, remember
 from freezeframe.cli.verdicts import show_warnings
 from freezeframe.cli.verified import unreadable_document
 from freezeframe.cli.verify_status import age_text, status_document, unreadable_records
 from freezeframe.repository import Repository, Tier
 from freezeframe.repository.config import default_chunk_bytes
-from freezeframe.repository.crypto import Secret, SlotInfo
+from freezeframe.repository.crypto import Secret, SlotInfo, Suite
 from freezeframe.repository.errors import ManifestUnreadable
 from freezeframe.repository.store.address import is_same_place
 from freezeframe.repository.verify.record import read_records
@@ -67,14 +67,26 @@ def init(
     ] = None,
     key_file: Annotated[
         Path | None,
-        typer.Option(help="With --encrypt: a file of 32 random bytes or more that opens it.", show_default=False),
+        typer.Option(
+            help="With --encrypt or --authenticate: a file of 32 random bytes or more that opens it.",
+            show_default=False,
+        ),
     ] = None,
     label: Annotated[
-        str, typer.Option(help="With --encrypt: what to call its first key slot.", callback=checked_label)
+        str,
+        typer.Option(help="With --encrypt or --authenticate: what to call its first key slot.", callback=checked_label),
     ] = "first",
     *,
     encrypt: Annotated[
         bool, typer.Option("--encrypt", help="Encrypt all that will be in it. Without its key nothing but sizes shows.")
+    ] = False,
+    authenticate: Annotated[
+        bool,
+        typer.Option(
+            "--authenticate",
+            help="Authenticate all that will be in it, and do not encrypt it. Everybody who reaches it can read it, and nobody "
+            "without its key can write what is believed. freezeframe itself needs the key to read it, too.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -83,32 +95,39 @@ def init(
 
     In object storage the bucket must exist, and the server must have what docs/repository.md asks of it; that is tried out.
 
-    With --encrypt it opens with the key file that is named here, else with what FREEZEFRAME_KEY_FILE or
+    With --encrypt or --authenticate it opens with the key file that is named here, else with what FREEZEFRAME_KEY_FILE or
     FREEZEFRAME_PASSPHRASE_FILE name, else with a passphrase that is asked for. **Who loses all of its keys loses it.**
     """
     settings = load(RepositorySettings)
     place = address or settings.repository
     chunk_bytes = default_chunk_bytes(place) if chunk_size is None else _chunk_bytes(chunk_size)
-    secret = _secret(settings, key_file, encrypt=encrypt)
+    if encrypt and authenticate:
+        raise typer.BadParameter("--encrypt authenticates too: say one of it and --authenticate")
+    secret = _secret(settings, key_file, wanted=encrypt or authenticate)
     if address is None:
         make_default_parent(settings)
-    _refuse_unexpected(settings, place, encrypt=encrypt)
-    made = Repository.init(place, chunk_bytes=chunk_bytes, secret=secret, label=label)
+    _refuse_unexpected(settings, place, encrypt=encrypt, authenticate=encrypt or authenticate)
+    suite = Suite.AUTHENTICATED if authenticate else Suite.ENCRYPTED
+    made = Repository.init(place, chunk_bytes=chunk_bytes, secret=secret, suite=suite, label=label)
     remember(made)
     if as_json:
         print_json(_config(made))
     else:
-        how = ", encrypted" if made.config.encrypted else ""
+        how = "" if made.config.suite is None else f", {made.config.suite.value}"
         out().print(f"Repository {made.config.id} is at {made.address}{how}.", soft_wrap=True)
 
 
-def _refuse_unexpected(settings: RepositorySettings, place: str, *, encrypt: bool) -> None:
+def _refuse_unexpected(settings: RepositorySettings, place: str, *, encrypt: bool, authenticate: bool) -> None:
     """Raise BadParameter for a repository that the settings would refuse as soon as it is made."""
     expected = expected_of(settings)
     if expected.is_nothing or not is_same_place(place, settings.repository):
         return
     if expected.encrypted not in {None, encrypt}:
         raise typer.BadParameter("FREEZEFRAME_REPOSITORY_ENCRYPTED says otherwise: it and --encrypt must agree")
+    if expected.authenticated not in {None, authenticate}:
+        raise typer.BadParameter(
+            "FREEZEFRAME_REPOSITORY_AUTHENTICATED says otherwise: it must agree with --encrypt and --authenticate"
+        )
     if expected.id is not None:
         raise typer.BadParameter(
             f"FREEZEFRAME_REPOSITORY_ID expects {expected.id} there, and a new repository gets an id of its own: is a mount "
@@ -116,15 +135,19 @@ def _refuse_unexpected(settings: RepositorySettings, place: str, *, encrypt: boo
         )
 
 
-def _secret(settings: RepositorySettings, key_file: Path | None, *, encrypt: bool) -> Secret | None:
-    """Return the first secret of the new repository; None if it is not to be encrypted. Raises SecretUnusable."""
+def _secret(settings: RepositorySettings, key_file: Path | None, *, wanted: bool) -> Secret | None:
+    """Return the first secret of the new repository; None if it is to have no keys. Raises SecretUnusable."""
     configured = ConfiguredKey.of(settings)
-    if encrypt:
+    if wanted:
         return new_secret(key_file) if key_file or not configured.expected else configured.secret()
     if key_file is not None:
-        raise typer.BadParameter("--key-file is for a repository that is encrypted: say --encrypt too")
+        raise typer.BadParameter(
+            "--key-file is for a repository that is encrypted or authenticated: say --encrypt too, or --authenticate"
+        )
     if configured.expected:
-        raise typer.BadParameter("a key is configured, with which only an encrypted one can be used: say --encrypt")
+        raise typer.BadParameter(
+            "a key is configured, with which none without keys can be used: say --encrypt, or --authenticate"
+        )
     return None
 
 
@@ -163,11 +186,11 @@ def info(*, as_json: AsJson = False) -> None:
 
 def _config(opened: Repository) -> dict[str, object]:
     shown = opened.config.model_dump(mode="json", exclude={"mac"})
-    return {"address": opened.address, **shown, "encrypted": opened.config.encrypted}
+    return {"address": opened.address, **shown, **protection_of(opened)}
 
 
 def _slots(opened: Repository) -> dict[str, object]:
-    if not opened.config.encrypted:
+    if not opened.config.authenticated:
         return {"key_slots": [], "damaged_key_slots": [], "unreadable_key_slots": []}
     slots, keys = opened.encryption
     infos, damaged = slots.list(keys)
@@ -177,13 +200,14 @@ def _slots(opened: Repository) -> dict[str, object]:
 
 def _encryption(opened: Repository) -> str:
     """`AES-256-GCM; opens with: first (passphrase), host-a (key file)`"""
-    if not opened.config.encrypted:
+    if not opened.config.authenticated:
         return "none"
     slots, keys = opened.encryption
     infos, damaged = slots.list(keys)
     show_damaged(damaged)
     show_unreadable(slots.unreadable())
-    return "AES-256-GCM; opens with: " + ", ".join(map(_slot_text, infos))
+    how = "AES-256-GCM" if opened.config.encrypted else "none, but authenticated (AES-256-GMAC)"
+    return f"{how}; opens with: " + ", ".join(map(_slot_text, infos))
 
 
 def _slot_text(info: SlotInfo) -> str:

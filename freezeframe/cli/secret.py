@@ -53,9 +53,9 @@ def open_repository(
     """Return the repository at an address, or that of the settings, once it is all that anybody expects of it.
 
     The settings expect something of their own repository, however its address is written; the options (`stated`) and the
-    memory of earlier uses add to that. `ask`: a person at a terminal must agree to a repository that is not encrypted, if none
-    of these says that it is not. `accept`: it may be another than is remembered. `for_hours`: once it is open, wait longer for
-    object storage that is away.
+    memory of earlier uses add to that. `ask`: a person at a terminal must agree to a repository without keys, if none
+    of these says that it has none. `accept`: it may be another than is remembered. `for_hours`: once it is open, wait longer
+    for object storage that is away.
 
     A repository that opens with a secret, or is agreed to, is remembered. Raises SettingsError, KnownRepositoriesError,
     RepositoryNotKnown and what `Repository.open` raises.
@@ -67,11 +67,11 @@ def open_repository(
     remembered = () if accept else known_repositories.expected(known_file(settings), store.address)
     expected = (by_settings(settings, place), stated, *remembered)
     opened = Repository.open_in(store, TerminalKey(ConfiguredKey.of(settings), place), *expected)
-    is_settled = opened.config.encrypted or any(one.encrypted is not None for one in expected)
+    is_settled = opened.config.authenticated or any(one.tells_protection for one in expected)
     if ask and not is_settled and at_terminal():
         _agree(opened)
         remember(opened)
-    elif opened.config.encrypted or accept:
+    elif opened.config.authenticated or accept:
         remember(opened)
     if for_hours:
         patience.seconds = transfer_patience(place).seconds
@@ -112,17 +112,22 @@ def check_latest(opened: Repository, wanted: str) -> None:
 def remember(opened: Repository) -> None:
     """Remember a repository at its address. Where that cannot be written, say so and go on."""
     file = known_file(load(RepositorySettings))
-    seen = Known(id=opened.config.id, encrypted=opened.config.encrypted)
+    seen = Known.of(opened.config)
     try:
         known_repositories.remember(file, opened.address, seen)
     except KnownRepositoriesError as error:
         err().print(f"This repository is not remembered: {error.message}", soft_wrap=True, markup=False)
 
 
+def protection_of(opened: Repository) -> dict[str, bool]:
+    """Return how a repository is protected, as verbs show it."""
+    return {"encrypted": opened.config.encrypted, "authenticated": opened.config.authenticated}
+
+
 def _agree(opened: Repository) -> None:
     question = (
-        f"The repository at {opened.address} is not encrypted, has the id {opened.config.id}, which anybody can copy, and was "
-        "never used here. Whoever can write there can have put anything into it. Go on?"
+        f"The repository at {opened.address} is neither encrypted nor authenticated, has the id {opened.config.id}, which "
+        "anybody can copy, and was never used here. Whoever can write there can have put anything into it. Go on?"
     )
     if not typer.confirm(question, err=True):
         raise RepositoryNotKnown(f"The repository at {opened.address} was not agreed to. Nothing was read from it.")

@@ -166,7 +166,8 @@ def _ensure_repository(console: Lines) -> None:
     try:
         found = Repository.open(address, configured, expected_of(settings))
     except RepositoryNotFound:
-        if settings.repository_id is not None or settings.repository_encrypted not in {None, configured.expected}:
+        stated = {settings.repository_encrypted, settings.repository_authenticated}
+        if settings.repository_id is not None or not stated <= {None, configured.expected}:
             raise  # one is expected that this could not make
         make_default_parent(settings)
         chunk_bytes = default_chunk_bytes(address)

@@ -153,7 +153,7 @@ class _Check:
         )
 
     def _check_key_slots(self) -> list[str]:
-        if not self._repository.config.encrypted:
+        if not self._repository.config.authenticated:
             return []
         slots, keys = self._repository.encryption
         self._garbage.strange += [name for name in self._objects.store.names(KEYS) if key_slot_id_of(name) is None]

@@ -1,6 +1,6 @@
 """A repository's config: its version, what one must know to use it, and its defaults.
 
-Its checksum tells damage; in an encrypted repository its MAC tells, beyond that, what somebody without the keys has changed.
+Its checksum tells damage; in a repository with keys its MAC tells, beyond that, what somebody without them has changed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from freezeframe.repository.crypto.cipher import Suite
 from freezeframe.repository.document import Document, DocumentDamagedError, DocumentNewerError, bare, checked, parse
 from freezeframe.repository.errors import ConfigDamaged, RepositoryUnsupported
-from freezeframe.repository.features import ENCRYPTION, FEATURES
+from freezeframe.repository.features import AUTHENTICATION, ENCRYPTION, FEATURES
 from freezeframe.repository.layout import FAN_OUT, is_chunk_size
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ FORMAT: Final = 2
 DEFAULT_CHUNK_BYTES: Final = 512 << 10
 #: In object storage each chunk is a request, and is paid for as one: an eighth of them, for more that is stored again.
 OBJECT_STORAGE_CHUNK_BYTES: Final = 4 << 20
+
+#: The features that say how all objects are sealed. A repository has one of them, or none.
+_SUITES: Final = {ENCRYPTION: Suite.ENCRYPTED, AUTHENTICATION: Suite.AUTHENTICATED}
 
 #: The folders of chunks, and of indexes, in a repository whose config does not say it, and the only number that is known yet.
 DEFAULT_FAN_OUT: Final = len(FAN_OUT)
@@ -59,19 +63,33 @@ class Config(Document):
         return chunk_bytes
 
     @model_validator(mode="after")
-    def _authenticated_if_encrypted(self) -> Self:
-        if self.encrypted != (self.mac is not None):
-            raise ValueError("an encrypted repository's config has a mac, and no other has one")
+    def _one_suite_and_its_mac(self) -> Self:
+        suites = _SUITES.keys() & set(self.features)
+        if len(suites) > 1:
+            raise ValueError("a repository is encrypted, or authenticated and not encrypted")
+        if bool(suites) != (self.mac is not None):
+            raise ValueError("the config of a repository with keys has a mac, and no other has one")
         return self
 
     @property
+    def suite(self) -> Suite | None:
+        """Return how all objects are sealed; None if they are not."""
+        return next((suite for feature, suite in _SUITES.items() if feature in self.features), None)
+
+    @property
     def encrypted(self) -> bool:
-        return ENCRYPTION in self.features
+        return self.suite is Suite.ENCRYPTED
+
+    @property
+    def authenticated(self) -> bool:
+        """Return True if nobody without the keys can write anything that is believed: so is an encrypted one."""
+        return self.suite is not None
 
 
-def encrypted_config(repository: UUID, chunk_bytes: int, keys: Keys) -> Config:
-    """Return the config of a new encrypted repository. Raises ValueError for a chunk size that cannot be."""
-    content = {**Config(id=repository, chunk_bytes=chunk_bytes).content(), "features": [ENCRYPTION]}
+def sealed_config(repository: UUID, chunk_bytes: int, keys: Keys, suite: Suite) -> Config:
+    """Return the config of a new repository with keys. Raises ValueError for a chunk size that cannot be."""
+    (feature,) = (name for name, one in _SUITES.items() if one is suite)
+    content = {**Config(id=repository, chunk_bytes=chunk_bytes).content(), "features": [feature]}
     return Config.model_validate({**content, "mac": _mac(content, keys)})
 
 

@@ -181,7 +181,7 @@ class SecretUnusable(RepositoryError):
 
 
 class KeyNotConfigured(RepositoryError):
-    """The repository is encrypted, and there is nothing to open it with."""
+    """The repository has keys, and there is nothing to open it with."""
 
     code = "key-not-configured"
     advice = (
@@ -207,6 +207,12 @@ class NotEncrypted(RepositoryError):
     )
 
 
+class NotAuthenticated(RepositoryError):
+    """A repository is expected to which only holders of its key can write, and this is another."""
+
+    code = "not-authenticated"
+
+
 class WrongRepository(RepositoryError):
     """The repository at an address is not the one that is expected there."""
 
@@ -215,13 +221,13 @@ class WrongRepository(RepositoryError):
 
 
 class RepositoryNotKnown(RepositoryError):
-    """A repository without encryption that was never used here, and that nobody has agreed to."""
+    """A repository without keys that was never used here, and that nobody has agreed to."""
 
     code = "repository-not-known"
     exit_code = EXIT_REFUSED
     advice = (
-        "If it should be encrypted, this is not the one: check the address. If it should not, run this again and agree, or set "
-        "FREEZEFRAME_REPOSITORY_ENCRYPTED=no for the repository that FREEZEFRAME_REPOSITORY names."
+        "If it should be encrypted or authenticated, this is not the one: check the address. If it should not, run this again "
+        "and agree, or set FREEZEFRAME_REPOSITORY_ENCRYPTED=no for the repository that FREEZEFRAME_REPOSITORY names."
     )
 
 
@@ -303,7 +309,7 @@ class KeySlotDamaged(RepositoryDamaged):
 
 
 class ObjectDamaged(RepositoryDamaged):
-    """An object of an encrypted repository is not what was written under its name."""
+    """An object of a repository with keys is not what was written under its name."""
 
     code = "object-damaged"
 

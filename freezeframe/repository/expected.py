@@ -1,6 +1,6 @@
-"""The expected id and encryption of the repository at an address, checked before anything but its config is used.
+"""The expected id and protection of the repository at an address, checked before anything but its config is used.
 
-Whoever can write to a store can put a repository of his own there, without encryption, so that nobody is asked for a
+Whoever can write to a store can put a repository of his own there, without keys, so that nobody is asked for a
 passphrase and everything in it verifies. Only who knows what should be there can tell.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from freezeframe.repository.errors import NotEncrypted, WrongRepository
+from freezeframe.repository.errors import NotAuthenticated, NotEncrypted, WrongRepository
 
 if TYPE_CHECKING:
     from freezeframe.repository.config import Config
@@ -18,27 +18,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Expected:
-    """A repository's id, and whether it is encrypted, as far as they are known; who says so, and what to do if it is not."""
+    """A repository's id, and how it is protected, as far as that is known; who says so, and what to do if it is not so."""
 
     id: UUID | None = None
     encrypted: bool | None = None
+    authenticated: bool | None = None  # an encrypted one is
     says: str = "the settings"
     advice: str = (
         "It may be another repository, or somebody may have replaced its config. If this is the one you mean, correct "
-        "FREEZEFRAME_REPOSITORY_ID and FREEZEFRAME_REPOSITORY_ENCRYPTED."
+        "FREEZEFRAME_REPOSITORY_ID, FREEZEFRAME_REPOSITORY_ENCRYPTED and FREEZEFRAME_REPOSITORY_AUTHENTICATED."
     )
 
     @property
     def is_nothing(self) -> bool:
-        return self.id is None and self.encrypted is None
+        return self.id is None and not self.tells_protection
+
+    @property
+    def tells_protection(self) -> bool:
+        """Return True if it says whether the repository is encrypted, or authenticated."""
+        return self.encrypted is not None or self.authenticated is not None
 
     def check(self, config: Config, address: str) -> None:
-        """Raise NotEncrypted or WrongRepository for a config that is not the expected one."""
+        """Raise NotEncrypted, NotAuthenticated or WrongRepository for a config that is not the expected one."""
+        named = f", with the id {self.id}" if self.id else ""
         if self.encrypted and not config.encrypted:
-            named = f", with the id {self.id}" if self.id else ""
             raise NotEncrypted(
                 f"The repository at {address} is not encrypted (its id is {config.id}), and {self.says} expect an encrypted "
                 f"one{named}.",
+                advice=self.advice,
+            )
+        if self.authenticated and not config.authenticated:
+            raise NotAuthenticated(
+                f"The repository at {address} is neither authenticated nor encrypted (its id is {config.id}), and {self.says} "
+                f"expect one that is{named}.",
+                advice=self.advice,
+            )
+        if self.authenticated is False and config.authenticated:
+            how = "encrypted" if config.encrypted else "authenticated"
+            raise WrongRepository(
+                f"The repository at {address} is {how}, and {self.says} expect one that is neither encrypted nor "
+                "authenticated.",
                 advice=self.advice,
             )
         if self.encrypted is False and config.encrypted:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 ENCRYPTION: Final = "encryption"
+AUTHENTICATION: Final = "authentication"
 
 
 @dataclass(frozen=True)
@@ -23,4 +24,8 @@ class Feature:
 
 FEATURES: Final[dict[str, Feature]] = {
     ENCRYPTION: Feature("All objects are encrypted, under names that only the master key gives.", can_be_enabled=False),
+    AUTHENTICATION: Feature(
+        "All objects are authenticated and not encrypted, under names that only the master key gives.",
+        can_be_enabled=False,
+    ),
 }

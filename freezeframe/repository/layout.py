@@ -1,5 +1,5 @@
-"""Where things are in a repository: the one place that turns a digest or an id into the plain name of an object. In an
-encrypted repository `protection.py` gives it another.
+"""Where things are in a repository: the one place that turns a digest or an id into the plain name of an object. In a
+repository with keys `protection.py` gives it another.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ _OBJECT = re.compile(
 _CONDEMNED_FOLDER = re.compile(rf"condemned/{_ULID}/([a-z]+/[0-9a-f]{{2}}|manifests)")
 
 
-def folders(*, encrypted: bool) -> list[str]:
+def folders(*, authenticated: bool) -> list[str]:
     """Every folder of a repository, parents first. `init` makes them all, so that no writer makes one but LATE_FOLDERS."""
-    late, keys = sorted(LATE_FOLDERS), [KEYS] if encrypted else []
+    late, keys = sorted(LATE_FOLDERS), [KEYS] if authenticated else []
     top = [CHUNKS, INDEXES, MANIFESTS, FORGOTTEN, SESSIONS, CONDEMNED, TMP, *late, *keys]
     return [*top, *(f"{kind}/{two}" for kind in (CHUNKS, INDEXES) for two in FAN_OUT)]
 

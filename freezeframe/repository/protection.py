@@ -1,8 +1,9 @@
-"""Protection: what a repository's objects are called, and what stands around their bytes. Nothing, or encryption.
+"""Protection: what a repository's objects are called, and what stands around their bytes.
 
-             digest, capture id ──▶ name        plain form ──▶ stored form
-plain        layout.py's                        the same
-encrypted    made with the names key            a sealed object, bound to its name
+                 digest, capture id ──▶ name        plain form ──▶ stored form
+plain            layout.py's                        the same
+authenticated    made with the names key            a sealed object, bound to its name, in which the bytes show
+encrypted        made with the names key            a sealed object, bound to its name
 """
 
 from __future__ import annotations
@@ -90,12 +91,12 @@ class Plain:
         return source
 
 
-class Encrypted:
-    """Encryption with a repository's keys."""
+class Sealed:
+    """Sealed objects under names that only the keys give; the suite says whether they are encrypted."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, suite: cipher.Suite) -> None:
         self._keys = keys
-        self._cipher = cipher.ObjectCipher(keys.objects)
+        self._cipher = cipher.ObjectCipher(keys.objects, suite)
 
     def locate(self, digest: bytes) -> str:
         return layout.fanned_out(layout.CHUNKS, self.key(layout.CHUNKS, digest))

@@ -1,4 +1,4 @@
-"""A repository: its store, its config, its keys if it is encrypted, and the doors to what is in it."""
+"""A repository: its store, its config, its keys if it has some, and the doors to what is in it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ulid import ULID
 
 from freezeframe.repository.builder import IndexBuilder
 from freezeframe.repository.catalog import LATEST, Catalog
-from freezeframe.repository.config import DEFAULT_CHUNK_BYTES, Config, encrypted_config, is_authentic, read_config
-from freezeframe.repository.crypto import NO_KEY, KeySlots, new_master
+from freezeframe.repository.config import DEFAULT_CHUNK_BYTES, Config, is_authentic, read_config, sealed_config
+from freezeframe.repository.crypto import NO_KEY, KeySlots, Suite, new_master
 from freezeframe.repository.crypto.keys import Keys
 from freezeframe.repository.errors import (
     AlreadyExists,
@@ -31,7 +31,7 @@ from freezeframe.repository.errors import (
 from freezeframe.repository.index import check_began, load_index
 from freezeframe.repository.layout import CONFIG, digest_of
 from freezeframe.repository.objects import Objects
-from freezeframe.repository.protection import PLAIN, Encrypted
+from freezeframe.repository.protection import PLAIN, Sealed
 from freezeframe.repository.reader import DiskReader
 from freezeframe.repository.session import MARGIN, Sessions
 from freezeframe.repository.store.address import create_store, open_store
@@ -63,7 +63,7 @@ class Repository:
     ) -> None:
         self.store = store
         self.config = config
-        self.objects = Objects(store, PLAIN if keys is None else Encrypted(keys))
+        self.objects = Objects(store, Sealed(keys, config.suite) if keys and config.suite else PLAIN)
         self.sessions = Sessions(self.objects, clock, self.check_there)
         self.suspects = Suspects(self.objects)
         self.keys = keys
@@ -73,11 +73,11 @@ class Repository:
     def open(cls, address: str | Path, keys: KeySource = NO_KEY, *expected: Expected) -> Self:
         """Return the repository at a path, a `file://` URL or `s3://bucket/prefix`.
 
-        `keys` is asked for its secret only if that is encrypted and what is `expected`.
+        `keys` is asked for its secret only if that has keys and is what is `expected`.
 
         Raises RepositoryNotFound, RepositoryUnsupported (a version or feature that this program does not know) and
-        ConfigDamaged; WrongRepository and NotEncrypted for another than is expected; if it is encrypted KeyNotConfigured,
-        SecretUnusable, WrongKey, KeySlotDamaged and ConfigChanged; if it is not, and should be, NotEncrypted or ConfigChanged;
+        ConfigDamaged; WrongRepository and NotEncrypted for another than is expected; if it has keys KeyNotConfigured,
+        SecretUnusable, WrongKey, KeySlotDamaged and ConfigChanged; if it has not, and should, NotEncrypted or ConfigChanged;
         RepositoryNotReadable if what tells that cannot be read.
         """
         return cls.open_in(open_store(address), keys, *expected)
@@ -91,7 +91,7 @@ class Repository:
         config = read_config(data, store.address)
         for one in expected:
             one.check(config, store.address)
-        if config.encrypted:
+        if config.authenticated:
             return cls(store, config, _unlock(store, data, config, keys))
         _check_meant_plain(store, config, keys)
         return cls(store, config)
@@ -103,17 +103,20 @@ class Repository:
         *,
         chunk_bytes: int = DEFAULT_CHUNK_BYTES,
         secret: Secret | None = None,
+        suite: Suite = Suite.ENCRYPTED,
         label: str = "",
     ) -> Self:
         """A new repository at a path or `file://` URL that is an empty directory or is not there; its parent must be.
 
         Or at `s3://bucket/prefix` with nothing under the prefix; the bucket must be there.
 
-        `chunk_bytes`: the default for its disks, a power of two from 4 KiB to 16 MiB. With a `secret` it is encrypted, and
-        its first key slot, with that label, opens with it. Raises RepositoryExists, RepositoryNotWritable, ValueError.
+        `chunk_bytes`: the default for its disks, a power of two from 4 KiB to 16 MiB. With a `secret` it has keys, its
+        objects are sealed as `suite` says, and its first key slot, with that label, opens with it.
+
+        Raises RepositoryExists, RepositoryNotWritable, ValueError.
         """
-        store = create_store(address, encrypted=secret is not None)
-        return cls.init_in(store, chunk_bytes=chunk_bytes, secret=secret, label=label)
+        store = create_store(address, authenticated=secret is not None)
+        return cls.init_in(store, chunk_bytes=chunk_bytes, secret=secret, suite=suite, label=label)
 
     @classmethod
     def init_in(
@@ -122,6 +125,7 @@ class Repository:
         *,
         chunk_bytes: int = DEFAULT_CHUNK_BYTES,
         secret: Secret | None = None,
+        suite: Suite = Suite.ENCRYPTED,
         label: str = "",
         kdf: Kdf | None = None,
     ) -> Self:
@@ -129,7 +133,7 @@ class Repository:
             config, keys = Config(id=uuid4(), chunk_bytes=chunk_bytes), None
         else:
             keys = Keys.of(new_master())
-            config = encrypted_config(uuid4(), chunk_bytes, keys)
+            config = sealed_config(uuid4(), chunk_bytes, keys, suite)
             # before the config: a repository that exists can be opened
             KeySlots(store, config.id).add(keys, secret, label, kdf)
         try:
@@ -342,18 +346,24 @@ class Repository:
 def _unlock(store: Store, data: bytes, config: Config, source: KeySource) -> Keys:
     secret = source.secret()
     if secret is None:
-        raise KeyNotConfigured(f"The repository at {store.address} is encrypted, and no key is configured.")
+        raise KeyNotConfigured(f"The repository at {store.address} is {_word(config)}, and no key is configured.")
     keys = KeySlots(store, config.id).open(secret)
     if not is_authentic(data, keys):
         raise ConfigChanged(f"The config of {store.address} was changed by somebody without the repository's key.")
     return keys
 
 
+def _word(config: Config) -> str:
+    return "encrypted" if config.encrypted else "authenticated"
+
+
 def _check_meant_plain(store: Store, config: Config, source: KeySource) -> None:
-    """Refuse a config from which somebody may have taken the encryption away: captures would be written in the clear."""
+    """Refuse a config from which somebody may have taken the keys away: captures would be written in the clear."""
     if source.expected:
-        raise NotEncrypted(f"A key is configured, and the repository at {store.address} is not encrypted.")
-    says = f"The config of {store.address} says that it is not encrypted"
+        raise NotEncrypted(
+            f"A key is configured, and the repository at {store.address} is not encrypted, nor authenticated."
+        )
+    says = f"The config of {store.address} says that it has no keys"
     try:
         has_slots = KeySlots(store, config.id).exist()
     except RepositoryNotReadable as error:

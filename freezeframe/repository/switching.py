@@ -29,7 +29,7 @@ from freezeframe.repository.errors import (
     SessionDamaged,
     SessionLost,
 )
-from freezeframe.repository.features import ENCRYPTION, FEATURES
+from freezeframe.repository.features import FEATURES
 from freezeframe.repository.garbage.record import Records
 from freezeframe.repository.layout import CONDEMNED, CONFIG, feature_name, run_id_of
 from freezeframe.repository.layout import FEATURES as FEATURES_FOLDER
@@ -85,7 +85,7 @@ def switch_of(repository: Repository, name: str) -> Switch:
     """Return how far a feature is switched on. Raises RepositoryUnsupported and what reading raises."""
     if name not in read_config(repository.store.get(CONFIG), repository.address).features:
         return Switch(name, State.OFF)
-    if name == ENCRYPTION:
+    if not FEATURES[name].can_be_enabled:
         return Switch(name, State.IN_USE)
     times = {entry.name: entry.modified for entry in repository.store.entries(FEATURES_FOLDER)}
     switched = times.get(feature_name(name))

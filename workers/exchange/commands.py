@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from freezeframe.cli.completion import capture_ids
-from freezeframe.cli.expect import IsEncrypted, RepositoryId, stated
+from freezeframe.cli.expect import IsAuthenticated, IsEncrypted, RepositoryId, stated
 from freezeframe.cli.output import AsJson, bytes_text, duration_text, err, out, print_json
 from freezeframe.cli.secret import check_latest, open_repository
 from freezeframe.settings import HostSettings, load
@@ -42,6 +42,7 @@ def export(
     repository: Repository = None,
     repository_id: RepositoryId = None,
     encrypted: IsEncrypted = False,
+    authenticated: IsAuthenticated = False,
     as_json: AsJson = False,
 ) -> None:
     """Export a capture as a set of images that need nothing of freezeframe: qcow2 files without backing files, each guest's
@@ -49,7 +50,8 @@ def export(
 
     DIR appears when it is whole. Until then it is DIR.partial; after an interruption the same command goes on with that.
     """
-    opened = open_repository(repository, stated=stated(repository_id, encrypted=encrypted), ask=True, for_hours=True)
+    expected = stated(repository_id, encrypted=encrypted, authenticated=authenticated)
+    opened = open_repository(repository, stated=expected, ask=True, for_hours=True)
     check_latest(opened, capture)
     manifest = opened.manifest(capture)
     keep_freed_memory()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from freezeframe.cli.completion import capture_ids
-from freezeframe.cli.expect import IsEncrypted, RepositoryId, stated
+from freezeframe.cli.expect import IsAuthenticated, IsEncrypted, RepositoryId, stated
 from freezeframe.cli.output import AsJson, print_json
 from freezeframe.cli.secret import check_latest, open_repository
 from freezeframe.settings import load
@@ -96,6 +96,7 @@ def restore(
     ] = None,
     repository_id: RepositoryId = None,
     encrypted: IsEncrypted = False,
+    authenticated: IsAuthenticated = False,
     connect: Annotated[
         str | None,
         typer.Option(metavar="URI", help="The libvirt to define in, if not the one of the settings."),
@@ -120,7 +121,8 @@ def restore(
     the rest is written. Until then the file ends in .partial, and beside it lies one that ends in .progress.
     """
     wish = _wish(define, as_captured=define_as_captured, start=start, trust=trust_definition, uri=connect)
-    opened = open_repository(repository, stated=stated(repository_id, encrypted=encrypted), ask=True, for_hours=True)
+    expected = stated(repository_id, encrypted=encrypted, authenticated=authenticated)
+    opened = open_repository(repository, stated=expected, ask=True, for_hours=True)
     check_latest(opened, capture)
     manifest = opened.manifest(capture)
     keep_freed_memory()

@@ -62,12 +62,16 @@ TYPES_S = 20.0
 
 def prepare(host: Host, order: PrepareOrder) -> PrepareResult:
     """Prepare all guests of an order on this host. Raises FreezeframeError if the host itself cannot take part."""
-    answered(f"The repository at {host.repository}", REPOSITORY_PATIENCE_S, lambda: _check_repository(host, order))
+    stored_encrypted = answered(
+        f"The repository at {host.repository}", REPOSITORY_PATIENCE_S, lambda: _check_repository(host, order)
+    )
     with GuardLine(host.settings.guard_socket) as line:
         line.ping()
     host_calls.answered(host, "validating XML", TYPES_S, host.hypervisor.set_up_types)
     journal = host.journal.of(order.capture_id)
-    guests = prepare_each(host, order, journal, lambda plan: _prepare_guest(host, order, journal, plan))
+    guests = prepare_each(
+        host, order, journal, lambda plan: _prepare_guest(host, order, journal, plan, stored_encrypted=stored_encrypted)
+    )
     uses = uses_here(host, guests, patience_for_uses_s(order.not_after))
     return PrepareResult(
         capture_id=order.capture_id,
@@ -82,7 +86,8 @@ def failed(order: PrepareOrder, fault: Fault) -> PrepareResult:
     return PrepareResult(capture_id=order.capture_id, host_id=order.host_id, fault=fault, round=order.round)
 
 
-def _check_repository(host: Host, order: PrepareOrder) -> None:
+def _check_repository(host: Host, order: PrepareOrder) -> bool:
+    """Return True if it is encrypted. Raises FreezeframeError if this host cannot store captures in it."""
     repository = host.open_repository()
     if str(repository.config.id) != order.repository_id:
         raise refusal.RepositoryMismatchError(
@@ -91,11 +96,14 @@ def _check_repository(host: Host, order: PrepareOrder) -> None:
     repository.check_writable()
     repository.check_space(REPOSITORY_LEAST_BYTES)
     check_temporary()
+    return repository.config.encrypted
 
 
-def _prepare_guest(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: GuestPlan) -> PreparedGuest:
+def _prepare_guest(
+    host: Host, order: PrepareOrder, journal: CaptureJournal, plan: GuestPlan, *, stored_encrypted: bool
+) -> PreparedGuest:
     try:
-        return _attempt(host, order, journal, plan)
+        return _attempt(host, order, journal, plan, stored_encrypted=stored_encrypted)
     except FreezeframeError as error:
         return refuse(host, journal, plan.guest_uuid, plan.name, error)
     except (
@@ -107,18 +115,19 @@ def _prepare_guest(host: Host, order: PrepareOrder, journal: CaptureJournal, pla
         return refuse(host, journal, plan.guest_uuid, plan.name, trouble)
 
 
-def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: GuestPlan) -> PreparedGuest:
+def _attempt(
+    host: Host, order: PrepareOrder, journal: CaptureJournal, plan: GuestPlan, *, stored_encrypted: bool
+) -> PreparedGuest:
     claim(host, plan, order.capture_id)
     host.claims.fence(plan.guest_uuid, order.epoch)
     journal.record(ClaimChange(guest_uuid=plan.guest_uuid))
     domain = host.hypervisor.domain(plan.guest_uuid)
     _check_state(domain, plan.hold.kind)
     live_xml = domain.live_xml()
-    encrypted = host.repository_key.expected  # where a key is configured, a repository that is not encrypted is refused
     passed = passed_of(live_xml)
     guest = NamedGuest(domain.name, domain.uuid)
     taken, skipped = fitness.choose_disks(
-        guest, disks_of(live_xml), plan.skip, plan.decrypt, repository_encrypted=encrypted, passed=passed
+        guest, disks_of(live_xml), plan.skip, plan.decrypt, repository_encrypted=stored_encrypted, passed=passed
     )
     check_block_jobs(domain, [disk.target for disk in taken])
     still = fitness.Stillness()
@@ -147,7 +156,7 @@ def _attempt(host: Host, order: PrepareOrder, journal: CaptureJournal, plan: Gue
         warnings=(
             *still.warnings(guest),
             *fitness.passed_warnings(guest, passed, plan.skip),
-            *fitness.plain_text_warnings(guest, taken, repository_encrypted=encrypted),
+            *fitness.plain_text_warnings(guest, taken, repository_encrypted=stored_encrypted),
         ),
     )
 

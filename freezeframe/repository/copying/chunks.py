@@ -3,7 +3,7 @@
     digests ─▶ threads: there? ─ no ─▶ read, verified ─▶ commit queue ─▶ stored
                └─ 64 at most, 32 MiB ─┘                  └─ 64 MiB ─┘
 
-What is sent is what is stored at the source: nothing is compressed or encrypted anew.
+What is sent is what is stored at the source: nothing is compressed or sealed anew.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def create_copy(store: Store, source: Repository, clock: Callable[[], datetime] 
 
 def _beside_config(source: Repository) -> Iterator[str]:
     """Yield the names of key slots, and of records of features. They are copied once: later each side has its own."""
-    for folder in (KEYS, FEATURES) if source.config.encrypted else (FEATURES,):
+    for folder in (KEYS, FEATURES) if source.config.authenticated else (FEATURES,):
         yield from (name for name in source.store.names(folder) if is_object(name))
 
 

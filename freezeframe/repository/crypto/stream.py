@@ -27,7 +27,7 @@ def sealing(cipher: ObjectCipher, name: str, source: BinaryIO) -> BinaryIO:
     """
     start = source.tell()
 
-    def pieces() -> Iterator[bytes]:
+    def pieces() -> Iterator[bytes | bytearray]:
         source.seek(start)
         return _sealed(cipher, name, source)
 
@@ -39,13 +39,13 @@ def unsealing(cipher: ObjectCipher, name: str, source: BinaryIO) -> BinaryIO:
     return cast("BinaryIO", io.BufferedReader(_Unsealed(cipher, name, source)))
 
 
-def _sealed(cipher: ObjectCipher, name: str, source: BinaryIO) -> Iterator[bytes]:
+def _sealed(cipher: ObjectCipher, name: str, source: BinaryIO) -> Iterator[bytes | bytearray]:
     segments = cipher.begin(name)
     yield segments.header
     number, data = 0, source.read(SEGMENT_BYTES)
     while True:
         following = source.read(SEGMENT_BYTES)
-        yield segments.encrypt(number, data, last=not following)
+        yield segments.seal(number, data, last=not following)
         if not following:
             return
         number, data = number + 1, following
@@ -54,7 +54,7 @@ def _sealed(cipher: ObjectCipher, name: str, source: BinaryIO) -> Iterator[bytes
 class _Pieces(io.RawIOBase):
     """An iterator of bytes as a file. `begin` makes it, and makes another to begin again."""
 
-    def __init__(self, begin: Callable[[], Iterator[bytes]]) -> None:
+    def __init__(self, begin: Callable[[], Iterator[bytes | bytearray]]) -> None:
         self._begin = begin
         self.seek(0)
 
@@ -68,7 +68,7 @@ class _Pieces(io.RawIOBase):
         if (offset, whence) != (0, io.SEEK_SET):
             raise io.UnsupportedOperation("only to the beginning")
         self._pieces = self._begin()
-        self._rest = b""
+        self._rest: bytes | bytearray = b""
         self._at = self._told = 0
         return 0
 
@@ -133,11 +133,11 @@ class _Unsealed(io.RawIOBase):
         if number != self._number:
             self._source.seek(HEADER_BYTES + number * STORED_SEGMENT_BYTES)
             stored = self._source.read(STORED_SEGMENT_BYTES)
-            self._data = self._segments.decrypt(number, stored, last=number == self._last)
+            self._data = self._segments.unseal(number, stored, last=number == self._last)
             self._number = number
 
 
-def _copy(data: bytes, at: int, buffer: Buffer) -> int:
+def _copy(data: bytes | bytearray, at: int, buffer: Buffer) -> int:
     """Fill the buffer from `data[at:]` as far as either goes; how many bytes that were."""
     view = memoryview(buffer).cast("B")
     count = min(len(view), len(data) - at)

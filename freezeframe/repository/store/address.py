@@ -83,10 +83,10 @@ def create_store(
     address: str | Path,
     filesystem: Filesystem | None = None,
     *,
-    encrypted: bool = False,
+    authenticated: bool = False,
     s3: S3Settings | None = None,
 ) -> Store:
-    """An empty store with all its folders, durable; `encrypted` adds the one for key slots. `s3` as for `open_store`.
+    """An empty store with all its folders, durable; `authenticated` adds the one for key slots. `s3` as for `open_store`.
 
     Its parent must exist: one that does not is a mount that is missing. In object storage there are no folders to make; that
     the server has what writing needs is found out. May be called again after a crash. Raises RepositoryExists if something
@@ -100,7 +100,7 @@ def create_store(
     fs = filesystem or Filesystem()
     with writing(root):
         fs.make_folder(root)
-        names = folders(encrypted=encrypted)
+        names = folders(authenticated=authenticated)
         for name in names:
             fs.make_folder(root / name)
         for parent in [root.parent, root, *sorted({root / folder_of(name) for name in names if "/" in name})]:
@@ -120,7 +120,7 @@ def _expect_empty(place: str, found: Iterable[str]) -> None:
 
     What the file system has put there by itself is left alone.
     """
-    ours = {name for name in folders(encrypted=True) if "/" not in name}
+    ours = {name for name in folders(authenticated=True) if "/" not in name}
     strange = sorted(name for name in set(found) - ours if not is_of_the_file_system(name))
     if strange:
         raise RepositoryExists(f"{place} is not empty: {strange[0]} is there.")

@@ -139,15 +139,16 @@ def test_a_newer_capture_is_no_damage(run: Run, place: Path, repository: Reposit
     assert "Update freezeframe" in ran.stderr
 
 
-def test_an_encrypted_copy_opens_with_the_same_key_and_is_remembered(
-    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("how", "refusal"), [("--encrypt", "not-encrypted"), ("--authenticate", "not-authenticated")])
+def test_a_copy_of_one_with_keys_opens_with_the_same_key_and_is_remembered(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch, how: str, refusal: str
 ) -> None:
     monkeypatch.setenv("FREEZEFRAME_KNOWN_REPOSITORIES", str(place / "state.json"))
     key = place / "key"
     key.write_bytes(bytes(range(32)))
     key.chmod(0o600)
     monkeypatch.setenv("FREEZEFRAME_KEY_FILE", str(key))
-    assert run("repo", "init", "--encrypt").exit_code == 0
+    assert run("repo", "init", how).exit_code == 0
     made = Repository.open(place / "repository", ConfiguredKey(key))
     made.write_manifest(manifest_of(made, ONE))
     assert run("repo", "copy", str(place / "copy"), "--create").exit_code == 0
@@ -161,7 +162,7 @@ def test_an_encrypted_copy_opens_with_the_same_key_and_is_remembered(
     Repository.init(place / "plain", chunk_bytes=4096)
     (place / "copy").mkdir()
     ran = run("repo", "copy", str(place / "copy"), "--create", "--repository", str(place / "plain"), "--json")
-    assert ran.document["error"]["code"] == "not-encrypted"
+    assert ran.document["error"]["code"] == refusal
 
 
 def test_garbage_collection_tells_a_copy_that_is_under_way(run: Run, repository: Repository) -> None:

@@ -17,7 +17,7 @@ from freezeframe.errors import EXIT_REFUSED, EXIT_REPOSITORY
 from freezeframe.known_repositories import Known, KnownRepositoriesError
 from freezeframe.repository import Repository
 from freezeframe.repository.config import Config
-from freezeframe.repository.crypto import ScryptKdf, Secret
+from freezeframe.repository.crypto import ScryptKdf, Secret, Suite
 from freezeframe.repository.document import checked
 from freezeframe.repository.errors import NotEncrypted, WrongRepository
 from freezeframe.repository.expected import ANYTHING, Expected
@@ -32,10 +32,10 @@ pytestmark = pytest.mark.case("R9")
 PASSPHRASE = "correct horse"  # noqa: S105
 
 
-def encrypted_in(path: Path) -> Repository:
-    """An encrypted repository with a capture. Its scrypt is a cheap one."""
-    store = create_store(path, encrypted=True)
-    made = Repository.init_in(store, chunk_bytes=4096, secret=Secret.passphrase(PASSPHRASE), kdf=ScryptKdf(n=2))
+def encrypted_in(path: Path, suite: Suite = Suite.ENCRYPTED) -> Repository:
+    """A repository with keys, and with a capture. Its scrypt is a cheap one."""
+    store, secret = create_store(path, authenticated=True), Secret.passphrase(PASSPHRASE)
+    made = Repository.init_in(store, chunk_bytes=4096, secret=secret, suite=suite, kdf=ScryptKdf(n=2))
     made.write_manifest(manifest_of(made, capture_id(1)))
     return made
 
@@ -90,6 +90,52 @@ def test_a_passphrase_restore_from_a_repository_that_was_replaced(place: Path) -
     assert person.types("repo", "pin", "--accept").exit_code == 0
     assert person.restores("second").exit_code == 0
     assert person.has("second")
+
+
+@pytest.mark.parametrize("suite", [*Suite], ids=str)
+def test_a_repository_with_keys_that_was_replaced_by_one_without_is_found_by_what_is_remembered(
+    place: Path, suite: Suite
+) -> None:
+    """Its id is no proof: everybody who can read the store can copy it."""
+    right = encrypted_in(place / "repository", suite)
+    person = Person(place, "known")
+    assert person.restores("first", passphrase=PASSPHRASE).exit_code == 0
+    remembered = json.loads(person.state.read_bytes())
+    assert remembered.get("critical") == (["authenticated"] if suite is Suite.AUTHENTICATED else None)
+    replaced(place)
+    (place / "repository" / "config").unlink()
+    (place / "repository" / "config").write_bytes(Config(id=right.config.id, chunk_bytes=4096).to_json())
+    refused = person.restores("second")
+    assert (refused.exit_code, person.has("second")) == (EXIT_REPOSITORY, False)
+    assert "remembered in" in refused.text
+
+
+def test_an_encrypted_repository_that_was_replaced_by_an_authenticated_one_is_found(place: Path) -> None:
+    encrypted_in(place / "repository")
+    person = Person(place, "known")
+    assert person.restores("first", passphrase=PASSPHRASE).exit_code == 0
+    (place / "repository").rename(place / "old")
+    encrypted_in(place / "repository", Suite.AUTHENTICATED)
+    refused = person.restores("second")
+    assert (refused.exit_code, "is not encrypted" in refused.text) == (EXIT_REPOSITORY, True)
+    new = Person(place, "new")
+    assert new.restores("second", "--encrypted").exit_code == EXIT_REPOSITORY
+    assert new.restores("second", "--authenticated", passphrase=PASSPHRASE).exit_code == 0
+
+
+def test_a_plain_repository_is_refused_where_an_authenticated_one_is_expected(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_in(place / "repository")
+    restore = ("restore", "latest", "--to", str(place / "out"), "--json")
+    assert run(*restore, "--authenticated").document["error"]["code"] == "not-authenticated"
+    monkeypatch.setenv("FREEZEFRAME_REPOSITORY_AUTHENTICATED", "yes")
+    for verb in (restore, ("captures", "--json"), ("gc", "--json"), ("repo", "info", "--json")):
+        ran = run(*verb)
+        assert ran.document["error"]["code"] == "not-authenticated"
+        assert "FREEZEFRAME_REPOSITORY_AUTHENTICATED" in ran.document["error"]["advice"]
+    assert not (place / "out").exists()
+    assert run("repo", "init", str(place / "repository") + "/").exit_code == 2
 
 
 def test_a_restore_on_a_new_machine_asks_once_before_it_believes_a_plain_repository(place: Path) -> None:

@@ -65,6 +65,24 @@ def test_init_with_a_key_file(run: Run, place: Path, key_file: Path, monkeypatch
     assert "host a (key file)" in run("repo", "info").stdout
 
 
+def test_init_of_one_that_is_authenticated(
+    run: Run, place: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("repo", "init", "--encrypt", "--authenticate", "--key-file", str(key_file)).exit_code == 2
+    assert not (place / "repository").exists()
+    ran = run("repo", "init", "--authenticate", "--key-file", str(key_file))
+    assert (ran.exit_code, ran.stdout.endswith(", authenticated.\n")) == (0, True)
+    assert error_of(run("repo", "info", "--json")) == "key-not-configured"
+    monkeypatch.setenv("FREEZEFRAME_KEY_FILE", str(key_file))
+    shown = run("repo", "info", "--json").document
+    assert (shown["encrypted"], shown["authenticated"], shown["features"]) == (False, True, ["authentication"])
+    assert [slot["label"] for slot in shown["key_slots"]] == ["first"]
+    assert "none, but authenticated (AES-256-GMAC); opens with: first (key file)" in run("repo", "info").stdout
+    pinned = run("repo", "pin", "--json").document
+    assert (pinned["encrypted"], pinned["authenticated"]) == (False, True)
+    assert run("repo", "feature", "--json").exit_code == 0
+
+
 def test_init_makes_the_directory_above_the_default_place_and_above_no_other(
     run: Run, place: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

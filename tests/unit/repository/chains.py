@@ -36,7 +36,7 @@ def another(repository: Repository) -> Repository:
     """The same store, opened by another process."""
     return (
         Repository.open_in(repository.store, KEY)
-        if repository.config.encrypted
+        if repository.config.authenticated
         else Repository.open_in(repository.store)
     )
 

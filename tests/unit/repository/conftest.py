@@ -9,8 +9,10 @@ from uuid import uuid4
 import pytest
 
 from freezeframe.repository import Repository
+from freezeframe.repository.crypto import Suite
 from ops.object_storage import BUCKET, ObjectStorage
 
+from . import locked
 from .meanwhile import Meanwhile
 from .s3 import Answering, answering, settings
 from .s3_bucket import FakeBucket
@@ -37,6 +39,14 @@ def root(memory_path: Path) -> Path:
 @pytest.fixture
 def repository(root: Path) -> Repository:
     return Repository.init(root, chunk_bytes=CHUNK)
+
+
+@pytest.fixture(params=[*Suite], ids=str)
+def suite(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    """How repositories with keys are sealed in the test: it is done with each."""
+    found: Suite = request.param
+    monkeypatch.setattr(locked, "UNSAID", found)
+    return found
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from freezeframe.repository import Manifest, Repository
+    from freezeframe.repository.crypto import Suite
     from freezeframe.repository.store import MemoryStore
 
 Objects = dict[str, bytes]
@@ -76,9 +77,9 @@ def fill(repository: Repository) -> list[Manifest]:
     return [incremental, full]
 
 
-def locked_with_two_slots(store: MemoryStore) -> Repository:
+def locked_with_two_slots(store: MemoryStore, suite: Suite) -> Repository:
     """One for the passphrase, one for the key file."""
-    repository = locked(store)
+    repository = locked(store, suite=suite)
     slots, keys = repository.encryption
     slots.add(keys, KEY_FILE, "second")
     return repository

@@ -1,6 +1,6 @@
 """A process that captures, and is killed by SIGKILL at one of its steps: `python -m tests.unit.repository.killed`.
 
-    test ─ "root steps encrypted" ─▶ this server, no threads ─ fork ─▶ a capture that dies at that step, or lives
+    test ─ "root steps protection" ─▶ this server, no threads ─ fork ─▶ a capture that dies at that step, or lives
          ◀─ 0 or -9 ───────────────
 
 Unlike `power.Dying` nothing of the process lives on: no `finally`, no thread that finishes its batch, no lock that is let go.
@@ -110,11 +110,11 @@ def chunk_names(repository: Repository) -> dict[str, bytes]:
     return {repository.objects.protection.locate(digest): digest for digest in digests}
 
 
-def work(root: Path, steps: int, *, encrypted: bool) -> None:
-    """A capture; in an encrypted repository also a key slot more, and then one less."""
+def work(root: Path, steps: int, *, with_keys: bool) -> None:
+    """A capture; in a repository with keys also a key slot more, and then one less."""
     commit.BATCH_OBJECTS = 2  # type: ignore[misc]
-    repository = Repository.open_in(DirectoryStore(root, Killing(steps)), KEY if encrypted else Key(None))
-    if encrypted:
+    repository = Repository.open_in(DirectoryStore(root, Killing(steps)), KEY if with_keys else Key(None))
+    if with_keys:
         slots, keys = repository.encryption
         slots.remove(keys, slots.add(keys, KEY_FILE, "for a while"))
     capture(repository, 2)
@@ -122,11 +122,11 @@ def work(root: Path, steps: int, *, encrypted: bool) -> None:
 
 def serve() -> None:
     for line in sys.stdin:
-        root, steps, encrypted = line.split()
+        root, steps, protection = line.split()
         pid = os.fork()
         if not pid:
             try:
-                work(Path(root), int(steps), encrypted=encrypted == "encrypted")
+                work(Path(root), int(steps), with_keys=protection != "plain")
             except BaseException:  # noqa: BLE001 - told by the exit status
                 sys.excepthook(*sys.exc_info())
                 os._exit(1)
@@ -136,7 +136,7 @@ def serve() -> None:
 
 @contextmanager
 def server() -> Iterator[Callable[[Path, int, str], int]]:
-    """Gives a function of root, steps and `plain` or `encrypted` that says how the process ended."""
+    """Gives a function of root, steps and one of `PROTECTIONS` that says how the process ended."""
     root = Path(__file__).parents[3]
     command = [sys.executable, "-m", "tests.unit.repository.killed"]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -17,7 +17,7 @@ from freezeframe.repository.objects import Objects
 from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.store.backend import always
 
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, read_disk, seal, store_disk
 
 DISK = disk_of(b"a", b"b")
@@ -55,11 +55,11 @@ class Flaky(MemoryStore):
         self.times = times
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def held(request: pytest.FixtureRequest) -> Repository:
     """In memory, either way."""
     store = Flaky()
-    return Repository.init_in(store, chunk_bytes=CHUNK) if request.param == "plain" else locked(store)
+    return protected(request.param, store)
 
 
 def flaky(repository: Repository) -> Flaky:

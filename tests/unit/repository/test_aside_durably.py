@@ -12,8 +12,8 @@ from freezeframe.repository.errors import RepositoryNotReadable
 from freezeframe.repository.layout import DAMAGED, damaged_document, damaged_name, folder_of
 from freezeframe.repository.store import MemoryStore
 
-from .locked import locked
-from .samples import CHUNK, disk_of, read_disk, seal
+from .locked import PROTECTIONS, protected
+from .samples import disk_of, read_disk, seal
 from .test_aside import Flaky, first_chunk, flaky, pass_, spoil
 
 
@@ -36,10 +36,10 @@ class Ordered(Flaky):
         self.done.append(f"settle {' '.join(sorted(folders))}")
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def held(request: pytest.FixtureRequest) -> Repository:
     store = Ordered()
-    return Repository.init_in(store, chunk_bytes=CHUNK) if request.param == "plain" else locked(store)
+    return protected(request.param, store)
 
 
 def done(repository: Repository) -> list[str]:

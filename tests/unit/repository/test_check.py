@@ -13,7 +13,7 @@ from freezeframe.repository.errors import RepositoryNotReadable
 from freezeframe.repository.layout import key_slot_name
 from freezeframe.repository.store import DirectoryStore, MemoryStore
 
-from .locked import locked
+from .locked import PROTECTIONS, locked, protected
 from .power import Device, Dying, PowerCut
 from .samples import CHUNK, capture_id, disk_of, random_disk, seal, store_disk
 from .test_crash import FIRST, SECOND, STEPS, chance
@@ -38,10 +38,10 @@ class Counted(MemoryStore):
         return super().exists(name)
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def held(request: pytest.FixtureRequest) -> Repository:
     store = Counted()
-    return Repository.init_in(store, chunk_bytes=CHUNK) if request.param == "plain" else locked(store)
+    return protected(request.param, store)
 
 
 def index_of(repository: Repository, number: int) -> str:

@@ -117,8 +117,8 @@ def test_a_missing_chunk_is_told_beside_what_is_set_aside_without_a_word(reposit
 
 
 def test_only_an_encrypted_repository_has_key_slots(memory_path: Path) -> None:
-    assert KEYS not in folders(encrypted=False)
-    assert KEYS in folders(encrypted=True)
+    assert KEYS not in folders(authenticated=False)
+    assert KEYS in folders(authenticated=True)
     Repository.init(memory_path / "plain")
     assert not (memory_path / "plain" / KEYS).exists()
     with pytest.raises(NotEncrypted, match="is not encrypted, and has no key slots"):

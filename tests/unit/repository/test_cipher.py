@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freezeframe.repository.crypto import ObjectCipher, cipher, stream
+from freezeframe.repository.crypto import ObjectCipher, Suite, cipher, stream
 from freezeframe.repository.errors import NewerFormat, ObjectDamaged
 
 KEY = bytes(range(32))
@@ -22,12 +22,15 @@ SEGMENT = 64
 some_data = st.binary(max_size=5 * SEGMENT)
 
 
-@pytest.fixture(autouse=True)
-def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a few hundred bytes are several segments."""
+@pytest.fixture(autouse=True, params=[*Suite], ids=str)
+def suite(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    """Each suite in turn, with so small segments that a few hundred bytes are several."""
+    found: Suite = request.param
+    monkeypatch.setattr(ObjectCipher.__init__, "__defaults__", (found,))
     for module in (cipher, stream):
         monkeypatch.setattr(module, "SEGMENT_BYTES", SEGMENT)
         monkeypatch.setattr(module, "STORED_SEGMENT_BYTES", SEGMENT + 16)
+    return found
 
 
 def sealed(data: bytes) -> bytes:
@@ -131,7 +134,7 @@ def test_one_with_more_behind_it_is_damage(data: bytes, more: bytes) -> None:
 
 @given(st.binary(max_size=300))
 def test_garbage_is_damage(garbage: bytes) -> None:
-    for data in (garbage, b"FFen\x01\x01\x00\x00" + garbage):
+    for data in (garbage, b"FFen\x01\x01\x00\x00" + garbage, b"FFen\x01\x02\x00\x00" + garbage):
         with pytest.raises(ObjectDamaged):
             ObjectCipher(KEY).unseal(NAME, data)
         with pytest.raises(ObjectDamaged):
@@ -159,11 +162,42 @@ def test_the_same_bytes_are_never_sealed_the_same() -> None:
     assert one[32:] != other[32:]
 
 
-def test_a_sealed_object_is_as_documented() -> None:
+def test_one_suite_does_not_unseal_what_another_has_sealed(suite: Suite) -> None:
+    """Also with the other's number in the header: no key is used in two ways."""
+    (other,) = set(Suite) - {suite}
+    stored = ObjectCipher(KEY, other).seal(NAME, b"data")
+    with pytest.raises(ObjectDamaged, match=f"{NAME} is not {suite.value} as this repository's objects are"):
+        ObjectCipher(KEY, suite).unseal(NAME, bytes(stored))
+    stored[5] = suite.algorithm
+    with pytest.raises(ObjectDamaged, match="is not what was written under that name"):
+        ObjectCipher(KEY, suite).unseal(NAME, bytes(stored))
+
+
+@pytest.mark.parametrize("moved", range(1, 4))
+def test_bytes_cannot_move_between_the_name_and_the_data(moved: int) -> None:
+    """The tag of an authenticated object is of both."""
+    data = b"abcd/00"
+    stored = sealed(data)
+    with pytest.raises(ObjectDamaged):
+        ObjectCipher(KEY).unseal(NAME + data[:moved].decode(), stored[:40] + stored[40 + moved :])
+    with pytest.raises(ObjectDamaged):
+        ObjectCipher(KEY).unseal(NAME[:-moved], stored[:40] + NAME[-moved:].encode() + stored[40:])
+
+
+def test_a_sealed_object_is_as_documented(suite: Suite) -> None:
     data = b"a" * SEGMENT + b"b"
     stored = sealed(data)
-    assert stored[:8] == b"FFen" + bytes([1, 1, 0, 0])
-    key = HKDF(hashes.SHA256(), 32, stored[8:40], b"freezeframe object").derive(KEY)
-    bound = stored[:40] + NAME.encode()
-    assert AESGCM(key).decrypt(bytes(12), stored[40 : 40 + SEGMENT + 16], bound) == b"a" * SEGMENT
-    assert AESGCM(key).decrypt(bytes([1] + [0] * 10 + [1]), stored[40 + SEGMENT + 16 :], bound) == b"b"
+    encrypted = suite is Suite.ENCRYPTED
+    assert stored[:8] == b"FFen" + bytes([1, 1 if encrypted else 2, 0, 0])
+    purpose = b"freezeframe object" if encrypted else b"freezeframe authenticated object"
+    key = AESGCM(HKDF(hashes.SHA256(), 32, stored[8:40], purpose).derive(KEY))
+    bound, second = stored[:40] + NAME.encode(), 40 + SEGMENT + 16
+    nonces = bytes(12), bytes([1] + [0] * 10 + [1])
+    if encrypted:
+        assert key.decrypt(nonces[0], stored[40:second], bound) == b"a" * SEGMENT
+        assert key.decrypt(nonces[1], stored[second:], bound) == b"b"
+    else:
+        assert stored[40 : 40 + SEGMENT] == b"a" * SEGMENT
+        assert stored[second : second + 1] == b"b"
+        assert stored[40 + SEGMENT : second] == key.encrypt(nonces[0], b"", bound + b"\0" + b"a" * SEGMENT)
+        assert stored[second + 1 :] == key.encrypt(nonces[1], b"", bound + b"\0b")

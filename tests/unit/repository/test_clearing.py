@@ -10,9 +10,9 @@ from freezeframe.repository import Repository, aside, verify
 from freezeframe.repository.aside import Kind, Verdict, look_aside, set_aside
 from freezeframe.repository.layout import DAMAGED, damaged_document
 
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .refusing import Refusing, refused_with
-from .samples import CHUNK, capture_id, disk_of, read_disk, seal
+from .samples import capture_id, disk_of, read_disk, seal
 from .test_aside import Flaky, first_chunk, pass_
 from .test_aside_durably import KINDS
 
@@ -34,10 +34,10 @@ def refuse_aside(repository: Repository, number: int | None) -> None:
     repository.store.refusal = refusal
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def held(request: pytest.FixtureRequest) -> Repository:
     store = Store()
-    return Repository.init_in(store, chunk_bytes=CHUNK) if request.param == "plain" else locked(store)
+    return protected(request.param, store)
 
 
 def flip(repository: Repository, name: str) -> None:

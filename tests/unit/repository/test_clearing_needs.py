@@ -19,7 +19,7 @@ from freezeframe.repository.layout import DAMAGED, FORGOTTEN, MANIFESTS, condemn
 from freezeframe.repository.session import TERM
 from freezeframe.repository.verify.review import KEPT
 
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .refusing import refused_with
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, read_disk, seal
 from .test_aside import Flaky, flaky, pass_
@@ -27,10 +27,10 @@ from .test_clearing import flip, object_of, objects_aside
 from .test_restraint import chunks_of
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def held(request: pytest.FixtureRequest) -> Repository:
     store = Flaky()
-    return Repository.init_in(store, chunk_bytes=CHUNK) if request.param == "plain" else locked(store)
+    return protected(request.param, store)
 
 
 def damaged_and_forgotten(repository: Repository) -> tuple[bytes, str]:

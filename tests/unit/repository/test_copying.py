@@ -40,7 +40,7 @@ from freezeframe.repository.suspects import Suspect
 
 from .copies import DISKS, check_copy, chunk_name, copied, filled, index_name, objects_in, spoil
 from .copies import capture as seal_capture
-from .locked import KEY, locked
+from .locked import KEY, PROTECTIONS, locked, protected
 from .refusing import Refusing
 from .samples import CHUNK, NOW, capture_id, disk_of
 from .times import Time
@@ -48,10 +48,10 @@ from .times import Time
 ONE, TWO, THREE = map(capture_id, (1, 2, 3))
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def source(request: pytest.FixtureRequest) -> Repository:
     """Three captures."""
-    made = locked(Refusing()) if request.param == "encrypted" else Repository.init_in(Refusing(), chunk_bytes=CHUNK)
+    made = protected(request.param, Refusing())
     filled(made)
     return made
 

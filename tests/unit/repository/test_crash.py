@@ -117,7 +117,7 @@ def test_init_of_an_encrypted_one_may_be_cut_and_begun_again(memory_path: Path) 
         root = memory_path / str(steps)
         device = Device(root)
         try:
-            locked(create_store(root, Dying(device, steps), encrypted=True))
+            locked(create_store(root, Dying(device, steps), authenticated=True))
         except PowerCut:
             device.cut(chance(steps))
             if not (root / "config").exists():

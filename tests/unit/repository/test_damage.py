@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Manifest, Repository, Tier, VerifyReport, document, verify
-from freezeframe.repository.crypto import NO_KEY, KeySource
+from freezeframe.repository.crypto import NO_KEY, KeySource, Suite
 from freezeframe.repository.store import MemoryStore
 from tests.long import LONG
 
 from .damage import Damage, Objects, Sort, fill, locked_with_two_slots, words_for
-from .locked import KEY
-from .samples import CHUNK, capture_id, read_disk
+from .locked import KEY, PROTECTIONS, protected
+from .samples import capture_id, read_disk
 
 
 class Sample(NamedTuple):
@@ -37,11 +37,13 @@ class Sample(NamedTuple):
 
 
 @cache
-def sample(*, encrypted: bool) -> Sample:
+def sample(protection: str) -> Sample:
     store = MemoryStore()
-    repository = locked_with_two_slots(store) if encrypted else Repository.init_in(store, chunk_bytes=CHUNK)
+    repository = (
+        protected(protection, store) if protection == "plain" else locked_with_two_slots(store, Suite(protection))
+    )
     manifests = fill(repository)
-    key: KeySource = KEY if encrypted else NO_KEY
+    key: KeySource = NO_KEY if protection == "plain" else KEY
     objects = dict(store._objects)
     sound = {verb: look() for verb, look in readers(Repository.open_in(store, key), manifests).items()}
     return Sample(objects, key, words_for(repository, manifests), manifests, {"open": repository.config, **sound})
@@ -60,7 +62,7 @@ def readers(repository: Repository, manifests: list[Manifest]) -> dict[str, Call
         "show 1": lambda: repository.manifest(capture_id(1)),
         "show 2": lambda: repository.manifest("latest"),
     }
-    if repository.config.encrypted:
+    if repository.config.authenticated:
         verbs["key list"] = slots
     for tier in Tier:
         verbs[f"verify {tier}"] = lambda tier=tier: verify(repository, manifests, tier)  # type: ignore[misc]
@@ -111,21 +113,21 @@ damages = st.builds(
 )
 
 
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("protection", PROTECTIONS)
 @settings(max_examples=5000 if LONG else 150)
 @given(damage=damages)
-def test_damage_to_any_object_is_named_or_harms_nothing(*, encrypted: bool, damage: Damage) -> None:
-    found = sample(encrypted=encrypted)
+def test_damage_to_any_object_is_named_or_harms_nothing(protection: str, damage: Damage) -> None:
+    found = sample(protection)
     objects, damaged = damage.done_to(found.objects)
     words = [word for name in damaged for word in (name, *found.words.get(name, []))]
     for verb, outcome in outcomes(found, objects).items():
         assert answered(verb, outcome, found.sound[verb], words), (verb, damaged, text_of(outcome))
 
 
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
-def test_every_bit_of_the_documents(*, encrypted: bool) -> None:
+@pytest.mark.parametrize("protection", PROTECTIONS)
+def test_every_bit_of_the_documents(protection: str) -> None:
     """Config, key slots and manifests: what only a checksum protects. Every bit in a long run, else every ninth."""
-    found = sample(encrypted=encrypted)
+    found = sample(protection)
     for nth, name in enumerate(sorted(found.objects)):
         if name.startswith(("config", "keys/", "manifests/")):
             words = (name, *found.words.get(name, []))
@@ -140,4 +142,4 @@ def test_an_unchecked_document_would_be_caught(monkeypatch: pytest.MonkeyPatch) 
     """The test above can fail: without the checksum a flipped bit of a plain repository is another one."""
     monkeypatch.setattr(document, "is_whole", lambda _: True)
     with pytest.raises(AssertionError):
-        test_every_bit_of_the_documents(encrypted=False)
+        test_every_bit_of_the_documents("plain")

@@ -59,9 +59,9 @@ def steps(watched: Watched, root: Path) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_a_new_store_is_durable_with_all_its_folders(memory_path: Path, watched: Watched, encrypted: bool) -> None:  # noqa: FBT001
     root = memory_path / "store"
-    create_store(root, watched, encrypted=encrypted)
+    create_store(root, watched, authenticated=encrypted)
     made = [step.path for step in watched.log if step.call == "make_folder"]
-    assert made == [root, *(root / name for name in folders(encrypted=encrypted))]
+    assert made == [root, *(root / name for name in folders(authenticated=encrypted))]
     last = max(number for number, step in enumerate(watched.log) if step.call == "make_folder")
     durable = {step.path for step in watched.log[last:] if step.call == "fsync_folder"}
     assert durable == {path.parent for path in made}

@@ -50,7 +50,7 @@ FILES = (
 FOLDERS = ("lost+found", "#recycle", ".snapshot", "@eaDir")
 
 #: Every folder of a repository but for the hundreds that are alike, and the top.
-PLACES = ["", *(name for name in folders(encrypted=True) if "/" not in name or name.endswith("/ab"))]
+PLACES = ["", *(name for name in folders(authenticated=True) if "/" not in name or name.endswith("/ab"))]
 
 #: At the top of a directory that is as good as empty.
 OF_THE_FILE_SYSTEM = (*FOLDERS, ".nfs0000000000a1b2c300000001", ".DS_Store", ".Trash-1000", "System Volume Information")
@@ -168,7 +168,7 @@ def test_no_verb_fails_for_a_foreign_name_or_touches_what_has_it(
     assert all(path.exists() for path in placed)
 
 
-@pytest.mark.parametrize("secret", [None, KEY_FILE], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("secret", [None, KEY_FILE], ids=["plain", "with keys"])
 def test_a_fresh_file_system_is_as_good_as_an_empty_directory(memory_path: Path, secret: object) -> None:
     root = memory_path / "mounted"
     root.mkdir()

@@ -6,16 +6,15 @@ import pytest
 
 from freezeframe.repository import Repository
 from freezeframe.repository.lineage import Lineages
-from freezeframe.repository.store import MemoryStore
 
 from .chains import another, doubts, name_of, pinned, plain_form, put, sealed, take
-from .locked import locked
-from .samples import CHUNK, capture_id
+from .locked import PROTECTIONS, protected
+from .samples import capture_id
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def repository(request: pytest.FixtureRequest) -> Repository:
-    return locked() if request.param == "encrypted" else Repository.init_in(MemoryStore(), chunk_bytes=CHUNK)
+    return protected(request.param)
 
 
 def test_captures_that_are_sealed_at_once_fork_and_that_is_no_fault(

@@ -21,16 +21,16 @@ from freezeframe.repository.freshness import Pinned, check_chain, check_pin, hol
 from freezeframe.repository.layout import LINEAGE
 
 from .chains import another, doubts, name_of, pinned, plain_form, put, sealed, take
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .refusing import Refusing
-from .samples import CHUNK, capture_id
+from .samples import capture_id
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def repository(request: pytest.FixtureRequest) -> Repository:
     """Five captures, one upon the other, in a store that can refuse objects."""
     store = Refusing()
-    made = locked(store) if request.param == "encrypted" else Repository.init_in(store, chunk_bytes=CHUNK)
+    made = protected(request.param, store)
     sealed(made, 1, 2, 3, 4, 5)
     return made
 

@@ -13,7 +13,7 @@ from freezeframe.repository.garbage import Progress
 from freezeframe.repository.garbage.record import Records, RunRecord
 from freezeframe.repository.layout import FORGOTTEN, TMP, condemned_name, folder_of, forgotten_name
 
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .meanwhile import Meanwhile, run
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, read_disk, seal, store_disk
 from .times import Time
@@ -120,15 +120,15 @@ def test_a_disk_that_was_made_smaller_is_collected_as_any_other(collected: Repos
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["damaged too", "forgotten meanwhile"])
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("how", PROTECTIONS)
 def test_an_index_that_cannot_be_read_stops_a_run_unless_its_capture_is_gone(
     store: Meanwhile,
     time: Time,
     gone: bool,  # noqa: FBT001
-    encrypted: bool,  # noqa: FBT001
+    how: str,
 ) -> None:
     """A manifest that has become damaged is a capture's yet: nobody has forgotten it."""
-    collected = locked(store) if encrypted else Repository.init_in(store, chunk_bytes=CHUNK)
+    collected = protected(how, store)
     digest = bytes.fromhex(seal(collected, 1, disk_of(b"a")).guests[0].disks[0].index)
     protection = collected.objects.protection
     manifest = protection.manifest_name(capture_id(1))

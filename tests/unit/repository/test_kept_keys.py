@@ -26,8 +26,8 @@ from freezeframe.repository.verify.record import (
     write_restored,
 )
 
-from .locked import KEY, locked
-from .samples import CHUNK, capture_id, disk_of, seal
+from .locked import KEY, PROTECTIONS, locked, protected
+from .samples import capture_id, disk_of, seal
 
 pytestmark = pytest.mark.case("R4")
 
@@ -43,9 +43,9 @@ SUSPECT = Suspect(
 )
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def repository(request: pytest.FixtureRequest) -> Repository:
-    return locked() if request.param == "encrypted" else Repository.init_in(MemoryStore(), chunk_bytes=CHUNK)
+    return protected(request.param)
 
 
 def stored(repository: Repository, name: str) -> dict[str, Any]:
@@ -146,13 +146,15 @@ def test_a_config_with_unknown_keys_is_authentic(repository: Repository) -> None
     store = repository.store
     content = {**json.loads(store.get("config")), "more": 1}
     content.pop("checksum")
-    if repository.config.encrypted:
+    if repository.config.authenticated:
         content.pop("mac")
         _, keys = repository.encryption
         bare = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
         content["mac"] = keys.config_mac(bare).hex()
     store.put_many([("config", checked(content))])
-    assert Repository.open_in(store, KEY if repository.config.encrypted else NO_KEY).config.id == repository.config.id
+    assert (
+        Repository.open_in(store, KEY if repository.config.authenticated else NO_KEY).config.id == repository.config.id
+    )
 
 
 def test_a_key_slot_with_unknown_keys_opens() -> None:

@@ -36,6 +36,8 @@ from .samples import disk_of, read_disk, store_disk
 
 OTHER = Secret.passphrase("battery staple")
 
+pytestmark = pytest.mark.usefixtures("suite")
+
 
 class Slots:
     """An encrypted repository's slots, and short words for what is done to them."""

@@ -17,6 +17,8 @@ from .locked import CHEAP, KEY, SECRET, Key, locked
 from .samples import disk_of, read_disk, store_disk
 from .test_key_slots import OTHER
 
+pytestmark = pytest.mark.usefixtures("suite")
+
 
 class Leaving(MemoryStore):
     """Lists key slots that are gone when they are read."""

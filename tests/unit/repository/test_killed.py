@@ -16,11 +16,12 @@ import pytest
 
 from freezeframe.repository import Repository, verify
 from freezeframe.repository.chunk import unseal
+from freezeframe.repository.store.address import create_store
 
 from . import killed
 from .killed import DISKS, FIRST
-from .locked import KEY, Key, locked_at
-from .samples import CHUNK, capture_id, read_disk, seal
+from .locked import PROTECTIONS, SECRET, Key, protected
+from .samples import capture_id, read_disk, seal
 
 Run = Callable[[Path, int, str], int]
 
@@ -64,20 +65,16 @@ def left(repository: Repository, root: Path, before: dict[Path, bytes]) -> None:
 
 def fresh(root: Path, protection: str) -> tuple[Repository, Key]:
     """A repository with one capture, and the key for it."""
-    made, key = (
-        (locked_at(root), KEY) if protection == "encrypted" else (Repository.init(root, chunk_bytes=CHUNK), Key(None))
-    )
+    with_keys = protection != "plain"
+    made = protected(protection, create_store(root, authenticated=with_keys))
     seal(made, 1, FIRST)
-    return made, key
+    return made, Key(SECRET if with_keys else None)
 
 
-@pytest.mark.parametrize("protection", ["plain", "encrypted"])
+@pytest.mark.parametrize("protection", PROTECTIONS)
 def test_a_process_killed_at_any_step_harms_no_sealed_capture(memory_path: Path, run: Run, protection: str) -> None:
     root = memory_path / "repository"
-    made, key = (
-        (Repository.init(root, chunk_bytes=CHUNK), Key(None)) if protection == "plain" else (locked_at(root), KEY)
-    )
-    seal(made, 1, FIRST)
+    _, key = fresh(root, protection)
     before = files(root)
     seen = set()
     for steps in range(1000):
@@ -101,7 +98,7 @@ def test_a_process_killed_at_any_step_harms_no_sealed_capture(memory_path: Path,
     assert seen == {1, 2}
 
 
-@pytest.mark.parametrize("protection", ["plain", "encrypted"])
+@pytest.mark.parametrize("protection", PROTECTIONS)
 def test_processes_that_write_the_same_at_once_do_not_harm_each_other(
     memory_path: Path, run: Run, protection: str
 ) -> None:

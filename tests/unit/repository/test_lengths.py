@@ -139,18 +139,18 @@ def test_a_stream_is_read_from_the_segment_that_its_place_is_in(small_segments: 
         assert source.read() == data[-3:]
 
 
-def test_each_segment_is_decrypted_once_however_small_the_reads_are(
+def test_each_segment_is_unsealed_once_however_small_the_reads_are(
     small_segments: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else an index of a large disk would take a second for each of its megabytes."""
     numbers: list[int] = []
-    decrypt = cipher.Segments.decrypt
+    unseal = cipher.Segments.unseal
 
     def counted(segments: cipher.Segments, number: int, data: bytes, *, last: bool) -> bytes:
         numbers.append(number)
-        return decrypt(segments, number, data, last=last)
+        return unseal(segments, number, data, last=last)
 
-    monkeypatch.setattr(cipher.Segments, "decrypt", counted)
+    monkeypatch.setattr(cipher.Segments, "unseal", counted)
     sealing = ObjectCipher(bytes(32))
     with stream._Unsealed(sealing, NAME, BytesIO(sealing.seal(NAME, bytes(4 * small_segments)))) as source:
         while source.read(5):

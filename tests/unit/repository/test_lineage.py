@@ -15,17 +15,16 @@ from freezeframe.repository.errors import AlreadyExists, NewerFormat, Repository
 from freezeframe.repository.freshness import check_pin, pin_of
 from freezeframe.repository.garbage import collect
 from freezeframe.repository.lineage import link_of
-from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.store.backend import Entry
 
 from .chains import another, doubts, objects_of, pinned, plain_form, sealed
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, store_disk
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def repository(request: pytest.FixtureRequest) -> Repository:
-    return locked() if request.param == "encrypted" else Repository.init_in(MemoryStore(), chunk_bytes=CHUNK)
+    return protected(request.param)
 
 
 def test_each_manifest_names_the_newest_before_it(repository: Repository) -> None:

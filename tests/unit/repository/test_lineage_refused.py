@@ -9,16 +9,16 @@ from freezeframe.repository.errors import RepositoryNotReadable
 from freezeframe.repository.layout import CONFIG, LINEAGE, OBJECT_BYTES_MAX
 
 from .chains import another, doubts, name_of, sealed
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .refusing import Refusing
-from .samples import CHUNK, capture_id
+from .samples import capture_id
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def refusing(request: pytest.FixtureRequest) -> Repository:
     """Three captures, of which the first was forgotten, in a store that can refuse objects."""
     store = Refusing()
-    made = locked(store) if request.param == "encrypted" else Repository.init_in(store, chunk_bytes=CHUNK)
+    made = protected(request.param, store)
     sealed(made, 1, 2, 3)
     made.forget(capture_id(1))
     return made

@@ -254,7 +254,9 @@ def test_a_shared_folder_has_its_mode_though_the_reply_to_mkdir_was_lost(memory_
 def _whole_life(root: Path) -> None:
     """What a repository does with its store beside chunks: its config, key slots, sessions, manifests, what is set aside."""
     secret = Secret(SecretSort.KEY_FILE, bytes(range(32)))
-    repository = Repository.init_in(create_store(root, encrypted=True), secret=secret, chunk_bytes=DEFAULT_CHUNK_BYTES)
+    repository = Repository.init_in(
+        create_store(root, authenticated=True), secret=secret, chunk_bytes=DEFAULT_CHUNK_BYTES
+    )
     slots, keys = repository.encryption
     slots.add(keys, Secret(SecretSort.KEY_FILE, bytes(32)), "second")
     assert len(slots.list(keys)[0]) == 2

@@ -36,7 +36,7 @@ from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.verify import verify_share
 from freezeframe.repository.verify.record import read_records
 
-from .locked import KEY, SECRET, Key, locked
+from .locked import KEY, PROTECTIONS, SECRET, Key, locked, protected
 from .samples import CHUNK, capture_id, disk_capture, disk_of, envelope_of, manifest_of, read_disk, seal
 
 pytestmark = pytest.mark.case("R4")
@@ -65,12 +65,12 @@ INDEXES = {
     "second flag": put(22, 1),
 }
 #: And in a sealed object's.
-SEALS = {"version": put(4, 2), "algorithm": put(5, 2), "flag": put(6, 1)}
+SEALS = {"version": put(4, 2), "algorithm": put(5, 3), "flag": put(6, 1)}
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def repository(request: pytest.FixtureRequest) -> Repository:
-    return locked() if request.param == "encrypted" else Repository.init_in(MemoryStore(), chunk_bytes=CHUNK)
+    return protected(request.param)
 
 
 def objects_of(repository: Repository) -> dict[str, bytes]:

@@ -93,7 +93,7 @@ def test_a_repository_is_durable_before_it_has_a_config(root: Path) -> None:
     Repository.init_in(create_store(root, watched), chunk_bytes=CHUNK)
     (config,) = shown(watched.log, "/config")
     made = [step.path for step in watched.log if step.call == "make_folder"]
-    assert len(made) == 1 + len(folders(encrypted=False))
+    assert len(made) == 1 + len(folders(authenticated=False))
     for folder in made:
         assert Step("fsync_folder", folder.parent) in watched.log[:config]
 

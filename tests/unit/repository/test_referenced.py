@@ -27,7 +27,7 @@ from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.verify import CapturedDisk, Rehearsed, verify_restored, verify_share
 from freezeframe.repository.whereabouts import places_of
 
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .samples import (
     CHUNK,
     GUEST,
@@ -57,7 +57,7 @@ class Counted(MemoryStore):
 
 def made(how: str) -> tuple[Repository, Counted]:
     store = Counted()
-    return (Repository.init_in(store, chunk_bytes=CHUNK) if how == "plain" else locked(store)), store
+    return (protected(how, store)), store
 
 
 def fill(repository: Repository, captures: int, chunks: int) -> None:
@@ -87,7 +87,7 @@ ASKING: dict[str, Callable[[Repository], object]] = {
 
 
 @pytest.mark.case("D1")
-@pytest.mark.parametrize("how", ["plain", "encrypted"])
+@pytest.mark.parametrize("how", PROTECTIONS)
 @pytest.mark.parametrize("asking", ASKING)
 @pytest.mark.parametrize("buffered", [1 << 16, 1], ids=["all in one buffer", "as 300 buffers"])
 def test_each_index_is_read_once(asking: str, how: str, buffered: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def indexes_of(repository: Repository, captures: list[Manifest]) -> set[bytes]:
     return found
 
 
-@pytest.mark.parametrize("how", ["plain", "encrypted"])
+@pytest.mark.parametrize("how", PROTECTIONS)
 def test_all_chunks_are_given_each_in_the_folder_of_its_name(how: str) -> None:
     repository, _ = made(how)
     fill(repository, captures=4, chunks=300)

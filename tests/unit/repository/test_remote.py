@@ -20,7 +20,7 @@ from freezeframe.repository.store.directory import TRAFFIC as DIRECTORY
 from freezeframe.repository.store.s3 import TRAFFIC as S3
 from freezeframe.repository.verify import looking
 
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .samples import CHUNK, disk_of, random_disk, read_disk, seal, store_disk, write
 
 LONG_S = 60.0
@@ -75,9 +75,9 @@ def store() -> Remote:
     return Remote()
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def repository(request: pytest.FixtureRequest, store: Remote) -> Repository:
-    return locked(store) if request.param else Repository.init_in(store, chunk_bytes=CHUNK)
+    return protected(request.param, store)
 
 
 def test_who_reads_the_disk_asks_nothing(repository: Repository, store: Remote) -> None:

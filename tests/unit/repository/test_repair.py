@@ -17,16 +17,16 @@ from freezeframe.repository.objects import Objects
 from freezeframe.repository.outcome import ChunkOutcome
 from freezeframe.repository.store import MemoryStore
 
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, read_disk, seal
 
 DISK = disk_of(b"a", b"b", b"", b"b", b"c")
 DIRTY = 4
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def held(request: pytest.FixtureRequest) -> Repository:
-    return Repository.init_in(MemoryStore(), chunk_bytes=CHUNK) if request.param == "plain" else locked()
+    return protected(request.param)
 
 
 def index_of(repository: Repository, number: int) -> str:

@@ -19,8 +19,8 @@ from freezeframe.repository.verify import verify_share
 from freezeframe.repository.verify.restraint import LEAST, Restraint
 from freezeframe.repository.verify.run import Run
 
-from .locked import locked
-from .samples import CHUNK, disk_of, random_disk, read_disk, seal, store_disk
+from .locked import PROTECTIONS, protected
+from .samples import disk_of, random_disk, read_disk, seal, store_disk
 
 pytestmark = pytest.mark.case("R10")
 
@@ -52,10 +52,10 @@ def flipped(data: bytes) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1])
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def held(request: pytest.FixtureRequest) -> Repository:
     store = BadMemory()
-    return Repository.init_in(store, chunk_bytes=CHUNK) if request.param == "plain" else locked(store)
+    return protected(request.param, store)
 
 
 def host(repository: Repository) -> BadMemory:

@@ -114,7 +114,7 @@ def test_every_verb_ignores_such_keys_in_every_folder(bucket: FakeBucket) -> Non
     bucket.page = 1000
     repository = Repository.init("s3://bucket/a", chunk_bytes=CHUNK)
     first = seal(repository, 1, disk_of(b"one", b"two"))
-    strange = [f"a/{folder}/{key}" for folder in folders(encrypted=False) for key in ("/x", "..", "0//")]
+    strange = [f"a/{folder}/{key}" for folder in folders(authenticated=False) for key in ("/x", "..", "0//")]
     for key in strange:
         bucket.put(key, b"")
     again = Repository.open("s3://bucket/a")

@@ -25,7 +25,7 @@ from freezeframe.repository.session import MARGIN, TERM, SessionState
 from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.store.backend import always
 
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, seal, store_disk
 
 TICK = timedelta(microseconds=1)
@@ -168,15 +168,15 @@ def test_a_session_ends_with_its_block_and_says_whether_it_sealed(repository: Re
 # the catalogue
 
 
-@pytest.mark.parametrize("encrypted", [False, True])
-def test_a_manifest_is_visible_after_its_indexes_are_durable(store: Ordered, encrypted: bool) -> None:  # noqa: FBT001
-    repository = locked(store) if encrypted else Repository.init_in(store, chunk_bytes=CHUNK)
+@pytest.mark.parametrize("protection", PROTECTIONS)
+def test_a_manifest_is_visible_after_its_indexes_are_durable(store: Ordered, protection: str) -> None:
+    repository = protected(protection, store)
     manifest = manifest_of(1, disk_capture(store_disk(repository, disk_of(b"a")), CHUNK))
     store.done.clear()
     repository.write_manifest(manifest)
-    protection = repository.objects.protection
-    index = protection.index_name(bytes.fromhex(manifest.guests[0].disks[0].index))
-    assert store.done == [f"settled {folder_of(index)}", protection.manifest_name(capture_id(1))]
+    names = repository.objects.protection
+    index = names.index_name(bytes.fromhex(manifest.guests[0].disks[0].index))
+    assert store.done == [f"settled {folder_of(index)}", names.manifest_name(capture_id(1))]
 
 
 def test_who_finds_the_same_manifest_makes_it_last(repository: Repository, store: Ordered) -> None:

@@ -21,9 +21,9 @@ from freezeframe.repository.garbage import collect
 from freezeframe.repository.garbage.record import Records, RunRecord
 from freezeframe.repository.layout import CONDEMNED, DAMAGED, condemned_name, damaged_name
 
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .refusing import Refusing, refused_with
-from .samples import CHUNK, NOW, capture_id, disk_of, read_disk, seal
+from .samples import NOW, capture_id, disk_of, read_disk, seal
 from .test_aside_durably import KINDS
 from .test_restraint import flipped, object_of
 
@@ -40,10 +40,10 @@ def too_long() -> Exception:
     return ObjectDamaged("It claims to have an exabyte.")
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def held(request: pytest.FixtureRequest) -> Repository:
     store = Refusing()
-    return Repository.init_in(store, chunk_bytes=CHUNK) if request.param == "plain" else locked(store)
+    return protected(request.param, store)
 
 
 def refusing(repository: Repository) -> Refusing:

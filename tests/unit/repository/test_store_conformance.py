@@ -195,7 +195,7 @@ def test_what_is_dropped_from_caches_is_read_again(store: Store) -> None:
 
 def test_settling_takes_any_folder(store: Store) -> None:
     store.settle([])
-    store.settle([name for name in folders(encrypted=False) if name != "tmp"])
+    store.settle([name for name in folders(authenticated=False) if name != "tmp"])
 
 
 def test_a_check_leaves_nothing(store: Store) -> None:

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from freezeframe.repository import Repository, Suspect
-from freezeframe.repository.crypto import Secret
 from freezeframe.repository.store import MemoryStore
+from freezeframe.repository.store.address import create_store
 from freezeframe.repository.verify import verify_share
 
+from .locked import PROTECTIONS, protected
 from .samples import NOW, capture_id, disk_capture, disk_of, manifest_of, store_disk
 
 AT = datetime(2026, 4, 1, tzinfo=UTC)
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
-    secret = Secret.passphrase("it is only a test") if request.param == "encrypted" else None
-    return Repository.init(tmp_path / "repository", chunk_bytes=4096, secret=secret)
+    return protected(request.param, create_store(tmp_path / "repository", authenticated=True))
 
 
 def suspect(number: int, index: str, target: str = "vdb") -> Suspect:
@@ -56,12 +56,12 @@ def test_two_disks_of_a_capture_are_marked_side_by_side_and_each_once(repository
     assert len(repository.suspects.all()) == 2
 
 
-def test_the_name_of_a_mark_says_nothing_in_an_encrypted_repository(repository: Repository) -> None:
+def test_the_name_of_a_mark_says_nothing_in_a_repository_with_keys(repository: Repository) -> None:
     repository.suspects.mark(suspect(1, "ab" * 32))
     [mark] = marks(repository)
-    if repository.config.encrypted:
-        data = mark.read_bytes()
-        assert not any(word in data for word in (b"web", b"vdb", capture_id(1).encode()))
+    data = mark.read_bytes()
+    assert any(word in data for word in (b"web", b"vdb", capture_id(1).encode())) is not repository.config.encrypted
+    if repository.config.authenticated:
         plain = Repository.init(mark.parent.parent.parent / "plain", chunk_bytes=4096)
         plain.suspects.mark(suspect(1, "ab" * 32))
         assert marks(plain)[0].name != mark.name

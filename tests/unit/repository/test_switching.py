@@ -28,16 +28,16 @@ from freezeframe.repository.store import MemoryStore
 from freezeframe.repository.switching import State, Switch, enable, feature_in_use, switch_of
 from freezeframe.repository.verify import verify_share
 
-from .locked import KEY, locked
+from .locked import KEY, PROTECTIONS, locked, protected
 from .refusing import Refusing
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, seal, store_disk
 
 PACKS = "packs"
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def repository(request: pytest.FixtureRequest) -> Repository:
-    return locked() if request.param == "encrypted" else Repository.init_in(MemoryStore(), chunk_bytes=CHUNK)
+    return protected(request.param)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def tomorrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def another(repository: Repository) -> Repository:
     return (
         Repository.open_in(repository.store, KEY)
-        if repository.config.encrypted
+        if repository.config.authenticated
         else Repository.open_in(repository.store)
     )
 
@@ -217,7 +217,7 @@ def test_a_config_that_was_changed_meanwhile_is_noticed(repository: Repository) 
     content = json.loads(repository.store.get("config"))
     content["chunk_bytes"] *= 2
     repository.store.put_many([("config", checked(content))])
-    if repository.config.encrypted:
+    if repository.config.authenticated:
         with pytest.raises(ConfigChanged):
             repository.sessions.begin(capture_id(1), "x")
     else:

@@ -16,14 +16,14 @@ from freezeframe.repository.check import check
 from freezeframe.repository.errors import TemporaryStorageFailed
 from freezeframe.repository.garbage import collect
 from freezeframe.repository.layout import index_name
-from freezeframe.repository.store import MemoryStore, s3
+from freezeframe.repository.store import s3
 from freezeframe.repository.store.address import open_store
 from freezeframe.repository.table import SlotTable
 from freezeframe.repository.temporary import check_temporary
 from freezeframe.repository.verify import verify_share
 from freezeframe.repository.whereabouts import places_of
 
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .s3 import Answering, Reply
 from .samples import CHUNK, random_disk, read_disk, seal, store_disk
 from .test_temporary_storage import full
@@ -75,11 +75,11 @@ USES: dict[str, Callable[[Repository], object]] = {
 
 
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("how", ["plain", "encrypted"])
+@pytest.mark.parametrize("how", PROTECTIONS)
 def test_temporary_files_lie_in_the_configured_directory(
     use: str, how: str, place: Path, lain: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repository = Repository.init_in(MemoryStore(), chunk_bytes=CHUNK) if how == "plain" else locked()
+    repository = protected(how)
     seal(repository, 1, random_disk(40))
     monkeypatch.setattr(marks, "_BLOCK_BYTES", 64)
     lain.clear()

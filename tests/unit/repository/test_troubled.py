@@ -29,7 +29,7 @@ from freezeframe.repository.store.patience import Patience
 from freezeframe.repository.store.retrying import Retrying
 
 from .killed import DISKS, FIRST, capture
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .power import Failing, Step, Troubled, Watched
 from .samples import CHUNK, capture_id, disk_of, random_disk, read_disk, seal, store_disk, write
 
@@ -146,11 +146,11 @@ class Doubtful(MemoryStore):
         self._doubt(name)
 
 
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
-def test_a_store_that_did_what_it_said_it_had_not_gives_one_capture(encrypted: bool) -> None:  # noqa: FBT001
-    """Config, key slot and manifest are each created twice; encrypted, with the same bytes each time."""
+@pytest.mark.parametrize("protection", PROTECTIONS)
+def test_a_store_that_did_what_it_said_it_had_not_gives_one_capture(protection: str) -> None:
+    """Config, key slot and manifest are each created twice; sealed, with the same bytes each time."""
     store = Retrying(Doubtful(), Patience(60, sleep=lambda _: None))
-    repository = locked(store) if encrypted else Repository.init_in(store, chunk_bytes=CHUNK)
+    repository = protected(protection, store)
     seal(repository, 1, FIRST)
     capture(repository, 2)
     assert check(repository) == [capture_id(2), capture_id(1)]

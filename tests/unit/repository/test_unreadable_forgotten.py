@@ -21,7 +21,7 @@ from freezeframe.repository.garbage import CollectReport
 from freezeframe.repository.layout import FORGOTTEN, SESSIONS, condemned_name, forgotten_name
 from freezeframe.repository.session import TERM
 
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .meanwhile import Meanwhile, run
 from .refusing import Refusing, refused_with
 from .samples import CHUNK, capture_id, disk_capture, disk_of, manifest_of, read_disk, seal, store_disk
@@ -53,13 +53,10 @@ def store(time: Time) -> Store:
     return Store(time)
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def held(request: pytest.FixtureRequest, store: Store, time: Time) -> Repository:
     """A repository stamped by the test's clock."""
-    if request.param == "plain":
-        made = Repository.init_in(store, chunk_bytes=CHUNK)
-        return Repository(made.store, made.config, clock=time)
-    made = locked(store)
+    made = protected(request.param, store)
     return Repository(made.store, made.config, made.keys, clock=time)
 
 

@@ -22,7 +22,7 @@ from freezeframe.repository.verify.record import (
     write_folder,
 )
 
-from .locked import locked
+from .locked import PROTECTIONS, locked, protected
 from .samples import CHUNK, capture_id, random_disk, read_disk, seal
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -54,11 +54,11 @@ class Watched(MemoryStore):
         super().put(name, source)  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def held(request: pytest.FixtureRequest) -> Repository:
     """With two captures of 600 chunks each, a third of them shared."""
     store = Watched()
-    repository = Repository.init_in(store, chunk_bytes=CHUNK) if request.param == "plain" else locked(store)
+    repository = protected(request.param, store)
     disk = random_disk(600)
     seal(repository, 1, disk)
     seal(repository, 2, disk[: 200 * CHUNK] + random_disk(400))

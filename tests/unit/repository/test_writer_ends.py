@@ -12,15 +12,15 @@ from freezeframe.repository import ChunkOutcome, DiskWriter, Repository, commit
 from freezeframe.repository.errors import RepositoryNotWritable
 from freezeframe.repository.store import MemoryStore
 
-from .locked import locked
+from .locked import PROTECTIONS, protected
 from .samples import CHUNK, disk_of, random_disk, read_disk, store_disk, write
 
 DISK = disk_of(b"a", b"", b"c")[: 2 * CHUNK + 100]
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=PROTECTIONS)
 def held(request: pytest.FixtureRequest) -> Repository:
-    return Repository.init_in(MemoryStore(), chunk_bytes=CHUNK) if request.param == "plain" else locked()
+    return protected(request.param)
 
 
 def writers_threads() -> list[threading.Thread]:
@@ -125,7 +125,7 @@ def test_a_buffer_is_used_again_whatever_became_of_its_chunk(held: Repository) -
             buffer = writer.take_buffer()
             buffer.chunk(CHUNK)[:] = disk_of(content)
             assert writer.write_buffer(slot, buffer) is outcome
-            if outcome is not ChunkOutcome.NEW or held.config.encrypted:
+            if outcome is not ChunkOutcome.NEW or held.config.authenticated:
                 assert list(writer._buffers._free)[-1] is buffer
         index = writer.finish().digest
     assert read_disk(held, index) == disk_of(b"a", b"a", *[b""] * 6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -217,7 +218,9 @@ def to_prepare(*uuids: str) -> PrepareOrder:
 def prepare_all(host: Host, journal: CaptureJournal, attempts: Mapping[str, object]) -> dict[str, str | None]:
     """The fault of each guest, by its code."""
 
-    def attempt(_host: Host, _order: PrepareOrder, _journal: CaptureJournal, plan: GuestPlan) -> PreparedGuest:
+    def attempt(
+        _host: Host, _order: PrepareOrder, _journal: CaptureJournal, plan: GuestPlan, **_: bool
+    ) -> PreparedGuest:
         host.claims.take(plan.guest_uuid, CAPTURE)
         journal.record(ClaimChange(guest_uuid=plan.guest_uuid))
         outcome = attempts[plan.guest_uuid]
@@ -231,7 +234,8 @@ def prepare_all(host: Host, journal: CaptureJournal, attempts: Mapping[str, obje
     prepare_guest = prepare._prepare_guest
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare, "_attempt", attempt)
-        found = prepare_each(host, order, journal, lambda plan: prepare_guest(host, order, journal, plan))
+        each = partial(prepare_guest, host, order, journal, stored_encrypted=False)
+        found = prepare_each(host, order, journal, each)
     assert [guest.guest_uuid for guest in found] == list(attempts)
     return {guest.guest_uuid: guest.fault.code if guest.fault else None for guest in found}
 

@@ -121,7 +121,7 @@ def test_libvirtd_sets_up_its_types_before_guests_are_prepared_side_by_side(
     seen: list[str] = []
     repository = Repository.init(host.repository)
 
-    def prepared(_host: Host, _order: PrepareOrder, _journal: object, plan: GuestPlan) -> PreparedGuest:
+    def prepared(_host: Host, _order: PrepareOrder, _journal: object, plan: GuestPlan, **_: bool) -> PreparedGuest:
         seen.append(plan.guest_uuid)
         return PreparedGuest(guest_uuid=plan.guest_uuid, name=plan.name, fault=GONE)
 
@@ -174,7 +174,7 @@ def test_what_is_prepared_is_compared_with_all_that_runs_on_the_host(
     monkeypatch.setattr(
         prepare,
         "_prepare_guest",
-        lambda _host, _order, _journal, plan: PreparedGuest(guest_uuid=plan.guest_uuid, name="a"),
+        lambda _host, _order, _journal, plan, **_: PreparedGuest(guest_uuid=plan.guest_uuid, name="a"),
     )
     monkeypatch.setattr(prepare, "uses_here", lambda _host, _guests, _patience_s: uses)
     monkeypatch.setattr(prepare, "refuse_shared", shared)

@@ -12,7 +12,6 @@ import libvirt
 import libvirt_qemu
 import pytest
 
-from freezeframe.access import ConfiguredKey
 from freezeframe.contract.hold import GuestHold
 from freezeframe.contract.order import PrepareOrder
 from freezeframe.contract.plan import GuestPlan
@@ -50,7 +49,9 @@ def prepared(
     """Prepare one fake guest on a host that has it."""
     durable.make_directory(host.settings.scratch_dir)
 
-    def attempt(guest: FakeGuest, hold: HoldKind = HoldKind.FREEZE, **plan: Any) -> PreparedGuest:
+    def attempt(
+        guest: FakeGuest, hold: HoldKind = HoldKind.FREEZE, *, stored_encrypted: bool = False, **plan: Any
+    ) -> PreparedGuest:
         def find(_: Hypervisor, guest_uuid: str) -> Domain:
             assert guest_uuid == guest.uuid
             return Domain(guest)
@@ -72,7 +73,7 @@ def prepared(
             chunk_bytes=4096,
             guests=(wanted,),
         )
-        return prepare._prepare_guest(host, order, host.journal.of(CAPTURE), wanted)
+        return prepare._prepare_guest(host, order, host.journal.of(CAPTURE), wanted, stored_encrypted=stored_encrypted)
 
     return attempt
 
@@ -314,9 +315,8 @@ def test_into_an_encrypted_repository_an_encrypted_disk_goes_without_a_question(
     prepared: Prepare, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Hypervisor, "lend", lambda _: Loan(FakeKeeper()))
-    object.__setattr__(host, "repository_key", ConfiguredKey(key_file=Path("/etc/freezeframe/key")))
     luks = "<disk type='file' device='disk'><source file='/l'><encryption format='luks'/></source><target dev='vda'/></disk>"
-    made = prepared(FakeGuest(domain_xml(luks), filesystems=[ROOT]))
+    made = prepared(FakeGuest(domain_xml(luks), filesystems=[ROOT]), stored_encrypted=True)
     assert made.fault is None
     assert made.warnings == (
         "Disk vda of guest alpha is encrypted (luks) and was captured decrypted, into a repository that is encrypted itself.",

@@ -16,6 +16,7 @@ from freezeframe.contract.result import PreparedGuest
 from freezeframe.contract.words import HoldKind, Method
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository
+from freezeframe.repository.crypto import Secret, SecretSort, Suite
 from freezeframe.repository.errors import RepositoryFull, RepositoryNotWritable, TemporaryStorageFailed
 from workers import durable
 from workers.guard.client import GuardError
@@ -51,7 +52,7 @@ def touched(host: Host, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The guests that were prepared, on a host that can take part."""
     seen: list[str] = []
 
-    def prepared(_host: Host, _order: PrepareOrder, _journal: object, plan: GuestPlan) -> PreparedGuest:
+    def prepared(_host: Host, _order: PrepareOrder, _journal: object, plan: GuestPlan, **_: bool) -> PreparedGuest:
         seen.append(plan.guest_uuid)
         return PreparedGuest(guest_uuid=plan.guest_uuid, name=plan.name)
 
@@ -119,6 +120,17 @@ def test_a_host_that_cannot_take_part_says_so_before_any_guest_is_touched(
     assert touched == []
 
 
+@pytest.mark.parametrize("suite", [None, *Suite], ids=str)
+def test_a_disk_that_qemu_decrypts_needs_a_repository_that_is_encrypted_and_no_key_alone(
+    host: Host, suite: Suite | None
+) -> None:
+    """A host with a key may have one that is authenticated only: what is stored there shows."""
+    key = None if suite is None else Secret(SecretSort.KEY_FILE, bytes(32))
+    made = Repository.init(host.repository, secret=key, suite=suite or Suite.ENCRYPTED)
+    object.__setattr__(host, "repository_key", SimpleNamespace(expected=key is not None, secret=lambda: key))
+    assert prepare._check_repository(host, order(str(made.config.id))) is (suite is Suite.ENCRYPTED)
+
+
 def test_the_repository_is_asked_for_the_least_room_before_guests_are_prepared(
     host: Host, touched: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +158,7 @@ def guest(
 def refused(host: Host, epoch: int = 1) -> str | None:
     """Prepare the guest; return the code of its fault."""
     wanted = order("6f1c2f6e-0f5b-4a3e-9d0e-2f6b8a1c3d4e", epoch)
-    fault = prepare._prepare_guest(host, wanted, host.journal.of(CAPTURE), PLAN).fault
+    fault = prepare._prepare_guest(host, wanted, host.journal.of(CAPTURE), PLAN, stored_encrypted=False).fault
     return fault.code if fault else None
 
 

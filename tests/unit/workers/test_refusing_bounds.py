@@ -70,7 +70,7 @@ def test_prepare_ends_while_the_look_at_all_guests_hangs(
     repository = Repository.init(host.repository)
     hangs_at_all_guests(monkeypatch, hang)
     monkeypatch.setattr(prepare, "GuardLine", lambda _: nullcontext(SimpleNamespace(ping=lambda: None)))
-    monkeypatch.setattr(prepare, "_prepare_guest", lambda _host, _order, _journal, plan: made(plan.guest_uuid))
+    monkeypatch.setattr(prepare, "_prepare_guest", lambda _host, _order, _journal, plan, **_: made(plan.guest_uuid))
     monkeypatch.setattr(refusing, "USES_S", 0.1)
     monkeypatch.setattr(refusing, "LEAST_USES_S", 0.1)
     with pytest.raises(LibvirtHangsError):
