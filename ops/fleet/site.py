@@ -85,14 +85,27 @@ class Site:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.redis = stack.enter_context(bus.connect(self.settings))
-            command = [sys.executable, "-m", "freezeframe", "orchestrator"]
-            self.process = stack.enter_context(
-                subprocess.Popen(command, env=self._env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-            )
-            stack.callback(self.process.kill)
-            self._wait_until_ready()
+            stack.callback(self.kill)
+            self._start()
             self._exit = stack.pop_all()
         return self
+
+    def _start(self) -> None:
+        command = [sys.executable, "-m", "freezeframe", "orchestrator"]
+        self.process = subprocess.Popen(
+            command, env=self._env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+        )
+        self._wait_until_ready()
+
+    def kill(self) -> None:
+        """Kill the orchestrator: it can do nothing more."""
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self) -> None:
+        """Kill the orchestrator and start another."""
+        self.kill()
+        self._start()
 
     def __exit__(self, *_: object) -> None:
         self._exit.close()
