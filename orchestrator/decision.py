@@ -17,7 +17,7 @@ from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult
 from freezeframe.contract.words import Policy, RunState, Step
 from freezeframe.presence import KnownHost
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import search, sharing, touched, unexplained
+from orchestrator import manifest_size, search, sharing, touched, unexplained
 from orchestrator.errors import NotProvenError
 from orchestrator.run import Run
 from orchestrator.transfers import Transfer
@@ -160,6 +160,8 @@ def _end_prepare(
     faults_so_far = (*run.faults, *faults)
     if not ready or (faults and run.request.policy is Policy.ALL):
         return enter(run, RunState.RELEASING, now, settings, faults=faults_so_far, kept=())
+    if (too_large := manifest_size.check(results, ready)) is not None:
+        return enter(run, RunState.RELEASING, now, settings, faults=(*faults_so_far, Fault.of(too_large)), kept=())
     return enter(
         run,
         RunState.HOLDING,

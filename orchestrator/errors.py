@@ -135,6 +135,14 @@ class QueuedTooLongError(FreezeframeError):
     )
 
 
+class CaptureTooLargeError(FreezeframeError):
+    """One manifest has not enough room for all guests."""
+
+    code = "capture-too-large"
+    exit_code = EXIT_REFUSED
+    advice = "Capture fewer guests at once, in two captures or more. No guest was held."
+
+
 class NotInCaptureError(FreezeframeError):
     """A guest was planned, and the sealed capture does not have it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.identity import DiskIdentity
@@ -72,6 +72,7 @@ class PreparedGuest(Shape):
     # in the host's journal only: the orchestrator finds both in `names.definitions_key`
     domain_xml: Annotated[str, UNLESS_EMPTY] = ""  # the definition of its next start
     live_xml: Annotated[str, UNLESS_EMPTY] = ""  # as it runs now: with disks that are attached to this run only
+    definition_bytes: Annotated[int, Field(ge=0), UNLESS_EMPTY] = 0  # of both there
     autostart: bool | None = None  # whether it starts with its host, which no definition says
     disks: tuple[PreparedDisk, ...] = ()
     skipped: tuple[SkippedDisk, ...] = ()

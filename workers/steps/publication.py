@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from freezeframe.contract import names
 from freezeframe.contract.definition import Definition
 from freezeframe.contract.order import Order
-from freezeframe.contract.result import PrepareResult
+from freezeframe.contract.result import PreparedGuest, PrepareResult
 from freezeframe.contract.words import Step
 from workers.host import Host
 from workers.journal import CaptureJournal
@@ -95,5 +95,13 @@ def _parted(host_id: str, text: str) -> tuple[str, dict[str, str]]:
         for guest in result.guests
         if guest.domain_xml
     }
-    bare = tuple(guest.model_copy(update={"domain_xml": "", "live_xml": ""}) for guest in result.guests)
+    bare = tuple(
+        _without_definition(guest, found.get(names.definition_field(host_id, guest.guest_uuid), ""))
+        for guest in result.guests
+    )
     return result.model_copy(update={"guests": bare}).model_dump_json(), found
+
+
+def _without_definition(guest: PreparedGuest, definition: str) -> PreparedGuest:
+    """Return a guest with the size of its definition in place of it."""
+    return guest.model_copy(update={"domain_xml": "", "live_xml": "", "definition_bytes": len(definition.encode())})

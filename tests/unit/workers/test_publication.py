@@ -42,8 +42,10 @@ PREPARED = PrepareResult(
         PreparedGuest(guest_uuid=BETA, name="beta", fault=TROUBLE),
     ),
 )
+DEFINITION = Definition(domain_xml="<stored/>", live_xml="<live/>")
+SIZE = len(DEFINITION.model_dump_json())
 BARE = PREPARED.model_copy(
-    update={"guests": (PreparedGuest(guest_uuid=ALPHA, name="alpha"), PREPARED.guests[1])}
+    update={"guests": (PreparedGuest(guest_uuid=ALPHA, name="alpha", definition_bytes=SIZE), PREPARED.guests[1])}
 ).model_dump_json()
 
 
@@ -52,7 +54,7 @@ def definitions(host: Host) -> dict[str, Definition]:
     return {field: Definition.model_validate_json(text) for field, text in found.items()}
 
 
-TOLD = {names.definition_field("host-a", ALPHA): Definition(domain_xml="<stored/>", live_xml="<live/>")}
+TOLD = {names.definition_field("host-a", ALPHA): DEFINITION}
 
 
 def test_definitions_are_told_apart_from_what_every_look_reads(host: Host) -> None:
