@@ -45,6 +45,7 @@ class Channel(redis_transport.Channel):
     shared_pool: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._short: redis.Redis | None = None
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         if self._async_pool is not None:
             self._async_pool.disconnect(inuse_connections=False)
@@ -61,6 +62,14 @@ class Channel(redis_transport.Channel):
             return super()._connparams(asynchronous)  # type: ignore[no-untyped-call, no-any-return]
         setattr(self, "connection_class_ssl" if primary.tls else "connection_class", primary.connection_class)
         return {**super()._connparams(asynchronous), "primary": primary}  # type: ignore[no-untyped-call]
+
+    def _create_client(self, asynchronous: bool = False) -> redis.Redis:  # noqa: FBT001, FBT002  as in kombu
+        """Return a client; for short commands always the same. kombu makes one for each, which takes as long as the command."""
+        if asynchronous or self.shared_pool is None:
+            return super()._create_client(asynchronous)  # type: ignore[no-untyped-call, no-any-return]
+        if self._short is None or self._short.connection_pool is not self.pool:
+            self._short = redis.Redis(connection_pool=self.pool)
+        return self._short
 
     def _disconnect_pools(self) -> None:
         """Leave the shared pool alone: other threads have its connections in hand."""

@@ -70,6 +70,21 @@ def test_an_order_takes_two_commands_and_a_chord_two_more(app: Celery, client: r
     assert sent == {"lpush": ORDERS, "publish": ORDERS, "del": 1, "set": 1}
 
 
+def test_orders_are_sent_by_one_client(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To make one for each command would take as long as the commands do."""
+    path.send(app, Step.PREPARE, orders(1))
+    made: list[object] = []
+    make = redis.Redis.__init__
+
+    def noted(self: redis.Redis, *args: object, **named: object) -> None:
+        made.append(self)
+        make(self, *args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(redis.Redis, "__init__", noted)
+    path.send(app, Step.PREPARE, orders(ORDERS))
+    assert len(made) < 5
+
+
 def test_the_body_runs_when_all_orders_are_done(app: Celery, client: redis.Redis, redis_url: str) -> None:
     path.send(app, Step.PREPARE, orders(ORDERS))
     env = {**os.environ, "FREEZEFRAME_REDIS_URL": redis_url}
