@@ -57,7 +57,7 @@ class Place:
 
 def publish(client: redis.Redis, entry: HostEntry) -> None:
     """Put a host's entry into the inventory. Raises redis errors."""
-    pipeline = client.pipeline()
+    pipeline = client.pipeline(transaction=False)
     pipeline.set(names.host_key(entry.host_id), entry.model_dump_json(), ex=REMEMBERED_S)
     pipeline.set(names.alive_key(entry.host_id), "1", ex=ALIVE_S)
     pipeline.execute()

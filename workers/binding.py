@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, cast
@@ -40,6 +41,8 @@ PRODUCT_UUID: Final = Path("/sys/class/dmi/id/product_uuid")
 EVERYBODYS: Final = frozenset({"localhost", "localhost.localdomain", "localhost4", "localhost6"})
 #: Seconds between two tries to reach Redis, without which a worker can do nothing.
 PAUSE_S: Final = 2.0
+#: Seconds after which a binding in Redis is renewed; it lasts for `REMEMBERED_S`.
+RENEWAL_S: Final = 3600.0
 
 _TAKE = "If that machine is gone, or this is that machine installed anew: freezeframe worker control --take-host-id"
 
@@ -62,12 +65,16 @@ class HostIdMissingError(FreezeframeError):
 class Binding:
     """The binding of this host's id to this machine."""
 
-    def __init__(self, settings: HostSettings, client: redis.Redis, machine: Machine) -> None:
+    def __init__(
+        self, settings: HostSettings, client: redis.Redis, machine: Machine, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._host_id = settings.host_id
         self._path = settings.state_dir / "machine.json"
         self._key = names.machine_key(settings.host_id)
         self._redis = client
         self._machine = machine
+        self._clock = clock
+        self._renewed_at = float("-inf")
 
     def check(self, *, take: bool = False) -> None:
         """Bind, or find bound, in both places. Waits for a Redis that does not answer. Raises HostIdTakenError."""
@@ -90,14 +97,20 @@ class Binding:
         durable.replace(self._path, self._machine.model_dump_json())
 
     def check_in_redis(self, *, take: bool = False) -> None:
-        """Bind, or find bound, in Redis. Raises HostIdTakenError, and redis errors if nobody could say."""
+        """Bind, or find bound, in Redis. Raises HostIdTakenError, and redis errors if nobody could say.
+
+        Called with each entry into the inventory: a binding that is there costs one question, and is renewed once an hour.
+        """
         text = self._machine.model_dump_json()
-        if self._put(text, only_if_absent=True):
-            return
-        bound = _read(cast("str | None", self._redis.get(self._key)))
+        found = cast("str | None", self._redis.get(self._key))
+        if found is None:
+            if self._put(text, only_if_absent=True):
+                return
+            found = cast("str | None", self._redis.get(self._key))  # another was faster
+        bound = _read(found)
         if bound is None or not bound.is_same(self._machine):
             self._take(bound, text, take=take)
-        else:
+        elif self._clock() - self._renewed_at > RENEWAL_S:
             self._put(text, only_if_absent=False)
 
     def _take(self, bound: Machine | None, text: str, *, take: bool) -> None:
@@ -119,10 +132,12 @@ class Binding:
     def _put(self, text: str, *, only_if_absent: bool) -> bool:
         """Return True if the binding was set. A Redis that refuses writes has answered: what it has counts."""
         try:
-            return bool(self._redis.set(self._key, text, nx=only_if_absent, ex=REMEMBERED_S))
+            put = bool(self._redis.set(self._key, text, nx=only_if_absent, ex=REMEMBERED_S))
         except redis.ResponseError as error:
             log.warning("Redis does not keep whose this host's id is", why=str(error))
             return self._redis.get(self._key) is None
+        self._renewed_at = self._clock() if put else self._renewed_at
+        return put
 
     def _check_here(self) -> None:
         text = durable.read(self._path)

@@ -6,7 +6,8 @@ It prints a line when it is ready, and another when it has done what a line of i
 | take-control | those for all but transfers do                                                                              |
 | publish      | each host puts itself into the inventory, once                                                              |
 | recover      | each host looks once for captures that nobody will release                                                  |
-| live         | each host does both from now on, and workers wait for orders as real ones do, a second at a time            |
+| live         | each host does both from now on, and tells Flower that it lives                                             |
+| idle         | the same, and workers wait for orders as real ones do, a second at a time                                   |
 
 It ends with its input.
 """
@@ -26,6 +27,7 @@ from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings
 from ops.fleet import indexes
 from ops.fleet.fleet import Fleet
+from ops.fleet.line import POLL_S
 from ops.fleet.made_up import MadeUp
 from ops.fleet.steps import MadeUpSteps
 
@@ -59,8 +61,8 @@ def verbs_of(fleet: Fleet) -> Mapping[str, Callable[[], None]]:
         fleet.open_lines(*CONTROL, poll_s=poll_s)
         fleet.open_lines(Step.TRANSFER, poll_s=poll_s)
 
-    def live() -> None:
-        take_orders(1)
+    def idle() -> None:
+        take_orders(POLL_S)
         fleet.live()
 
     return {
@@ -68,7 +70,8 @@ def verbs_of(fleet: Fleet) -> Mapping[str, Callable[[], None]]:
         "take-control": partial(fleet.open_lines, *CONTROL, poll_s=FOR_EVER),
         "publish": fleet.publish,
         "recover": fleet.recover,
-        "live": live,
+        "live": fleet.live,
+        "idle": idle,
     }
 
 

@@ -22,12 +22,13 @@ from freezeframe.contract import names
 from freezeframe.contract.inventory import CONTRACT, HostEntry
 from freezeframe.contract.words import Step
 from freezeframe.settings import BusSettings, HostSettings
-from ops.fleet.line import POLL_S, Line, Lines
+from ops.fleet.line import POLL_S, Line, Lines, Listener
 from ops.fleet.made_up import MadeUp
 from ops.fleet.steps import MadeUpSteps
 from workers import instance, inventory, recovery
 from workers.binding import Binding, this_machine
 from workers.claims import Claims
+from workers.commands.worker import HEARTBEAT_S, Role
 from workers.host import Host
 from workers.hypervisor.connection import Hypervisor
 from workers.journal import Journal
@@ -71,7 +72,7 @@ class Fleet:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.callback(self._client.close)
+            stack.callback(self.close)
             connection = stack.enter_context(self._app.connection_for_read())
             self._channel = connection.channel()
             self._events = _dispatcher(self._app, connection)
@@ -89,6 +90,10 @@ class Fleet:
     def __exit__(self, *_: object) -> None:
         self._exit.close()
 
+    def close(self) -> None:
+        """Close the connection of a fleet that took no orders."""
+        self._client.close()
+
     def open_lines(self, *steps: Step, poll_s: int = POLL_S) -> None:
         """Have the workers of these steps wait for orders."""
         for host_id in self.hosts:
@@ -105,10 +110,19 @@ class Fleet:
         for host in self.hosts.values():
             recovery.recover(host, unknown=self._unknown[host.host_id])
 
+    def beat(self) -> None:
+        """Tell Flower of both workers of each host that they live."""
+        for host_id in self.hosts:
+            for role in Role:
+                self._events.hostname = f"{role}@{host_id}"
+                self._events.send("worker-heartbeat", freq=HEARTBEAT_S, active=0, processed=0, loadavg=(0.0, 0.0, 0.0))
+
     def live(self) -> None:
-        """Have each host publish itself and recover from now on, as often as a real one does."""
+        """Have each host do from now on what one does without orders, as often as a real one does."""
+        for _ in range(len(Role) * self.made_up.hosts):
+            self._exit.callback(Listener(self._client).close)
         interval_s = next(iter(self.hosts.values())).settings.inventory_interval_s
-        for work, seconds in ((self.publish, interval_s), (self.recover, recovery.LOOK_S)):
+        for work, seconds in ((self.publish, interval_s), (self.recover, recovery.LOOK_S), (self.beat, HEARTBEAT_S)):
             self._exit.enter_context(_repeated(work, seconds, self._stop))
             self._exit.callback(self._stop.set)
 

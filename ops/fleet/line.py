@@ -46,6 +46,21 @@ class Line:
         self._connection.disconnect()
 
 
+class Listener:
+    """A worker's other connections: one that hears what is broadcast, and one for short commands, which rests."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._connections: list[Any] = [client.connection_pool.make_connection() for _ in range(2)]
+        for one in self._connections:
+            one.connect()
+        heard, _ = self._connections
+        heard.send_command("PSUBSCRIBE", "/0.celery.pidbox")
+
+    def close(self) -> None:
+        for one in self._connections:
+            one.disconnect()
+
+
 class Lines:
     """The lines of many workers."""
 

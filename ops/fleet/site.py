@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 from ulid import ULID
 
 from freezeframe import bus
-from freezeframe.client import Client
+from freezeframe.client import AnyEvent, Client
 from freezeframe.contract.event import EndEvent, StateEvent
 from freezeframe.contract.request import CaptureRequest, Receipt
 from freezeframe.contract.words import Policy, RunState
@@ -49,7 +49,7 @@ class Course:
     capture_id: str
     asked: Moment
     states: dict[RunState, Moment]
-    receipt: Receipt
+    receipt: Receipt | None  # None: it goes on
 
 
 class FleetProcess:
@@ -140,27 +140,35 @@ class Site:
 
     def capture(self, **changes: Any) -> Course:
         """Capture every guest, or what `changes` makes of the request; return how that went, when it has ended."""
-        request = CaptureRequest.model_validate(
-            {
-                "capture_id": str(ULID()),
-                "every_guest": True,
-                "policy": Policy.ALL,
-                # long: many threads of one process are all hosts
-                "muster_timeout_s": 600,
-                "hold_timeout_s": 600,
-                **changes,
-            }
-        )
+        return self._course(changes, lambda event: isinstance(event, EndEvent))
+
+    def begin(self, state: RunState, **changes: Any) -> Course:
+        """Ask for the same, and return when it has come to that state. Raises RuntimeError if it ends before."""
+        course = self._course(changes, lambda event: isinstance(event, StateEvent) and event.state is state)
+        if course.receipt is not None:
+            raise RuntimeError(f"the capture has ended: {course.receipt.faults}")
+        return course
+
+    def _course(self, changes: dict[str, Any], is_last: Callable[[AnyEvent], bool]) -> Course:
+        request = request_of(**changes)
         client = Client(self.settings)
         asked, states = self.moment(), {}
         client.ask(request)
         for event in client.follow(request.capture_id):
+            receipt = event.receipt if isinstance(event, EndEvent) else None
             if isinstance(event, StateEvent):
                 states[event.state] = self.moment()
-            elif isinstance(event, EndEvent):
-                states[event.receipt.state] = self.moment()
-                return Course(request.capture_id, asked, states, event.receipt)
-        raise RuntimeError("a run without an end")
+            elif receipt is not None:
+                states[receipt.state] = self.moment()
+            if receipt is not None or is_last(event):
+                break
+        return Course(request.capture_id, asked, states, receipt)
+
+
+def request_of(**changes: Any) -> CaptureRequest:
+    """Return a request for every guest, or what `changes` makes of it. Its times are long: one process is all hosts."""
+    usual = {"capture_id": str(ULID()), "every_guest": True, "policy": Policy.ALL}
+    return CaptureRequest.model_validate({**usual, "muster_timeout_s": 600, "hold_timeout_s": 600, **changes})
 
 
 def environment(directory: Path, redis_url: str) -> dict[str, str]:

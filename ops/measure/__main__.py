@@ -10,16 +10,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ops.lab.daemon import PASSABLE
-from ops.measure import barrier, compression, garbage, hold, incremental, memory, restore, s3, throughput, verification
+from ops.measure import (
+    barrier,
+    compression,
+    garbage,
+    hold,
+    incremental,
+    memory,
+    orchestrate,
+    restore,
+    s3,
+    throughput,
+    verification,
+)
 from ops.measure.failed import CaptureFailedError
 from ops.measure.send_buffer import send_buffer
 
+_MEMORY = Path("/dev/shm")  # noqa: S108
 #: A disk, where /tmp may be memory.
 _PLACE = Path("/var/tmp")  # noqa: S108  each bench makes a new directory in it
 
@@ -107,6 +121,25 @@ def barrier_verb(
 ) -> None:
     """From the last host's arrival to the last wake-up: 10, 100 and 1,000 hosts on one Redis."""
     _show(barrier.run(rounds, _teller(as_json=as_json)))
+
+
+@app.command("orchestrate")
+def orchestrate_verb(
+    hosts: Annotated[list[int] | None, typer.Option(min=1, help="Hosts of ten guests; may be repeated.")] = None,
+    manifests: Annotated[
+        list[int] | None, typer.Option(min=1, help="Captures in the history; may be repeated.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small: 10 and 100 guests, 100 captures.")] = False,
+    place: Annotated[
+        Path, typer.Option(help="Where to make journals and repositories: memory, if there are 8 GB.")
+    ] = _MEMORY,
+    as_json: AsJson = False,
+) -> None:
+    """The control plane: Redis and orchestrator a guest from 10 to 10,000, 1,000 idle hosts, plans beside 15,000 captures."""
+    with _directory(place) as directory:
+        small = orchestrate.QUICK if quick else orchestrate.WHOLE
+        sizes = replace(small, hosts=tuple(hosts or small.hosts), manifests=tuple(manifests or small.manifests))
+        _show(orchestrate.run(directory, sizes, _teller(as_json=as_json)))
 
 
 @app.command("gc")

@@ -194,7 +194,7 @@ def _percentile(values: list[float], percent: int) -> float:
 def redis_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="ff-bench-") as directory:
         place = Path(directory) / "s"
-        command = ["redis-server", "--port", "0", "--unixsocket", str(place), "--save", "", "--maxclients", "4000"]
+        command = ["redis-server", "--port", "0", "--unixsocket", str(place), "--save", "", "--maxclients", "10000"]
         with subprocess.Popen([*command, "--dir", directory], stdout=subprocess.DEVNULL) as server:
             try:
                 _wait_for(redis.Redis.from_url(f"unix://{place}"))

@@ -52,6 +52,7 @@ def captured(directory: Path, hosts: int) -> Counts:
         before = Counts.of(site.redis)
         course = site.capture()
         counts = Counts.of(site.redis) - before
+        assert course.receipt is not None
         assert (course.receipt.state, course.receipt.consistency) == (RunState.DONE, Consistency.GROUP)
         assert (course.receipt.faults, course.receipt.warnings) == ((), ())
         sealed = site.repository.manifest(course.capture_id)

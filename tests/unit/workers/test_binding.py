@@ -153,18 +153,29 @@ def test_a_redis_that_permits_nothing_is_left_to_the_worker_to_tell(hosts: Hosts
 
 def test_a_redis_that_is_away_is_waited_for(hosts: Hosts, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[type[Exception] | None] = [redis.ConnectionError, redis.TimeoutError, None]
-    put = client.set
+    get = client.get
 
-    def away(*arguments: str, **options: int) -> object:
+    def away(key: str) -> object:
         if (error := answers.pop(0) if answers else None) is not None:
             raise error
-        return put(*arguments, **options)  # type: ignore[arg-type]
+        return get(key)
 
     monkeypatch.setattr(binding, "PAUSE_S", 0)
-    monkeypatch.setattr(client, "set", away)
+    monkeypatch.setattr(client, "get", away)
     with pytest.raises(HostIdTakenError):
         hosts.binding(OTHER).check()
     assert answers == []
+
+
+def test_a_binding_is_renewed_once_an_hour(hosts: Hosts, client: redis.Redis) -> None:
+    """It is looked at every few seconds, and lasts a month."""
+    now = [0.0]
+    bound = Binding(hosts.settings(ONE), client, ONE, lambda: now[0])
+    key = names.machine_key(HOST)
+    for now[0], renewed in ((0.0, True), (binding.RENEWAL_S, False), (binding.RENEWAL_S + 1, True)):
+        client.persist(key)
+        bound.check_in_redis()
+        assert (client.ttl(key) > 0) is renewed
 
 
 def test_what_a_later_program_adds_is_passed_over() -> None:
