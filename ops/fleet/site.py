@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,22 @@ class FleetProcess:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
 
+    @classmethod
+    @contextmanager
+    def started(cls, env: Mapping[str, str], directory: Path, made_up: MadeUp) -> Iterator[FleetProcess]:
+        """Start a fleet beside the repository in `directory`."""
+        numbers = (str(one) for one in (made_up.hosts, made_up.guests_a_host, made_up.disks))
+        command = [sys.executable, "-m", "ops.fleet", env["FREEZEFRAME_REDIS_URL"], str(directory), *numbers]
+        with subprocess.Popen(
+            command, env=env, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                fleet = cls(process)
+                fleet.expect("ready")
+                yield fleet
+            finally:
+                process.kill()
+
     def tell(self, verb: str) -> None:
         """Have it do something, and wait until that is done."""
         print(verb, file=self.process.stdin, flush=True)
@@ -78,7 +94,6 @@ class Site:
         self.settings = BusSettings.model_validate({"redis_url": redis_url})
         self.repository = Repository.init(directory / "repository", chunk_bytes=CHUNK_BYTES)
         self._directory = directory
-        self._redis_url = redis_url
         self._env = environment(directory, redis_url) | variables
         self._exit = ExitStack()
 
@@ -123,17 +138,8 @@ class Site:
     @contextmanager
     def fleet(self, made_up: MadeUp) -> Iterator[FleetProcess]:
         """Start the hosts, which take no orders until they are told to."""
-        numbers = (str(one) for one in (made_up.hosts, made_up.guests_a_host, made_up.disks))
-        command = [sys.executable, "-m", "ops.fleet", self._redis_url, str(self._directory), *numbers]
-        with subprocess.Popen(
-            command, env=self._env, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
-            try:
-                fleet = FleetProcess(process)
-                fleet.expect("ready")
-                yield fleet
-            finally:
-                process.kill()
+        with FleetProcess.started(self._env, self._directory, made_up) as fleet:
+            yield fleet
 
     def moment(self) -> Moment:
         return Moment(time.monotonic(), cpu_s(self.process.pid))

@@ -29,6 +29,7 @@ from ulid import ULID
 
 from freezeframe import bus, presence
 from freezeframe.access import open_repository
+from freezeframe.contract import names
 from freezeframe.contract.inventory import GuestEntry, HostEntry
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy, RunState
@@ -40,7 +41,7 @@ from ops.measure.barrier import redis_server
 from ops.measure.delay_proxy import far_away
 from ops.measure.measured import peak_mib
 from ops.object_storage import BUCKET, ObjectStorage
-from orchestrator import planning
+from orchestrator import admission, planning
 from orchestrator.parents import Briefs
 from orchestrator.run import Run, Runs
 
@@ -164,7 +165,7 @@ def plan(guests_of: str) -> dict[str, Any]:
         presence.publish(client, _entry(wanted))
         runs, briefs = Runs(client, 3600), Briefs()
         first = _measured(client, runs, repository, briefs, wanted)
-        presence.publish(client, _entry(wanted))
+        client.delete(names.ADMISSION_KEY)  # the guests are in no capture any more
         again = _measured(client, runs, repository, briefs, wanted)
     return {**first, **{f"again_{name}": value for name, value in again.items()}}
 
@@ -176,7 +177,10 @@ def _measured(client: Any, runs: Runs, repository: Repository, briefs: Briefs, w
         capture_id=request.capture_id, request=request, asked_at=now, state=RunState.ASKED, entered_at=now, due_at=now
     )
     before, began, cpu_began = peak_mib(), time.monotonic(), time.process_time()
-    planned = planning.planned(client, runs, repository, briefs, OrchestratorSettings(), blank)
+    planner = planning.Planner(
+        client, runs, repository, OrchestratorSettings(), briefs, admission.Boards(), planning.AtWork()
+    )
+    planned = planner.planned(blank)
     took = {
         "plan_ms": round((time.monotonic() - began) * 1000),
         "plan_cpu_ms": round((time.process_time() - cpu_began) * 1000),

@@ -19,6 +19,9 @@ from freezeframe.contract.result import PreparedGuest
 from freezeframe.contract.words import CaptureKind, HoldKind, Method
 from freezeframe.naming import NamedGuest
 from freezeframe.repository.header import IndexHeader
+from ops.fleet.made_up import MadeUp
+from tests.scale.monitored import shape
+from tests.unit.orders import prepare_order
 from workers import durable
 from workers.fitness import size_hindrance
 from workers.host import Host
@@ -95,6 +98,18 @@ def test_a_raw_database_beside_a_frozen_root_is_named_in_the_result(prepared: Pr
 def test_with_a_filesystem_on_each_disk_nothing_moves(prepared: Prepare) -> None:
     made = prepared(two_disks(filesystems=[ROOT, ["/srv", "vdb", "xfs", ["vdb"]]]))
     assert (made.moving_disks, made.filesystems, made.warnings) == ((), 2, ())
+
+
+def test_a_fleet_tells_of_a_made_up_guest_what_is_told_of_a_prepared_one(prepared: Prepare) -> None:
+    real = prepared(two_disks(filesystems=[ROOT, ["/srv", "vdb", "xfs", ["vdb"]]]))
+    made_up = MadeUp(1, 1, 2)
+    [guest] = made_up.uuids(made_up.host_ids[0])
+    plan = GuestPlan(guest_uuid=guest, name="alpha", hold=GuestHold(kind=HoldKind.FREEZE))
+    told, ours = shape(real), shape(made_up.prepared(plan, prepare_order()))
+    assert ours.keys() - told.keys() == {"expected_hold_ms"}  # as of a guest that was held before
+    assert told.keys() <= ours.keys()
+    [real_disk], [our_disk] = told["disks"], ours["disks"]
+    assert our_disk.keys() ^ real_disk.keys() == {"checkpoint", "identity", "readonly"}  # of an image that is nowhere
 
 
 @pytest.mark.case("P1")
