@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -151,13 +152,17 @@ def _versions(text: str) -> tuple[object, object]:
     return (document.get("v"), document.get("freezeframe_version")) if isinstance(document, dict) else (None, None)
 
 
-def entry_of(client: redis.Redis, host_id: str) -> HostEntry | None:
-    """Return what a host last published; None if nothing was heard of it, or nothing that can be read. Raises redis errors."""
-    text = cast("str | None", client.get(names.host_key(host_id)))
-    try:
-        return _entry(text or "")
-    except ValidationError:
-        return None
+def entries_of(client: redis.Redis, host_ids: Collection[str]) -> dict[str, HostEntry]:
+    """Return what these hosts last published, as far as anything was heard that can be read. Raises redis errors."""
+    found = {}
+    ids = list(host_ids)
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        texts = cast("list[str | None]", client.mget([names.host_key(one) for one in some]))
+        for host_id, text in zip(some, texts, strict=True):
+            with suppress(ValidationError):
+                found[host_id] = _entry(text or "")
+    return found
 
 
 def places(hosts: Iterable[KnownHost]) -> list[Place]:

@@ -17,18 +17,35 @@ import redis
 from freezeframe import presence
 from freezeframe.contract import names
 from freezeframe.contract.order import Order
-from freezeframe.contract.words import Step
+from freezeframe.contract.words import RunState, Step
+from orchestrator.run import Run
 
 
 def instances(client: redis.Redis, step: Step, host_ids: Collection[str]) -> dict[str, str]:
     """Return which worker takes orders of `step` on each host now, as far as the hosts have told. Raises redis errors."""
-    entries = {host_id: presence.entry_of(client, host_id) for host_id in host_ids}
     found = {
         host_id: entry.data_instance if step is Step.TRANSFER else entry.control_instance
-        for host_id, entry in entries.items()
-        if entry is not None
+        for host_id, entry in presence.entries_of(client, host_ids).items()
     }
     return {host_id: instance for host_id, instance in found.items() if instance}
+
+
+def changed(run: Run, now: Mapping[str, str]) -> dict[str, str]:
+    """Return the hosts whose worker is another than the one that the run's orders were sent to, and that worker. Pure."""
+    return {host_id: one for host_id, one in now.items() if one != run.sent_to.get(host_id)}
+
+
+def hosts_of(run: Run) -> list[str]:
+    """Return the hosts that may have orders of the state that the run is in. Pure."""
+    match run.state:
+        case RunState.PREPARING:
+            return [host.host_id for host in run.to_prepare]
+        case RunState.HOLDING | RunState.TRANSFERRING:
+            return list(run.members)
+        case RunState.RELEASING:
+            return [host.host_id for host in run.plan.hosts] if run.plan else []
+        case _:
+            return []
 
 
 def lost_orders(

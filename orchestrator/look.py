@@ -188,13 +188,14 @@ class Orchestrator:
 
     def send_again(self, run: Run) -> None:
         """Send those orders again that a worker was killed with before it had begun them."""
-        answers = self.runs.answers(run.capture_id)
-        orders = self._orders(run, answers)
-        if not run.dispatched or not orders:
+        if not run.dispatched or run.state not in STEP_OF:
             return
         step = STEP_OF[run.state]
-        now = again.instances(self.redis, step, {order.host_id for order in orders})
-        lost = again.lost_orders(step, orders, answers.fields, run.sent_to, now)
+        now = again.changed(run, again.instances(self.redis, step, again.hosts_of(run)))
+        if not now:  # as a rule: the orders of all guests are made only if some may be lost
+            return
+        answers = self.runs.answers(run.capture_id)
+        lost = again.lost_orders(step, self._orders(run, answers), answers.fields, run.sent_to, now)
         if lost:
             log.warning("orders may be lost with a worker", capture=run.capture_id, hosts=[one.host_id for one in lost])
             sent_to = run.sent_to | {one.host_id: now[one.host_id] for one in lost}

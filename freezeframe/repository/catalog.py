@@ -208,9 +208,13 @@ class Catalog:
         return self._put(manifest.capture_id, data, operator.eq)
 
     def _check_indexes(self, manifest: Manifest) -> None:
-        """Check and settle the indexes of a manifest that is to be put."""
-        for _, disk in manifest.disks():
-            self.check_index(disk)
+        """Check and settle the indexes of a manifest that is to be put.
+
+        Side by side where each is a round trip: those of 20,000 disks would take ten minutes one after another.
+        """
+        disks = [disk for _, disk in manifest.disks()]
+        for _ in read_ahead(disks, self.check_index) if self._store.traffic.remote else map(self.check_index, disks):
+            pass
         names = {self._objects.protection.index_name(digest_of(disk.index)) for _, disk in manifest.disks()}
         self._store.settle({folder_of(name) for name in names})
 

@@ -7,6 +7,7 @@ the journal's text ─┬─▶ the result without definitions ─▶ results_ke
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 
 import redis
@@ -28,6 +29,15 @@ PUBLISH_TRIES = 5
 PUBLISH_PAUSE_S = 0.5
 #: Seconds that results stay in Redis, like the run's record.
 RESULTS_KEEP_S = 7 * 86400
+
+_MISSING = """
+-- KEYS[1] a run's results, ARGV[…] fields. Returns those that are not there.
+local missing = {}
+for _, field in ipairs(ARGV) do
+    if redis.call('HEXISTS', KEYS[1], field) == 0 then missing[#missing + 1] = field end
+end
+return missing
+"""
 
 
 def publish(host: Host, step: Step, order: Order, text: str) -> None:
@@ -55,14 +65,26 @@ def published(host: Host, step: Step, order: Order) -> str | None:
 def publish_again(host: Host, journal: CaptureJournal) -> None:
     """Publish all stored results of a running capture that are missing in Redis, as after an outage."""
     try:
-        known = set(cast("list[str]", host.redis.hkeys(names.results_key(journal.capture_id))))
-        for step, part, text in journal.results():
-            if names.result_field(step, host.host_id, part) in known:
-                continue
+        told = {
+            names.result_field(step, host.host_id, part): (step, part, text) for step, part, text in journal.results()
+        }
+        for field in _missing(host, journal.capture_id, list(told)):
+            step, part, text = told[field]
             if _put(host, journal.capture_id, step, part, text):
                 log.warning("result published late", capture=journal.capture_id, step=step, part=part)
     except redis.RedisError as error:
         log.warning("results not published yet", capture=journal.capture_id, why=str(error))
+
+
+def _missing(host: Host, capture_id: str, fields: Sequence[str]) -> list[str]:
+    """Return those of a host's own results that Redis does not have. Raises redis errors.
+
+    Every host asks every few seconds, for as long as a capture goes on: the names of all hosts' results would be megabytes.
+    """
+    if not fields:
+        return []
+    ask = host.redis.register_script(_MISSING)
+    return cast("list[str]", ask(keys=[names.results_key(capture_id)], args=list(fields)))
 
 
 def _put(host: Host, capture_id: str, step: Step | str, part: str, text: str) -> bool:

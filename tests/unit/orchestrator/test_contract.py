@@ -87,7 +87,7 @@ def test_an_entry_that_says_nothing_of_it_is_of_the_first(client: redis.Redis) -
     del older["contract"]
     client.set(names.host_key("host-2"), json.dumps(older))
     assert [one.entry.contract for one in presence.known_hosts(client)] == [CONTRACT, 1]
-    found = presence.entry_of(client, "host-2")
+    found = presence.entries_of(client, ["host-2"]).get("host-2")
     assert found is not None
     assert found.contract == 1
     assert presence.unread_hosts(client) == []

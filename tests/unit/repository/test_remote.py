@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 import pytest
 from typing_extensions import Buffer
 
-from freezeframe.repository import ChunkOutcome, Repository, Tier, commit, verify
+from freezeframe.repository import ChunkOutcome, DiskCapture, Repository, Tier, commit, verify
 from freezeframe.repository.aside import Kind, set_aside
+from freezeframe.repository.catalog import Catalog
 from freezeframe.repository.commit import limits_of
-from freezeframe.repository.errors import RepositoryNotReadable
+from freezeframe.repository.errors import IndexDamaged, RepositoryNotReadable
 from freezeframe.repository.lanes import IN_FLIGHT_BYTES, LEAST, lanes
 from freezeframe.repository.layout import CHUNKS, folder_of, locate
 from freezeframe.repository.store import MemoryStore
@@ -21,7 +22,7 @@ from freezeframe.repository.store.s3 import TRAFFIC as S3
 from freezeframe.repository.verify import looking
 
 from .locked import PROTECTIONS, protected
-from .samples import CHUNK, disk_of, random_disk, read_disk, seal, store_disk, write
+from .samples import CHUNK, disk_capture, disk_of, manifest_of, random_disk, read_disk, seal, store_disk, write
 
 LONG_S = 60.0
 MIB = 1 << 20
@@ -259,3 +260,28 @@ def test_a_folder_with_many_other_names_is_not_listed_to_its_end(store: Remote) 
     store.asked.clear()
     assert verify(repository, [manifest], Tier.PRESENT).sound
     assert name in store.asked
+
+
+def test_a_manifest_with_many_disks_is_sealed_with_its_indexes_read_side_by_side(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a round trip: those of a thousand hosts would take as long as the seal may, one after another."""
+    index = store_disk(repository, disk_of(b"a"))
+    disks = [disk_capture(index, CHUNK, target=f"vd{letter}") for letter in "abcdefgh"]
+    together, check = threading.Barrier(len(disks)), Catalog.check_index
+
+    def checked(catalog: Catalog, disk: DiskCapture) -> None:
+        together.wait(LONG_S)
+        check(catalog, disk)
+
+    monkeypatch.setattr(Catalog, "check_index", checked)
+    repository.write_manifest(manifest_of(1, *disks))
+    assert [one.capture_id for one in repository.manifests()] == [manifest_of(1, *disks).capture_id]
+
+
+def test_an_index_that_is_missing_among_many_keeps_the_manifest_out(repository: Repository) -> None:
+    index = store_disk(repository, disk_of(b"a"))
+    disks = [disk_capture(one, CHUNK, target=f"vd{number}") for number, one in enumerate([index, "ab" * 32, index])]
+    with pytest.raises(IndexDamaged):
+        repository.write_manifest(manifest_of(1, *disks))
+    assert repository.manifests() == []
