@@ -1,6 +1,7 @@
 """The part of the repository that planning reads: for each disk the captures that an incremental may build upon.
 
-    listing ─▶ newest first ─┬─▶ remembered since an earlier plan ─┬─▶ enough for the guests of this request? stop
+    listing ─▶ newest first, without captures that are known to have none of the guests (`contents`)
+                             ├─▶ remembered since an earlier plan ─┬─▶ enough for the guests of this request? stop
                              └─▶ read, several at once ────────────┘
                                        └─▶ cannot be read: passed over, and told
 
@@ -13,14 +14,18 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Generator, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Final, Self
+
+import redis
 
 from freezeframe.contract.plan import DiskPlan
 from freezeframe.repository import Manifest, ParentSearch, Repository
 from freezeframe.repository.errors import ManifestUnreadable
 from freezeframe.repository.store.backend import Entry
 from orchestrator import metrics
+from orchestrator.contents import Contents
 from orchestrator.planner import parent_disks
 
 #: What is remembered: a guest's disk takes about 1 KiB, so these are 60,000 of them.
@@ -41,6 +46,7 @@ class Briefs:
         self._oldest: list[str] = []
         self._bytes = 0
         self._lock = threading.Lock()
+        self.contents = Contents()
 
     def get(self, capture_id: str, entry: Entry) -> Manifest | None:
         """Return what is known of a manifest; None for one that has another size or time now than when it was read."""
@@ -52,6 +58,7 @@ class Briefs:
 
     def keep(self, entry: Entry, manifest: Manifest) -> Manifest:
         """Remember a manifest that was read; return what of it is remembered."""
+        self.contents.note(entry, manifest)
         guests = tuple(
             guest.model_copy(update={"domain_xml": "", "live_xml": "", "warnings": ()}) for guest in manifest.guests
         )
@@ -72,16 +79,38 @@ class Briefs:
             self._bytes -= len(known[2])
 
 
+class _Wanted:
+    """What is remembered, for a plan of these guests: captures with none of them do not concern it."""
+
+    def __init__(self, briefs: Briefs, guests: AbstractSet[str]) -> None:
+        self._briefs = briefs
+        self._guests = guests
+        self.listed: set[str] = set()
+        self.get, self.keep = briefs.get, briefs.keep
+
+    def concerns(self, capture_id: str, entry: Entry) -> bool:
+        self.listed.add(capture_id)
+        return not self._briefs.contents.has_none(capture_id, entry, self._guests)
+
+
 class Parents:
-    """The parents of the guests of one request; none if that is to be `full`.
+    """The parents of `guests`, those of one request; none if that is to be `full`.
 
     A context manager: what is still being read is left when it ends.
     """
 
-    def __init__(self, repository: Repository, briefs: Briefs, *, full: bool) -> None:
+    def __init__(
+        self, repository: Repository, client: redis.Redis, briefs: Briefs, guests: AbstractSet[str], *, full: bool
+    ) -> None:
+        self._id = str(repository.config.id)
+        self._redis = client
+        self._contents = briefs.contents
+        self._wanted = _Wanted(briefs, guests)
+        if not full:
+            self._contents.load(client, self._id)
         self._unreadable: list[ManifestUnreadable] = []
         self._is_suspect = repository.suspects.marked().has
-        self._manifests = _none() if full else repository.each_manifest(self._unreadable.append, briefs)
+        self._manifests = _none() if full else repository.each_manifest(self._unreadable.append, self._wanted)
         self._search = ParentSearch(self._manifests)
 
     def __enter__(self) -> Self:
@@ -89,6 +118,8 @@ class Parents:
 
     def __exit__(self, *_: object) -> None:
         self._manifests.close()
+        if self._wanted.listed:
+            self._contents.save(self._redis, self._id, self._wanted.listed)
 
     def of(self, guest_uuid: str) -> Sequence[DiskPlan]:
         """Return the captures that disks of a guest could build upon, newest first. Raises RepositoryNotReadable."""

@@ -148,7 +148,9 @@ class Planner:
 
     def _plan(self, request: CaptureRequest, found: Found) -> tuple[Plan, tuple[str, ...]]:
         """Return the plan and warnings."""
-        with Parents(self.repository, self.briefs, full=request.kind is WantedKind.FULL) as parents:
+        guests = frozenset(guest.guest_uuid for host in found.hosts for guest in host.guests)
+        full = request.kind is WantedKind.FULL
+        with Parents(self.repository, self.redis, self.briefs, guests, full=full) as parents:
             hosts = with_parents(found.hosts, parents.of)
             warnings = parents.warnings()
         plan = Plan(

@@ -78,6 +78,11 @@ def machine_key(host_id: str) -> str:
     return f"{PREFIX}:machine:{host_id}"
 
 
+def contents_key(repository_id: str) -> str:
+    """The guests of the captures of a repository, for planning: a hash of capture ids (`orchestrator.contents`)."""
+    return f"{PREFIX}:contents:{repository_id}"
+
+
 HOSTS_PATTERN = host_key("*")
 
 

@@ -51,6 +51,9 @@ FoundT = TypeVar("FoundT")
 class Memory(Protocol):
     """A bounded memory of manifests, which never change. Any thread may call."""
 
+    def concerns(self, capture_id: str, entry: Entry) -> bool:
+        """Return False for a capture that is of no use, as far as is known: it is neither read nor given."""
+
     def get(self, capture_id: str, entry: Entry) -> Manifest | None:
         """Return what is known of a manifest that is listed as `entry`."""
 
@@ -99,7 +102,8 @@ class Catalog:
         """Yield every capture, newest first. A few are in memory at a time: a manifest carries its guests' XML and its proof.
 
         One that cannot be read is given to `on_damaged`, or raised without it. One that is deleted meanwhile is passed over.
-        One that `memory` has is not read again. Raises RepositoryNotReadable if the store as a whole cannot be read.
+        One that `memory` has is not read again, and one that does not concern it is passed over. Raises
+        RepositoryNotReadable if the store as a whole cannot be read.
         """
         entries = self._entries()
 
@@ -111,7 +115,10 @@ class Catalog:
             found = self._looked_at(capture_id) if known is None else known
             return memory.keep(entry, found) if known is None and isinstance(found, Manifest) else found
 
-        for found in read_ahead(newest_first(_times(entries)), look, lambda one: entries[one].size):
+        wanted = newest_first(_times(entries))
+        if memory is not None:
+            wanted = [one for one in wanted if memory.concerns(one, entries[one])]
+        for found in read_ahead(wanted, look, lambda one: entries[one].size):
             if isinstance(found, Manifest):
                 yield found
             elif found is not None and on_damaged is None:

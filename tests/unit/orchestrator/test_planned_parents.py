@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from prometheus_client import REGISTRY
 from ulid import ULID
 
+from freezeframe import bus
 from freezeframe.contract.order import PrepareOrder
 from freezeframe.contract.plan import Plan
 from freezeframe.contract.request import CaptureRequest
@@ -27,6 +29,7 @@ from freezeframe.repository.layout import OBJECT_BYTES_MAX
 from freezeframe.repository.read_ahead import AT_ONCE
 from freezeframe.repository.store.backend import Entry
 from freezeframe.repository.store.filesystem import Filesystem
+from freezeframe.settings import BusSettings
 from orchestrator import admission, clocks, planning
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
@@ -156,11 +159,19 @@ def far(captures: list[Manifest]) -> Iterator[Repository]:
     store.end()
 
 
+@pytest.fixture
+def client(bus_settings: BusSettings) -> Iterator[redis.Redis]:
+    with bus.connect(bus_settings) as made:
+        yield made
+
+
 @pytest.mark.case("R8")
-def test_the_parents_of_a_guest_that_is_captured_now_and_then_take_two_round_trips(far: Repository) -> None:
+def test_the_parents_of_a_guest_that_is_captured_now_and_then_take_two_round_trips(
+    far: Repository, client: redis.Redis
+) -> None:
     store = far.store
     assert isinstance(store, FarStore)
-    with Parents(far, Briefs(), full=False) as parents:
+    with Parents(far, client, Briefs(), {GUEST, OTHER_GUEST}, full=False) as parents:
         assert [one.parent.capture_id for one in parents.of(GUEST)] == [manifest_of(CAPTURES).capture_id]
         assert parents.of(OTHER_GUEST)
         assert store.rounds == 1
@@ -168,22 +179,24 @@ def test_the_parents_of_a_guest_that_is_captured_now_and_then_take_two_round_tri
 
 
 @pytest.mark.case("R8")
-def test_a_guest_that_was_never_captured_takes_a_round_trip_for_each_32_captures_and_then_none(far: Repository) -> None:
+def test_a_guest_that_was_never_captured_takes_a_round_trip_for_each_32_captures_and_then_none(
+    far: Repository, client: redis.Redis
+) -> None:
     store, briefs = far.store, Briefs()
     assert isinstance(store, FarStore)
-    with Parents(far, briefs, full=False) as parents:
+    with Parents(far, client, briefs, {"new"}, full=False) as parents:
         assert parents.of("new") == []
     assert (store.gets, store.rounds) == (CAPTURES, -(-CAPTURES // AT_ONCE))
-    with Parents(far, briefs, full=False) as parents:
+    with Parents(far, client, briefs, {"new", GUEST}, full=False) as parents:
         assert parents.of("new") == []
         assert len(parents.of(GUEST)) == 1
     assert store.gets == CAPTURES
 
 
-def test_a_full_capture_reads_no_manifest(far: Repository) -> None:
+def test_a_full_capture_reads_no_manifest(far: Repository, client: redis.Redis) -> None:
     store = far.store
     assert isinstance(store, FarStore)
-    with Parents(far, Briefs(), full=True) as parents:
+    with Parents(far, client, Briefs(), {GUEST}, full=True) as parents:
         assert parents.of(GUEST) == []
     assert store.gets == 0
 

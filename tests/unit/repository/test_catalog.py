@@ -146,6 +146,10 @@ def test_what_is_remembered_is_not_read_again_and_what_is_gone_is_gone(store: Re
     class All:
         def __init__(self) -> None:
             self.known: dict[str, Manifest] = {}
+            self.strangers: set[str] = set()
+
+        def concerns(self, capture_id: str, _: object) -> bool:
+            return capture_id not in self.strangers
 
         def get(self, capture_id: str, _: object) -> Manifest | None:
             return self.known.get(capture_id)
@@ -159,4 +163,6 @@ def test_what_is_remembered_is_not_read_again_and_what_is_gone_is_gone(store: Re
     for number in (1, 3):
         store.refused[name_of(number)] = False
     assert [one.capture_id for one in repository.each_manifest(memory=memory)] == [capture_id(3), capture_id(1)]
+    memory.strangers.add(capture_id(3))
+    assert [one.capture_id for one in repository.each_manifest(memory=memory)] == [capture_id(1)]
     assert store.get(CONFIG)
