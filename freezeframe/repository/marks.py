@@ -5,7 +5,7 @@
 
 A *key* is the 32 bytes in an object's name: the digest itself, or in an encrypted repository an HMAC of it. That takes longer
 than all else here, so it is made once for each distinct digest. A bin that has grown to twice its distinct digests is rid of
-repetitions, if a sample has any, and its blocks are used again.
+repetitions, if a sample has many, and its blocks are used again.
 
 Memory: 20 MiB of buffers and one bin, 200 bytes for each of its digests; a bin has a 256th of all. Temporary file: at most 64
 bytes for each distinct digest, a tenth more by chance, and 1 MiB a bin.
@@ -24,7 +24,9 @@ from freezeframe.repository.temporary import failed, read_all, temporary_file, w
 
 _BLOCK_BYTES: Final = 16 << 10  # and a buffer for each of the 256: 4 MiB together
 _LEAST_BYTES: Final = 1 << 20  # a bin of less is left as it is
-_MOSTLY: Final = 7 / 8  # distinct: such a bin is left, too
+#: A bin of which so much is distinct is left, too: being rid of repetitions takes 0.5 µs a digest, and those that follow cost
+#: more, since memory that a set has given back lies about. An eighth of repetitions is not worth that (docs/bench.md).
+_MOSTLY: Final = 3 / 4
 _SAMPLE_LEAST: Final = 64  # of a bin of 1 MiB it is 128, by chance
 _GATHERED: Final = 1 << 15  # records, before they are appended to the bins' buffers: one join for each 256 of them
 _BINS: Final = 256

@@ -226,7 +226,7 @@ def test_repetitions_are_seen_in_the_sample_and_taken_away(plain: Marks, compact
     assert plain.file_bytes <= 3 * 1000 * DIGEST_BYTES  # twice what is distinct, and once more while it is written anew
 
 
-@pytest.mark.parametrize(("again", "done"), [(60, False), (120, True)])
+@pytest.mark.parametrize(("again", "done"), [(60, False), (200, False), (260, True)])
 def test_a_bin_is_left_with_repetitions_that_are_few(plain: Marks, again: int, done: bool) -> None:  # noqa: FBT001
     bin_ = plain._digests._bins[7]
     added = sampled(700)
