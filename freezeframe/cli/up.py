@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.util
+import os
 import shutil
 import signal
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, TextIO
 
 import typer
 
@@ -80,7 +81,8 @@ def up(
 
     A private Redis (unless FREEZEFRAME_REDIS_URL names one), the orchestrator, this host's thaw guard and workers, and
     Flower. A repository is made if there is none. A part that dies is started again. The first Ctrl-C ends all in good
-    order, a second one hurries; guests that are held are let go in either case.
+    order, a second one hurries; guests that are held are let go in either case. It goes on when its terminal is closed:
+    `kill` ends it then, and a second `freezeframe up` tells its process.
     """
     host = load(HostSettings)
     with contextlib.ExitStack() as stack:
@@ -97,9 +99,11 @@ def up(
 
 def _run(wanted: list[Part], console: Lines) -> None:
     supervisor = Supervisor(wanted, tell=console.tell, announce=console.announce)
-    handlers = {
-        number: signal.signal(number, lambda *_: supervisor.stop()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    # captures go on when a terminal is closed or a connection to this machine breaks. No SIG_IGN, which parts would inherit
+    does = {signal.SIGHUP: lambda *_: None} | dict.fromkeys(
+        (signal.SIGINT, signal.SIGTERM), lambda *_: supervisor.stop()
+    )
+    handlers = {number: signal.signal(number, do) for number, do in does.items()}
     try:
         supervisor.run()
     finally:
@@ -181,11 +185,22 @@ def _lock(stack: contextlib.ExitStack, host: HostSettings, only: Share | None) -
     """Two of a kind on one state directory would answer each other's orders."""
     host.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in sorted({name for share in ([only] if only else Share) for name in _LOCKS[share]}):
-        lock = stack.enter_context((host.run_dir / f"up-{name}.lock").open("w"))
+        lock = stack.enter_context((host.run_dir / f"up-{name}.lock").open("a+"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise CannotStartError(
-                f"`freezeframe up` is running already with {host.run_dir}.",
-                advice="Use that one, or give this one directories of its own (FREEZEFRAME_RUN_DIR, FREEZEFRAME_STATE_DIR).",
-            ) from error
+            raise _runs_already(host, lock) from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+
+
+def _runs_already(host: HostSettings, lock: TextIO) -> CannotStartError:
+    """Return what is told of the `up` that has a lock, and has written its process there."""
+    lock.seek(0)
+    pid = lock.read(32).strip()
+    who, end = (f", process {pid},", f", end it with `kill {pid}`,") if pid.isdecimal() else ("", "")
+    return CannotStartError(
+        f"`freezeframe up` is running already{who} with {host.run_dir}.",
+        advice=f"Use that one{end} or give this one directories of its own (FREEZEFRAME_RUN_DIR, FREEZEFRAME_STATE_DIR).",
+    )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import itertools
+import os
+import pty
 import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -112,7 +115,60 @@ def test_a_second_up_is_refused(run: Run, host: HostSettings, running: str, argu
         fcntl.flock(lock, fcntl.LOCK_EX)
         ran = run("up", *arguments)
     assert ran.exit_code == 3
-    assert "running already" in ran.stderr
+    assert "running already with" in ran.stderr
+
+
+def test_a_second_up_is_told_which_process_the_first_is(run: Run, host: HostSettings) -> None:
+    """Its terminal may have been closed."""
+    with ExitStack() as running:
+        up._lock(running, host, None)
+        for _ in range(2):  # nor does a refused one take that away
+            ran = run("up")
+            assert f"running already, process {os.getpid()}, with" in ran.stderr
+            assert f"end it with `kill {os.getpid()}`" in ran.stderr
+
+
+#: An `up` with one part, which says that it was started; its terminal is closed before it is ended.
+_UP = """
+import sys
+from freezeframe.cli import up
+from freezeframe.cli.lines import Lines
+from freezeframe.supervise import Part
+
+part = Part("part", (sys.executable, "-c", sys.argv[1]), ready=lambda: True)
+with Lines(["part"]) as console:
+    up._run([part], console)
+"""
+_PART = "import signal, sys, time; print(signal.getsignal(signal.SIGHUP).name, flush=True); time.sleep(1000)"
+
+
+def test_up_goes_on_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    """Nor are the parts deaf to that signal for it."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", _UP, _PART], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        try:
+            os.close(theirs)
+            said = b""
+            while b"SIG_DFL" not in said or b"ready" not in said:
+                said += os.read(ours, 4096)
+            [part] = children_of(process.pid)
+            process.send_signal(signal.SIGHUP)
+            os.close(ours)  # now nobody can read what it tells
+            os.kill(part, signal.SIGKILL)
+            while children_of(process.pid) in ([], [part]):  # it is at work: it starts the part again
+                assert process.poll() is None
+            [part] = children_of(process.pid)
+            process.terminate()
+            assert process.wait() == 0
+            assert not Path(f"/proc/{part}").exists()
+        finally:
+            process.kill()
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.permutations([None, up.Share.HOST, up.Share.GUARD], 2)))
