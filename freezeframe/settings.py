@@ -278,8 +278,8 @@ class OrchestratorSettings(_Part):
     #: Seconds that the transfers of a host may wait for the repository without moving a byte. Their backups are open
     #: meanwhile; where scratch files take too much room the host ends them earlier.
     transfer_store_s: Annotated[float, Field(gt=0, le=DAY_S)] = 3600.0
-    #: Seconds for all transfers of a capture; an order that still waits in its queue after that is not begun any more.
-    #: At most six days: see SEALED_WITHIN_S.
+    #: Seconds for all transfers of a capture at least; more where a host has so much to read (orchestrator/transfers.py). An
+    #: order that still waits in its queue after that is not begun any more. At most six days: see SEALED_WITHIN_S.
     transfer_timeout_s: Annotated[float, Field(gt=0, le=6 * DAY_S)] = 24 * 3600.0
     #: Seconds to write the manifest, while the repository is away, full or read-only. No backup is open by then, so an outage
     #: of the night may be mended in the morning.
@@ -295,6 +295,12 @@ class OrchestratorSettings(_Part):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     #: Seconds that a run's record stays in Redis after its end.
     run_retention_s: Annotated[int, Field(gt=0, le=KEPT_S)] = 7 * 86400
+
+    @property
+    def longest_transfer_s(self) -> float:
+        """Seconds for all transfers at most: after them the seal must fit into the life of the capture's session."""
+        before_s = PREPARED_TIMES * self.prepare_timeout_s + HOLD_AND_LOOKS_S
+        return SEALED_WITHIN_S - before_s - self.seal_timeout_s
 
     @field_validator("seal_timeout_s")
     @classmethod

@@ -20,7 +20,7 @@ from freezeframe.settings import OrchestratorSettings
 from orchestrator import manifest_size, search, sharing, touched, unexplained
 from orchestrator.errors import NotProvenError
 from orchestrator.run import Run
-from orchestrator.transfers import Transfer
+from orchestrator.transfers import Transfer, time_for
 
 #: Seconds beyond muster and hold until a host counts as silent: letting go, verifying, and the way through the queue.
 HOLD_SLACK_S = 30.0
@@ -204,7 +204,8 @@ def after_hold(
     faults_so_far = (*run.faults, *(touched.after_holding(faults) if silent or touched.held_any(results) else faults))
     if not kept or (faults and run.request.policy is Policy.ALL):
         return enter(run, RunState.RELEASING, now, settings, faults=faults_so_far, kept=())
-    return enter(run, RunState.TRANSFERRING, now, settings, faults=faults_so_far, kept=kept)
+    following = enter(run, RunState.TRANSFERRING, now, settings, faults=faults_so_far, kept=kept)
+    return following.model_copy(update={"due_at": now + time_for(following, prepared, settings)})
 
 
 def _guests(results: Sequence[HoldResult]) -> list[GuestProof]:

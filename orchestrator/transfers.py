@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from datetime import timedelta
+from typing import Final, NamedTuple
 
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.contract.words import Step
+from freezeframe.settings import OrchestratorSettings
 from orchestrator.run import Run
+
+#: Bytes a second that a host reads at least as long as its transfers move: a hard disk that guests use too.
+SLOWEST_BYTES_S: Final = 64 << 20
+#: Disks that a host reads at a time.
+AT_ONCE: Final = 2
 
 
 class Transfer(NamedTuple):
@@ -48,3 +56,20 @@ def kept_guests(run: Run, prepared: Sequence[PrepareResult]) -> Iterator[tuple[s
 def expected_transfers(run: Run, prepared: Sequence[PrepareResult]) -> list[Transfer]:
     """Return the transfers of a run: every disk of every guest that is kept."""
     return [Transfer(host_id, guest, disk) for host_id, guest in kept_guests(run, prepared) for disk in guest.disks]
+
+
+def time_for(run: Run, prepared: Sequence[PrepareResult], settings: OrchestratorSettings) -> timedelta:
+    """Return how long the transfers of a run may take: as long as the host with the most to read needs at its slowest.
+
+        host a   ▐ 40 TiB to read ▌ at 64 MiB/s, or at twice the limit that was asked for a disk    → 6.4 days, the most
+        host b   ▐ 1 TiB          ▌                                                                 → transfer_timeout_s
+
+    A transfer that stands still is given up long before (`stall`).
+    """
+    sizes = Counter[str]()
+    for one in expected_transfers(run, prepared):
+        sizes[one.host_id] += one.disk.size_bytes
+    limit = run.request.limit_bytes_s
+    rate = SLOWEST_BYTES_S if limit is None else min(SLOWEST_BYTES_S, AT_ONCE * limit)
+    seconds = max(settings.transfer_timeout_s, max(sizes.values(), default=0) / rate)
+    return timedelta(seconds=min(seconds, settings.longest_transfer_s))

@@ -126,7 +126,7 @@ BECOMES = {
     ("old", "new", "transferring"): ("unreadable-answer", "unreadable-answer"),
     ("old", "new", "releasing"): ("done", "done"),
     ("new", "old", "preparing"): ("unreadable-answer", "done"),
-    ("new", "old", "holding"): ("unreadable-answer", "done"),
+    ("new", "old", "holding"): ("unreadable-answer", "answers-lost"),
     ("new", "old", "transferring"): ("answers-lost", "answers-lost"),
     ("new", "old", "releasing"): ("done", "done"),
 }

@@ -137,7 +137,7 @@ class Version:
             place = names.definition_field(HOST, GUEST)
             text = Definition(domain_xml="<domain/>").model_dump_json()
             self.redis.hset(names.definitions_key(self.capture_id), place, text)
-            guest = guest.model_copy(update={"domain_xml": ""})
+            guest = guest.model_copy(update={"domain_xml": "", "definition_bytes": len(text)})
         return result.PrepareResult(capture_id=self.capture_id, host_id=HOST, guests=(guest,)), ""
 
     def _hold_result(self) -> tuple[Any, str]:
