@@ -46,7 +46,7 @@ def expected_of(settings: RepositorySettings) -> Expected:
 def open_repository(s3: S3Settings | None = None) -> Repository:
     """`s3` in place of the settings, for object storage. Raises SettingsError, and what `Repository.open` raises."""
     settings = load(RepositorySettings)
-    store = open_store(settings.repository, s3)
+    store = open_store(settings.repository, s3, deletes=settings.repository_deletes)
     return Repository.open_in(store, ConfiguredKey.of(settings), expected_of(settings))
 
 

@@ -147,6 +147,9 @@ class RepositorySettings(_Part):
     repository_id: UUID | None = None
     repository_encrypted: bool | None = None
     repository_authenticated: bool | None = None
+    #: No: this machine deletes, moves and replaces nothing there that is another's, so credentials suffice that may get, list
+    #: and create. Captures, restores and verification go on; `forget`, `gc` and setting aside need a machine that may.
+    repository_deletes: bool = True
     #: Where what a user has seen of repositories is remembered; by default in the user's state directory.
     known_repositories: AbsolutePath | None = None
 

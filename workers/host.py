@@ -40,6 +40,7 @@ class Host:
     paces: Paces
     repository_key: KeySource = NO_KEY
     repository_expected: Expected = ANYTHING
+    repository_deletes: bool = True
     calls: GuestCalls = field(default_factory=GuestCalls)  # for whatever may hang because of one guest
     orders_at_work: OrdersAtWork = field(default_factory=OrdersAtWork, compare=False)
     #: Captures and guests that left a host held, and that this process has let go (`workers/left_held.py`).
@@ -51,7 +52,7 @@ class Host:
 
     def open_repository(self, patience: Patience | None = None) -> Repository:
         """Open the repository of the settings, with their patience if none is given. Raises what `Repository.open` raises."""
-        store = open_store(self.repository, patience=patience)
+        store = open_store(self.repository, patience=patience, deletes=self.repository_deletes)
         return Repository.open_in(store, self.repository_key, self.repository_expected)
 
     def qemu(self, name: str, guest_uuid: str) -> QemuProcess:
@@ -84,5 +85,6 @@ def open_host(bus_settings: BusSettings) -> Host:
         claims=Claims(settings.state_dir),
         paces=Paces(settings.state_dir),
         repository_key=ConfiguredKey.of(repository),
+        repository_deletes=repository.repository_deletes,
         repository_expected=expected_of(repository),
     )

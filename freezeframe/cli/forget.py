@@ -14,6 +14,8 @@ from freezeframe.cli.secret import open_repository
 from freezeframe.cli.selection import GroupFilter, GuestFilter, TagFilter, selection_of
 from freezeframe.contract.retention import Retention, Selection
 from freezeframe.contract.words import Consistency
+from freezeframe.repository import Repository
+from freezeframe.repository.store.keeping import check_may_delete
 
 _KEEP, _HOW = "What to keep", "How to count"
 
@@ -121,13 +123,21 @@ def forget(
     if captures:
         if rules or selection != Selection():
             raise typer.BadParameter("name captures, or say which to keep, and not both")
-        forget_named(open_repository(), captures, dry_run=dry_run, as_json=as_json)
+        forget_named(_opened(dry_run=dry_run), captures, dry_run=dry_run, as_json=as_json)
         return
     if not rules:
         raise typer.BadParameter("say what to keep, as --keep-daily 7, or name captures; nothing is forgotten without")
     how = {"series_by": _keys(group_by), "min_consistency": min_consistency, "utc": utc}
-    decided = Decided(open_repository(), _retention({**rules, **how}), selection)
+    decided = Decided(_opened(dry_run=dry_run), _retention({**rules, **how}), selection)
     decided.carry_out(allow_none_left=allow_none_left, dry_run=dry_run, as_json=as_json)
+
+
+def _opened(*, dry_run: bool) -> Repository:
+    """Return the repository of the settings. Raises DeletesRefused on a machine that takes nothing away."""
+    opened = open_repository()
+    if not dry_run:
+        check_may_delete(opened.store, "forget")
+    return opened
 
 
 def _retention(wanted: dict[str, Any]) -> Retention:

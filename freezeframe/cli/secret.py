@@ -63,7 +63,7 @@ def open_repository(
     settings = load(RepositorySettings)
     place = str(address or settings.repository)
     patience = patience_with(place)
-    store = open_store(place, patience=patience)
+    store = open_store(place, patience=patience, deletes=settings.repository_deletes)
     remembered = () if accept else known_repositories.expected(known_file(settings), store.address)
     expected = (by_settings(settings, place), stated, *remembered)
     opened = Repository.open_in(store, TerminalKey(ConfiguredKey.of(settings), place), *expected)

@@ -71,6 +71,17 @@ class ManifestTooLarge(RepositoryNotWritable):
     advice = "Capture fewer guests at a time; what is sealed is not affected."
 
 
+class DeletesRefused(RepositoryNotWritable):
+    """This machine takes nothing away from the repository, by its settings, and was asked to."""
+
+    code = "deletes-refused"
+    exit_code = EXIT_REFUSED
+    advice = (
+        "Run it on the machine that does retention, whose credentials may delete. FREEZEFRAME_REPOSITORY_DELETES=no is set "
+        "here; docs/security.md has the rights of each."
+    )
+
+
 class RepositoryNotReadable(RepositoryError):
     """The repository cannot be read."""
 

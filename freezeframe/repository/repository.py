@@ -17,6 +17,7 @@ from freezeframe.repository.errors import (
     AlreadyExists,
     CaptureNotFound,
     ConfigChanged,
+    DeletesRefused,
     KeyNotConfigured,
     ManifestUnreadable,
     NotEncrypted,
@@ -35,6 +36,7 @@ from freezeframe.repository.protection import PLAIN, Sealed
 from freezeframe.repository.reader import DiskReader
 from freezeframe.repository.session import MARGIN, Sessions
 from freezeframe.repository.store.address import create_store, open_store
+from freezeframe.repository.store.keeping import check_may_delete
 from freezeframe.repository.suspects import Suspects
 from freezeframe.repository.whole import is_whole
 from freezeframe.repository.writer import DiskWriter
@@ -293,8 +295,20 @@ class Repository:
             if not isinstance(error, SealedAfterFailure) and self._is_kept(manifest):
                 return
             if made:
-                take_back(manifest.capture_id)
+                self._take_back(manifest.capture_id, take_back, error)
             raise
+
+    def _take_back(self, capture_id: str, take_back: Callable[[str], None], error: SealedTooLate) -> None:
+        """Take a manifest away that this process has just put, and that may not stay; else have the error say so."""
+        try:
+            check_may_delete(self.store, "forget")
+        except DeletesRefused:
+            error.hint = (
+                "Its manifest is still there, because this machine takes nothing away, and data of it may be missing: run "
+                f"`freezeframe forget {capture_id}` on the machine that does retention."
+            )
+        else:
+            take_back(capture_id)
 
     def _is_kept(self, manifest: Manifest) -> bool:
         """Return True if all is there that a visible manifest refers to, and it was not forgotten meanwhile."""
@@ -312,6 +326,7 @@ class Repository:
 
         Raises CaptureNotFound, and nothing once it is deleted.
         """
+        check_may_delete(self.store, "forget")
         if not self.is_sealed(capture_id):
             raise CaptureNotFound(f"There is no capture {capture_id} in {self.address}.")
         self._catalog.delete(capture_id)
@@ -322,6 +337,7 @@ class Repository:
 
         Returns the reasons why marks of these captures may be left.
         """
+        check_may_delete(self.store, "forget")
         wanted = list(capture_ids)
         self._catalog.delete(*wanted)
         return self.suspects.clear(wanted)

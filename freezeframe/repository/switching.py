@@ -35,6 +35,7 @@ from freezeframe.repository.layout import CONDEMNED, CONFIG, feature_name, run_i
 from freezeframe.repository.layout import FEATURES as FEATURES_FOLDER
 from freezeframe.repository.notice import Notice
 from freezeframe.repository.session import TERM
+from freezeframe.repository.store.keeping import check_may_delete
 from freezeframe.repository.store_clock import measure, newest_known
 
 if TYPE_CHECKING:
@@ -98,8 +99,9 @@ def switch_of(repository: Repository, name: str) -> Switch:
 def enable(repository: Repository, name: str) -> Switch:
     """Switch a feature on, durably when this returns. Twice is once.
 
-    Raises FeatureNotKnown, RepositoryNotWritable, ConfigChanged and what reading raises.
+    Raises DeletesRefused, FeatureNotKnown, RepositoryNotWritable, ConfigChanged and what reading raises.
     """
+    check_may_delete(repository.store, f"repo feature enable {name}")
     feature = FEATURES.get(name)
     if feature is None:
         raise FeatureNotKnown(f"This version knows no feature {name!r}.")

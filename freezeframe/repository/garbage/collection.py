@@ -27,6 +27,7 @@ from freezeframe.repository.garbage.references import References, read_reference
 from freezeframe.repository.garbage.report import CollectReport, Progress, Tally, foresee
 from freezeframe.repository.layout import CHUNKS, FAN_OUT, INDEXES, MANIFESTS, TMP, condemned_name, is_temporary
 from freezeframe.repository.session import TERM
+from freezeframe.repository.store.keeping import check_may_delete
 from freezeframe.repository.store_clock import Measured, measure, newest_known
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def collect(
     Times are compared by the store's clock. Raises ClockDrift if this host's, `clock`, is too far from it for that grace.
     Raises CollectionStopped or SessionDamaged if something is damaged, RepositoryNotReadable if something cannot be listed or
     read: then nothing was changed. RepositoryNotWritable, CollectionOverdue: then the next run goes on from there.
+    DeletesRefused, at once, on a machine that takes nothing away.
     """
     if threads is None:
         threads = max(_THREADS, repository.store.traffic.at_once)
@@ -124,6 +126,8 @@ class _Run:
 
     def run(self) -> datetime | None:
         """When the own run was finished; None if it condemned nothing."""
+        if not self.report.dry_run:
+            check_may_delete(self._store, "gc")
         now = self._look_at_clock()
         now = max(now, self.not_before or now)
         situation = Situation(now, self.grace, tuple(self.repository.sessions.all()))

@@ -13,6 +13,7 @@ from freezeframe.repository.layout import folder_of, folders, is_of_the_file_sys
 from freezeframe.repository.store.directory import DirectoryStore
 from freezeframe.repository.store.fault import reading, writing
 from freezeframe.repository.store.filesystem import Filesystem
+from freezeframe.repository.store.keeping import Keeping
 from freezeframe.repository.store.patience import Patience
 from freezeframe.repository.store.retrying import Retrying
 from freezeframe.settings import S3Settings, load
@@ -24,12 +25,21 @@ if TYPE_CHECKING:
     from freezeframe.repository.store.s3 import S3Store
 
 
-def open_store(address: str | Path, s3: S3Settings | None = None, patience: Patience | None = None) -> Store:
+def open_store(
+    address: str | Path, s3: S3Settings | None = None, patience: Patience | None = None, *, deletes: bool = True
+) -> Store:
     """Return the store at a path, a `file://` URL or `s3://bucket/prefix`, of which nothing is asked yet.
 
     `s3`: how to reach object storage, if not as the settings say. `patience`: with it, if not as those say; a
-    directory has none of ours, its file system waits. Raises RepositoryNotFound, RepositoryUnsupported and SettingsError.
+    directory has none of ours, its file system waits. Without `deletes` nothing is taken away (`keeping.py`).
+
+    Raises RepositoryNotFound, RepositoryUnsupported and SettingsError.
     """
+    store = _opened(address, s3, patience)
+    return store if deletes else Keeping(store)
+
+
+def _opened(address: str | Path, s3: S3Settings | None, patience: Patience | None) -> Store:
     if _is_s3(address):
         return _bucket(str(address), s3 or load(S3Settings), patience)[1]
     root = _directory(address)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import obstore
 
-from freezeframe.repository.errors import AlreadyExists, ObjectNotFound, RepositoryNotWritable, RepositoryUnsupported
+from freezeframe.repository.errors import AlreadyExists, ObjectNotFound, RepositoryNotWritable
 from freezeframe.repository.layout import CHUNKS, TMP, checked_name
 from freezeframe.repository.store import s3_parts
 from freezeframe.repository.store.backend import MOVE_WINDOW_S, Entry, Traffic, always
 from freezeframe.repository.store.fault import check_length
+from freezeframe.repository.store.keeping import PROBE, check_created
 from freezeframe.repository.store.s3_fault import creating, reading, understood, writing
 from freezeframe.repository.store.s3_head import head_of, said_of
 from freezeframe.repository.temporary import spooled_file, temporary
@@ -42,8 +43,6 @@ TRAFFIC: Final = Traffic(at_once=64, remote=True)
 _PUTS_AT_ONCE: Final = 8
 
 _IN_MEMORY_BYTES: Final = 8 << 20  # an object that is opened; larger ones go to a temporary file
-
-_ADVICE_SERVER: Final = "Use an S3 server that has what docs/repository.md asks of it."
 
 
 class S3Store:
@@ -189,28 +188,24 @@ class S3Store:
     def check_writable(self) -> None:
         """Beside permission this tries conditional PUT and whether a list is up to date. Raises RepositoryUnsupported."""
         name = f"{TMP}/{secrets.token_hex(16)}"
-        self.put_if_absent(name, bytes(32))
+        self.put_if_absent(name, PROBE)
         try:
-            self._check_refused(name)
-            if name not in self.names(TMP):
-                raise RepositoryUnsupported(
-                    f"The server of {self.address} does not list what was written a moment ago.", advice=_ADVICE_SERVER
-                )
+            check_created(self, name)
         finally:
-            self.delete(name)
+            self._delete_probe(name)
 
     def free_bytes(self) -> int | None:
         return None
 
-    def _check_refused(self, name: str) -> None:
+    def _delete_probe(self, name: str) -> None:
         try:
-            self.put_if_absent(name, bytes(32))
-        except AlreadyExists:
-            return
-        raise RepositoryUnsupported(
-            f"The server of {self.address} ignores If-None-Match: it wrote over an object that was to be created.",
-            advice=_ADVICE_SERVER,
-        )
+            self.delete(name)
+        except RepositoryNotWritable as error:
+            if not error.transient:
+                error.hint = (
+                    f"{error.hint} If this machine is not to delete, set FREEZEFRAME_REPOSITORY_DELETES=no on it."
+                )
+            raise
 
     def _head(self, name: str) -> ObjectMeta:
         return head_of(self._bucket, checked_name(name), self._place(name))

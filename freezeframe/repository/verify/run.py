@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from freezeframe.repository.age import drift_allowed
 from freezeframe.repository.aside import Kind, set_aside
-from freezeframe.repository.errors import ClockDrift, RepositoryFull, RepositoryNotWritable
+from freezeframe.repository.errors import ClockDrift, DeletesRefused, RepositoryFull, RepositoryNotWritable
 from freezeframe.repository.layout import FAN_OUT, digest_of
 from freezeframe.repository.referenced import chunks_of
+from freezeframe.repository.store.keeping import check_may_delete
 from freezeframe.repository.store_clock import measure
 from freezeframe.repository.verify.looking import Fault, look_at_all, look_at_index
 from freezeframe.repository.verify.report import Damage, Findings, OnProgress, Progress, VerifyReport
@@ -38,11 +39,19 @@ def _store_time(repository: Repository) -> datetime | None:
         return None
 
 
+def _check_may_set_aside(repository: Repository) -> None:
+    try:
+        check_may_delete(repository.store, "verify --set-aside")
+    except DeletesRefused as error:
+        error.hint = f"Here `freezeframe verify --no-set-aside` verifies and changes nothing. {error.hint}"
+        raise
+
+
 class Run:
     """One verification. `aside`: damaged objects are set aside, and what was is reviewed; without it nothing is changed.
 
     `at_most`: how many are set aside, instead of a share of what was looked at (`restraint.py`). With `aside` it raises
-    ClockDrift if this host's clock is too far from the store's.
+    ClockDrift if this host's clock is too far from the store's, and DeletesRefused on a machine that takes nothing away.
     """
 
     def __init__(
@@ -54,6 +63,8 @@ class Run:
         aside: bool,
         at_most: int | None = None,
     ) -> None:
+        if aside:
+            _check_may_set_aside(repository)
         repository.check_there()
         self.repository = repository
         self.objects = repository.objects.as_verified()
