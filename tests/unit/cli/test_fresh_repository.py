@@ -46,9 +46,13 @@ def test_a_feature_that_init_alone_gives_is_shown_as_such(run: Run) -> None:
     ran = run("repo", "feature")
     assert ran.exit_code == 0
     assert "given by `repo init` only" in " ".join(ran.stdout.split())
-    (encryption,) = run("repo", "feature", "--json").document["features"]
-    assert (encryption["state"], encryption["can_be_enabled"]) == ("off", False)
-    refused = run("repo", "feature", "enable", "encryption")
-    assert refused.exit_code != 0
-    assert "given by `freezeframe repo init`" in refused.stderr
+    shown = run("repo", "feature", "--json").document["features"]
+    assert {one["name"]: (one["state"], one["can_be_enabled"]) for one in shown} == {
+        "encryption": ("off", False),
+        "authentication": ("off", False),
+    }
+    for name in ("encryption", "authentication"):
+        refused = run("repo", "feature", "enable", name)
+        assert refused.exit_code != 0
+        assert "given by `freezeframe repo init`" in refused.stderr
     assert "repo init" in run("repo", "feature", "enable", "--help").stdout
