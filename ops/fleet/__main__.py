@@ -7,7 +7,7 @@ It prints a line when it is ready, and another when it has done what a line of i
 | publish      | each host puts itself into the inventory, once                                                              |
 | recover      | each host looks once for captures that nobody will release                                                  |
 | live         | each host does both from now on, and tells Flower that it lives                                             |
-| idle         | the same, and workers wait for orders as real ones do, a second at a time                                   |
+| idle         | the same, and workers wait for orders as real ones do, two seconds at a time                                |
 
 It ends with its input.
 """
@@ -25,9 +25,9 @@ from freezeframe import log
 from freezeframe.contract.words import Step
 from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings
+from freezeframe.transport import POLL_S
 from ops.fleet import indexes
 from ops.fleet.fleet import Fleet
-from ops.fleet.line import POLL_S
 from ops.fleet.made_up import MadeUp
 from ops.fleet.steps import MadeUpSteps
 

@@ -22,7 +22,8 @@ from freezeframe.contract import names
 from freezeframe.contract.inventory import CONTRACT, HostEntry
 from freezeframe.contract.words import Step
 from freezeframe.settings import BusSettings, HostSettings
-from ops.fleet.line import POLL_S, Line, Lines, Listener
+from freezeframe.transport import POLL_S
+from ops.fleet.line import Line, Lines, Listener
 from ops.fleet.made_up import MadeUp
 from ops.fleet.steps import MadeUpSteps
 from workers import instance, inventory, recovery

@@ -1,6 +1,6 @@
 """A line: the connection of one worker that waits for its orders, as kombu's has it.
 
-    BRPOP queue…, each at four priorities, for a second at most   ─▶  an order, or nothing: then again
+    BRPOP queue…, each at four priorities, for two seconds at most  ─▶  an order, or nothing: then again
 
 One thread reads the lines of all workers of a fleet, by a selector. [kombu/transport/redis.py _brpop_start, _brpop_read]
 """
@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import redis
 
+from freezeframe.transport import POLL_S
+
 #: kombu's, without transport options that say otherwise.
 PRIORITIES: Final = (0, 3, 6, 9)
 SEPARATOR: Final = "\x06\x16"
-POLL_S: Final = 1
 
 
 class Line:

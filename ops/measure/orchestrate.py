@@ -71,7 +71,7 @@ def run(directory: Path, sizes: Sizes, say: Callable[[str], None]) -> dict[str, 
     return {
         "bench": "orchestrate",
         "rows": rows,
-        "largest_over_100_guests": _over_100(rows),
+        "largestover_100_guests": over_100(rows),
         "idle": idle,
         "at_work": reading,
         "history": plans,
@@ -162,7 +162,7 @@ def _site(directory: Path, **variables: str) -> Iterator[Site]:
         yield site
 
 
-def _over_100(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+def over_100(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Return each figure a guest of the largest capture over that of the one of 100 guests; empty without both. Pure."""
     small = next((one for one in rows if one["guests"] == 100), None)
     if small is None or rows[-1] is small:

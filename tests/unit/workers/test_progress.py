@@ -9,6 +9,7 @@ import pytest
 
 from freezeframe.repository import ChunkBuffer, DiskWriter, Repository, Sessions
 from freezeframe.repository.outcome import ChunkOutcome
+from freezeframe.settings import OrchestratorSettings
 from tests.unit.workers.exported import Guest
 from workers.connection import DataConnection
 from workers.host import Host
@@ -124,3 +125,9 @@ def test_a_disk_that_is_read_in_full_after_all_has_nothing_done() -> None:
     progress.add(60, 50)
     progress.begin_again()
     assert (progress.bytes_done, progress.bytes_read, progress.bytes_total) == (0, 0, 100)
+
+
+def test_a_transfer_that_takes_hours_reports_less_often_than_one_that_has_just_begun() -> None:
+    """Callers see a short one move, and a thousand hosts that read for hours keep Redis from nothing."""
+    assert [reporter.pause_s(seconds) for seconds in (0, 10, 60, 100, 36_000)] == [0.5, 0.5, 3.0, 5.0, 5.0]
+    assert reporter.pause_s(36_000) * 10 < OrchestratorSettings().transfer_stall_s
