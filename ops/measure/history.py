@@ -165,7 +165,6 @@ def plan(guests_of: str) -> dict[str, Any]:
     wanted = uuids(GROUPS if (age := AGES[guests_of]) is None else age)
     settings, repository = load(BusSettings), open_repository()
     with bus.connect(settings) as client:
-        presence.publish(client, _entry(wanted))
         runs, briefs = Runs(client, 3600), Briefs()
         first = _measured(client, runs, repository, briefs, wanted)
         client.delete(names.ADMISSION_KEY)  # the guests are in no capture any more
@@ -174,6 +173,7 @@ def plan(guests_of: str) -> dict[str, Any]:
 
 
 def _measured(client: Any, runs: Runs, repository: Repository, briefs: Briefs, wanted: list[str]) -> dict[str, Any]:
+    presence.publish(client, _entry(wanted))  # an earlier plan may have taken longer than a host may be silent
     now = datetime.now(UTC)
     request = CaptureRequest(capture_id=str(ULID()), guests=tuple(name_of(one) for one in wanted))
     blank = Run(
