@@ -8,6 +8,7 @@ asked ─┬──────────▶ preparing ─▶ holding ─▶ tr
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from freezeframe.contract.plan import HostPlan, Plan
 from freezeframe.contract.request import CaptureRequest, Receipt
 from freezeframe.contract.words import RunState
 from orchestrator.answers import Answers
-from orchestrator.told import AT_ONCE, Told
+from orchestrator.told import AT_ONCE, Record, Told
 
 #: Events that a run's stream keeps; a caller that comes late sees the newest.
 EVENTS_KEPT = 2000
@@ -38,14 +39,15 @@ _SWAP = """
 -- Change a run and tell of it, or do neither.
 -- KEYS     the run, its events, the active runs, the guests that are kept, then all keys that end with the run
 -- ARGV     the version it must have ("0": it must not exist), the new record, the event, events to keep,
---          the capture id, "1" if the run has ended, seconds to keep, the format, the state, then the guests that are kept
+--          the capture id, "1" if the run has ended, seconds to keep, the format, the state, a word that no other record has,
+--          then the guests that are kept
 -- Returns 1 if the record was set, 0 if somebody else was here first.
 local version = redis.call('HGET', KEYS[1], 'version') or '0'
 if version ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'record', ARGV[2], 'version', version + 1)
-redis.call('HSET', KEYS[1], 'stated', version + 1, 'v', ARGV[8], 'state', ARGV[9], 'kept', #ARGV - 9)
+redis.call('HSET', KEYS[1], 'record', ARGV[2], 'version', version + 1, 'written', ARGV[10])
+redis.call('HSET', KEYS[1], 'stated', version + 1, 'v', ARGV[8], 'state', ARGV[9], 'kept', #ARGV - 10)
 redis.call('DEL', KEYS[4])
-for i = 10, #ARGV, 1000 do redis.call('SADD', KEYS[4], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
+for i = 11, #ARGV, 1000 do redis.call('SADD', KEYS[4], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
 if ARGV[3] ~= '' then redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[3]) end
 if ARGV[6] == '1' then redis.call('SREM', KEYS[3], ARGV[5]) else redis.call('SADD', KEYS[3], ARGV[5]) end
 for i, key in ipairs(KEYS) do if i ~= 3 then redis.call('EXPIRE', key, ARGV[7]) end end
@@ -139,6 +141,7 @@ class Runs:
         self._redis = client
         self._retention_s = retention_s
         self._told = Told(client)
+        self._parsed: dict[str, tuple[Record, Run]] = {}  # the last of each run that goes on
         self._swap = client.register_script(_SWAP)
         self._next_epoch = client.register_script(_NEXT_EPOCH)
 
@@ -156,19 +159,39 @@ class Runs:
 
     def load(self, capture_id: str) -> tuple[Run, str] | None:
         """A run and its version; None if there is none, or none that can be read."""
-        return _loaded(cast("list[str | None]", self._redis.hmget(names.run_key(capture_id), ["record", "version"])))
+        return self._going_on(capture_id, self._loaded(capture_id, self._told.record(capture_id)))
 
     def load_with_answers(self, capture_id: str) -> tuple[Run, str, Answers] | None:
         """As `load`, and all answers that have come, of one moment. Raises redis errors."""
-        fields, answers = self._told.with_record(capture_id)
-        loaded = _loaded(fields)
-        if loaded is None or loaded[0].state.ended:
-            self._told.forget(capture_id)
+        record, answers = self._told.with_record(capture_id)
+        loaded = self._going_on(capture_id, self._loaded(capture_id, record))
         return None if loaded is None else (*loaded, answers)
 
     def answers(self, capture_id: str) -> Answers:
         """Return all answers that have come. Raises redis errors."""
         return self._told.with_record(capture_id)[1]
+
+    def _loaded(self, capture_id: str, record: Record | None) -> tuple[Run, str] | None:
+        """Return a run, parsed once, and its version; None if there is none, or none that can be read."""
+        if record is None:
+            return None
+        known = self._parsed.get(capture_id)
+        if known is not None and known[0] is record:
+            return known[1], record.version
+        try:
+            run = Run.model_validate_json(record.text)
+        except ValidationError:
+            return None
+        if not run.state.ended:
+            self._parsed[capture_id] = record, run
+        return run, record.version
+
+    def _going_on(self, capture_id: str, loaded: tuple[Run, str] | None) -> tuple[Run, str] | None:
+        """Return what was loaded, and remember nothing of a run that has ended."""
+        if loaded is None or loaded[0].state.ended:
+            self._told.forget(capture_id)
+            self._parsed.pop(capture_id, None)
+        return loaded
 
     def is_there(self, capture_id: str) -> bool:
         """Return True if there is a run of that id, also one that cannot be read."""
@@ -206,6 +229,7 @@ class Runs:
             self._retention_s if run.state.ended else max(self._retention_s, LONGEST_RUN_S),
             run.v,
             str(run.state),
+            secrets.token_hex(8),
             *dict.fromkeys(run.kept),
         ]
         return bool(self._swap(keys=[maker(run.capture_id) for maker in makers], args=args))
@@ -235,16 +259,6 @@ class Runs:
         It lives while either changes: the number does while it waits for the repository.
         """
         return cast("dict[str, str]", self._redis.hgetall(names.pulse_key(capture_id)))
-
-
-def _loaded(fields: list[str | None]) -> tuple[Run, str] | None:
-    record, version = fields
-    if record is None or version is None:
-        return None
-    try:
-        return Run.model_validate_json(record), version
-    except ValidationError:
-        return None
 
 
 def _event(run: Run) -> str:

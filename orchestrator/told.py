@@ -1,8 +1,11 @@
-"""The results of runs that go on, each read from Redis and parsed once: a result that is there never changes.
+"""The records of runs that go on, read from Redis when they have changed; and their results, each read and parsed once.
 
-    look ─▶ record and number of results, of one moment ─▶ as many as are known? ─▶ no more to read
-                    ▲                                              │ no
-                    └──────── the new ones, 200 at a time ◀────────┘
+    look ─▶ record, if it is another, and number of results, of one moment ─▶ as many as are known? ─▶ no more to read
+                    ▲                                                                 │ no
+                    └──────── the new ones, 200 at a time ◀───────────────────────────┘
+
+The record of a thousand hosts is 6 MB, and is looked at every 2 s for as long as its disks are read. Which one it is tells its
+version and a word that was drawn when it was written: after a failover another record may have the same version.
 
 A run that is as it is now and results that are older would be a run without its results: a guest whose answer had not been
 read yet would be dropped from the capture. So both are of one moment, and results that Redis has lost are not known any more.
@@ -13,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import redis
 
@@ -28,6 +31,24 @@ AT_ONCE: Final = 200
 NAMES_S: Final = 30.0
 
 
+_READ: Final = """
+-- KEYS the run and its results, ARGV the version and the word of the record that is known. Changes nothing.
+-- Returns {version, word, the record if it is another, how many results there are}, all of one moment.
+local found = redis.call('HMGET', KEYS[1], 'version', 'written')
+local record = false
+if found[1] ~= ARGV[1] or found[2] ~= ARGV[2] then record = redis.call('HGET', KEYS[1], 'record') end
+return {found[1], found[2], record, redis.call('HLEN', KEYS[2])}
+"""
+
+
+class Record(NamedTuple):
+    """A run's record as it was written, by its version and a word of its own."""
+
+    version: str
+    word: str
+    text: str
+
+
 @dataclass(frozen=True)
 class _Known:
     """The results of one run that were read. It is replaced and never changed, so any thread may have it."""
@@ -37,32 +58,56 @@ class _Known:
     read_at: float
 
 
+_NO_RECORD: Final = Record("", "", "")
 _NOTHING: Final = _Known({}, Answers(), float("-inf"))
 
 
 class Told:
-    """Reads results of any run. Any thread may call."""
+    """Reads records and results of any run. Any thread may call."""
 
     def __init__(self, client: redis.Redis, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = client
         self._clock = clock
         self._known: dict[str, _Known] = {}
+        self._records: dict[str, Record] = {}
+        self._read_if_new = client.register_script(_READ)
 
-    def with_record(self, capture_id: str) -> tuple[list[str | None], Answers]:
-        """Return the fields `record` and `version` of a run and its answers, of one moment. Raises redis errors."""
+    def record(self, capture_id: str) -> Record | None:
+        """Return a run's record; None if there is none. Raises redis errors."""
+        return self._record(capture_id)[0]
+
+    def with_record(self, capture_id: str) -> tuple[Record | None, Answers]:
+        """Return a run's record and its answers, of one moment. Raises redis errors."""
         while True:
-            with self._redis.pipeline(transaction=True) as together:
-                together.hmget(names.run_key(capture_id), ["record", "version"])
-                together.hlen(names.results_key(capture_id))
-                fields, number = together.execute()
+            record, number = self._record(capture_id)
             known = self._known.get(capture_id, _NOTHING)
             if number == len(known.by_field) and self._clock() - known.read_at < NAMES_S:
-                return fields, known.answers
+                return record, known.answers
             self._read(capture_id, known)
 
     def forget(self, capture_id: str) -> None:
         """Keep nothing of a run that has ended."""
         self._known.pop(capture_id, None)
+        self._records.pop(capture_id, None)
+
+    def _record(self, capture_id: str) -> tuple[Record | None, int]:
+        """Return a run's record, and how many results there are at that moment."""
+        known = self._records.get(capture_id, _NO_RECORD)
+        keys = [names.run_key(capture_id), names.results_key(capture_id)]
+        version, word, text, number = cast(
+            "tuple[str | None, str | None, str | None, int]",
+            self._read_if_new(keys=keys, args=[known.version, known.word]),
+        )
+        if version is None:
+            return None, number
+        if version == known.version and word == known.word:
+            return known, number
+        if text is None:
+            return None, number
+        record = Record(version, word or "", text)
+        if word:  # an orchestrator of before writes none, and may have written more than one record of that version
+            self._records[capture_id] = record
+        return record, number
 
     def _read(self, capture_id: str, known: _Known) -> None:
         """Read the results that are there and not known. Those of which only the name is left are read by the next look."""

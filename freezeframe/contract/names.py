@@ -93,6 +93,7 @@ def run_key(capture_id: str) -> str:
     |-----------|--------------------------------------------------------------------------------------------|
     | `record`  | the orchestrator's whole record, JSON                                                      |
     | `version` | how often it was changed                                                                   |
+    | `written` | a word that no other record has, also none of the same version after a failover             |
     | `stated`  | the version that the following fields are of: an orchestrator of before does not write them |
     | `v`       | the format of these fields and of the record                                               |
     | `state`   | the run's state                                                                            |

@@ -376,3 +376,22 @@ def test_a_run_that_went_on_while_its_orders_were_sent_stays_where_it_is(
     loaded = orchestrator.runs.load(CAPTURE)
     assert loaded is not None
     assert (loaded[0].state, loaded[0].dispatched) == (RunState.HOLDING, False)
+
+
+def test_each_change_of_a_run_has_a_word_of_its_own(orchestrator: Orchestrator) -> None:
+    ask(orchestrator)
+    words = set()
+    for number in range(5):
+        run, version = orchestrator.runs.load(CAPTURE) or pytest.fail("no run")
+        changed = run.model_copy(update={"warnings": (str(number),)})
+        assert orchestrator.runs.change(changed, version, tell=False)
+        words.add(orchestrator.redis.hget(names.run_key(CAPTURE), "written"))
+    assert len(words) == 5
+
+
+def test_a_run_that_has_ended_is_not_kept_in_memory(orchestrator: Orchestrator) -> None:
+    ask(orchestrator, every_guest=False, guests=("nobody",))
+    for _ in range(2):
+        assert orchestrator.runs.load(CAPTURE)
+        assert orchestrator.runs.load_with_answers(CAPTURE)
+    assert (orchestrator.runs._parsed, orchestrator.runs._told._records) == ({}, {})

@@ -17,7 +17,7 @@ from freezeframe.contract.words import Step
 from freezeframe.settings import BusSettings
 from orchestrator import answers as answers_module
 from orchestrator.answers import Answers
-from orchestrator.told import AT_ONCE, NAMES_S, Told
+from orchestrator.told import AT_ONCE, NAMES_S, Record, Told
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
 KEY = names.results_key(CAPTURE)
@@ -27,7 +27,7 @@ GUEST = "00000000-0000-4000-8000-00000000000a"
 @pytest.fixture
 def client(bus_settings: BusSettings) -> Iterator[redis.Redis]:
     with contextlib.closing(bus.connect(bus_settings)) as found:
-        found.hset(names.run_key(CAPTURE), mapping={"record": "R", "version": "3"})
+        found.hset(names.run_key(CAPTURE), mapping={"record": "R", "version": "3", "written": "w"})
         yield found
 
 
@@ -81,8 +81,8 @@ def test_each_result_is_parsed_once(client: redis.Redis, told: Told, parsed: lis
     answer(client, *range(3))
     assert hosts(told.with_record(CAPTURE)[1]) == ["host-0", "host-1", "host-2"]
     answer(client, 3)
-    fields, answers = told.with_record(CAPTURE)
-    assert fields == ["R", "3"]
+    record, answers = told.with_record(CAPTURE)
+    assert record == Record("3", "w", "R")
     assert hosts(answers) == ["host-0", "host-1", "host-2", "host-3"]
     assert answers.fields == {field_of(number) for number in range(4)}
     assert sorted(parsed) == [field_of(number) for number in range(4)]
@@ -98,7 +98,7 @@ def test_a_look_at_results_that_are_known_reads_none_of_them(client: redis.Redis
     assert client.info("stats")["total_net_output_bytes"] - sent < 12_000  # most of it are the answers to INFO
     after = client.info("commandstats")
     read = {name for name, one in after.items() if one["calls"] > before.get(name, {"calls": 0})["calls"]}
-    assert read <= {"cmdstat_multi", "cmdstat_exec", "cmdstat_hmget", "cmdstat_hlen", "cmdstat_info"}
+    assert read <= {"cmdstat_evalsha", "cmdstat_hmget", "cmdstat_hlen", "cmdstat_info"}
 
 
 def test_results_that_redis_has_lost_are_not_known_any_more(client: redis.Redis, told: Told) -> None:
@@ -147,8 +147,8 @@ def test_no_record_is_newer_than_the_results_beside_it(
             client.hset(names.run_key(CAPTURE), "version", str(10 + number))
 
     monkeypatch.setattr(told, "_read", read)
-    fields, answers = told.with_record(CAPTURE)
-    assert fields == ["R", "12"]
+    record, answers = told.with_record(CAPTURE)
+    assert record == Record("12", "w", "R")
     assert hosts(answers) == ["host-0", "host-1", "host-2"]
 
 
@@ -183,9 +183,9 @@ def test_many_threads_read_the_same(client: redis.Redis, told: Told) -> None:
 
     def look() -> None:
         while not stop.is_set():
-            fields, answers = told.with_record(CAPTURE)
-            if len(answers.transferred) < int(fields[1] or 0) - 3:
-                wrong.append((fields, len(answers.transferred)))
+            record, answers = told.with_record(CAPTURE)
+            if record is None or len(answers.transferred) < int(record.version) - 3:
+                wrong.append((record, len(answers.transferred)))
 
     threads = [threading.Thread(target=look) for _ in range(4)]
     for thread in threads:
@@ -200,3 +200,35 @@ def test_many_threads_read_the_same(client: redis.Redis, told: Told) -> None:
     released = ReleaseResult(capture_id=CAPTURE, host_id="host-0")
     client.hset(KEY, names.result_field(Step.RELEASE, "host-0"), released.model_dump_json())
     assert told.with_record(CAPTURE)[1].released == (released,)
+
+
+def test_a_record_is_read_once_for_as_long_as_it_is_the_same(client: redis.Redis, told: Told) -> None:
+    """That of a thousand hosts is 6 MB, and each run is looked at every 2 s."""
+    client.hset(names.run_key(CAPTURE), "record", "R" * 1_000_000)
+    first = told.record(CAPTURE)
+    sent = client.info("stats")["total_net_output_bytes"]
+    for _ in range(5):
+        assert told.record(CAPTURE) is first
+        assert told.with_record(CAPTURE)[0] is first
+    assert client.info("stats")["total_net_output_bytes"] - sent < 12_000  # most of it is the answer to INFO
+
+
+def test_another_record_of_the_same_version_is_read(client: redis.Redis, told: Told) -> None:
+    """A failover has lost the last change, and another process has made one since. With the lost one in mind this process
+    would change what it has not seen.
+    """
+    assert told.record(CAPTURE) == Record("3", "w", "R")
+    client.hset(names.run_key(CAPTURE), mapping={"record": "S", "written": "x"})
+    assert told.record(CAPTURE) == Record("3", "x", "S")
+    client.hset(names.run_key(CAPTURE), mapping={"record": "T", "version": "4"})
+    assert told.record(CAPTURE) == Record("4", "x", "T")
+    client.delete(names.run_key(CAPTURE))
+    assert told.record(CAPTURE) is None
+
+
+def test_a_record_without_a_word_is_read_each_time(client: redis.Redis, told: Told) -> None:
+    """An orchestrator of before has written it: after a failover nothing tells it from another of its version."""
+    client.hdel(names.run_key(CAPTURE), "written")
+    for text in ("S", "T"):
+        client.hset(names.run_key(CAPTURE), "record", text)
+        assert told.record(CAPTURE) == Record("3", "", text)
