@@ -8,6 +8,7 @@ restores another's messages.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -136,6 +137,20 @@ def run_worker(app: Celery, options: Sequence[str]) -> NoReturn:
     app.worker_main(["--quiet", "worker", *options])
     status = ended[-1] if ended else None
     raise SystemExit(1 if status is None else status)
+
+
+def ends_if_it_fails(begin: Callable[..., None]) -> Callable[..., None]:
+    """Return a handler of `worker_ready` that ends the worker if it fails. Celery would log that and go on without it."""
+
+    @functools.wraps(begin)
+    def begins(*args: object, **told: object) -> None:
+        try:
+            begin(*args, **told)
+        except Exception as error:
+            log.critical("this worker ends: it could not begin", why=str(error), exc_info=error)
+            raise WorkerShutdown(1) from error
+
+    return begins
 
 
 def start_beside(name: str, work: Callable[[], None]) -> None:

@@ -27,6 +27,10 @@ PORT: Final = 26379
 _OWN = frozenset({"sentinel_username", "sentinel_password"})
 
 
+class _AddressError(ValueError):
+    """What is wrong with a URL, without any part of it."""
+
+
 class NoPrimaryError(redis.ConnectionError):
     """No sentinel tells of a primary: it is waited for like a server that is away."""
 
@@ -46,6 +50,15 @@ class Primary:
     @classmethod
     def parse(cls, url: str) -> Primary:
         """Raises ValueError, which tells no password."""
+        try:
+            return cls._parse(url)
+        except _AddressError:
+            raise
+        except ValueError:  # urllib's names all of it
+            raise _AddressError("it cannot be read as an address") from None
+
+    @classmethod
+    def _parse(cls, url: str) -> Primary:
         scheme, _, rest = url.partition("://")
         scheme = scheme.partition("+")[0]
         authority = re.split(r"[/?#]", rest, maxsplit=1)[0]  # which urlsplit refuses with an IPv6 address among several
@@ -53,7 +66,9 @@ class Primary:
         parts = urlsplit(f"//{rest.removeprefix(authority)}")
         name, _, database = parts.path.strip("/").partition("/")
         if not name or (database and not database.isdecimal()):
-            raise ValueError("its path is no name of a primary, as in redis+sentinel://s1.example.org:26379/mymaster/0")
+            raise _AddressError(
+                "its path is no name of a primary, as in redis+sentinel://s1.example.org:26379/mymaster/0"
+            )
         query = dict(parse_qsl(parts.query))
         others = urlencode({key: value for key, value in query.items() if key not in _OWN}, quote_via=quote)
         plain = f"{scheme}://{f'{user}@' if user else ''}{quote(unquote(name), safe='')}/{database or 0}"
@@ -79,10 +94,11 @@ class Primary:
         return PrimaryTlsConnection if self.tls else PrimaryConnection
 
     def find(self, timeout_s: float) -> tuple[str, int]:
-        """Return where the primary is, by the first sentinel that knows. Raises NoPrimaryError. `timeout_s` is for each."""
+        """Return where the primary is, by the first sentinel that knows. Raises NoPrimaryError. `timeout_s` is for all."""
         refused = []
+        each_s = timeout_s / len(self.sentinels)
         for host, port in self.sentinels:
-            bounds = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "retry": None}
+            bounds = {"socket_timeout": each_s, "socket_connect_timeout": each_s, "retry": None}
             options: dict[str, Any] = {**self.sentinel_options, **bounds}
             try:
                 with closing(redis.Redis(host=host, port=port, **options)) as sentinel:
@@ -106,7 +122,7 @@ def _place(text: str) -> tuple[str, int]:
     except ValueError:
         port = 0
     if not parts.hostname or port == 0 or parts.path:
-        raise ValueError(
+        raise _AddressError(
             "it names no host and port of a sentinel, as in redis+sentinel://s1.example.org:26379/mymaster/0"
         )
     return parts.hostname, PORT if port is None else port

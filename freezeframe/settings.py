@@ -110,7 +110,10 @@ class BusSettings(_Part):
         if sentinel.is_of(redis_url.get_secret_value()):
             sentinel.Primary.parse(redis_url.get_secret_value())
             return redis_url
-        url = urlsplit(redis_url.get_secret_value().strip())
+        try:
+            url = urlsplit(redis_url.get_secret_value().strip())
+        except ValueError:  # which names the password
+            raise ValueError("it cannot be read as an address") from None
         if url.scheme not in REDIS_SCHEMES:
             begins = f"begins with {url.scheme}://" if url.scheme else "has no scheme"
             raise ValueError(

@@ -4,7 +4,8 @@
       │          └─ noted before the run goes on: whatever becomes of the process, the place is kept for it
       └─ for a place on each of its hosts, one in the datacenter, and, if it asked for that, for its guests
 
-A run that waits keeps a place for itself on each of its hosts, so one of many hosts is not overtaken by small ones for ever.
+A run that waits for a host keeps a place for itself on each of its hosts, so one of many hosts is not overtaken by small ones
+for ever. One that waits for a guest keeps that guest for itself, and no place.
 Two captures of one guest are made in the order of their ids, as retention and `latest` order them. The later one waits for the
 earlier one if it asked for that, and else it is refused the guest (`Rivals`). Of a run whose hosts have claimed its guests that
 is left to them, as they know which of its guests it still has.
@@ -81,12 +82,11 @@ def waiting(entries: Mapping[str, Entry], limits: Limits) -> dict[str, Queued]:
             taken.begin(capture_id, entry)
     found: dict[str, Queued] = {}
     for capture_id in sorted(one for one, entry in entries.items() if not entry.admitted):
-        why = taken.why_not(entries[capture_id])
+        why = taken.why_not(capture_id, entries[capture_id])
         if why is None:
             taken.begin(capture_id, entries[capture_id])
         else:
             found[capture_id] = Queued(place=len(found) + 1, why=why)
-            taken.reserve(capture_id, entries[capture_id])
     return found
 
 
@@ -115,16 +115,20 @@ class _Taken:
         self._on_host.update(entry.hosts)
         self._holders.update(dict.fromkeys(entry.guests, capture_id))
 
-    def reserve(self, capture_id: str, entry: Entry) -> None:
-        self._kept += 1
-        self._kept_on_host.update(entry.hosts)
-        for guest_uuid in entry.guests:
-            self._wanted.setdefault(guest_uuid, capture_id)
-
-    def why_not(self, entry: Entry) -> str | None:
-        """Return why a run has to wait; None if it may begin."""
+    def why_not(self, capture_id: str, entry: Entry) -> str | None:
+        """Return why a run has to wait, and keep what it lacks for it and no more; None if it may begin."""
         guest = self._guest(entry) if entry.waits_for_guests else None
-        return self._datacenter() or guest or self._host(entry)
+        host = None if guest else self._host(entry)
+        datacenter = None if guest or host else self._datacenter()
+        why = guest or host or datacenter
+        if why is not None:
+            for guest_uuid in entry.guests:
+                self._wanted.setdefault(guest_uuid, capture_id)
+        if host or datacenter:
+            self._kept_on_host.update(entry.hosts)
+        if datacenter:
+            self._kept += 1
+        return why
 
     def _datacenter(self) -> str | None:
         if self._at_work + self._kept < self._limits.in_all:

@@ -80,6 +80,7 @@ def cancel(capture_id: object = None, who: object = "", *_: object, **__: object
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
+@bus.ends_if_it_fails
 def _begin(**_: object) -> None:
     settings = load(OrchestratorSettings)
     reconciler = Reconciler(orchestrator())

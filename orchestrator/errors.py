@@ -112,6 +112,14 @@ class TransferStalledError(FreezeframeError):
     )
 
 
+class EndedBeforeError(FreezeframeError):
+    """The session of a capture has ended in the repository: nothing can be stored in it any more."""
+
+    code = "ended-before"
+    exit_code = EXIT_REFUSED
+    advice = "Ask with another id. `freezeframe captures show` with this one tells whether it was sealed. No guest was touched."
+
+
 class GuestWantedError(FreezeframeError):
     """Another capture has the guest, or gets it before this one: as its host says of a guest that it has claimed."""
 
@@ -120,7 +128,7 @@ class GuestWantedError(FreezeframeError):
     advice = "Capture it again when that capture has ended, or with --wait-for-guests. No guest was touched."
 
     def __init__(self, guest: str, capture_id: str) -> None:
-        super().__init__(f"Guest {guest} is in capture {capture_id}, which was asked for before and is to begin.")
+        super().__init__(f"Guest {guest} is in capture {capture_id}, which has not claimed it yet, and comes first.")
 
 
 class QueuedTooLongError(FreezeframeError):

@@ -245,7 +245,7 @@ class Orchestrator:
 
     def _planner(self) -> planning.Planner:
         return planning.Planner(
-            self.redis, self.runs, self.repository, self.settings, self.briefs, self.boards, self.at_work
+            self.redis, self.runs, self.repository, self.settings, self.briefs, self.boards, self.at_work, self.sight
         )
 
     def _seal(self, run: Run, answers: Answers, now: datetime) -> Run | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import redis
@@ -29,15 +29,25 @@ from freezeframe.contract.words import Policy, RunState, WantedKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.presence import known_hosts, unread_hosts
 from freezeframe.repository import Repository
+from freezeframe.repository.errors import is_store_trouble
+from freezeframe.repository.session import SessionState
 from freezeframe.settings import OrchestratorSettings
 from orchestrator import admission, clocks, decision, sessions, unread
 from orchestrator.choices import without_strays
-from orchestrator.defect import fault_of
-from orchestrator.errors import GuestWantedError, NoGuestsError, QueuedTooLongError, SplitGuestError, UnknownGuestError
+from orchestrator.defect import fault_of, words_of
+from orchestrator.errors import (
+    EndedBeforeError,
+    GuestWantedError,
+    NoGuestsError,
+    QueuedTooLongError,
+    SplitGuestError,
+    UnknownGuestError,
+)
 from orchestrator.newer import newer_hosts
 from orchestrator.parents import Briefs, Parents
 from orchestrator.planner import left_out, plan_hosts, unfit_faults, with_parents
 from orchestrator.run import Run, Runs
+from orchestrator.sight import Sight
 
 log = structlog.get_logger("planning")
 
@@ -73,9 +83,10 @@ class Planner:
     briefs: Briefs
     boards: admission.Boards
     at_work: AtWork
+    sight: Sight = field(default_factory=Sight)
 
     def alone(self, run: Run) -> Run | None:
-        """As `planned`, within a time; None while another thread of this process plans the run. Raises redis errors."""
+        """As `planned`, within a time; None also while another thread of this process plans the run. Raises redis errors."""
         if not self.at_work.begin(run.capture_id):
             return None
         try:
@@ -86,20 +97,25 @@ class Planner:
         finally:
             self.at_work.end(run.capture_id)
 
-    def planned(self, run: Run) -> Run:
-        """Return the run with its plan, in line, or failed because it cannot be planned. Raises redis errors."""
+    def planned(self, run: Run) -> Run | None:
+        """Return the run with its plan, in line, or failed because it cannot be planned; None: later. Raises redis errors."""
         request = run.request
+        if self.sight.rejoining(datetime.now(UTC)) and not all(host.alive for host in known_hosts(self.redis)):
+            return None  # hosts that have not published themselves since Redis is back would be taken for down
         try:
             self._check_clocks(run)
             found, queued = self._admitted(request, find(self.redis, request))
             if queued is not None:
                 return self.in_line(run, queued)
             # before anything is looked for that garbage collection might take away: the parents' manifests to begin with
-            self.repository.sessions.begin(request.capture_id, sessions.PROGRAM, self.runs.installation())
+            self._begin_session(request.capture_id)
             plan, warnings = self._plan(request, found)
         except redis.RedisError:
             raise
         except Exception as error:  # noqa: BLE001  also a defect: nobody else would answer the caller
+            if run.state is RunState.QUEUED and is_store_trouble(error) and datetime.now(UTC) < run.due_at:
+                log.warning("a run that waited is not planned yet", capture=run.capture_id, why=words_of(error))
+                return run  # it has waited for hours, and may for longer
             return not_planned(run, error, self.settings)
         log.info("planned", capture=request.capture_id, hosts=len(plan.hosts))
         # the hosts' time begins now, and not before the repository was read
@@ -127,6 +143,12 @@ class Planner:
         else:
             following = self.in_line(run, queued)
         return None if following == run else following
+
+    def _begin_session(self, capture_id: str) -> None:
+        """Raise EndedBeforeError if there was one of a run of this id that Redis has lost, and nothing was sealed in it."""
+        session = self.repository.sessions.begin(capture_id, sessions.PROGRAM, self.runs.installation())
+        if session.state is SessionState.FAILED:
+            raise EndedBeforeError(f"Capture {capture_id} was asked for before, and has ended.")
 
     def _check_clocks(self, run: Run) -> None:
         """Raise ClockError, RequestDateError. Raises redis errors."""

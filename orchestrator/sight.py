@@ -39,11 +39,19 @@ class Sight:
             if self._lost:
                 self._lost, self._back_at = False, now
 
+    def rejoining(self, now: datetime) -> bool:
+        """Return True if hosts may not have published themselves since Redis is back."""
+        with self._lock:
+            return self._back_at is not None and timedelta() <= now - self._back_at < REJOIN
+
     def excused(self, run: Run, now: datetime) -> Run | None:
         """Return a run whose hosts have time to answer now that Redis is back; None if they need no more than they have."""
         with self._lock:
             back_at = self._back_at
         if back_at is None or run.state not in _WAITING or not timedelta() <= now - back_at < REJOIN:
             return None
-        due_at = back_at + REJOIN
-        return run.model_copy(update={"due_at": due_at}) if run.due_at < due_at else None
+        until = back_at + REJOIN
+        changes: dict[str, object] = {"due_at": until} if run.due_at < until else {}
+        if run.search is not None and run.search.until < until:
+            changes["search"] = run.search.model_copy(update={"until": until})
+        return run.model_copy(update=changes) if changes else None

@@ -72,7 +72,12 @@ class Stalls:
     ) -> TransferStalledError | None:
         """Return why the transfers of a host are given up; None while they live. `late`: the time of all transfers is over."""
         host = self._hosts[host_id]
-        if late or now - host.said_at > settings.transfer_stall_s:
+        if late:
+            return TransferStalledError(
+                f"The transfers on host {host_id} to {store} have not ended within their time.",
+                advice="Capture fewer or smaller disks at once, or raise the orchestrator's setting transfer_timeout_s.",
+            )
+        if now - host.said_at > settings.transfer_stall_s:
             return TransferStalledError(f"The transfers on host {host_id} to {store} do not move any more.")
         if now - host.moved_at > settings.transfer_store_s:
             return TransferStalledError(

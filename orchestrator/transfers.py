@@ -63,13 +63,15 @@ def time_for(run: Run, prepared: Sequence[PrepareResult], settings: Orchestrator
 
         host a   ▐ 40 TiB to read ▌ at 64 MiB/s, or at twice the limit that was asked for a disk    → 6.4 days, the most
         host b   ▐ 1 TiB          ▌                                                                 → transfer_timeout_s
+        host c   ▐ a disk of 2 TiB▌ at the limit of a disk                                          → by its size
 
     A transfer that stands still is given up long before (`stall`).
     """
-    sizes = Counter[str]()
+    sizes, largest = Counter[str](), 0
     for one in expected_transfers(run, prepared):
         sizes[one.host_id] += one.disk.size_bytes
-    limit = run.request.limit_bytes_s
-    rate = SLOWEST_BYTES_S if limit is None else min(SLOWEST_BYTES_S, AT_ONCE * limit)
-    seconds = max(settings.transfer_timeout_s, max(sizes.values(), default=0) / rate)
+        largest = max(largest, one.disk.size_bytes)
+    limit = run.request.limit_bytes_s or SLOWEST_BYTES_S
+    on_a_host = max(sizes.values(), default=0) / min(SLOWEST_BYTES_S, AT_ONCE * limit)
+    seconds = max(settings.transfer_timeout_s, on_a_host, largest / min(SLOWEST_BYTES_S, limit))
     return timedelta(seconds=min(seconds, settings.longest_transfer_s))

@@ -60,6 +60,7 @@ def release_task(order: Payload) -> Payload:
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
+@bus.ends_if_it_fails
 def _begin(sender: Any, **_: object) -> None:
     """Answer for what an earlier worker of this kind left unanswered; the control worker also recovers and publishes.
 
@@ -67,7 +68,7 @@ def _begin(sender: Any, **_: object) -> None:
     """
     host = this_host()
     if names.control_queue(_host_id) not in sender.app.amqp.queues.consume_from:
-        settle_interrupted(host, table.DATA_STEPS)
+        _settle(host, table.DATA_STEPS)
         instance.begin(host.settings.state_dir, instance.DATA)
         return
     looks = recovery.Looks()

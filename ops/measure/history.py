@@ -189,6 +189,7 @@ def _measured(client: Any, runs: Runs, repository: Repository, briefs: Briefs, w
         "plan_cpu_ms": round((time.process_time() - cpu_began) * 1000),
         "grown_mib": round(peak_mib() - before, 1),
     }
+    assert planned is not None
     assert planned.state is RunState.PREPARING, planned.faults
     repository.sessions.end(request.capture_id, sealed=False)
     return took

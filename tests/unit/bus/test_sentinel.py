@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -192,3 +194,41 @@ def test_what_an_address_says() -> None:
     for secret in ("p@ss", "p%40ss", "x'"):
         assert secret not in repr(found)
     assert redis_pool.options_of(settings_of(url))["primary"] == found
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel"])
+def test_an_address_that_urllib_refuses_tells_no_password(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """Its own error names the whole of it."""
+    monkeypatch.setenv("FREEZEFRAME_REDIS_URL", f"{scheme}://:{PASSWORD}\uff0f@h:6379/m")
+    with pytest.raises(SettingsError, match="cannot be read as an address") as refused:
+        load(BusSettings)
+    assert PASSWORD not in str(refused.value)
+    assert refused.value.__cause__ is None or PASSWORD not in str(refused.value.message)
+
+
+@pytest.mark.parametrize("odd", [{"is_master": False}, {"is_sdown": True}, {"is_odown": True}])
+def test_a_primary_that_is_down_is_none(odd: dict[str, bool]) -> None:
+    state = {"is_master": True, "is_sdown": False, "is_odown": False, "ip": "127.0.0.1", "port": 7}
+    assert sentinel._up(state) == ("127.0.0.1", 7)
+    with pytest.raises(sentinel.NoPrimaryError):
+        sentinel._up(state | odd)
+
+
+def test_sentinels_that_hang_have_one_time_out_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate has a second for a connection, with guests held."""
+    with ExitStack() as stack:
+        deaf = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
+        ports = ",".join(f"127.0.0.1:{one.getsockname()[1]}" for one in deaf)
+        asked: list[float] = []
+
+        class Client(redis.Redis):
+            def __init__(self, **options: Any) -> None:
+                asked.append(options["socket_timeout"])
+                assert options["socket_timeout"] == options["socket_connect_timeout"]
+                super().__init__(**options)
+
+        monkeypatch.setattr("freezeframe.sentinel.redis.Redis", Client)
+        primary = sentinel.Primary.parse(f"redis+sentinel://{ports}/m")
+        with pytest.raises(sentinel.NoPrimaryError):
+            primary.find(0.2)
+        assert sum(asked) == pytest.approx(0.2)

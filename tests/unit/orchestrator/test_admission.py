@@ -17,6 +17,7 @@ from freezeframe.contract.event import Event, StateEvent
 from freezeframe.contract.inventory import GuestEntry, HostEntry
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import RunState, Step
+from freezeframe.repository.errors import RepositoryFull, RepositoryNotReadable
 from freezeframe.settings import OrchestratorSettings
 from orchestrator import admission, cancel
 from orchestrator.admission import Boards, Entry, Limits, waiting
@@ -101,6 +102,17 @@ def test_captures_of_one_guest_are_made_in_the_order_of_their_ids() -> None:
     assert found[3] == (2, f"guest g7 is in capture {IDS[2]}, which was asked for before and waits too")
 
 
+def test_what_waits_for_one_host_keeps_nobody_from_others() -> None:
+    """With four at work and 96 in line on host a, host b is free."""
+    many = [entry("a", admitted=True)] * 4 + [entry("a")] * 40
+    assert 44 not in lines(*many, entry("b"), limits=Limits(40, 4))
+
+
+def test_what_waits_for_a_guest_keeps_nobody_from_its_host() -> None:
+    holder, hourly = entry("a", 1, admitted=True), entry("a", 1, patient=True)
+    assert lines(holder, hourly, hourly, hourly, entry("a", 2), limits=Limits(100, 4)).keys() == {1, 2, 3}
+
+
 def test_rivals_are_those_that_have_a_guest_or_get_it_before() -> None:
     entries = dict(
         zip(IDS, [entry("a", 1), entry("a", 2), entry("a", 1, 2, 3), entry("a", 3), entry("b", 3)], strict=False)
@@ -145,6 +157,11 @@ def test_no_place_is_given_twice_and_everybody_comes_to_his_turn(
             # of those that come later only some that are refused it have such a guest
             others = {other for other in at_work if now[other].admitted or other < one}
             assert not any(now[one].guests.keys() & now[other].guests.keys() for other in others)
+        for one in found:  # nobody waits for a place that is free and that no older one waits for
+            older = {other: now[other] for other in now if now[other].admitted or other < one}
+            alone = all(not now[one].guests.keys() & other.guests.keys() for other in older.values())
+            free = all(sum(host in other.hosts for other in older.values()) < on_a_host for host in now[one].hosts)
+            assert not (alone and free and len(at_work) < in_all)
         order += sorted(begins)
         assert at_work, "nobody is at work, and somebody waits"
         for one in begins:
@@ -437,3 +454,37 @@ def test_a_look_at_one_that_waits_reads_the_line_only_if_it_has_changed(
     ask(busy, "far")
     busy.look(waits)
     assert len(reads) >= 1
+
+
+@pytest.mark.parametrize(
+    "error", [RepositoryNotReadable("Storage is away."), RepositoryFull("The repository is full.")]
+)
+def test_a_store_in_trouble_ends_no_run_that_has_waited(
+    busy: Orchestrator, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    waits = ask(busy, "db")
+    end(busy, CAPTURE)
+
+    def fails(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as trouble:
+        trouble.setattr(type(busy.repository.sessions), "begin", fails)
+        busy.look(waits)
+        assert state(busy, waits) == "queued"
+    busy.look(waits)
+    assert state(busy, waits) == "preparing"
+
+
+@pytest.mark.case("D13")
+def test_an_id_whose_session_has_ended_holds_no_guest(begun: Orchestrator, sent: Sent) -> None:
+    """Redis was emptied since, and the caller asks again: nothing could be stored."""
+    asked = str(ULID())
+    begun.repository.sessions.begin(asked, "orchestrator")
+    begun.repository.sessions.end(asked, sealed=False)
+    end(begun, CAPTURE)
+    sent.steps.clear()
+    take_in(begun, CaptureRequest(capture_id=asked, guests=("web",)))
+    run = run_of(begun, asked)
+    assert (run.state, [fault.code for fault in run.faults]) == (RunState.FAILED, ["ended-before"])
+    assert sent.steps == []

@@ -6,13 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
+from ulid import ULID
 
+from freezeframe.contract import names
+from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import RunState
 from freezeframe.settings import OrchestratorSettings
 from orchestrator import look, reconcile
+from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
-from orchestrator.run import Run, Runs
+from orchestrator.run import Run, Runs, Search
 from orchestrator.sight import REJOIN, Sight
 from orchestrator.stall import Stalls
 from tests.unit.orchestrator.one_run import CAPTURE, hold, prepare, transfer
@@ -195,3 +199,44 @@ def test_a_reconciler_that_could_not_ask_redis_counts_no_silence(
     assert lost == []
     away(reconciler)
     assert len(lost) == 1
+
+
+def test_a_host_that_has_not_published_itself_since_is_not_taken_for_down(
+    orchestrator: Orchestrator, clock: type[Clock]
+) -> None:
+    """Its sign of life lasts 10 s, so each outage takes it away; a request is planned once hosts had time to come back."""
+    orchestrator.redis.delete(names.alive_key("host-a"))
+    away(Reconciler(orchestrator))
+    asked = str(ULID())
+    take_in(orchestrator, CaptureRequest(capture_id=asked, guests=("web",)))
+    run, _ = orchestrator.runs.load(asked) or pytest.fail("no run")
+    assert (run.state, run.faults) == (RunState.ASKED, ())
+    orchestrator.redis.set(names.alive_key("host-a"), "1")
+    planned = orchestrator.look(asked)
+    assert planned is not None
+    assert planned.state is RunState.PREPARING
+
+
+def test_a_host_that_stays_away_is_told_once_all_had_time(orchestrator: Orchestrator, clock: type[Clock]) -> None:
+    orchestrator.redis.delete(names.alive_key("host-a"))
+    away(Reconciler(orchestrator))
+    asked = str(ULID())
+    take_in(orchestrator, CaptureRequest(capture_id=asked, guests=("web",)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sight, "rejoining", lambda *_: False)
+        run = orchestrator.look(asked)
+    assert run is not None
+    assert [fault.code for fault in run.faults] == ["host-down"]
+
+
+def test_a_guest_that_is_looked_for_is_so_until_hosts_had_time(orchestrator: Orchestrator) -> None:
+    """Its new host may have published it while Redis was away."""
+    run, sight, now = run_of(orchestrator), Sight(), datetime.now(UTC)
+    run = run.model_copy(update={"search": Search(until=now, seen={})})
+    sight.lose()
+    sight.find(now)
+    excused = sight.excused(run, now)
+    assert excused is not None
+    assert excused.search is not None
+    assert (excused.search.until, excused.due_at) == (now + REJOIN, run.due_at)
+    assert sight.excused(excused, now) is None

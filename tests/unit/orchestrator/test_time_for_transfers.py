@@ -24,7 +24,7 @@ DAY = timedelta(days=1)
 def sized(*tib: float) -> list[PrepareResult]:
     """Return what hosts have prepared, with so much to read on each."""
     results = []
-    for result, size in zip(MANY.prepared, tib, strict=True):
+    for result, size in zip(MANY.prepared, tib, strict=False):
         each = round(size * TIB / (MANY.guests_a_host * MANY.disks))
         guests = tuple(
             guest.model_copy(
@@ -34,6 +34,13 @@ def sized(*tib: float) -> list[PrepareResult]:
         )
         results.append(result.model_copy(update={"guests": guests}))
     return results
+
+
+def lone_disk(result: PrepareResult, tib: float) -> PrepareResult:
+    """Return a host's answer with one guest of one disk."""
+    guest = result.guests[0]
+    disk = guest.disks[0].model_copy(update={"size_bytes": round(tib * TIB)})
+    return result.model_copy(update={"guests": (guest.model_copy(update={"disks": (disk,)}),)})
 
 
 def run(**request: Any) -> Run:
@@ -53,6 +60,9 @@ def test_the_host_with_the_most_to_read_counts() -> None:
 
 def test_a_limit_that_was_asked_for_makes_it_slower() -> None:
     assert time_for(run(limit_bytes_s=8 << 20), sized(4, 1, 1), SETTINGS) == timedelta(seconds=4 * TIB / (16 << 20))
+    # a disk alone cannot use the half that another one would
+    one_disk = [*sized(0.001, 0.001), lone_disk(MANY.prepared[2], 2)]
+    assert time_for(run(limit_bytes_s=10 << 20), one_disk, SETTINGS) == timedelta(seconds=2 * TIB / (10 << 20))
     assert time_for(run(limit_bytes_s=1 << 40), sized(20, 1, 1), SETTINGS) > 3 * DAY
 
 

@@ -15,11 +15,13 @@ from freezeframe import bus
 from freezeframe.contract import names
 from freezeframe.repository import commit
 from freezeframe.repository.commit import CommitQueue
+from freezeframe.repository.errors import RepositoryNotFound
 from freezeframe.repository.store import MemoryStore
 from orchestrator import app as orchestrator_app
 from tests.unit.workers.test_reading import SIZE, order, served, with_settings
 from tests.unit.workers.test_reading import host as host  # noqa: PLC0414  a fixture
 from workers import app as host_app
+from workers import instance
 from workers.bounded import NoThreadError
 from workers.host import Host
 from workers.restore.at_once import DisksAtOnce
@@ -129,6 +131,32 @@ def test_an_orchestrator_without_its_reconciler_ends(monkeypatch: pytest.MonkeyP
     Short("reconciler", 0, monkeypatch)
     with pytest.raises(WorkerShutdown):
         orchestrator_app._begin()
+
+
+def test_an_orchestrator_that_cannot_begin_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its repository may be away at just that moment: without a reconciler it would look well for ever."""
+
+    def away() -> None:
+        raise RepositoryNotFound("There is no repository.")
+
+    monkeypatch.setattr(orchestrator_app, "orchestrator", away)
+    with pytest.raises(WorkerShutdown) as ended:
+        orchestrator_app._begin()
+    assert ended.value.code == 1
+
+
+def test_a_data_worker_that_cannot_settle_begins_all_the_same(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nobody would know that another worker has its queue, and orders of the one before would be lost."""
+
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(host_app, "this_host", lambda: host)
+    monkeypatch.setattr(host_app, "settle_interrupted", fails)
+    before = instance.current(host.settings.state_dir, instance.DATA)
+    queues = SimpleNamespace(consume_from=[])
+    host_app._begin(SimpleNamespace(app=SimpleNamespace(amqp=SimpleNamespace(queues=queues))))
+    assert instance.current(host.settings.state_dir, instance.DATA) not in {"", before}
 
 
 @pytest.mark.parametrize("error", [OSError(98, "Address already in use"), RuntimeError("can't start new thread")])
