@@ -74,4 +74,5 @@ def test_a_host_asks_for_its_own_results_however_many_there_are(client: redis.Re
     host.recover()
     counts = Counts.of(client) - before
     assert counts.commands == {"hgetall": 1, "hmget": 1, "evalsha": 1, "hexists": 1}
-    assert counts.bytes_out < 10_000  # most of it is what counting takes
+    # most of it is what counting takes: a line for each command that the server has ever had; the names would be 250 kB
+    assert counts.bytes_out < 50_000
