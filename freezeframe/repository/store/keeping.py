@@ -156,5 +156,5 @@ def check_may_delete(store: Store, verb: str) -> None:
     """Raise DeletesRefused, before anything is done, if this machine takes nothing away and `verb` would."""
     if isinstance(store, Keeping):
         raise DeletesRefused(
-            f"`freezeframe {verb}` takes objects of {store.address} away or replaces them, and this machine does neither."
+            f"The verb {verb} takes objects of {store.address} away or replaces them, and this machine does neither."
         )

@@ -16,6 +16,7 @@ _BEFORE_VALUE = re.compile(rf"(?:`(?:[a-z][a-z-]*|FREEZEFRAME_[A-Z_]+=\S*|/\S+) 
 _WORD = re.compile(r"quote\(|\.virsh$|\.option\(|argument\(|virsh_word\(|capture_id$|uuid$")
 #: Names that hold a quoted word, or one that is made here and needs no quotes.
 _REVIEWED = {
+    ("freezeframe/cli/up.py", "pid"),
     ("orchestrator/inherited.py", "older"),
     ("orchestrator/unread.py", "word"),
     ("workers/steps/host_failure.py", "' '.join(places)"),
