@@ -9,34 +9,17 @@ import pytest
 from freezeframe.contract.words import RunState, Step
 from freezeframe.repository import Manifest, Repository
 from freezeframe.repository.errors import RepositoryFull
-from orchestrator import clocks, look, reconcile, seal_wait
+from orchestrator import clocks, seal_wait
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
 from orchestrator.run import Run, Search
 from tests.unit.orchestrator.one_run import CAPTURE, Sent, hold, prepare, release, transfer
+from tests.unit.orchestrator.set_clock import Clock
+from tests.unit.orchestrator.set_clock import clock as clock  # noqa: PLC0414  a fixture
 
 pytestmark = pytest.mark.case("S7")
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
-
-
-class Clock(datetime):
-    """This machine's clock, which may be set."""
-
-    ahead = timedelta()
-
-    @classmethod
-    def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
-        assert tz is UTC
-        return datetime.now(UTC) + cls.ahead
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
-    monkeypatch.setattr(Clock, "ahead", timedelta())
-    monkeypatch.setattr(look, "datetime", Clock)
-    monkeypatch.setattr(reconcile, "datetime", Clock)
-    return Clock
 
 
 def seconds_left(run: Run, clock: type[Clock]) -> float:

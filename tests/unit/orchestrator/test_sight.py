@@ -12,7 +12,6 @@ from freezeframe.contract import names
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import RunState
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import look, reconcile
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
@@ -20,28 +19,11 @@ from orchestrator.run import Run, Runs, Search
 from orchestrator.sight import REJOIN, Sight
 from orchestrator.stall import Stalls
 from tests.unit.orchestrator.one_run import CAPTURE, hold, prepare, transfer
+from tests.unit.orchestrator.set_clock import Clock
+from tests.unit.orchestrator.set_clock import clock as clock  # noqa: PLC0414  a fixture
 
 SETTINGS = OrchestratorSettings(transfer_stall_s=90, transfer_store_s=3600)
 MOMENT = timedelta(seconds=1)
-
-
-class Clock(datetime):
-    """This machine's clock, which goes on without us."""
-
-    ahead = timedelta()
-
-    @classmethod
-    def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
-        assert tz is UTC
-        return datetime.now(UTC) + cls.ahead
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
-    monkeypatch.setattr(Clock, "ahead", timedelta())
-    monkeypatch.setattr(look, "datetime", Clock)
-    monkeypatch.setattr(reconcile, "datetime", Clock)
-    return Clock
 
 
 def run_of(orchestrator: Orchestrator) -> Run:
