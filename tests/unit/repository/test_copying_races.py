@@ -20,6 +20,7 @@ from freezeframe.repository.garbage import collection
 from freezeframe.repository.manifest import Manifest
 from freezeframe.repository.session import Sessions
 
+from .samples import one_at_a_time
 from .world import LostError
 from .world_copy import CopyWorld, drawn_copy_world
 
@@ -37,7 +38,7 @@ def _the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collection, "ULID", lambda: f"01JZ{next(runs):022d}")
     monkeypatch.setattr(lease, "ULID", lambda: f"01K0{next(sessions):022d}")
     for module in (catalog, chain, documents):  # an actor has one thread
-        monkeypatch.setattr(module, "read_ahead", lambda items, read, *_: map(read, items))
+        monkeypatch.setattr(module, "read_ahead", one_at_a_time)
     monkeypatch.setattr(inherited, "random", Random(1))  # noqa: S311
 
 

@@ -13,7 +13,7 @@ from freezeframe.repository.store import DirectoryStore, MemoryStore
 
 from .locked import KEY, locked
 from .power import Device, Dying, PowerCut, Step, Watched
-from .samples import capture_id, disk_capture, disk_of, manifest_of, read_disk, seal, store_disk, write
+from .samples import capture_id, disk_capture, disk_of, manifest_of, one_at_a_time, read_disk, seal, store_disk, write
 
 DISK = disk_of(b"a", b"", b"b")
 CHANGED = disk_of(b"a", b"c", b"b")
@@ -108,9 +108,7 @@ def test_who_reads_a_capture_reads_on(any_repository: Repository) -> None:
 def test_one_that_is_forgotten_while_captures_are_listed_is_passed_over(
     any_repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        catalog, "read_ahead", lambda items, read, _: map(read, items)
-    )  # nothing is read before its turn
+    monkeypatch.setattr(catalog, "read_ahead", one_at_a_time)
     for number in range(3):
         seal(any_repository, number, DISK)
     listing = any_repository.each_manifest()
@@ -146,7 +144,7 @@ def test_listing_holds_one_manifest_at_a_time(repository: Repository, monkeypatc
         return real(name)
 
     monkeypatch.setattr(repository.store, "get", get)
-    monkeypatch.setattr(catalog, "read_ahead", lambda items, read, _: map(read, items))
+    monkeypatch.setattr(catalog, "read_ahead", one_at_a_time)
     for place, _ in enumerate(repository.each_manifest(), start=1):
         assert len(read) == place
 

@@ -24,6 +24,7 @@ from freezeframe.repository.session import Session, Sessions
 from freezeframe.repository.store import Entry
 from freezeframe.repository.store_clock import Measured
 
+from .samples import one_at_a_time
 from .world import LostError, World, drawn_world
 
 SCHEDULES, ACTORS, AT_ONCE = 200, 20, 6
@@ -39,7 +40,7 @@ def _the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids of runs by number: real ones are by time and chance, and would list in another order each time."""
     numbers = count()
     monkeypatch.setattr(collection, "ULID", lambda: f"01JZ{next(numbers):022d}")
-    monkeypatch.setattr(catalog, "read_ahead", lambda items, read, _: map(read, items))  # an actor has one thread
+    monkeypatch.setattr(catalog, "read_ahead", one_at_a_time)  # an actor has one thread
 
 
 def play(seeds: range, actors: int, at_once: int) -> Counter[str]:

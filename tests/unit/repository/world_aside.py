@@ -33,7 +33,7 @@ from freezeframe.repository.objects import Objects
 from freezeframe.repository.verify import run as verification
 from freezeframe.repository.verify.looking import Look, look
 
-from .samples import CHUNK, read_disk
+from .samples import CHUNK, one_at_a_time, read_disk
 from .schedule import Actor, View
 from .world import SLOTS, LostError, World, _capture_of
 
@@ -217,7 +217,7 @@ def one_thread(world: QuarantineWorld) -> Iterator[None]:
     """Have an actor do everything in its own thread, and all of them look at the world's clock."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verification, "look_at_all", looked_at)
-        patch.setattr(catalog, "read_ahead", lambda items, read, _: map(read, items))
+        patch.setattr(catalog, "read_ahead", one_at_a_time)
         patch.setattr(inherited, "_asked", asked)
         patch.setattr(aside, "now", world.clock)
         yield
