@@ -153,17 +153,19 @@ def ends_if_it_fails(begin: Callable[..., None]) -> Callable[..., None]:
     return begins
 
 
-def start_beside(name: str, work: Callable[[], None]) -> None:
-    """Start what a worker does beside its tasks, in a thread; end the worker if there is none.
+def start_beside(name: str, work: Callable[[], None]) -> threading.Thread:
+    """Start what a worker does beside its tasks, in a thread; end the worker if there is none. Return the thread.
 
     Celery logs what a signal's handler raises and goes on: a worker without its recovery or its reconciler would look well for
     ever. Its supervisor starts another. Raises WorkerShutdown, a SystemExit, which Celery lets through.
     """
     try:
-        threading.Thread(target=work, name=name, daemon=True).start()
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        thread.start()
     except (RuntimeError, MemoryError) as error:
         log.critical("this worker ends: there is no thread for a part of it", part=name, why=str(error))
         raise WorkerShutdown(1) from error
+    return thread
 
 
 def connect(settings: BusSettings, *, retries: int = 3) -> redis.Redis:

@@ -1,4 +1,4 @@
-"""The orchestrator's Celery app: intake and look, on one queue, in threads; and the reconciler beside them.
+"""The orchestrator's Celery app: intake and look, on one queue, in threads; the crews and the reconciler beside them.
 
     celery -A orchestrator.app worker -Q orchestrator -P threads
 
@@ -20,6 +20,7 @@ from freezeframe.contract import names
 from freezeframe.printable import one_line
 from freezeframe.settings import BusSettings, OrchestratorSettings, load
 from orchestrator import unread_request
+from orchestrator.crew import Crew
 from orchestrator.intake import cancel_patiently, refuse_patiently, take_in_patiently
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
@@ -33,6 +34,9 @@ LONGEST_WHO = 200
 app = bus.celery_app("orchestrator", load(BusSettings))
 _stop = threading.Event()
 
+#: Threads that plan, look and cancel. Each plan reads 32 manifests at once; of looks most take milliseconds.
+_plans, _looks, _cancels = _crews = Crew("plan", 8), Crew("look", 16), Crew("cancel", 4)
+
 
 @functools.cache
 def orchestrator() -> Orchestrator:
@@ -45,6 +49,7 @@ def orchestrator() -> Orchestrator:
         runs=Runs(client, settings.run_retention_s),
         settings=settings,
         repository=open_repository(),
+        plans=_plans,
     )
     made.sight.lose()  # this machine may have been away together with its Redis
     return made
@@ -66,8 +71,8 @@ def intake(payload: object = None, not_after_us: object = None, *more: object, *
 
 @app.task(name=names.LOOK_TASK, ignore_result=True)  # type: ignore[untyped-decorator]
 def look(capture_id: str) -> None:
-    """Look at a run: the body of every chord."""
-    orchestrator().look(capture_id)
+    """Have a run looked at: the body of every chord."""
+    _looks.soon(capture_id)
 
 
 @app.task(name=names.CANCEL_TASK, ignore_result=True)  # type: ignore[untyped-decorator]
@@ -76,16 +81,18 @@ def cancel(capture_id: object = None, who: object = "", *_: object, **__: object
     if not isinstance(capture_id, str) or not known_run.is_id(capture_id):
         log.warning("a request to cancel that names no capture")
         return
-    cancel_patiently(orchestrator(), capture_id, one_line(str(who))[:LONGEST_WHO] or "somebody")
+    cancel_patiently(orchestrator(), capture_id, one_line(str(who))[:LONGEST_WHO] or "somebody", _cancels.soon)
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 @bus.ends_if_it_fails
 def _begin(**_: object) -> None:
     settings = load(OrchestratorSettings)
+    for crew in _crews:
+        crew.start(lambda capture_id: orchestrator().look(capture_id))
     reconciler = Reconciler(orchestrator())
     bus.start_beside("reconciler", lambda: reconciler.run_forever(_stop))
-    heartbeat.beat_while(reconciler.at_work)
+    heartbeat.beat_while(lambda: reconciler.at_work() and all(crew.is_whole() for crew in _crews))
     if settings.metrics_port:
         _serve_metrics(settings.metrics_port)
 
@@ -101,3 +108,5 @@ def _serve_metrics(port: int) -> None:
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _end(**_: object) -> None:
     _stop.set()
+    for crew in _crews:
+        crew.end()

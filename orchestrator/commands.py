@@ -12,7 +12,7 @@ from freezeframe.access import open_repository
 from freezeframe.contract import names
 from freezeframe.settings import BusSettings, HostSettings, load
 
-#: Looks and intakes at once: each is a few exchanges with Redis, sealing is a few writes.
+#: Requests taken in at once: each is a few exchanges with Redis. What may wait for the repository is done by crews (`crew`).
 THREADS = 8
 #: Seconds between two heartbeats to Flower; Celery's 2 s is chatter.
 HEARTBEAT_S = 10

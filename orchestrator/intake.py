@@ -54,12 +54,21 @@ def refuse_patiently(
     )
 
 
-def cancel_patiently(orchestrator: Orchestrator, capture_id: str, who: str, patience_s: float = PATIENCE_S) -> None:
-    """Cancel a run, again while Redis is away or refuses. Raises redis errors after that."""
+def cancel_patiently(
+    orchestrator: Orchestrator,
+    capture_id: str,
+    who: str,
+    look: Callable[[str], object] | None = None,
+    patience_s: float = PATIENCE_S,
+) -> None:
+    """Cancel a run, again while Redis is away or refuses. Raises redis errors after that.
+
+    `look` is what has the run looked at; without it that is done here, and may wait for the repository.
+    """
 
     def end() -> None:
         cancel.mark(orchestrator.runs, capture_id, who)
-        orchestrator.look(capture_id)
+        (look or orchestrator.look)(capture_id)
 
     _patiently(capture_id, end, patience_s)
 

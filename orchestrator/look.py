@@ -48,6 +48,7 @@ from orchestrator import (
     unsealable,
 )
 from orchestrator.answers import Answers
+from orchestrator.crew import Crew
 from orchestrator.defect import fault_of
 from orchestrator.dispatch import dispatch
 from orchestrator.inherited import warnings_of
@@ -81,6 +82,7 @@ class Orchestrator:
     sight: Sight = field(default_factory=Sight)
     boards: admission.Boards = field(default_factory=admission.Boards)
     at_work: planning.AtWork = field(default_factory=planning.AtWork)
+    plans: Crew | None = None  # without one a look plans itself
 
     def look(self, capture_id: str, stalled: Mapping[str, Fault] = decision.NO_STALLS) -> Run | None:
         """Bring a run as far as it can go now; return the run as it then is, None if there is none.
@@ -245,7 +247,15 @@ class Orchestrator:
 
     def _planner(self) -> planning.Planner:
         return planning.Planner(
-            self.redis, self.runs, self.repository, self.settings, self.briefs, self.boards, self.at_work, self.sight
+            self.redis,
+            self.runs,
+            self.repository,
+            self.settings,
+            self.briefs,
+            self.boards,
+            self.at_work,
+            self.sight,
+            self.plans,
         )
 
     def _seal(self, run: Run, answers: Answers, now: datetime) -> Run | None:

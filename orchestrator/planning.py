@@ -34,6 +34,7 @@ from freezeframe.repository.session import SessionState
 from freezeframe.settings import OrchestratorSettings
 from orchestrator import admission, clocks, decision, sessions, unread
 from orchestrator.choices import without_strays
+from orchestrator.crew import Crew
 from orchestrator.defect import fault_of, words_of
 from orchestrator.errors import (
     EndedBeforeError,
@@ -84,9 +85,15 @@ class Planner:
     boards: admission.Boards
     at_work: AtWork
     sight: Sight = field(default_factory=Sight)
+    crew: Crew | None = None  # without one the caller's thread plans
 
     def alone(self, run: Run) -> Run | None:
-        """As `planned`, within a time; None also while another thread of this process plans the run. Raises redis errors."""
+        """As `planned`, within a time; None also while another thread of this process plans the run. Raises redis errors.
+
+        A thread of the crew plans it, and goes on with the run; any other only has that done.
+        """
+        if self.crew is not None and self.crew.elsewhere(run.capture_id):
+            return None
         if not self.at_work.begin(run.capture_id):
             return None
         try:

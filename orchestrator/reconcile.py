@@ -2,7 +2,7 @@
 
 It finds what chords lose: orders that were never sent, or were lost with the worker that had taken them, a body that never
 came, a host that stays silent past its deadline, a transfer that no longer moves. A look that takes long keeps no other run
-waiting (`apart`).
+waiting (`apart`), and plans have threads of their own (`crew`).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from datetime import datetime, timedelta, tzinfo
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from freezeframe.contract import names
 from freezeframe.contract.words import RunState
 from freezeframe.repository import Manifest, Repository, Sessions
 from freezeframe.repository.errors import SessionLost
+from orchestrator import apart as apart_module
 from orchestrator import look, reconcile, seal_state, sessions
 from orchestrator.apart import Apart
 from orchestrator.look import Orchestrator
@@ -40,7 +42,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     made = Server()
-    monkeypatch.setattr(reconcile, "LOOK_S", 0.05)
+    monkeypatch.setattr(reconcile, "LOOK_S", 1.0)  # many times what a look takes here, and half of it too
     monkeypatch.setattr(look, "SEAL_S", 0.05)
     for module in (seal_state, sessions):
         monkeypatch.setattr(module, "PATIENCE_S", 0.05)
@@ -165,6 +167,25 @@ def test_work_that_has_ended_is_done_again(server: Server) -> None:
     server.back.set()
     server.waiting[0].join()
     assert apart.do("a", lambda: 7, 60.0) == 7
+
+
+def test_a_hundred_looks_that_hang_keep_the_next_run_waiting_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their patience together is that of five, and not of a hundred."""
+    waited: list[float] = []
+    go_on = threading.Event()
+
+    class Unanswered(Future[None]):
+        def result(self, timeout: float | None = None) -> None:
+            waited.append(timeout or 0.0)
+            raise TimeoutError
+
+    monkeypatch.setattr(apart_module, "Future", Unanswered)
+    apart = Apart()
+    for number in range(100):
+        assert apart.do(str(number), go_on.wait, 5.0) is None
+    go_on.set()
+    assert waited[:2] == [5.0, 2.5]
+    assert sum(waited) < 6 * 5.0
 
 
 @pytest.mark.parametrize("error", bounded.NO_THREAD)

@@ -16,6 +16,7 @@ from freezeframe.errors import FreezeframeError
 from freezeframe.presence import UnreadHost
 from orchestrator import app as app_module
 from orchestrator import commands
+from orchestrator.crew import Crew
 from orchestrator.errors import NoGuestsError, UnknownGuestError
 from orchestrator.unread import MOST_NAMED, explained
 
@@ -35,8 +36,14 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     return made
 
 
-def test_a_look_at_a_run_is_one(done: list[tuple[object, ...]]) -> None:
+def test_a_look_at_a_run_is_one(done: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Crew("look", 1)
+    monkeypatch.setattr(app_module, "_looks", crew)
     app_module.look(CAPTURE)
+    assert done == []  # none of Celery's threads looks
+    crew.start(app_module.orchestrator().look)
+    crew.end()
+    crew._threads[0].join()
     assert done == [("look", CAPTURE)]
 
 

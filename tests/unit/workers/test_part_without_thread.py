@@ -176,6 +176,8 @@ def test_metrics_that_cannot_be_served_keep_no_reconciler_from_beginning(
     monkeypatch.setattr(orchestrator_app, "start_http_server", refuse)
     orchestrator_app._begin()
     assert ran.wait(LONG_S)
+    for crew in orchestrator_app._crews:
+        crew.end()
 
 
 def test_what_is_started_beside_a_worker_s_tasks_keeps_no_process_alive() -> None:
