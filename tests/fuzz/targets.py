@@ -11,12 +11,16 @@ from functools import cache, partial
 from random import Random
 from uuid import UUID
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Repository, zstd
 from freezeframe.repository.chunk import unpack, unseal
 from freezeframe.repository.config import Config, read_config
 from freezeframe.repository.crypto import KeyFileKdf, ScryptKdf, Secret, SecretSort
-from freezeframe.repository.crypto.cipher import ObjectCipher
+from freezeframe.repository.crypto.cipher import HEADER_BYTES, ObjectCipher, Suite
 from freezeframe.repository.crypto.keys import Keys
 from freezeframe.repository.crypto.slot import make_slot, parse_slot
 from freezeframe.repository.crypto.stream import unsealing
@@ -144,7 +148,12 @@ def _check_manifest(data: bytes) -> None:
 @cache
 def _config_seeds() -> list[bytes]:
     plain = Config(id=REPOSITORY, chunk_bytes=4096)
-    return [plain.to_json(), checked({**json.loads(plain.to_json()), "features": ["encryption"], "mac": "ab" * 32})]
+    kinds = [["encryption"], ["authentication"]]
+    return [plain.to_json(), *(_keyed(plain, features) for features in kinds)]
+
+
+def _keyed(plain: Config, features: list[str]) -> bytes:
+    return checked({**json.loads(plain.to_json()), "features": features, "mac": "ab" * 32})
 
 
 def _check_config(data: bytes) -> None:
@@ -189,20 +198,26 @@ def _check_slot(data: bytes) -> None:
 # sealed objects
 
 
-def _cipher() -> ObjectCipher:
-    return ObjectCipher(Keys.of(MASTER).objects)
+def _cipher(suite: Suite) -> ObjectCipher:
+    return ObjectCipher(Keys.of(MASTER).objects, suite)
+
+
+#: What is sealed for the seeds.
+_SEALED = (b"", b"a", disk_of(b"text "))
 
 
 @cache
-def _sealed_seeds() -> list[bytes]:
-    return [bytes(_cipher().seal(OBJECT, data)) for data in (b"", b"a", disk_of(b"text "))]
+def _sealed_seeds(suite: Suite) -> list[bytes]:
+    return [bytes(_cipher(suite).seal(OBJECT, data)) for data in _SEALED]
 
 
-def _check_sealed(data: bytes) -> None:
+def _check_sealed(suite: Suite, data: bytes) -> None:
+    """Both readers give the same, and nothing that was not sealed: every way to read gives it back whole, or refuses it."""
+    cipher = _cipher(suite)
     found: list[bytes | None] = []
     reads: tuple[Callable[[], bytes], ...] = (
-        lambda: _cipher().unseal(OBJECT, data),
-        lambda: unsealing(_cipher(), OBJECT, io.BytesIO(data)).read(),
+        lambda: cipher.unseal(OBJECT, data),
+        lambda: unsealing(cipher, OBJECT, io.BytesIO(data)).read(),
     )
     for read in reads:
         try:
@@ -210,10 +225,45 @@ def _check_sealed(data: bytes) -> None:
         except (ObjectDamaged, NewerFormat):
             found.append(None)
     assert found[0] == found[1]
+    if found[0] is None:
+        return
+    assert bytes(data) == _as_documented(suite, bytes(data[:HEADER_BYTES]), found[0])
+    for name, other in ((OBJECT, _OTHER[suite]), ("manifests/y", suite)):
+        _check_refused(_cipher(other), name, data)
 
 
-def _mend_sealed(data: bytes, mutate: Mutate, _: Random) -> bytes:
-    return bytes(_cipher().seal(OBJECT, mutate(_cipher().unseal(OBJECT, data))))
+def _as_documented(suite: Suite, header: bytes, text: bytes) -> bytes:
+    """Return the sealed object of one segment, made from what docs/repository.md says and nothing of the program's own."""
+    purpose = b"freezeframe object" if suite is Suite.ENCRYPTED else b"freezeframe authenticated object"
+    key = HKDF(SHA256(), 32, salt=header[-32:], info=purpose).derive(Keys.of(MASTER).objects)
+    nonce, bound = bytes(11) + b"\1", header + OBJECT.encode()
+    if suite is Suite.ENCRYPTED:
+        return header + AESGCM(key).encrypt(nonce, text, bound)
+    return header + text + AESGCM(key).encrypt(nonce, b"", bound + b"\0" + text)
+
+
+#: No object of one form is read as one of the other.
+_OTHER = {Suite.ENCRYPTED: Suite.AUTHENTICATED, Suite.AUTHENTICATED: Suite.ENCRYPTED}
+
+
+def _check_refused(cipher: ObjectCipher, name: str, data: bytes) -> None:
+    try:
+        cipher.unseal(name, data)
+    except ObjectDamaged:
+        return
+    raise AssertionError(f"{name} was read")
+
+
+def _mend_sealed(suite: Suite, data: bytes, mutate: Mutate, chance: Random) -> bytes:
+    """Another text that is sealed; or, of what shows, another text behind a tag that is not its own."""
+    text = _cipher(suite).unseal(OBJECT, data)
+    if suite is Suite.ENCRYPTED or chance.random() < 0.5:
+        return bytes(_cipher(suite).seal(OBJECT, mutate(text)))
+    return data[:HEADER_BYTES] + mutate(text) + data[HEADER_BYTES + len(text) :]
+
+
+def _sealed(name: str, suite: Suite) -> Target:
+    return Target(name, partial(_sealed_seeds, suite), partial(_check_sealed, suite), partial(_mend_sealed, suite))
 
 
 TARGETS: dict[str, Target] = {
@@ -224,7 +274,8 @@ TARGETS: dict[str, Target] = {
         Target("manifest", _manifest_seeds, _check_manifest, mend_document),
         Target("config", _config_seeds, _check_config, mend_document),
         Target("key-slot", _slot_seeds, _check_slot, partial(mend_document, name=SLOT)),
-        Target("sealed", _sealed_seeds, _check_sealed, _mend_sealed),
+        _sealed("sealed", Suite.ENCRYPTED),
+        _sealed("authenticated", Suite.AUTHENTICATED),
         *NOTICES,
         *ANSWERS,
     )
