@@ -2,7 +2,10 @@
 
     look ─▶ record, if it is another, and number of results, of one moment ─▶ as many as are known? ─▶ no more to read
                     ▲                                                                 │ no
-                    └──────── the new ones, 200 at a time ◀───────────────────────────┘
+                    └── another by now ◀─ record ◀─ the new ones, 200 at a time ◀─────┘
+                                             └────▶ still the same: results and record are of the moment of the results' names
+
+More results may come meanwhile: who waited for a moment without any would read names until all of them have come.
 
 The record of a thousand hosts is 6 MB, and is looked at every 2 s for as long as its disks are read. Which one it is tells its
 version and a word that was drawn when it was written: after a failover another record may have the same version.
@@ -78,12 +81,15 @@ class Told:
 
     def with_record(self, capture_id: str) -> tuple[Record | None, Answers]:
         """Return a run's record and its answers, of one moment. Raises redis errors."""
+        record, number = self._record(capture_id)
         while True:
-            record, number = self._record(capture_id)
             known = self._known.get(capture_id, _NOTHING)
             if number == len(known.by_field) and self._clock() - known.read_at < NAMES_S:
                 return record, known.answers
-            self._read(capture_id, known)
+            answers = self._read(capture_id, known)
+            before, (record, number) = record, self._record(capture_id)
+            if record == before:
+                return record, answers
 
     def forget(self, capture_id: str) -> None:
         """Keep nothing of a run that has ended."""
@@ -109,8 +115,8 @@ class Told:
             self._records[capture_id] = record
         return record, number
 
-    def _read(self, capture_id: str, known: _Known) -> None:
-        """Read the results that are there and not known. Those of which only the name is left are read by the next look."""
+    def _read(self, capture_id: str, known: _Known) -> Answers:
+        """Return all answers that are there; read what is not known. Those that are gone when their turn comes are lost."""
         at, key = self._clock(), names.results_key(capture_id)
         there = cast("list[str]", self._redis.hkeys(key))
         found = {field: known.by_field[field] for field in there if field in known.by_field}
@@ -126,3 +132,4 @@ class Told:
         same = found.keys() == known.by_field.keys()
         answers = known.answers if same else Answers.of(found)
         self._known[capture_id] = _Known(known.by_field if same else found, answers, at)
+        return answers

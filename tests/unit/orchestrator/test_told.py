@@ -140,16 +140,35 @@ def test_no_record_is_newer_than_the_results_beside_it(
     real = told._read
     turns = iter([1, 2])
 
-    def read(capture_id: str, known: Any) -> None:
-        real(capture_id, known)
+    def read(capture_id: str, known: Any) -> Answers:
+        found = real(capture_id, known)
         if (number := next(turns, None)) is not None:
             answer(client, number)
             client.hset(names.run_key(CAPTURE), "version", str(10 + number))
+        return found
 
     monkeypatch.setattr(told, "_read", read)
     record, answers = told.with_record(CAPTURE)
     assert record == Record("12", "w", "R")
     assert hosts(answers) == ["host-0", "host-1", "host-2"]
+
+
+def test_results_that_keep_coming_keep_no_look_waiting(
+    client: redis.Redis, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand hosts answer more often than names are read. The record stays as it is, so what was read goes with it."""
+    answer(client, 0)
+    real, more = client.hkeys, iter(range(1, 100))
+
+    def hkeys(key: str) -> Any:
+        found = real(key)
+        answer(client, next(more))
+        return found
+
+    monkeypatch.setattr(client, "hkeys", hkeys)
+    assert hosts(told.with_record(CAPTURE)[1]) == ["host-0"]
+    assert hosts(told.with_record(CAPTURE)[1]) == ["host-0", "host-1"]
+    assert next(more) == 3
 
 
 def test_results_of_which_only_the_name_was_seen_are_read_again(
