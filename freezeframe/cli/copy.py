@@ -21,11 +21,17 @@ from freezeframe.errors import EXIT_DAMAGED, EXIT_REPOSITORY
 from freezeframe.printable import one_line
 from freezeframe.repository import Repository
 from freezeframe.repository.candidate import Candidate
-from freezeframe.repository.copying import CopyReport, Progress, Wanted, Why, create_copy, open_copy
+from freezeframe.repository.copying import CopyReport, Left, Progress, Wanted, Why, create_copy, open_copy
 from freezeframe.repository.copying import copy as copy_captures
 from freezeframe.repository.copying.twin import check_elsewhere
-from freezeframe.repository.errors import ManifestUnreadable, NewerFormat, RepositoryNotFound
-from freezeframe.repository.store.address import create_store, open_store, patience_with, transfer_patience
+from freezeframe.repository.errors import DeletesRefused, RepositoryNotFound
+from freezeframe.repository.store.address import (
+    create_store,
+    is_same_place,
+    open_store,
+    patience_with,
+    transfer_patience,
+)
 from freezeframe.repository.store.backend import Store
 from freezeframe.repository.temporary import check_temporary
 from freezeframe.settings import RepositorySettings, load
@@ -44,7 +50,7 @@ def copy(
             "--capture",
             metavar="ID",
             help="Only this capture: its id, the beginning of it, or `latest`; may be repeated. It is copied even if the copy "
-            "has forgotten it.",
+            "has forgotten it; of one that is there already what the copy has lost is copied again.",
             autocompletion=capture_ids,
             show_default=False,
         ),
@@ -74,7 +80,8 @@ def copy(
     `--repository` or FREEZEFRAME_REPOSITORY. Capture into one of the two only. Each run adds what is new, and goes on where
     an earlier one was interrupted. What is forgotten here stays in the copy, which has `forget` and `gc` of its own.
 
-    Everything is verified while it is read. A capture that is damaged here is left out and named.
+    Everything is verified while it is read. A capture that is damaged here is left out and named. Of captures that the copy has
+    already only the manifest is read: `freezeframe verify` with FREEZEFRAME_REPOSITORY verifies a copy.
 
     Exit code: 0 done; 3 refused, nothing was written: that is no copy of this repository; 5 something was written by a newer
     version or is not given by the storage, and was left out; 7 the same, because it is damaged.
@@ -85,6 +92,8 @@ def copy(
     check_temporary()
     source = open_repository(repository, for_hours=True)
     check_elsewhere(source.address, destination)
+    if not dry_run:
+        _check_may_replace(destination)
     there = _there(source, destination, create=create)
     wanted = _wanted(source, capture or [], selection)
     with showing() as progress:
@@ -103,6 +112,15 @@ def copy(
         _show(report)
     if not report.whole:
         raise typer.Exit(EXIT_DAMAGED if report.damaged else EXIT_REPOSITORY)
+
+
+def _check_may_replace(destination: str) -> None:
+    """Raise DeletesRefused if the copy is the repository from which this machine takes nothing away."""
+    settings = load(RepositorySettings)
+    if not settings.repository_deletes and is_same_place(destination, settings.repository):
+        raise DeletesRefused(
+            f"The verb repo copy replaces objects of {destination}, and this machine replaces none there."
+        )
 
 
 def _there(source: Repository, destination: str, *, create: bool) -> Repository | None:
@@ -150,9 +168,13 @@ def _wanted(source: Repository, named: Sequence[str], selection: Selection) -> W
         return Wanted(ids, ids)
     if selection == Selection():
         return Wanted()
-    unreadable: list[ManifestUnreadable] = []
-    found = source.each_manifest(on_damaged=unreadable.append)
-    return Wanted({one.capture_id for one in found if Candidate.of(one).selected_by(selection)})
+    unread = set(source.capture_ids())  # one that cannot be read may be of these: it is wanted, so that it is told
+    chosen = set()
+    for one in source.each_manifest(on_damaged=lambda _: None):
+        unread.discard(one.capture_id)
+        if Candidate.of(one).selected_by(selection):
+            chosen.add(one.capture_id)
+    return Wanted(chosen | unread)
 
 
 class _Told:
@@ -169,14 +191,18 @@ class _Told:
         self._shown.move(now.capture_id, now.bytes_done, now.bytes_total)
 
 
+def _what_of(left: Left, report: CopyReport) -> str:
+    if left.in_copy:
+        return "is in the copy, and is not whole there"
+    return f"{'would be' if report.dry_run else 'was'} left out"
+
+
 def _show(report: CopyReport) -> None:
     for one in report.left:
-        said = f"{one.capture_id} {'would be' if report.dry_run else 'was'} left out. {one.reason}"
+        said = f"{one.capture_id} {_what_of(one, report)}. {one.reason}"
         err().print(Text.assemble((f"{one.why}: ", _STYLES[one.why]), one_line(said)), soft_wrap=True)
-    if any(one.why is Why.NEWER for one in report.left):
-        err().print(f"  → {NewerFormat.advice}", soft_wrap=True)
-    if report.damaged:
-        err().print("  → `freezeframe verify --all` says what is damaged; other captures are not affected.")
+    for advice in dict.fromkeys(one.advice for one in report.left if one.advice):
+        err().print(Text.assemble(("  → ", "bold"), one_line(advice)), soft_wrap=True)
     show_warnings(one_line(note) for note in report.notes)
     if report.gone:
         out().print(f"Forgotten while this copied: {', '.join(report.gone)}", soft_wrap=True)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.models import DefaultPlaceholder
 
 from freezeframe.cli.failure import shown, wants_json
 from freezeframe.errors import FreezeframeError
@@ -130,12 +131,22 @@ def as_command(name: str, target: Callable[..., Any] | typer.Typer) -> Any:
     else:
         inner = typer.Typer(add_completion=False)
         inner.command(name)(target)
-    for info in inner.registered_commands:
-        info.cls = Verb if info.cls in {None, TyperCommand} else info.cls
+    _show_failures(inner)
     inner.rich_markup_mode = "markdown"  # joins the lines of a paragraph, as they were meant
     command: Any = typer.main.get_command(inner)
     command.name = name
     return command
+
+
+def _show_failures(verbs: typer.Typer) -> None:
+    """Have each verb of a Typer, however deep, show its failures as everywhere."""
+    for info in verbs.registered_commands:
+        info.cls = Verb if info.cls in {None, TyperCommand} else info.cls
+    for group in verbs.registered_groups:
+        given: object = group.cls
+        group.cls = VerbGroup if isinstance(given, DefaultPlaceholder) else group.cls
+        if group.typer_instance is not None:
+            _show_failures(group.typer_instance)
 
 
 def _missing(error: Exception) -> typer.Typer:

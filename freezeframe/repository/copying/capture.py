@@ -1,22 +1,30 @@
 """One capture on its way: its disks' chunks, then their indexes, then its manifest.
 
 Of an incremental whose parent is in the copy only slots that differ from the parent's are looked at, as a writer does. What it
-inherits may be missing all the same, or set aside as damaged: that is looked for, and is copied again.
+inherits may be missing all the same, or set aside as damaged: that is looked for, and is copied again. Where one object of the
+copy cannot be read, less is taken for there.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO
 
 from freezeframe.repository.aside import stems_aside
-from freezeframe.repository.copying.chunks import ChunkCopier, SourceError, read_alone
-from freezeframe.repository.errors import IndexDamaged, ManifestUnreadable, NewerFormat, ObjectNotFound
+from freezeframe.repository.copying.chunks import CaptureError, ChunkCopier, read_alone
+from freezeframe.repository.errors import (
+    IndexDamaged,
+    ManifestUnreadable,
+    NewerFormat,
+    ObjectNotFound,
+    RepositoryNotReadable,
+)
 from freezeframe.repository.index import Index, load_index
 from freezeframe.repository.inherited import missing_chunks
 from freezeframe.repository.layout import digest_of
 from freezeframe.repository.manifest import parse_manifest
 from freezeframe.repository.referenced import new_digests
+from freezeframe.repository.refusal import check_alone
 from freezeframe.repository.sealed import check_index
 from freezeframe.repository.table import digests_in
 from freezeframe.repository.temporary import check_written, temporary, temporary_file
@@ -37,7 +45,7 @@ class CaptureCopier:
         self.chunks = ChunkCopier(source, copy, threads)
 
     def manifest(self, capture_id: str) -> tuple[Manifest, bytes] | None:
-        """Return a manifest of the source and its bytes; None if it is gone. Raises SourceError."""
+        """Return a manifest of the source and its bytes; None if it is gone. Raises CaptureError."""
         objects = self._source.objects
         try:
             data = read_alone(self._source, lambda: objects.manifest(capture_id))
@@ -46,12 +54,12 @@ class CaptureCopier:
         except ObjectNotFound:
             return None
         except ManifestUnreadable as error:
-            raise SourceError(error) from error
+            raise CaptureError(error, self._source.address) from error
 
     def copy(self, manifest: Manifest, data: bytes, session_id: str, tell: Callable[[int], None]) -> None:
         """Copy a capture in the session of this copy. `tell`: of its disks' bytes that were looked at.
 
-        Raises SourceError if an object of it cannot be copied; then it is not in the copy.
+        Raises CaptureError if an object of it cannot be copied, or is in the way; then the capture is not in the copy.
         """
         done = 0
         for _, disk in manifest.disks():
@@ -60,12 +68,17 @@ class CaptureCopier:
                 self._put_index(disk, file)
             done += disk.size_bytes
             tell(done)
-        self._copy.adopt(manifest, data, session_id)
+        read_alone(self._copy, lambda: self._copy.adopt(manifest, data, session_id))
 
-    def heal(self, manifest: Manifest) -> None:
-        """Copy what is set aside as damaged in the copy, of a capture that is there. Raises SourceError."""
+    def heal(self, manifest: Manifest, *, missing_too: bool) -> None:
+        """Copy what is set aside as damaged in the copy, of a capture that is there. Raises CaptureError.
+
+        `missing_too`: each of its chunks is asked for, as of a capture that is not there.
+        """
         for _, disk in manifest.disks():
             with self._index(disk) as (index, file):
+                if missing_too:
+                    self._send_those(index, lambda _: True)
                 self._send_aside(index)
                 self._put_index(disk, file)
 
@@ -78,7 +91,7 @@ class CaptureCopier:
             missing: Collection[bytes] = ()
             if parent is not None:
                 stack.enter_context(parent)
-                missing = missing_chunks(self._copy.objects, parent)
+                missing = self._missing(parent)
             passed = _Passed(index)
             self.chunks.send(
                 passed.through(new_digests(index.table, None if parent is None else parent.table)),
@@ -92,15 +105,21 @@ class CaptureCopier:
     def _parent(self, disk: DiskCapture) -> Index | None:
         """Return the index of the parent, if the copy has its capture: then it has what the parent refers to.
 
-        The capture is looked for now, in the session of this copy: garbage collection keeps it from here on.
+        The capture is looked for now, in the session of this copy: garbage collection keeps it from here on. None also if that
+        manifest or that index alone cannot be read there: then each chunk of the disk is asked for.
         """
         if disk.parent_capture_id is None or disk.parent_index is None:
             return None
-        if not self._copy.is_sealed(disk.parent_capture_id):
+        try:
+            return self._copy.index(disk.parent_index) if self._copy.is_sealed(disk.parent_capture_id) else None
+        except (IndexDamaged, NewerFormat):
             return None
-        with suppress(IndexDamaged, NewerFormat):
-            return self._copy.index(disk.parent_index)
-        return None
+        except RepositoryNotReadable as error:
+            check_alone(self._copy.store, error)
+            return None
+
+    def _missing(self, parent: Index) -> frozenset[bytes]:
+        return read_alone(self._copy, lambda: missing_chunks(self._copy.objects, parent))
 
     def _send_aside(self, index: Index) -> None:
         """Copy what a verification of the copy has set aside. To be called when all else is there."""
@@ -114,20 +133,35 @@ class CaptureCopier:
         self.chunks.send(digests, index.header.chunk_bytes, lambda: None)
 
     def _put_index(self, disk: DiskCapture, file: BinaryIO) -> None:
+        """Put an index that is not there, or that cannot be read there: as a capture's writer does, in its place."""
+        if self._has_index(disk):
+            return
         objects = self._copy.objects
         name = objects.protection.index_name(digest_of(disk.index))
-        if objects.store.exists(name):
-            with suppress(IndexDamaged):
-                check_index(self._copy, disk)
-                return
         check_written(file)
         with temporary():
             file.seek(0)
         objects.store.put(name, objects.protection.protect_stream(name, file))
 
+    def _has_index(self, disk: DiskCapture) -> bool:
+        """Return True if the index of a disk is there and can be read. Raises CaptureError for one that is newer."""
+        objects = self._copy.objects
+        try:
+            if not objects.store.exists(objects.protection.index_name(digest_of(disk.index))):
+                return False
+            check_index(self._copy, disk)
+        except IndexDamaged:
+            return False
+        except NewerFormat as error:
+            raise CaptureError(error, self._copy.address) from error
+        except RepositoryNotReadable as error:
+            check_alone(self._copy.store, error)
+            return False
+        return True
+
 
 class _Kept:
-    """An index of the source, verified, and its file. A context manager. Raises SourceError."""
+    """An index of the source, verified, and its file. A context manager. Raises CaptureError."""
 
     def __init__(self, source: Repository, digest: bytes) -> None:
         self._source = source

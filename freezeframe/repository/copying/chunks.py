@@ -33,12 +33,13 @@ _REMEMBERED: Final = 1 << 16
 _WINDOW: Final = 2
 
 
-class SourceError(Exception):
-    """An object of the source cannot be copied. That costs the capture, and no other."""
+class CaptureError(Exception):
+    """An object of one side, the source's or the copy's, cannot be used. That costs the capture, and no other."""
 
-    def __init__(self, error: RepositoryError) -> None:
+    def __init__(self, error: RepositoryError, address: str) -> None:
         super().__init__(error.message)
         self.error = error
+        self.address = address  # of that side
 
 
 class ChunkCopier:
@@ -56,13 +57,13 @@ class ChunkCopier:
     def send(self, digests: Iterable[bytes], chunk_bytes: int, tell: Callable[[], None]) -> None:
         """Copy chunks; all of them are settled when this returns. `tell` is called now and then, in this thread.
 
-        Raises SourceError for the first that cannot be copied; what was read before that is stored.
+        Raises CaptureError for the first that cannot be copied; what was read before that is stored.
         """
         queue, folders = CommitQueue(self._copy.store), set[str]()
         try:
             try:
                 self._send(queue, folders, digests, chunk_bytes, tell)
-            except SourceError:
+            except CaptureError:
                 queue.flush()
                 raise
             queue.flush()
@@ -110,7 +111,7 @@ class ChunkCopier:
         return max(lanes(one.store.traffic, chunk_bytes) for one in (self._source, self._copy))
 
     def _send_one(self, queue: CommitQueue, name: str, digest: bytes) -> None:
-        if self._copy.objects.has_chunk(name):
+        if read_alone(self._copy, lambda: self._copy.objects.has_chunk(name)):
             with self._lock:
                 self.known += 1
             return
@@ -121,15 +122,15 @@ class ChunkCopier:
             self.bytes_copied += len(stored)
 
 
-def read_alone(source: Repository, read: Callable[[], ResultT]) -> ResultT:
-    """Return what `read` reads of the source. Raises SourceError if one object cannot be read, while others can.
+def read_alone(side: Repository, read: Callable[[], ResultT]) -> ResultT:
+    """Return what `read` reads of the source or the copy. Raises CaptureError if one object cannot be read, while others can.
 
-    Raises RepositoryNotReadable if the source is away.
+    Raises RepositoryNotReadable if that side is away.
     """
     try:
         return read()
     except (ChunkDamaged, IndexDamaged, NewerFormat) as error:
-        raise SourceError(error) from error
+        raise CaptureError(error, side.address) from error
     except RepositoryNotReadable as error:
-        check_alone(source.store, error)
-        raise SourceError(error) from error
+        check_alone(side.store, error)
+        raise CaptureError(error, side.address) from error

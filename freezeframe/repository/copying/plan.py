@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from freezeframe.repository.chain import State
+from freezeframe.repository.errors import NewerFormat
 from freezeframe.repository.lineage import Link
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Plan:
 
     wanted: tuple[str, ...]  # to be copied
     there: tuple[str, ...]  # wanted, and in the copy already
+    unreadable_there: tuple[str, ...]  # wanted, and in the copy already with a manifest that cannot be read
     forgotten_there: tuple[str, ...]  # wanted, but the copy has forgotten it since
     unreadable: tuple[str, ...]  # wanted, but its manifest cannot be read at the source
     only_there: tuple[str, ...]  # in the copy, and forgotten at the source
@@ -47,12 +49,14 @@ def plan_of(source: Chain, copy: Chain, chosen: Collection[str] | None, named: C
 
     in_order = sorted(source.there.values(), key=lambda one: (one.counter, one.capture_id))
     candidates = [one for one in in_order if is_chosen(one.capture_id)]
+    at_source = source.there.keys() | source.unreadable.keys()
     taken = copy.there.keys() | copy.unreadable.keys()
     missing = [one for one in candidates if one.capture_id not in taken]
     forgotten = [one for one in missing if one.capture_id not in named and _forgotten_there(source, copy, one)]
     return Plan(
         wanted=tuple(one.capture_id for one in missing if one not in forgotten),
-        there=tuple(one.capture_id for one in candidates if one.capture_id in taken),
+        there=tuple(one.capture_id for one in candidates if one.capture_id in copy.there),
+        unreadable_there=tuple(one for one in sorted(copy.unreadable.keys() & at_source) if is_chosen(one)),
         forgotten_there=tuple(one.capture_id for one in forgotten),
         unreadable=tuple(one for one in sorted(source.unreadable) if is_chosen(one) and one not in taken),
         only_there=tuple(sorted(one for one in copy.there if one not in source.there and one in source.forgotten)),
@@ -85,13 +89,24 @@ def _forgotten_there(source: Chain, copy: Chain, link: Link) -> bool:
 def _unknown(source: Chain, copy: Chain) -> list[Link]:
     """Return the links of which the copy knows nothing: also what was forgotten, whose tombstones are yet to come.
 
-    One that cannot be read has an id alone.
+    One that cannot be read has an id alone. What was forgotten by a tombstone that the storage refuses is known from the
+    links that name it.
     """
     known = copy.there.keys() | copy.unreadable.keys()
-    read = list(source.links())
+    read = [*source.links(), *_named_only(source)]
     unread = source.unreadable.keys() - {one.capture_id for one in read}
     links = [*read, *(Link(capture_id=one) for one in sorted(unread))]
     return [one for one in links if one.capture_id not in known and not _has_word(copy, one)]
+
+
+def _named_only(source: Chain) -> list[Link]:
+    """Return the captures that other links name, and of which a tombstone may be that is not copied: it cannot be read."""
+    if all(isinstance(error, NewerFormat) for error in source.unclear_tombstones):
+        return []  # a newer one is copied as it is
+    named = {(one.capture_id, one.digest) for link in source.links() for one in link.named}
+    states = {one: source.state(*one) for one in sorted(named)}
+    gone = [one for one, state in states.items() if state is State.UNCLEAR and one[0] not in source.unreadable]
+    return [Link(capture_id=capture_id, digest=digest) for capture_id, digest in gone]
 
 
 def _has_word(copy: Chain, link: Link) -> bool:

@@ -18,11 +18,13 @@ class Why(StrEnum):
 
 @dataclass(frozen=True)
 class Left:
-    """A capture that was wanted, and was not copied."""
+    """A capture that was wanted, and is not whole in the copy."""
 
     capture_id: str
     why: Why
     reason: str
+    in_copy: bool = False  # its manifest is in the copy
+    advice: str = ""
 
 
 class Progress(NamedTuple):
@@ -49,7 +51,7 @@ class CopyReport:
     dry_run: bool = False
     created: bool = False
     copied: list[str] = field(default_factory=list)  # or to be copied, if it was only asked
-    there: list[str] = field(default_factory=list)  # before, of those that were wanted
+    there: list[str] = field(default_factory=list)  # before, of those that were wanted; their data is not looked at
     left: list[Left] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)  # forgotten at the source while this copied
     forgotten_there: list[str] = field(default_factory=list)  # and so not copied again

@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Final
 from freezeframe.repository.aside import stems_aside
 from freezeframe.repository.chain import Chain, read_chain
 from freezeframe.repository.copying.capture import CaptureCopier
-from freezeframe.repository.copying.chunks import SourceError
+from freezeframe.repository.copying.chunks import CaptureError
 from freezeframe.repository.copying.documents import copy_marks, copy_tombstones, tell_lacking, tidy_lacking
 from freezeframe.repository.copying.lease import leased
+from freezeframe.repository.copying.left import left_of, left_there
 from freezeframe.repository.copying.plan import plan_of
 from freezeframe.repository.copying.refusing import refuse_foreign
-from freezeframe.repository.copying.report import CopyReport, Left, OnProgress, Progress, Why
+from freezeframe.repository.copying.report import CopyReport, OnProgress, Progress
 from freezeframe.repository.copying.twin import check_other
-from freezeframe.repository.errors import NewerFormat, RepositoryDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from freezeframe.repository.copying.lease import Lease
     from freezeframe.repository.copying.plan import Plan
-    from freezeframe.repository.errors import RepositoryError
     from freezeframe.repository.repository import Repository
 
 #: By this others know the session of a copy.
@@ -51,7 +50,7 @@ def copy(
 ) -> CopyReport:
     """Copy captures of `source` into its copy at `destination`; None: into the one that `make` makes.
 
-    A capture that is damaged, newer or unreadable at the source is left, and reported. `dry_run`: only report, and change
+    A capture that is damaged, newer or unreadable on either side is left, and reported. `dry_run`: only report, and change
     nothing. `threads`: that read chunks, if not as the stores want; 0 for none but the caller's.
 
     Raises SameRepository, CopyDiverged, NewerFormat and RepositoryNotReadable before anything is written to the destination;
@@ -68,14 +67,14 @@ def copy(
             refuse_foreign(source.address, destination.address, chain, there)
         wanted = wanted or Wanted()
         plan = plan_of(chain, there, wanted.chosen, wanted.named)
-        report = _report(source, "" if destination is None else destination.address, plan, chain)
+        report = _report(source, "" if destination is None else destination.address, plan, chain, there)
         if at_source is None:
             report.dry_run, report.copied = True, list(plan.wanted)
             return report
         made = make() if destination is None else destination
         report.created, report.destination = destination is None, made.address
         at_copy = stack.enter_context(leased(made, PROGRAM))
-        _Run(source, made, plan, report, on_progress, threads).run(at_source, at_copy)
+        _Run(source, made, plan, report, on_progress, threads).run(at_source, at_copy, set(wanted.named))
         return report
 
 
@@ -96,7 +95,7 @@ class _Run:
         self._on_progress = on_progress
         self._copier = CaptureCopier(source, copy, threads)
 
-    def run(self, at_source: Lease, at_copy: Lease) -> None:
+    def run(self, at_source: Lease, at_copy: Lease, named: Collection[str]) -> None:
         plan, report = self._plan, self._report
         tell_lacking(self._copy, plan.unknown)
         report.notes += copy_tombstones(self._source, self._copy)
@@ -105,21 +104,25 @@ class _Run:
             at_source.renew_if_old()
             at_copy.renew_if_old()
             self._alone(capture_id, partial(self._copy_one, capture_id, number, at_copy.id))
-        if plan.there and stems_aside(self._copy.objects):
-            for capture_id in plan.there:
-                self._alone(capture_id, partial(self._heal, capture_id))
+        aside = bool(plan.there and stems_aside(self._copy.objects))
+        for capture_id in plan.there:
+            missing_too = capture_id in named
+            if aside or missing_too:
+                at_source.renew_if_old()
+                heal = partial(self._heal, capture_id, missing_too=missing_too)
+                self._alone(capture_id, heal, in_copy=True)
         tidy_lacking(self._copy)
         chunks = self._copier.chunks
         report.chunks_copied, report.chunks_known = chunks.copied, chunks.known
         report.bytes_copied = chunks.bytes_copied
 
-    def _alone(self, capture_id: str, act: Callable[[], None]) -> None:
+    def _alone(self, capture_id: str, act: Callable[[], None], *, in_copy: bool = False) -> None:
         """Do something to a capture. One that cannot be copied is reported, unless it was forgotten meanwhile."""
         try:
             act()
-        except SourceError as error:
+        except CaptureError as error:
             if self._source.is_sealed(capture_id):
-                self._report.left.append(left_of(capture_id, error.error))
+                self._report.left.append(left_of(capture_id, error.error, error.address, in_copy=in_copy))
             else:
                 self._report.gone.append(capture_id)
 
@@ -139,28 +142,24 @@ class _Run:
         self._copier.copy(manifest, data, session_id, tell)
         self._report.copied.append(capture_id)
 
-    def _heal(self, capture_id: str) -> None:
+    def _heal(self, capture_id: str, *, missing_too: bool) -> None:
         found = self._copier.manifest(capture_id)
         if found is not None:
-            self._copier.heal(found[0])
+            self._copier.heal(found[0], missing_too=missing_too)
 
 
-def left_of(capture_id: str, error: RepositoryError) -> Left:
-    """Return why a capture is left. Pure."""
-    if isinstance(error, NewerFormat):
-        why = Why.NEWER
-    else:
-        why = Why.DAMAGED if isinstance(error, RepositoryDamaged) else Why.UNREADABLE
-    return Left(capture_id, why, error.message)
-
-
-def _report(source: Repository, destination: str, plan: Plan, chain: Chain) -> CopyReport:
+def _report(source: Repository, destination: str, plan: Plan, chain: Chain, there: Chain) -> CopyReport:
+    here = [left_of(one, chain.unreadable[one], source.address) for one in plan.unreadable]
+    left = [
+        left_there(one, there.unreadable[one], source.address, destination, sound=one in chain.there)
+        for one in plan.unreadable_there
+    ]
     return CopyReport(
         source=source.address,
         destination=destination,
         id=str(source.config.id),
         there=list(plan.there),
-        left=[left_of(one, chain.unreadable[one]) for one in plan.unreadable],
+        left=here + left,
         forgotten_there=list(plan.forgotten_there),
         only_there=list(plan.only_there),
     )
