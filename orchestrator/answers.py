@@ -36,12 +36,19 @@ class UnreadableAnswerError(FreezeframeError):
 
     code = "unreadable-answer"
 
-    def __init__(self, host_id: str, step: Step, why: str) -> None:
+    def __init__(self, host_id: str, what: str, why: str) -> None:
         super().__init__(
-            f"Another version of Freezeframe is on host {host_id}: its answer to the order to {step} {why}.",
+            f"Host {host_id} has told what this orchestrator cannot read: {what} {why}.",
             advice=f"Bring freezeframe on the orchestrator's machine and on host {host_id} to one version, the newer of the "
-            "two: `freezeframe version` on each tells which it has.",
+            "two: `freezeframe version` on each tells which it has. If it is one already, what Redis keeps was damaged there: "
+            "nothing else may write to its keys. Then capture again.",
         )
+
+
+class Unread(NamedTuple):
+    """What is there and cannot be read, and why."""
+
+    why: str
 
 
 _UNREAD_USES = "it has told of one, in words that this orchestrator does not read"
@@ -90,7 +97,9 @@ def parsed(capture_id: str, field: str, text: str) -> Answer | None:
     try:
         return kind.result.model_validate_json(text)
     except ValidationError as error:
-        fault = Fault.of(UnreadableAnswerError(host_id, Step(word), _why(text, error)), host=host_id)
+        fault = Fault.of(
+            UnreadableAnswerError(host_id, f"its answer to the order to {word}", why_unread(text, error)), host=host_id
+        )
     try:
         return kind.failed(capture_id, host_id, part, fault)
     except ValueError:  # a field that no host of ours writes, for which nobody waits
@@ -107,7 +116,8 @@ def _seen(capture_id: str, host_id: str, text: str) -> SeenUses:
         return SeenUses(capture_id=capture_id, host_id=host_id, uses=(), writers_unseen=_UNREAD_USES)
 
 
-def _why(text: str, error: ValidationError) -> str:
+def why_unread(text: str, error: ValidationError) -> str:
+    """Return why a message cannot be read, as the end of a sentence. Pure."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):

@@ -17,7 +17,7 @@ from freezeframe.contract.result import HoldResult, PrepareResult, ReleaseResult
 from freezeframe.contract.words import Policy, RunState, Step
 from freezeframe.presence import KnownHost
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import manifest_size, search, sharing, touched, unexplained
+from orchestrator import manifest_size, search, sharing, touched, unexplained, unread_answers
 from orchestrator.errors import NotProvenError
 from orchestrator.run import Run
 from orchestrator.transfers import Transfer, time_for
@@ -182,7 +182,7 @@ def after_hold(
 ) -> Run | None:
     """Go on to transfer what is held and proven enough for the policy, or release.
 
-    `prepared` has the disks to which guests of other hosts may write since.
+    `prepared` has the disks to which guests of other hosts may write since. A guest of which it cannot be read takes no part.
     """
     silent = unexplained.silent(run, Step.HOLD, run.members, results, now)
     if silent is None:
@@ -196,8 +196,9 @@ def after_hold(
     ):  # of `all` the first fault ends the hold of every other guest
         faults += unexplained.not_held(run, results, begun, {fault.host for fault in silent if fault.host})
     shared = sharing.faults_since(prepared, begun, results)
-    faults += shared.values()
-    kept = tuple(guest for guest in run.kept if guest in begun and guest not in shared)
+    unread = unread_answers.without_prepare(run, prepared)
+    faults += [*shared.values(), *unread.values()]
+    kept = tuple(guest for guest in run.kept if guest in begun and guest not in shared and guest not in unread)
     if run.request.policy is Policy.ALL and not faults:
         lacking = failures(proof_of(run, results))
         faults += [Fault.of(NotProvenError(f"One instant is not proven: {reason}.")) for reason in lacking]
@@ -255,14 +256,17 @@ def after_transfer(
     `stalled` are the hosts whose transfers do not move any more, each with the reason. Under `degrade` all other hosts are
     waited for; then each disk that a stalled host has not answered for is dropped, with a fault that names it.
 
-    A guest with a disk to which a guest of another host has begun to write is as good as not stored. With policy `all` the
+    A guest with a disk to which a guest of another host has begun to write is as good as not stored, as is one of which the
+    answer to prepare cannot be read any more. With policy `all` the
     first fault is enough: the guests need not wait for transfers that will not be kept.
     """
     shared = sharing.faults_since(prepared, run.kept, [*results, *seen])
     answered = {(result.guest_uuid, result.target) for result in results}
     missed = [one for one in expected if one.key not in answered]
     dropped = [one for one in missed if one.host_id in stalled]
-    found = [*(result.fault for result in results if result.fault), *unexplained.not_stored(results), *shared.values()]
+    unread = unread_answers.without_prepare(run, prepared)
+    found = [*(result.fault for result in results if result.fault), *unexplained.not_stored(results)]
+    found += [*shared.values(), *unread.values()]
     if run.request.policy is Policy.ALL:
         found = [*(stalled[host_id] for host_id in dict.fromkeys(one.host_id for one in dropped)), *found]
         if found:
@@ -272,7 +276,7 @@ def after_transfer(
         return None
     faults = touched.after_holding([*(one.dropped(stalled[one.host_id]) for one in dropped), *found])
     stored = {(result.guest_uuid, result.target) for result in results if result.index}
-    lost = {one.guest.guest_uuid for one in expected if one.key not in stored} | set(shared)
+    lost = {one.guest.guest_uuid for one in expected if one.key not in stored} | set(shared) | set(unread)
     kept = tuple(guest for guest in run.kept if guest not in lost)
     state = RunState.SEALING if kept else RunState.RELEASING
     return enter(run, state, now, settings, faults=(*run.faults, *faults), kept=kept)

@@ -95,8 +95,8 @@ class AnswersLostError(FreezeframeError):
     )
 
 
-class AnswersUnreadableError(AnswersLostError):
-    """What hosts of another version have answered is there, and cannot be read: since an upgrade, say."""
+class GuestUnreadableError(FreezeframeError):
+    """A part of a guest's capture is there, and cannot be read: it is of another version, or damaged."""
 
     code = "unreadable-answer"
 

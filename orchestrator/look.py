@@ -47,7 +47,7 @@ from orchestrator import (
     touched,
     unsealable,
 )
-from orchestrator.answers import Answers
+from orchestrator.answers import Answers, Unread
 from orchestrator.crew import Crew
 from orchestrator.defect import fault_of
 from orchestrator.dispatch import dispatch
@@ -330,7 +330,7 @@ class Orchestrator:
             return None, (f"The capture was sealed, and its manifest cannot be read now: {error.message} {error.hint}",)
 
 
-def _manifest(answers: Answers, definitions: Mapping[str, Definition], run: Run) -> Manifest:
+def _manifest(answers: Answers, definitions: Mapping[str, Definition | Unread], run: Run) -> Manifest:
     return manifest_of(run, answers.prepared, answers.held, answers.transferred, answers.seen, definitions)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, cast
 
@@ -25,7 +24,7 @@ from freezeframe.contract.message import UNLESS_EMPTY, GuestUuid, HostId, Messag
 from freezeframe.contract.plan import HostPlan, Plan
 from freezeframe.contract.request import CaptureRequest, Receipt
 from freezeframe.contract.words import RunState
-from orchestrator.answers import Answers
+from orchestrator.answers import Answers, Unread, why_unread
 from orchestrator.told import AT_ONCE, Record, Told
 
 #: Events that a run's stream keeps; a caller that comes late sees the newest.
@@ -242,15 +241,15 @@ class Runs:
         """A run whose record is gone cannot be looked at any more."""
         self._redis.srem(names.ACTIVE_RUNS_KEY, capture_id)
 
-    def definitions(self, capture_id: str, fields: Sequence[str]) -> dict[str, Definition]:
-        """Return the definitions of guests that are there and can be read, by names.definition_field."""
-        found: dict[str, Definition] = {}
+    def definitions(self, capture_id: str, fields: Sequence[str]) -> dict[str, Definition | Unread]:
+        """Return the definitions of guests that are there, by names.definition_field."""
+        found: dict[str, Definition | Unread] = {}
         for start in range(0, len(fields), AT_ONCE):
             some = fields[start : start + AT_ONCE]
             texts = cast("list[str | None]", self._redis.hmget(names.definitions_key(capture_id), list(some)))
             for field, text in zip(some, texts, strict=True):
-                with suppress(ValidationError):  # not in it, so it is missed where it is needed
-                    found[field] = Definition.model_validate_json(text or "")
+                if text is not None:  # else it is missed where it is needed
+                    found[field] = _definition(text)
         return found
 
     def pulses(self, capture_id: str) -> dict[str, str]:
@@ -259,6 +258,13 @@ class Runs:
         It lives while either changes: the number does while it waits for the repository.
         """
         return cast("dict[str, str]", self._redis.hgetall(names.pulse_key(capture_id)))
+
+
+def _definition(text: str) -> Definition | Unread:
+    try:
+        return Definition.model_validate_json(text)
+    except ValidationError as error:
+        return Unread(why_unread(text, error))
 
 
 def _event(run: Run) -> str:

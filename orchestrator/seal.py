@@ -19,10 +19,11 @@ from freezeframe.contract.result import (
 )
 from freezeframe.contract.words import CaptureKind
 from freezeframe.repository import DiskCapture, GuestCapture, Instant, Manifest
-from orchestrator import unseen
+from orchestrator import unread_answers, unseen
+from orchestrator.answers import Unread
 from orchestrator.clocks import MOST_APART_S
 from orchestrator.decision import proof_of
-from orchestrator.errors import AnswersLostError, AnswersUnreadableError
+from orchestrator.errors import AnswersLostError
 from orchestrator.inherited import warnings_of
 from orchestrator.run import Run
 from orchestrator.transfers import kept_guests
@@ -37,12 +38,12 @@ def manifest_of(
     held: Sequence[HoldResult],
     transferred: Sequence[TransferResult],
     seen: Sequence[SeenUses],
-    definitions: Mapping[str, Definition],
+    definitions: Mapping[str, Definition | Unread],
 ) -> Manifest:
     """Return the manifest of a run: of each guest that is kept, and of no other. Pure: sealing twice is sealing once.
 
     `definitions` are by names.definition_field. Raises AnswersLostError if a guest that is kept is not among the answers or
-    has no definition, or is there twice.
+    has no definition, or is there twice; GuestUnreadableError if what tells of it cannot be read.
     """
     assert run.plan is not None  # noqa: S101  a run is planned before it is sealed
     not_seen = [*unseen.unseen_since(run, prepared, [*held, *seen]), *unseen.unseen_in(transferred)]
@@ -50,7 +51,8 @@ def manifest_of(
     lacking = shortcomings(proof)
     steps = {guest.guest_uuid: guest for host in proof.hosts for guest in host.guests}
     disks = {(result.guest_uuid, result.target): result for result in transferred}
-    _check_all_were_held(run, steps, held)
+    unread_answers.check(run, prepared, held, steps)
+    _check_all_were_held(run, steps)
     chunk_bytes = run.plan.chunk_bytes
     audits = [*warnings_of(prepared, transferred), *((one.guest_uuid, one.warning) for one in not_seen)]
     found = _by_guest([*((one.guest_uuid, one.text) for result in held for one in result.guest_warnings), *audits])
@@ -90,17 +92,9 @@ def _by_guest(warnings: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]
     return found
 
 
-def _check_all_can_be_read(results: Iterable[HoldResult]) -> None:
-    """Raise AnswersUnreadableError if a host's answer cannot be read: what is missing then is not lost."""
-    for result in results:
-        if result.fault is not None and result.fault.code == AnswersUnreadableError.code:
-            raise AnswersUnreadableError(result.fault.message, advice=result.fault.advice)
-
-
-def _check_all_were_held(run: Run, steps: Collection[str], held: Iterable[HoldResult]) -> None:
+def _check_all_were_held(run: Run, steps: Collection[str]) -> None:
     """Raise AnswersLostError if the holds' results do not name each guest that is kept."""
     if lost := set(run.kept).difference(steps):
-        _check_all_can_be_read(held)
         raise AnswersLostError(f"What the hosts answered of their hold does not name {', '.join(sorted(lost))}.")
 
 
@@ -135,7 +129,7 @@ def _instant(proof: Proof, run: Run) -> datetime:
 def _guest_capture(
     host_id: str,
     guest: PreparedGuest,
-    definitions: Mapping[str, Definition],
+    definitions: Mapping[str, Definition | Unread],
     transferred: dict[tuple[str, str], TransferResult],
     lacking: Sequence[str],
     steps: GuestProof,
@@ -143,9 +137,9 @@ def _guest_capture(
 ) -> GuestCapture:
     definition = definitions.get(names.definition_field(host_id, guest.guest_uuid))
     if definition is None:
-        raise AnswersLostError(
-            f"The definition of guest {guest.name}, which host {host_id} has told, is not there or cannot be read."
-        )
+        raise AnswersLostError(f"The definition of guest {guest.name}, which host {host_id} has told, is not there.")
+    if isinstance(definition, Unread):
+        raise unread_answers.unread_definition(guest.name, host_id, definition)
     return GuestCapture(
         guest_uuid=guest.guest_uuid,
         name=guest.name,
@@ -168,6 +162,7 @@ def _transfer_of(
         raise AnswersLostError(
             f"The answer about the transfer of disk {disk.target} of guest {guest.name} is not there."
         )
+    unread_answers.check_transfer(guest.name, found)
     return found
 
 

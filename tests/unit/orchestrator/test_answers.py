@@ -88,7 +88,7 @@ def test_a_result_that_cannot_be_read_is_a_failed_step_of_that_host(step: Step, 
     assert (result.capture_id, result.host_id) == (CAPTURE, "host-a")
     assert result.fault is not None
     assert (result.fault.code, result.fault.host) == ("unreadable-answer", "host-a")
-    assert result.fault.message.startswith("Another version of Freezeframe is on host host-a: ")
+    assert result.fault.message.startswith("Host host-a has told what this orchestrator cannot read: ")
     why = "is of version 2 of the format, and this orchestrator reads version 1" if text is None else "cannot be read ("
     assert f"its answer to the order to {step} {why}" in result.fault.message
     assert "`freezeframe version`" in result.fault.advice
@@ -157,7 +157,7 @@ def test_a_newer_host_s_answer_to_release_costs_a_sealed_capture_a_warning(orche
     assert receipt is not None
     assert (receipt.state, receipt.faults) == (RunState.DONE, ())
     [warning] = receipt.warnings
-    assert "version of Freezeframe is on host host-a" in warning
+    assert "Host host-a has told what this orchestrator cannot read" in warning
     assert "`freezeframe version`" in warning
     assert told(orchestrator)[-1] == "end: done"
 
