@@ -165,14 +165,15 @@ class Reconciler:
         at = datetime.now(UTC)
         late = at > clocks.due_at(run, at)
         store, settings = self._orchestrator.repository.address, self._orchestrator.settings
-        troubles = {
-            host_id: stalls.trouble(host_id, store, settings, now, late=late) for host_id in self._unanswered_hosts(run)
-        }
+        troubles = {host_id: stalls.trouble(host_id, store, settings, now, late=late) for host_id in run.members}
         faults = {host_id: Fault.of(error, host=host_id) for host_id, error in troubles.items() if error is not None}
+        if faults:  # as a rule there are none, and nobody goes through the disks of all guests
+            unanswered = self._unanswered_hosts(run)
+            faults = {host_id: fault for host_id, fault in faults.items() if host_id in unanswered}
         if faults:
             self._orchestrator.look(run.capture_id, faults)
 
-    def _unanswered_hosts(self, run: Run) -> list[str]:
+    def _unanswered_hosts(self, run: Run) -> frozenset[str]:
         answers = self._orchestrator.runs.answers(run.capture_id)
         expected = expected_transfers(run, answers.prepared)
-        return sorted({one.host_id for one in expected if one.field not in answers.fields})
+        return frozenset(one.host_id for one in expected if one.field not in answers.fields)

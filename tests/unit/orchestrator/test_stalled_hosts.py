@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from freezeframe.contract.fault import Fault
 from freezeframe.contract.plan import GuestPlan, HostPlan
 from freezeframe.contract.result import PreparedGuest, TransferResult
 from freezeframe.contract.words import Policy, RunState
-from orchestrator import decision
+from orchestrator import decision, reconcile
 from orchestrator.errors import TransferStalledError
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
@@ -196,3 +197,21 @@ def test_a_silence_goes_on_while_a_look_at_its_run_does(
         reconciler.reconcile()
         clock.now_s += STALL_S / 2 + 1
     assert run_of(orchestrator).state is RunState.RELEASING
+
+
+def test_while_all_hosts_live_nobody_goes_through_the_disks_to_end_transfers(
+    degraded: Degraded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every two seconds, with ten thousand guests: that was most of what the orchestrator did while they were read."""
+    gone_through: list[str] = []
+
+    def counted(*args: Any) -> list[Transfer]:
+        gone_through.append("disks")
+        return expected_transfers(*args)
+
+    monkeypatch.setattr(reconcile, "expected_transfers", counted)
+    beat(degraded.orchestrator, "host-a", 1)
+    degraded.go_on()
+    assert gone_through == []
+    degraded.go_on(STALL_S + 1)
+    assert gone_through == ["disks"]
