@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import redis
 from pydantic import ValidationError
@@ -64,11 +64,27 @@ def publish(client: redis.Redis, entry: HostEntry) -> None:
     pipeline.execute()
 
 
+class Asked(NamedTuple):
+    """What a host asks Redis before it publishes itself, with one exchange."""
+
+    clock_ahead_s: float  # by how many seconds this machine's clock is ahead of Redis's
+    values: tuple[str | None, ...]  # of the keys that were asked for
+
+
+def ask(client: redis.Redis, *keys: str) -> Asked:
+    """Return Redis's answers. Raises redis errors; a key that is no text is one."""
+    pipeline = client.pipeline(transaction=False)
+    pipeline.time()
+    for key in keys:
+        pipeline.get(key)
+    before = time.time()
+    (seconds, micros), *values = pipeline.execute()
+    return Asked((before + time.time()) / 2 - (seconds + micros / 1e6), tuple(values))
+
+
 def clock_ahead_s(client: redis.Redis) -> float:
     """Return by how many seconds this machine's clock is ahead of Redis's. Raises redis errors."""
-    before = time.time()
-    seconds, micros = client.time()
-    return (before + time.time()) / 2 - (seconds + micros / 1e6)
+    return ask(client).clock_ahead_s
 
 
 def forget(client: redis.Redis, host_id: str) -> bool:

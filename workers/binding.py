@@ -70,7 +70,7 @@ class Binding:
     ) -> None:
         self._host_id = settings.host_id
         self._path = settings.state_dir / "machine.json"
-        self._key = names.machine_key(settings.host_id)
+        self.key = names.machine_key(settings.host_id)
         self._redis = client
         self._machine = machine
         self._clock = clock
@@ -97,21 +97,27 @@ class Binding:
         durable.replace(self._path, self._machine.model_dump_json())
 
     def check_in_redis(self, *, take: bool = False) -> None:
-        """Bind, or find bound, in Redis. Raises HostIdTakenError, and redis errors if nobody could say.
+        """Bind, or find bound, in Redis. Raises HostIdTakenError, and redis errors if nobody could say."""
+        self.check_found(self._found(), take=take)
 
-        Called with each entry into the inventory: a binding that is there costs one question, and is renewed once an hour.
+    def check_found(self, found: str | None, *, take: bool = False) -> None:
+        """Do the same where this binding was found in Redis, or none.
+
+        Called with each entry into the inventory: a binding that is there costs nothing more, and is renewed once an hour.
         """
         text = self._machine.model_dump_json()
-        found = cast("str | None", self._redis.get(self._key))
         if found is None:
             if self._put(text, only_if_absent=True):
                 return
-            found = cast("str | None", self._redis.get(self._key))  # another was faster
+            found = self._found()  # another was faster
         bound = _read(found)
         if bound is None or not bound.is_same(self._machine):
             self._take(bound, text, take=take)
         elif self._clock() - self._renewed_at > RENEWAL_S:
             self._put(text, only_if_absent=False)
+
+    def _found(self) -> str | None:
+        return cast("str | None", self._redis.get(self.key))
 
     def _take(self, bound: Machine | None, text: str, *, take: bool) -> None:
         other = f"machine {bound.name} ({bound.machine_id})" if bound else "a machine whose record cannot be read"
@@ -132,10 +138,10 @@ class Binding:
     def _put(self, text: str, *, only_if_absent: bool) -> bool:
         """Return True if the binding was set. A Redis that refuses writes has answered: what it has counts."""
         try:
-            put = bool(self._redis.set(self._key, text, nx=only_if_absent, ex=REMEMBERED_S))
+            put = bool(self._redis.set(self.key, text, nx=only_if_absent, ex=REMEMBERED_S))
         except redis.ResponseError as error:
             log.warning("Redis does not keep whose this host's id is", why=str(error))
-            return self._redis.get(self._key) is None
+            return self._redis.get(self.key) is None
         self._renewed_at = self._clock() if put else self._renewed_at
         return put
 

@@ -10,6 +10,7 @@ import redis
 import structlog
 
 from freezeframe import __version__, presence
+from freezeframe.contract import names
 from freezeframe.contract.inventory import CONTRACT, GuestEntry, HostEntry, StuckCapture
 from freezeframe.errors import FreezeframeError
 from workers import instance, own_redis
@@ -88,11 +89,11 @@ def publish(host: Host, bound: Binding, entry: Callable[[], HostEntry]) -> None:
 
     Raises HostIdTakenError, redis errors, and what `entry` raises.
     """
-    bound.check_in_redis()
-    made = entry()
-    measured = {"clock_ahead_s": presence.clock_ahead_s(host.redis)}
-    presence.publish(host.redis, made.model_copy(update=measured))
-    own_redis.note(host)
+    asked = presence.ask(host.redis, bound.key, names.REDIS_ID_KEY)
+    machine, redis_id = asked.values
+    bound.check_found(machine)
+    presence.publish(host.redis, entry().model_copy(update={"clock_ahead_s": asked.clock_ahead_s}))
+    own_redis.note(host, redis_id)
 
 
 def publish_forever(host: Host, stop: threading.Event, looks: Looks | None = None) -> None:

@@ -25,11 +25,13 @@ log = structlog.get_logger("own-redis")
 FILE = "redis-id"
 
 
-def note(host: Host) -> None:
-    """Note that the control worker's Redis is this host's own. Raises redis errors; a disk that is full is logged."""
+def note(host: Host, found: str | None) -> None:
+    """Note that the control worker's Redis, which has the id `found` or none, is this host's own.
+
+    Raises redis errors; a disk that is full is logged.
+    """
     try:
         kept = durable.read(host.settings.state_dir / FILE)
-        found = cast("str | None", host.redis.get(names.REDIS_ID_KEY))
         if found is None:
             host.redis.set(names.REDIS_ID_KEY, kept or secrets.token_hex(16), nx=True)
             found = cast("str | None", host.redis.get(names.REDIS_ID_KEY))

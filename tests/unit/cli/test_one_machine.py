@@ -18,7 +18,7 @@ from freezeframe.contract.machine import Machine
 from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings, HostSettings
 from tests.unit.told_run import tell_run
-from workers import own_redis
+from tests.unit.workers.test_own_redis import meet_redis
 from workers.binding import this_machine
 from workers.claims import Claims
 from workers.host import open_host
@@ -83,13 +83,13 @@ def test_a_redis_that_is_as_good_as_empty_ends_no_capture(run: Run, bus: BusSett
 
 
 def test_the_workers_own_redis_ends_a_run_that_it_does_not_know(run: Run, bus: BusSettings, open_capture: None) -> None:
-    own_redis.note(open_host(bus))
+    meet_redis(open_host(bus))
     assert recovered(run) == (0, ["undone"])
 
 
 def test_a_redis_that_other_workers_use_ends_no_capture(run: Run, bus: BusSettings, open_capture: None) -> None:
     """Of an earlier installation, say: this host was there too, under the same id."""
-    own_redis.note(open_host(bus))
+    meet_redis(open_host(bus))
     with closing(bus_module.connect(bus)) as client:
         client.set(names.REDIS_ID_KEY, "0" * 32)
     assert recovered(run) == (6, ["unknown"])
@@ -99,7 +99,7 @@ def test_a_redis_that_other_workers_use_ends_no_capture(run: Run, bus: BusSettin
 def test_a_redis_that_was_emptied_while_the_workers_were_down_ends_no_capture(
     run: Run, bus: BusSettings, open_capture: None
 ) -> None:
-    own_redis.note(open_host(bus))
+    meet_redis(open_host(bus))
     with closing(bus_module.connect(bus)) as client:
         client.flushall()
     assert recovered(run) == (6, ["unknown"])

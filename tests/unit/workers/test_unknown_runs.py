@@ -12,8 +12,9 @@ from freezeframe.repository.errors import SessionLost
 from freezeframe.repository.session import SessionState
 from tests.unit.repository.samples import manifest_of
 from tests.unit.told_run import tell_run
+from tests.unit.workers.test_own_redis import meet_redis
 from tests.unit.workers.test_recovery_fence import Scene
-from workers import own_redis, recovery
+from workers import recovery
 from workers.host import Host
 from workers.hypervisor import backup
 from workers.journal import ClaimChange
@@ -114,7 +115,7 @@ def test_nor_does_a_run_that_has_failed(waiting: Waiting, scene: Scene) -> None:
 
 
 def test_by_hand_at_this_host_s_own_redis_nobody_waits(scene: Scene) -> None:
-    own_redis.note(scene.host)
+    meet_redis(scene.host)
     assert recover(scene.host, by_hand=True) == [Recovered(scene.capture_id, State.UNDONE)]
     assert scene.session is SessionState.FAILED
 
