@@ -284,9 +284,10 @@ class OrchestratorSettings(_Part):
     #: Seconds that the transfers of a host may wait for the repository without moving a byte. Their backups are open
     #: meanwhile; where scratch files take too much room the host ends them earlier.
     transfer_store_s: Annotated[float, Field(gt=0, le=DAY_S)] = 3600.0
-    #: Seconds for all transfers of a capture at least; more where a host has so much to read (orchestrator/transfers.py). An
-    #: order that still waits in its queue after that is not begun any more. At most six days: see SEALED_WITHIN_S.
-    transfer_timeout_s: Annotated[float, Field(gt=0, le=6 * DAY_S)] = 24 * 3600.0
+    #: Seconds for all transfers of a capture at most; None: as long as they move, and fit into the life of a capture's session
+    #: (`transfers_s`). How long they take depends on what a host reads, its limits, and the captures before it in its queue.
+    #: An order that still waits in its queue after that is not begun any more.
+    transfer_timeout_s: Annotated[float, Field(gt=0, le=6 * DAY_S)] | None = None
     #: Seconds to write the manifest, while the repository is away, full or read-only. No backup is open by then, so an outage
     #: of the night may be mended in the morning.
     #: With preparing and all transfers it must fit into the life of a capture's session.
@@ -303,16 +304,17 @@ class OrchestratorSettings(_Part):
     run_retention_s: Annotated[int, Field(gt=0, le=KEPT_S)] = 7 * 86400
 
     @property
-    def longest_transfer_s(self) -> float:
+    def transfers_s(self) -> float:
         """Seconds for all transfers at most: after them the seal must fit into the life of the capture's session."""
         before_s = PREPARED_TIMES * self.prepare_timeout_s + HOLD_AND_LOOKS_S
-        return SEALED_WITHIN_S - before_s - self.seal_timeout_s
+        longest_s = SEALED_WITHIN_S - before_s - self.seal_timeout_s
+        return longest_s if self.transfer_timeout_s is None else min(self.transfer_timeout_s, longest_s)
 
     @field_validator("seal_timeout_s")
     @classmethod
     def _fits_into_a_session(cls, seal_timeout_s: float, info: ValidationInfo) -> float:
         """Refuse times with which garbage collection could take a capture for dead that still waits for its seal."""
-        prepare_s, transfer_s = (info.data.get(name, 0.0) for name in ("prepare_timeout_s", "transfer_timeout_s"))
+        prepare_s, transfer_s = (info.data.get(name) or 0.0 for name in ("prepare_timeout_s", "transfer_timeout_s"))
         together_s = PREPARED_TIMES * prepare_s + transfer_s + seal_timeout_s + HOLD_AND_LOOKS_S
         if together_s > SEALED_WITHIN_S:
             raise ValueError(

@@ -20,7 +20,7 @@ from freezeframe.settings import OrchestratorSettings
 from orchestrator import manifest_size, search, sharing, touched, unexplained, unread_answers
 from orchestrator.errors import NotProvenError
 from orchestrator.run import Run
-from orchestrator.transfers import Transfer, time_for
+from orchestrator.transfers import Transfer
 
 #: Seconds beyond muster and hold until a host counts as silent: letting go, verifying, and the way through the queue.
 HOLD_SLACK_S = 30.0
@@ -30,7 +30,7 @@ UNBEGUN = frozenset({RunState.ASKED, RunState.QUEUED})
 TOO_LATE = frozenset({RunState.RELEASING, RunState.DONE, RunState.FAILED})
 #: Codes of a host that gave up because another did, or because Redis was away: told behind the cause, if that is known.
 CONSEQUENCES = frozenset({"muster", "barrier"})
-#: No host has stalled, as far as this look knows.
+#: No host and no transfer has stalled, as far as this look knows.
 NO_STALLS: Final[Mapping[str, Fault]] = MappingProxyType({})
 
 
@@ -41,7 +41,7 @@ def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettin
         RunState.QUEUED: settings.queue_timeout_s,
         RunState.PREPARING: settings.prepare_timeout_s,
         RunState.HOLDING: run.request.muster_timeout_s + run.request.hold_timeout_s + HOLD_SLACK_S,
-        RunState.TRANSFERRING: settings.transfer_timeout_s,
+        RunState.TRANSFERRING: settings.transfers_s,
         RunState.SEALING: settings.seal_timeout_s,
         RunState.RELEASING: settings.release_timeout_s,
     }.get(state, 0.0)
@@ -205,8 +205,7 @@ def after_hold(
     faults_so_far = (*run.faults, *(touched.after_holding(faults) if silent or touched.held_any(results) else faults))
     if not kept or (faults and run.request.policy is Policy.ALL):
         return enter(run, RunState.RELEASING, now, settings, faults=faults_so_far, kept=())
-    following = enter(run, RunState.TRANSFERRING, now, settings, faults=faults_so_far, kept=kept)
-    return following.model_copy(update={"due_at": now + time_for(following, prepared, settings)})
+    return enter(run, RunState.TRANSFERRING, now, settings, faults=faults_so_far, kept=kept)
 
 
 def _guests(results: Sequence[HoldResult]) -> list[GuestProof]:
@@ -253,8 +252,8 @@ def after_transfer(
 ) -> Run | None:
     """Go on to seal the guests whose disks are all stored, or release.
 
-    `stalled` are the hosts whose transfers do not move any more, each with the reason. Under `degrade` all other hosts are
-    waited for; then each disk that a stalled host has not answered for is dropped, with a fault that names it.
+    `stalled` are the hosts whose transfers do not move any more, and single transfers by their fields, each with the reason.
+    Under `degrade` all others are waited for; then each such disk without an answer is dropped, with a fault that names it.
 
     A guest with a disk to which a guest of another host has begun to write is as good as not stored, as is one of which the
     answer to prepare cannot be read any more. With policy `all` the
@@ -263,18 +262,18 @@ def after_transfer(
     shared = sharing.faults_since(prepared, run.kept, [*results, *seen])
     answered = {(result.guest_uuid, result.target) for result in results}
     missed = [one for one in expected if one.key not in answered]
-    dropped = [one for one in missed if one.host_id in stalled]
+    dropped = [(one, place) for one in missed for place in (one.host_id, one.field) if place in stalled]
     unread = unread_answers.without_prepare(run, prepared)
     found = [*(result.fault for result in results if result.fault), *unexplained.not_stored(results)]
     found += [*shared.values(), *unread.values()]
     if run.request.policy is Policy.ALL:
-        found = [*(stalled[host_id] for host_id in dict.fromkeys(one.host_id for one in dropped)), *found]
+        found = [*(stalled[place] for place in dict.fromkeys(place for _, place in dropped)), *found]
         if found:
             faults = (*run.faults, *touched.after_holding(found))
             return enter(run, RunState.RELEASING, now, settings, faults=faults, kept=())
     if len(missed) > len(dropped):
         return None
-    faults = touched.after_holding([*(one.dropped(stalled[one.host_id]) for one in dropped), *found])
+    faults = touched.after_holding([*(one.dropped(stalled[place]) for one, place in dropped), *found])
     stored = {(result.guest_uuid, result.target) for result in results if result.index}
     lost = {one.guest.guest_uuid for one in expected if one.key not in stored} | set(shared) | set(unread)
     kept = tuple(guest for guest in run.kept if guest not in lost)

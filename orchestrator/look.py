@@ -87,7 +87,7 @@ class Orchestrator:
     def look(self, capture_id: str, stalled: Mapping[str, Fault] = decision.NO_STALLS) -> Run | None:
         """Bring a run as far as it can go now; return the run as it then is, None if there is none.
 
-        `stalled` are hosts whose transfers do not move any more, which the reconciler alone knows.
+        `stalled` are hosts and transfers that do not move any more, which the reconciler alone knows.
         """
         while (loaded := self.runs.load_with_answers(capture_id)) is not None:
             run, version, answers = loaded

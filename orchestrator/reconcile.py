@@ -18,7 +18,7 @@ import redis
 import structlog
 
 from freezeframe.contract.fault import Fault
-from freezeframe.contract.words import RunState
+from freezeframe.contract.words import RunState, Step
 from freezeframe.errors import FreezeframeError
 from orchestrator import clocks, lease, metrics, sessions
 from orchestrator.apart import Apart
@@ -26,7 +26,7 @@ from orchestrator.look import Orchestrator
 from orchestrator.path import STEP_OF
 from orchestrator.run import Run
 from orchestrator.stall import Stalls
-from orchestrator.transfers import expected_transfers
+from orchestrator.transfers import Transfer, expected_transfers
 
 log = structlog.get_logger("reconcile")
 
@@ -145,7 +145,7 @@ class Reconciler:
         self._orchestrator.send_again(run)
 
     def _find_stalled(self, runs: list[Run]) -> None:
-        """End the transfers of hosts that are dead."""
+        """End the transfers that are dead."""
         pulses: dict[str, dict[str, str]] = {}
         for run in runs:
             with self._alone(run.capture_id):
@@ -167,13 +167,26 @@ class Reconciler:
         store, settings = self._orchestrator.repository.address, self._orchestrator.settings
         troubles = {host_id: stalls.trouble(host_id, store, settings, now, late=late) for host_id in run.members}
         faults = {host_id: Fault.of(error, host=host_id) for host_id, error in troubles.items() if error is not None}
-        if faults:  # as a rule there are none, and nobody goes through the disks of all guests
-            unanswered = self._unanswered_hosts(run)
-            faults = {host_id: fault for host_id, fault in faults.items() if host_id in unanswered}
+        stuck = self._stuck(run, stalls, now)
+        if not faults and not stuck:  # as a rule, and nobody goes through the disks of all guests
+            return
+        left = self._unanswered(run)
+        unanswered = {one.host_id for one in left}
+        faults = {host_id: fault for host_id, fault in faults.items() if host_id in unanswered}
+        faults |= {
+            one.field: one.stuck(stuck[one.pulse]) for one in left if one.pulse in stuck and one.host_id not in faults
+        }
         if faults:
             self._orchestrator.look(run.capture_id, faults)
 
-    def _unanswered_hosts(self, run: Run) -> frozenset[str]:
+    def _stuck(self, run: Run, stalls: Stalls, now: float) -> dict[str, float]:
+        """Return the seconds of transfers that have begun, not ended, and do nothing any more, by pulse_field."""
+        still = stalls.still(run.capture_id, self._orchestrator.settings.transfer_store_s, now)
+        if not still:
+            return {}
+        answered = self._orchestrator.runs.answers(run.capture_id).fields
+        return {place: seconds for place, seconds in still.items() if f"{Step.TRANSFER}/{place}" not in answered}
+
+    def _unanswered(self, run: Run) -> list[Transfer]:
         answers = self._orchestrator.runs.answers(run.capture_id)
-        expected = expected_transfers(run, answers.prepared)
-        return frozenset(one.host_id for one in expected if one.field not in answers.fields)
+        return [one for one in expected_transfers(run, answers.prepared) if one.field not in answers.fields]

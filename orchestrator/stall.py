@@ -1,10 +1,15 @@
-"""Hosts whose transfers are dead, by their own reports and by no clock but the reconciler's.
+"""Transfers that are dead, by their own reports and by no clock but the reconciler's.
+
+No other bound knows how long they may take: what a host reads a second, its own limits, and what is before them in its queue
+are not known ahead. A capture whose transfers move ends with the life of its session, or by `transfer_timeout_s` if it is set.
 
 | the transfers of a host               | for                | then                                                        |
 |---------------------------------------|--------------------|-------------------------------------------------------------|
 | say nothing, or always the same       | `transfer_stall_s` | the host is away, or a source hangs                         |
 | say that they wait for the repository | `transfer_store_s` | it is away for longer than backups may be open for its sake |
 | move a byte, of any run               |                    | they live: one may wait long behind others on its host      |
+| move, but for one that has begun and  | `transfer_store_s` | that one is given up: its source hangs, as a suspended QEMU |
+| says always the same                  |                    | does, and has one of the host's places for good             |
 
 The time for which Redis was away is no silence of a host: its transfers do not need Redis.
 """
@@ -35,6 +40,9 @@ class Stalls:
     """Remembers, from look to look, when each host's transfers last said something new, and when they last moved."""
 
     _hosts: dict[str, _Host] = field(default_factory=dict)
+    _transfers: dict[str, dict[str, tuple[str, float]]] = field(
+        default_factory=dict
+    )  # by run: what each says, since when
     _seen_at: float = 0.0
     _blind: bool = False
 
@@ -50,6 +58,14 @@ class Stalls:
         for capture_id, fields in pulses.items():
             for place, value in fields.items():
                 by_host[place.partition("/")[0]][f"{capture_id} {place}"] = value
+        transfers = {}
+        for capture_id, fields in pulses.items():
+            known = self._transfers.get(capture_id, {})
+            transfers[capture_id] = {
+                place: (value, known[place][1] + unseen_s if place in known and known[place][0] == value else now)
+                for place, value in fields.items()
+            }
+        self._transfers = transfers
         seen = {}
         for host_id in host_ids:
             said = by_host.get(host_id, {})
@@ -65,7 +81,12 @@ class Stalls:
 
     def copy(self) -> Stalls:
         """Return what is known now: a look in another thread is not to see what a later one finds."""
-        return Stalls(dict(self._hosts), self._seen_at)
+        return Stalls(dict(self._hosts), dict(self._transfers), self._seen_at)
+
+    def still(self, capture_id: str, seconds: float, now: float) -> dict[str, float]:
+        """Return the run's transfers that have begun, and said the same for longer than that: by pulse_field for how long."""
+        known = self._transfers.get(capture_id, {})
+        return {place: now - at for place, (_, at) in known.items() if now - at > seconds}
 
     def trouble(
         self, host_id: str, store: str, settings: OrchestratorSettings, now: float, *, late: bool
@@ -75,7 +96,8 @@ class Stalls:
         if late:
             return TransferStalledError(
                 f"The transfers on host {host_id} to {store} have not ended within their time.",
-                advice="Capture fewer or smaller disks at once, or raise the orchestrator's setting transfer_timeout_s.",
+                advice="Capture fewer or smaller disks at once, or raise the orchestrator's setting transfer_timeout_s, if it "
+                "is set. Without it they have as long as the session of a capture leaves them, about six days.",
             )
         if now - host.said_at > settings.transfer_stall_s:
             return TransferStalledError(f"The transfers on host {host_id} to {store} do not move any more.")

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from freezeframe.contract import names
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
 from freezeframe.contract.words import Step
-from freezeframe.settings import OrchestratorSettings
+from orchestrator.errors import TransferStalledError
 from orchestrator.run import Run
-
-#: Bytes a second that a host reads at least as long as its transfers move: a hard disk that guests use too.
-SLOWEST_BYTES_S: Final = 64 << 20
-#: Disks that a host reads at a time.
-AT_ONCE: Final = 2
 
 
 class Transfer(NamedTuple):
@@ -36,6 +29,21 @@ class Transfer(NamedTuple):
     def field(self) -> str:
         """Return the field of the run's results in which this transfer's is due."""
         return names.result_field(Step.TRANSFER, self.host_id, names.transfer_part(*self.key))
+
+    @property
+    def pulse(self) -> str:
+        """Return the field of the run's signs of life in which this transfer's is."""
+        return names.pulse_field(self.host_id, names.transfer_part(*self.key))
+
+    def stuck(self, seconds: float) -> Fault:
+        """Return the fault of a transfer that has begun and does nothing any more, while others on its host move."""
+        error = TransferStalledError(
+            f"The transfer of disk {self.disk.target} of guest {self.guest.name} on host {self.host_id} has neither moved nor "
+            f"waited for the repository for {seconds / 60:.0f} minutes.",
+            advice=f"Look whether the guest's QEMU and its storage answer: `virsh domblkinfo {self.guest.guest_uuid} "
+            f"{self.disk.target}` on host {self.host_id}.",
+        )
+        return Fault.of(error, guest=self.guest.name, host=self.host_id, disk=self.disk.target)
 
     def dropped(self, why: Fault) -> Fault:
         """Return the fault of this disk, of which its host will tell nothing any more."""
@@ -56,22 +64,3 @@ def kept_guests(run: Run, prepared: Sequence[PrepareResult]) -> Iterator[tuple[s
 def expected_transfers(run: Run, prepared: Sequence[PrepareResult]) -> list[Transfer]:
     """Return the transfers of a run: every disk of every guest that is kept."""
     return [Transfer(host_id, guest, disk) for host_id, guest in kept_guests(run, prepared) for disk in guest.disks]
-
-
-def time_for(run: Run, prepared: Sequence[PrepareResult], settings: OrchestratorSettings) -> timedelta:
-    """Return how long the transfers of a run may take: as long as the host with the most to read needs at its slowest.
-
-        host a   ▐ 40 TiB to read ▌ at 64 MiB/s, or at twice the limit that was asked for a disk    → 6.4 days, the most
-        host b   ▐ 1 TiB          ▌                                                                 → transfer_timeout_s
-        host c   ▐ a disk of 2 TiB▌ at the limit of a disk                                          → by its size
-
-    A transfer that stands still is given up long before (`stall`).
-    """
-    sizes, largest = Counter[str](), 0
-    for one in expected_transfers(run, prepared):
-        sizes[one.host_id] += one.disk.size_bytes
-        largest = max(largest, one.disk.size_bytes)
-    limit = run.request.limit_bytes_s or SLOWEST_BYTES_S
-    on_a_host = max(sizes.values(), default=0) / min(SLOWEST_BYTES_S, AT_ONCE * limit)
-    seconds = max(settings.transfer_timeout_s, on_a_host, largest / min(SLOWEST_BYTES_S, limit))
-    return timedelta(seconds=min(seconds, settings.longest_transfer_s))

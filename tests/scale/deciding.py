@@ -131,6 +131,7 @@ def stalls(many: ManyGuests) -> Call:
             known.see(host_ids, pulses, now)
         for host_id in host_ids:
             assert known.trouble(host_id, "/r", SETTINGS, 100.0, late=False) is not None
+        assert known.still(CAPTURE, 50.0, 100.0).keys() == many.pulses.keys()
 
     return call
 
