@@ -17,7 +17,7 @@ from freezeframe.repository.copying.left import left_of, left_there
 from freezeframe.repository.copying.plan import plan_of
 from freezeframe.repository.copying.refusing import refuse_foreign
 from freezeframe.repository.copying.report import CopyReport, OnProgress, Progress
-from freezeframe.repository.copying.twin import check_other
+from freezeframe.repository.copying.twin import check_other, slots_not_copied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -73,6 +73,7 @@ def copy(
             return report
         made = make() if destination is None else destination
         report.created, report.destination = destination is None, made.address
+        report.notes += slots_not_copied(source, made) if report.created else []
         at_copy = stack.enter_context(leased(made, PROGRAM))
         _Run(source, made, plan, report, on_progress, threads).run(at_source, at_copy, set(wanted.named))
         return report

@@ -14,14 +14,16 @@ from freezeframe.repository.errors import (
     ObjectNotFound,
     RepositoryExists,
     RepositoryNotFound,
+    RepositoryNotReadable,
 )
 from freezeframe.repository.features import FEATURES as KNOWN
 from freezeframe.repository.layout import CONFIG, FEATURES, KEYS, is_object, session_name
+from freezeframe.repository.refusal import check_alone
 from freezeframe.repository.repository import Repository
 from freezeframe.repository.store.address import is_same_place, is_within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from datetime import datetime
 
     from freezeframe.repository.config import Config
@@ -66,11 +68,14 @@ def open_copy(store: Store, source: Repository, clock: Callable[[], datetime] | 
 def create_copy(store: Store, source: Repository, clock: Callable[[], datetime] | None = None) -> Repository:
     """Make an empty store a copy of `source` without captures. Twice is once.
 
-    The config is put last: a repository that exists can be opened. Raises RepositoryExists.
+    The config is put last: a repository that exists can be opened. A key slot that alone cannot be read is passed over
+    (`slots_not_copied`). Raises RepositoryExists.
     """
     source.check_there()
     config = source.store.get(CONFIG)
-    for name in _beside_config(source):
+    if source.config.authenticated:
+        _copy_slots(source, store)
+    for name in filter(is_object, source.store.names(FEATURES)):
         store.put(name, BytesIO(source.store.get(name)))
     try:
         store.put_if_absent(CONFIG, config)
@@ -80,10 +85,44 @@ def create_copy(store: Store, source: Repository, clock: Callable[[], datetime] 
     return open_copy(store, source, clock)
 
 
-def _beside_config(source: Repository) -> Iterator[str]:
-    """Yield the names of key slots, and of records of features. They are copied once: later each side has its own."""
-    for folder in (KEYS, FEATURES) if source.config.authenticated else (FEATURES,):
-        yield from (name for name in source.store.names(folder) if is_object(name))
+def slots_not_copied(source: Repository, copy: Repository) -> list[str]:
+    """Return a sentence for each key slot of the source that a copy which was just made has not."""
+    if not source.config.authenticated:
+        return []
+    command = f"FREEZEFRAME_REPOSITORY={shlex.quote(copy.address)} freezeframe key add copy"
+    missing = sorted(set(_slots(source.store)) - set(_slots(copy.store)))
+    return [
+        f"{source.address}/{name} could not be read, so its secret does not open the copy. `{command}` adds one there."
+        for name in missing
+    ]
+
+
+def _copy_slots(source: Repository, store: Store) -> None:
+    """Copy the key slots, once: later each side has its own. One that was removed since an earlier try is taken away.
+
+    Raises RepositoryNotReadable if none can be read.
+    """
+    refused: RepositoryNotReadable | None = None
+    copied = set()
+    for name in _slots(source.store):
+        try:
+            data = source.store.get(name)
+        except ObjectNotFound:
+            continue  # it was removed just now
+        except RepositoryNotReadable as error:
+            check_alone(source.store, error)
+            refused = error
+        else:
+            store.put(name, BytesIO(data))
+            copied.add(name)
+    if refused is not None and not copied:
+        raise refused
+    for name in set(_slots(store)) - copied:
+        store.delete(name)
+
+
+def _slots(store: Store) -> list[str]:
+    return [name for name in store.names(KEYS) if is_object(name)]
 
 
 def _check_twin(address: str, config: Config, source: Repository) -> None:

@@ -8,13 +8,13 @@ from typing import BinaryIO
 import pytest
 
 from freezeframe.repository import Repository, Tier, verify
-from freezeframe.repository.copying import Why, open_copy
-from freezeframe.repository.errors import RepositoryNotReadable
-from freezeframe.repository.layout import LINEAGE
+from freezeframe.repository.copying import Why, create_copy, open_copy
+from freezeframe.repository.errors import RepositoryNotReadable, WrongKey
+from freezeframe.repository.layout import CONFIG, KEYS, LINEAGE, key_slot_name
 
 from .copies import DISKS, check_copy, chunk_name, copied, filled, index_name, objects_in, spoil
 from .copies import capture as seal_capture
-from .locked import PROTECTIONS, protected
+from .locked import KEY_FILE, PROTECTIONS, Key, protected
 from .refusing import Refusing
 from .samples import capture_id, disk_of
 from .test_copying import newer, of
@@ -195,3 +195,67 @@ def test_a_tombstone_that_the_source_s_storage_refuses_leaves_no_hole_in_the_cop
     assert copied(source, store).whole
     check_copy(open_copy(store, source), {1, 3})
     assert objects_in(store, LINEAGE).keys() == {tombstone}  # what was told in its place is gone
+
+
+@pytest.fixture(params=["authenticated", "encrypted"])
+def keyed(request: pytest.FixtureRequest) -> Repository:
+    """With a second key slot."""
+    made = protected(request.param, Refusing())
+    filled(made)
+    slots, keys = made.encryption
+    slots.add(keys, KEY_FILE, "second")
+    return made
+
+
+def slot_of(repository: Repository, label: str) -> str:
+    slots, keys = repository.encryption
+    return key_slot_name(slots.find(keys, label).slot_id)
+
+
+def test_a_key_slot_that_is_refused_is_told_and_the_others_open_the_copy(keyed: Repository, store: Refusing) -> None:
+    name = slot_of(keyed, "first")
+    of(keyed).refused[name] = False
+    report = copied(keyed, store)
+    assert (report.copied, report.whole, len(report.notes)) == ([ONE, TWO, THREE], False, 1)
+    assert name in report.notes[0]
+    check_copy(Repository.open_in(store, Key(KEY_FILE)), {1, 2, 3})
+    of(keyed).refused[slot_of(keyed, "second")] = False
+    other = Refusing()
+    with pytest.raises(RepositoryNotReadable):  # it could never be opened
+        copied(keyed, other)
+    assert not other._objects
+
+
+def test_a_source_that_is_away_while_key_slots_are_copied_makes_no_copy(keyed: Repository, store: Refusing) -> None:
+    name = slot_of(keyed, "first")
+
+    def away(one: str) -> Exception | None:
+        of(keyed).away = one == name
+        return RepositoryNotReadable(f"Reading {one} failed.") if one == name else None
+
+    of(keyed).refusal = away
+    with pytest.raises(RepositoryNotReadable):
+        copied(keyed, store)
+    assert not store.exists(CONFIG)
+
+
+def test_a_key_slot_that_is_removed_before_the_copy_is_made_opens_it_no_more(
+    keyed: Repository, store: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PowerCutError(Exception):
+        pass
+
+    def died(*_: object) -> None:
+        raise PowerCutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Refusing, "put_if_absent", died)
+        with pytest.raises(PowerCutError):
+            create_copy(store, keyed)
+    assert objects_in(store, KEYS).keys() == objects_in(of(keyed), KEYS).keys()
+    slots, keys = keyed.encryption
+    slots.remove(keys, slots.find(keys, "second").slot_id)
+    assert copied(keyed, store).whole
+    assert objects_in(store, KEYS) == objects_in(of(keyed), KEYS)
+    with pytest.raises(WrongKey):
+        Repository.open_in(store, Key(KEY_FILE))
