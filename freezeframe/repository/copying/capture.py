@@ -25,7 +25,6 @@ from freezeframe.repository.layout import digest_of
 from freezeframe.repository.manifest import parse_manifest
 from freezeframe.repository.referenced import new_digests
 from freezeframe.repository.refusal import check_alone
-from freezeframe.repository.sealed import check_index
 from freezeframe.repository.table import digests_in
 from freezeframe.repository.temporary import check_written, temporary, temporary_file
 
@@ -144,12 +143,12 @@ class CaptureCopier:
         objects.store.put(name, objects.protection.protect_stream(name, file))
 
     def _has_index(self, disk: DiskCapture) -> bool:
-        """Return True if the index of a disk is there and can be read. Raises CaptureError for one that is newer."""
-        objects = self._copy.objects
+        """Return True if the index of a disk is there, and is sound to its end. Raises CaptureError for one that is newer."""
+        objects, digest = self._copy.objects.as_verified(), digest_of(disk.index)
         try:
-            if not objects.store.exists(objects.protection.index_name(digest_of(disk.index))):
+            if not objects.store.exists(objects.protection.index_name(digest)):
                 return False
-            check_index(self._copy, disk)
+            load_index(objects, digest).close()
         except IndexDamaged:
             return False
         except NewerFormat as error:

@@ -31,6 +31,16 @@ def source(request: pytest.FixtureRequest) -> Repository:
     return made
 
 
+@pytest.fixture(params=["authenticated", "encrypted"])
+def keyed(request: pytest.FixtureRequest) -> Repository:
+    """With a second key slot."""
+    made = protected(request.param, Refusing())
+    filled(made)
+    slots, keys = made.encryption
+    slots.add(keys, KEY_FILE, "second")
+    return made
+
+
 @pytest.fixture
 def store() -> Refusing:
     return Refusing()
@@ -132,16 +142,27 @@ def test_an_index_that_is_there_and_is_refused_is_put_anew_and_costs_no_other_ca
     check_copy(copy, {1, 2, 3})
 
 
-def test_an_index_of_a_newer_version_in_the_copy_stays_and_costs_its_capture(
-    source: Repository, store: Refusing
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_index_in_the_copy_that_is_damaged_at_its_end_is_put_anew(
+    source: Repository, store: Refusing, *, is_there: bool
 ) -> None:
-    copied(source, store, ONE)
+    copied(source, store, *([] if is_there else [ONE]))
     copy = open_copy(store, source)
     name = index_name(copy, source.manifest(TWO))
-    data = bytearray(of(source).get(name))
-    data[4] = 9  # the version of the index, or of the sealed object around it
+    store.put(name, BytesIO(of(source).get(name)))
+    spoil(store, name)
+    assert copied(source, store, TWO).whole
+    check_copy(copy, {1, 2, 3} if is_there else {1, 2})
+
+
+def test_an_index_of_a_newer_form_in_the_copy_stays_and_costs_its_capture(keyed: Repository, store: Refusing) -> None:
+    copied(keyed, store, ONE)
+    copy = open_copy(store, keyed)
+    name = index_name(copy, keyed.manifest(TWO))
+    data = bytearray(of(keyed).get(name))
+    data[4] = 9  # the version of the sealed object
     store.put(name, BytesIO(data))
-    report = copied(source, store)
+    report = copied(keyed, store)
     assert [(one.capture_id, one.why) for one in report.left] == [(TWO, Why.NEWER)]
     assert report.copied == [THREE]
     assert store.get(name) == data
@@ -195,16 +216,6 @@ def test_a_tombstone_that_the_source_s_storage_refuses_leaves_no_hole_in_the_cop
     assert copied(source, store).whole
     check_copy(open_copy(store, source), {1, 3})
     assert objects_in(store, LINEAGE).keys() == {tombstone}  # what was told in its place is gone
-
-
-@pytest.fixture(params=["authenticated", "encrypted"])
-def keyed(request: pytest.FixtureRequest) -> Repository:
-    """With a second key slot."""
-    made = protected(request.param, Refusing())
-    filled(made)
-    slots, keys = made.encryption
-    slots.add(keys, KEY_FILE, "second")
-    return made
 
 
 def slot_of(repository: Repository, label: str) -> str:

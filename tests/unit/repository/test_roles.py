@@ -15,6 +15,7 @@ import pytest
 from freezeframe.access import open_repository
 from freezeframe.errors import EXIT_REFUSED
 from freezeframe.repository import Repository, Tier, verify
+from freezeframe.repository.copying import open_copy
 from freezeframe.repository.errors import (
     AlreadyExists,
     DeletesRefused,
@@ -32,6 +33,7 @@ from freezeframe.repository.store.keeping import Keeping
 from freezeframe.repository.suspects import Suspect
 from freezeframe.repository.verify import verify_share
 
+from .copies import copied
 from .locked import KEY_FILE
 from .policies import Guard
 from .s3_bucket import FakeBucket
@@ -39,7 +41,7 @@ from .samples import CHUNK, NOW, capture_id, disk_capture, disk_of, manifest_of,
 from .versions.two import new_key
 
 ADDRESS = "s3://bucket/prefix"
-KEEPING = {"host", "orchestrator", "reader"}
+KEEPING = {"host", "orchestrator", "reader", "copier"}
 
 #: Opens the repository as a role.
 As = Callable[[str], Repository]
@@ -130,6 +132,9 @@ def test_each_role_does_its_part_with_all_the_rights_of_its_policy_and_no_others
         assert verify(opened, opened.manifests(), Tier.REHASHED).sound
         shared = verify_share(opened, Fraction(1, 256))
         assert (shared.sound, "could not be recorded" in shared.notes[0]) == (True, True)
+    copy = MemoryStore()
+    assert copied(become("copier"), copy).whole
+    assert [read_disk(open_copy(copy, become("copier")), index) for index in (first, second)] == [FIRST, SECOND]
     retention = become("retention")
     retention.forget(capture_id(1))
     assert verify(retention, retention.manifests(), Tier.REHASHED, set_aside=True).sound
