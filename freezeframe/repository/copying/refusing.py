@@ -26,7 +26,7 @@ def refuse_foreign(source: str, destination: str, chain: Chain, there: Chain) ->
     """
     found = foreign_of(chain, there)
     if found.unknown or found.other:
-        raise CopyDiverged(_said(source, destination, found), advice=_advice(source))
+        raise CopyDiverged(_said(source, destination, found), advice=_advice(source, destination, found))
     if found.unclear:
         error = chain.unclear_tombstones[0]
         kind = NewerFormat if isinstance(error, NewerFormat) else RepositoryNotReadable
@@ -48,11 +48,15 @@ def _said(source: str, destination: str, found: Foreign) -> str:
     return " ".join(said)
 
 
-def _advice(source: str) -> str:
-    command = f"FREEZEFRAME_REPOSITORY={shlex.quote(source)} freezeframe repo pin --check"
+def _advice(source: str, destination: str, found: Foreign) -> str:
+    here, there = shlex.quote(source), shlex.quote(destination)
+    check = f"FREEZEFRAME_REPOSITORY={here} freezeframe repo pin --check"
+    back = f"freezeframe repo copy {here} --repository {there}"
+    mend = "" if found.other else f"If the source has lost these captures, `{back}` copies them back. "
     return (
-        f"Either the source is an older state than was copied before, which `{command}` tells if it was pinned; or something "
-        "captures into the copy: capture into one of the two only. To go on, let --create make a new copy at an empty place."
+        f"Either the source is an older state than was copied before, which `{check}` tells if it was pinned; or something "
+        f"captures into the copy: capture into one of the two only. {mend}To go on without them, let --create make a new copy "
+        "at an empty place."
     )
 
 

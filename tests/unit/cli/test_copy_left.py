@@ -107,6 +107,20 @@ def test_nothing_is_replaced_in_the_repository_from_which_this_machine_takes_not
     assert run("repo", "copy", str(copy), "--repository", source, "--dry-run").exit_code == 0
 
 
+def test_a_source_that_is_an_older_state_gets_back_what_the_copy_has_as_is_advised(
+    run: Run, place: Path, repository: Repository, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = place / "repository" / "manifests" / f"{TWO}.json"
+    manifest.rename(place / "newer state")
+    refused = run("repo", "copy", str(copy), "--json")
+    assert (refused.exit_code, refused.document["error"]["code"]) == (EXIT_REFUSED, "copy-diverged")
+    check, back = re.findall("`([^`]*)`", refused.document["error"]["advice"])
+    assert "repo pin --check" in check
+    assert paste(run, back, monkeypatch).exit_code == 0
+    assert manifest.read_bytes() == (place / "newer state").read_bytes()
+    assert run("repo", "copy", str(copy)).exit_code == 0
+
+
 @pytest.mark.parametrize("verb", [("repo", "feature"), ("repo", "feature", "enable", "any")], ids=" ".join)
 def test_errors_of_verbs_within_verbs_are_json_too(run: Run, place: Path, verb: tuple[str, ...]) -> None:
     ran = run(*verb, "--json")
