@@ -17,6 +17,7 @@ import redis
 import structlog
 from celery import Celery
 
+from freezeframe import redis_fault
 from freezeframe.bounded import answered
 from freezeframe.contract.definition import Definition
 from freezeframe.contract.fault import Fault
@@ -48,6 +49,7 @@ from orchestrator import (
     unsealable,
 )
 from orchestrator.answers import Answers, Unread
+from orchestrator.board import Boards
 from orchestrator.crew import Crew
 from orchestrator.defect import fault_of
 from orchestrator.dispatch import dispatch
@@ -80,7 +82,7 @@ class Orchestrator:
     repository: Repository
     briefs: Briefs = field(default_factory=Briefs)
     sight: Sight = field(default_factory=Sight)
-    boards: admission.Boards = field(default_factory=admission.Boards)
+    boards: Boards = field(default_factory=Boards)
     at_work: planning.AtWork = field(default_factory=planning.AtWork)
     plans: Crew | None = None  # without one a look plans itself
 
@@ -97,11 +99,19 @@ class Orchestrator:
                 continue
             following = self._next(run, answers, now, stalled)
             if following is None:
+                self._keep_places(run, version, answers)
                 return run
             following = seal_state.doubted(run, following)
             if self.runs.change(following, version, tell=_is_news(run, following)):
                 self._follow(following, answers)
         return None
+
+    def _keep_places(self, run: Run, version: str, answers: Answers) -> None:
+        """Have the run's places and guests be those that it has now. What Redis refuses is tried again by the next look."""
+        try:
+            admission.follow(self.redis, self.boards, run, version, answers.prepared)
+        except redis.ResponseError as error:  # no reason to keep the run from its orders
+            log.warning("places do not follow a run yet", capture=run.capture_id, why=redis_fault.words_of(error))
 
     def _dated_anew(self, run: Run, version: str, now: datetime) -> bool:
         """Return True if the clock was set or Redis was away, so that the run has to be loaded again, with its new dates."""
@@ -117,7 +127,7 @@ class Orchestrator:
         """Do what comes with a run's new record."""
         log.info("run goes on", capture=run.capture_id, state=str(run.state), round=run.round)
         if run.state.ended:
-            admission.leave(self.redis, run.capture_id)
+            admission.leave(self.redis, self.boards, run.capture_id)
             metrics.ended(run)
             metrics.audited(answers.transferred)
         if not run.dispatched:

@@ -33,6 +33,7 @@ from freezeframe.repository.errors import is_store_trouble
 from freezeframe.repository.session import SessionState
 from freezeframe.settings import OrchestratorSettings
 from orchestrator import admission, clocks, decision, sessions, unread
+from orchestrator.board import Boards
 from orchestrator.choices import without_strays
 from orchestrator.crew import Crew
 from orchestrator.defect import fault_of, words_of
@@ -44,6 +45,7 @@ from orchestrator.errors import (
     SplitGuestError,
     UnknownGuestError,
 )
+from orchestrator.line import Limits
 from orchestrator.newer import newer_hosts
 from orchestrator.parents import Briefs, Parents
 from orchestrator.planner import left_out, plan_hosts, unfit_faults, with_parents
@@ -82,7 +84,7 @@ class Planner:
     repository: Repository
     settings: OrchestratorSettings
     briefs: Briefs
-    boards: admission.Boards
+    boards: Boards
     at_work: AtWork
     sight: Sight = field(default_factory=Sight)
     crew: Crew | None = None  # without one the caller's thread plans
@@ -139,7 +141,7 @@ class Planner:
 
     def called(self, run: Run) -> Run | None:
         """Return a run that waited as it should be next; None if it waits on as it does. Raises redis errors."""
-        limits = admission.Limits.of(self.settings)
+        limits = Limits.of(self.settings)
         queued = admission.place(self.redis, self.boards, limits, run.capture_id)
         if queued is None:
             following = self.alone(run)
@@ -167,10 +169,10 @@ class Planner:
 
     def _admitted(self, request: CaptureRequest, found: Found) -> tuple[Found, Queued | None]:
         """Return who takes part, and the place in line if it has to wait. Raises GuestWantedError."""
-        limits = admission.Limits.of(self.settings)
+        limits = Limits.of(self.settings)
         while True:
-            entry = admission.Entry.of(found.hosts, waits_for_guests=request.wait_for_guests)
-            answer = admission.ask(self.redis, self.boards, limits, request.capture_id, entry)
+            wanted = admission.Wanted.of(found.hosts, waits_for_guests=request.wait_for_guests)
+            answer = admission.ask(self.redis, self.boards, limits, request.capture_id, wanted)
             if not isinstance(answer, admission.Rivals):
                 return found, answer
             found = without_rivals(request, found, answer.captures)  # fewer each time

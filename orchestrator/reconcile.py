@@ -20,7 +20,7 @@ import structlog
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.words import RunState, Step
 from freezeframe.errors import FreezeframeError
-from orchestrator import clocks, lease, metrics, sessions
+from orchestrator import admission, clocks, lease, metrics, sessions
 from orchestrator.apart import Apart
 from orchestrator.look import Orchestrator
 from orchestrator.path import STEP_OF
@@ -79,12 +79,20 @@ class Reconciler:
 
     def _reconcile(self) -> None:
         self._came_on = time.monotonic()
-        active = self._orchestrator.runs.active()
+        active = self._active()
         # of a run whose look goes on counts what was seen of it last: else its hosts' silence would begin anew
         runs = [(self._looked(one) or self._transferring.get(one)) for one in active]
         self._transferring = {run.capture_id: run for run in runs if run and run.state is RunState.TRANSFERRING}
         self._find_stalled(list(self._transferring.values()))
         self._end_sessions()
+
+    def _active(self) -> list[str]:
+        """Return the runs that have not ended; those that have, unseen, free their places."""
+        client, boards = self._orchestrator.redis, self._orchestrator.boards
+        board = boards.read(client)
+        active = self._orchestrator.runs.active()
+        admission.sweep(client, boards, board, active)
+        return active
 
     def _looked(self, capture_id: str) -> Run | None:
         """Return the run as it is after a look; None also while that look goes on."""

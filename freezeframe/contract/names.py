@@ -22,8 +22,12 @@ STEP_TASKS = {
 
 #: Runs that have not ended, a set of capture ids.
 ACTIVE_RUNS_KEY = f"{PREFIX}:runs:active"
-#: Which runs may begin, and which wait for a place: a hash of capture ids to JSON, and its `version` (orchestrator.admission).
+#: Which runs may begin, and which wait for a place: a hash of capture ids to JSON, and its `version` (orchestrator.board).
 ADMISSION_KEY = f"{PREFIX}:runs:admission"
+#: The versions in which its entries were changed: a sorted set of capture ids.
+ADMISSION_CHANGES_KEY = f"{PREFIX}:runs:admission:changes"
+#: The guests that runs want or have: a hash of UUIDs to capture ids, with spaces between them (orchestrator.wanted_guests).
+WANTED_GUESTS_KEY = f"{PREFIX}:runs:guests"
 #: A random id of this Redis, by which a host knows the one that it has its orders from.
 REDIS_ID_KEY = f"{PREFIX}:redis-id"
 #: Guests that have left a host while they were held (`LeftHeld`): a hash of left_held_field to JSON.
@@ -105,6 +109,11 @@ def run_key(capture_id: str) -> str:
 def kept_key(capture_id: str) -> str:
     """The guests that are still part of a capture, a set of UUIDs."""
     return f"{PREFIX}:run:{capture_id}:kept"
+
+
+def wanted_key(capture_id: str) -> str:
+    """Return the key of the guests that `WANTED_GUESTS_KEY` has of a run, a set of UUIDs."""
+    return f"{PREFIX}:run:{capture_id}:wanted"
 
 
 def results_key(capture_id: str) -> str:

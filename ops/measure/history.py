@@ -31,7 +31,6 @@ from ulid import ULID
 
 from freezeframe import bus, presence
 from freezeframe.access import open_repository
-from freezeframe.contract import names
 from freezeframe.contract.inventory import GuestEntry, HostEntry
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy, RunState
@@ -43,7 +42,8 @@ from ops.measure.barrier import redis_server
 from ops.measure.delay_proxy import far_away
 from ops.measure.measured import peak_mib
 from ops.object_storage import BUCKET, ObjectStorage
-from orchestrator import admission, planning
+from orchestrator import planning
+from orchestrator.board import Boards
 from orchestrator.parents import Briefs
 from orchestrator.run import Run, Runs
 
@@ -167,7 +167,6 @@ def plan(guests_of: str) -> dict[str, Any]:
     with bus.connect(settings) as client:
         runs, briefs = Runs(client, 3600), Briefs()
         first = _measured(client, runs, repository, briefs, wanted)
-        client.delete(names.ADMISSION_KEY)  # the guests are in no capture any more
         again = _measured(client, runs, repository, briefs, wanted)
     return {**first, **{f"again_{name}": value for name, value in again.items()}}
 
@@ -180,9 +179,7 @@ def _measured(client: Any, runs: Runs, repository: Repository, briefs: Briefs, w
         capture_id=request.capture_id, request=request, asked_at=now, state=RunState.ASKED, entered_at=now, due_at=now
     )
     before, began, cpu_began = peak_mib(), time.monotonic(), time.process_time()
-    planner = planning.Planner(
-        client, runs, repository, OrchestratorSettings(), briefs, admission.Boards(), planning.AtWork()
-    )
+    planner = planning.Planner(client, runs, repository, OrchestratorSettings(), briefs, Boards(), planning.AtWork())
     planned = planner.planned(blank)
     took = {
         "plan_ms": round((time.monotonic() - began) * 1000),

@@ -16,11 +16,11 @@ from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import Step
 from freezeframe.repository import Repository
 from freezeframe.settings import BusSettings, OrchestratorSettings
-from orchestrator import admission, dispatch
+from orchestrator import dispatch
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.run import Runs
-from tests.unit.orchestrator.one_run import CAPTURE, VALID_S, Sent
+from tests.unit.orchestrator.one_run import CAPTURE, VALID_S, Sent, without_places
 from tests.unit.repository.samples import CHUNK, GUEST
 
 
@@ -59,5 +59,4 @@ def begun(bus_settings: BusSettings, tmp_path: Path, sent: Sent) -> Iterator[Orc
 @pytest.fixture
 def orchestrator(begun: Orchestrator) -> Orchestrator:
     """One whose first run keeps no guest from other runs: tests ask for the same guest again."""
-    admission.leave(begun.redis, CAPTURE)
-    return begun
+    return without_places(begun, CAPTURE)

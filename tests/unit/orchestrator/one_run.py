@@ -24,6 +24,7 @@ from freezeframe.contract.result import (
     TransferResult,
 )
 from freezeframe.contract.words import CaptureKind, HoldKind, Step
+from orchestrator import admission
 from orchestrator.look import Orchestrator
 from orchestrator.run import Run
 from tests.unit.orchestrator.telling import tell
@@ -47,6 +48,15 @@ class Sent:
         assert orders
         self.steps.append(step)
         self.orders = list(orders)
+
+
+def without_places(orchestrator: Orchestrator, capture_id: str) -> Orchestrator:
+    """Have a run keep no guest from others while its record stays as it is."""
+    loaded = orchestrator.runs.load(capture_id)
+    assert loaded is not None
+    admission.leave(orchestrator.redis, orchestrator.boards, capture_id)
+    orchestrator.boards.followed[capture_id] = loaded[1]
+    return orchestrator
 
 
 def answer(orchestrator: Orchestrator, step: Step, result: Result, part: str = "") -> Run:

@@ -1,4 +1,4 @@
-"""Who may begin, and who waits for a place, in which order."""
+"""Runs that wait for their places, through Redis and the looks at runs (the order of the line is in `test_line`)."""
 
 from __future__ import annotations
 
@@ -7,170 +7,37 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import redis
 from ulid import ULID
 
 from freezeframe import presence
 from freezeframe.contract import names
-from freezeframe.contract.event import Event, StateEvent
+from freezeframe.contract.event import Event, Queued, StateEvent
+from freezeframe.contract.fault import Fault
 from freezeframe.contract.inventory import GuestEntry, HostEntry
 from freezeframe.contract.request import CaptureRequest
-from freezeframe.contract.words import RunState, Step
+from freezeframe.contract.result import PreparedDisk, PreparedGuest, PrepareResult
+from freezeframe.contract.words import CaptureKind, RunState, Step
 from freezeframe.repository.errors import RepositoryFull, RepositoryNotReadable
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import admission, cancel
-from orchestrator.admission import Boards, Entry, Limits, waiting
+from orchestrator import admission, board, cancel, line
+from orchestrator.admission import Wanted
+from orchestrator.board import Boards
 from orchestrator.intake import take_in
+from orchestrator.line import Entry, Limits
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
 from orchestrator.run import Run
 from tests.unit.orchestrator.one_run import CAPTURE, Sent, prepare, told_of
+from tests.unit.orchestrator.telling import tell
 from tests.unit.repository.samples import GUEST
 
 IDS = [f"01KAAAAAAAAAAAAAAAAAAAAA{number:02d}" for number in range(60)]
-LIMITS = Limits(in_all=3, on_a_host=2)
-NO_LIMITS = Limits(in_all=1000, on_a_host=1000)
 DB = "00000000-0000-4000-8000-0000000000db"
 
 
 def uuid(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012d}"
-
-
-def entry(hosts: str, *guests: int, admitted: bool = False, patient: bool = False) -> Entry:
-    return Entry(
-        admitted=admitted,
-        hosts=tuple(hosts),
-        guests={uuid(one): f"g{one}" for one in guests},
-        waits_for_guests=patient,
-    )
-
-
-def lines(*entries: Entry, limits: Limits = LIMITS) -> dict[int, tuple[int, str]]:
-    found = waiting(dict(zip(IDS, entries, strict=False)), limits)
-    return {IDS.index(one): (queued.place, queued.why) for one, queued in found.items()}
-
-
-def test_a_host_has_so_many_captures_and_the_next_ones_wait_in_the_order_of_their_ids() -> None:
-    one = entry("a")
-    assert lines(one, one, one, one, limits=Limits(100, 2)) == {
-        2: (1, "on host a 2 captures are at work, and 2 may be at once"),
-        3: (2, "on host a 2 captures are at work and 1 waits before it, and 2 may be at once"),
-    }
-
-
-def test_those_that_are_at_work_keep_their_places_whatever_their_ids() -> None:
-    """The settings may have been lowered since, too."""
-    at_work = entry("a", admitted=True)
-    assert lines(entry("a"), at_work, at_work, at_work, limits=Limits(100, 2)).keys() == {0}
-
-
-def test_the_datacenter_has_so_many() -> None:
-    assert lines(entry("a"), entry("b"), entry("c"), entry("d"))[3] == (
-        1,
-        "3 captures are at work, and 3 may be at once",
-    )
-
-
-def test_other_hosts_captures_pass_one_that_waits() -> None:
-    found = lines(entry("a"), entry("a"), entry("a"), entry("b"), limits=Limits(100, 2))
-    assert found.keys() == {2}
-
-
-def test_one_of_many_hosts_is_not_overtaken_for_ever() -> None:
-    """It waits for host a; on host b, of which it needs a place too, one that comes later takes the other place only."""
-    busy, both, small = entry("a", admitted=True), entry("ab"), entry("b")
-    assert lines(busy, busy, both, small, small, limits=Limits(100, 2)) == {
-        2: (1, "on host a 2 captures are at work, and 2 may be at once"),
-        4: (2, "on host b 1 capture is at work and 1 waits before it, and 2 may be at once"),
-    }
-
-
-def test_a_guest_in_another_capture_is_waited_for_if_that_was_asked_for() -> None:
-    holder = entry("a", 1, admitted=True)
-    assert lines(holder, entry("b", 1, 2, patient=True), limits=NO_LIMITS) == {
-        1: (1, f"guest g1 is in capture {IDS[0]}, which is at work")
-    }
-    assert lines(holder, entry("b", 1, 2), limits=NO_LIMITS) == {}  # it is refused
-
-
-def test_captures_of_one_guest_are_made_in_the_order_of_their_ids() -> None:
-    """Also if the later one would find a place at once: it would be the newest, and show what is older."""
-    full = entry("a", admitted=True)
-    found = lines(full, full, entry("ab", 7), entry("b", 7, patient=True), limits=Limits(100, 2))
-    assert found[3] == (2, f"guest g7 is in capture {IDS[2]}, which was asked for before and waits too")
-
-
-def test_what_waits_for_one_host_keeps_nobody_from_others() -> None:
-    """With four at work and 96 in line on host a, host b is free."""
-    many = [entry("a", admitted=True)] * 4 + [entry("a")] * 40
-    assert 44 not in lines(*many, entry("b"), limits=Limits(40, 4))
-
-
-def test_what_waits_for_a_guest_keeps_nobody_from_its_host() -> None:
-    holder, hourly = entry("a", 1, admitted=True), entry("a", 1, patient=True)
-    assert lines(holder, hourly, hourly, hourly, entry("a", 2), limits=Limits(100, 4)).keys() == {1, 2, 3}
-
-
-def test_rivals_are_those_that_have_a_guest_or_get_it_before() -> None:
-    entries = dict(
-        zip(IDS, [entry("a", 1), entry("a", 2), entry("a", 1, 2, 3), entry("a", 3), entry("b", 3)], strict=False)
-    )
-    assert admission.rivals(entries, IDS[2]) == {uuid(1): IDS[0], uuid(2): IDS[1]}
-    entries[IDS[4]] = entry("b", 3, admitted=True)
-    assert admission.rivals(entries, IDS[2])[uuid(3)] == IDS[4]
-
-
-ENTRIES = st.lists(
-    st.builds(
-        lambda hosts, guests, admitted, patient: entry(
-            "".join(sorted(hosts)), *sorted(guests), admitted=admitted, patient=patient
-        ),
-        st.sets(st.sampled_from("abcd"), min_size=1),
-        st.sets(st.integers(0, 5), min_size=1),
-        st.booleans(),
-        st.booleans(),
-    ),
-    max_size=20,
-)
-
-
-@given(ENTRIES, st.integers(1, 6), st.integers(1, 4))
-def test_no_place_is_given_twice_and_everybody_comes_to_his_turn(
-    entries: list[Entry], in_all: int, on_a_host: int
-) -> None:
-    limits = Limits(in_all, on_a_host)
-    now = dict(zip(IDS, entries, strict=False))
-    before = {one for one, what in now.items() if what.admitted}
-    order: list[str] = []
-    while now:
-        found = waiting(now, limits)
-        assert sorted(queued.place for queued in found.values()) == list(range(1, len(found) + 1))
-        begins = {one for one, what in now.items() if not what.admitted and one not in found}
-        at_work = {one for one, what in now.items() if what.admitted} | begins
-        if begins:
-            assert len(at_work) <= in_all
-            for host in {host for one in begins for host in now[one].hosts}:
-                assert sum(host in now[one].hosts for one in at_work) <= on_a_host
-        for one in begins & {one for one, what in now.items() if what.waits_for_guests}:
-            # of those that come later only some that are refused it have such a guest
-            others = {other for other in at_work if now[other].admitted or other < one}
-            assert not any(now[one].guests.keys() & now[other].guests.keys() for other in others)
-        for one in found:  # nobody waits for a place that is free and that no older one waits for
-            older = {other: now[other] for other in now if now[other].admitted or other < one}
-            alone = all(not now[one].guests.keys() & other.guests.keys() for other in older.values())
-            free = all(sum(host in other.hosts for other in older.values()) < on_a_host for host in now[one].hosts)
-            assert not (alone and free and len(at_work) < in_all)
-        order += sorted(begins)
-        assert at_work, "nobody is at work, and somebody waits"
-        for one in begins:
-            now[one] = now[one].model_copy(update={"admitted": True})
-        del now[min(at_work)]  # it ends
-    assert sorted([*before, *order]) == list(IDS[: len(entries)])
-
-
-# The same, through Redis and the looks at runs.
 
 
 @pytest.fixture
@@ -352,18 +219,23 @@ def test_one_that_has_waited_for_hours_is_not_refused_for_its_age(busy: Orchestr
     assert state(busy, old) == "preparing"
 
 
-@pytest.mark.parametrize("lost", ["entry", "hash"])
-def test_a_redis_that_has_lost_the_line_forms_it_again(busy: Orchestrator, lost: str) -> None:
+@pytest.mark.parametrize("other_process", [True, False])
+@pytest.mark.parametrize("lost", ["entry", "hash", "all"])
+def test_a_redis_that_has_lost_the_line_forms_it_again(busy: Orchestrator, lost: str, *, other_process: bool) -> None:
+    """Runs that are at work put their entries again when they are looked at."""
     waits = ask(busy, "db")
-    if lost == "hash":
-        busy.redis.delete(names.ADMISSION_KEY)
-    else:
-        busy.redis.hdel(names.ADMISSION_KEY, waits)
-    busy.boards.__init__()  # type: ignore[misc]  # another process
+    match lost:
+        case "entry":
+            busy.redis.hdel(names.ADMISSION_KEY, waits)
+        case "hash":
+            busy.redis.delete(names.ADMISSION_KEY)
+        case _:
+            busy.redis.delete(names.ADMISSION_KEY, names.ADMISSION_CHANGES_KEY, names.WANTED_GUESTS_KEY)
+    if other_process:
+        busy.boards.__init__()  # type: ignore[misc]
     Reconciler(busy).reconcile()
-    # what was lost is not known to be at work: one too many begins, and none stays behind
-    assert state(busy, waits) == ("preparing" if lost == "hash" else "queued")
-    assert busy.redis.hexists(names.ADMISSION_KEY, waits)
+    assert [state(busy, one) for one in (CAPTURE, waits)] == ["preparing", "queued"]
+    assert set(Boards().read(busy.redis).entries) == {CAPTURE, waits}
 
 
 def test_the_place_of_a_run_that_ended_unseen_is_free(busy: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,7 +288,7 @@ def test_two_that_decide_at_once_do_not_both_take_the_last_place(busy: Orchestra
     taken: list[bool] = []
 
     def take(orchestrator: Orchestrator, number: int) -> None:
-        wanted = entry("", number).model_copy(update={"hosts": ("host-a",)})
+        wanted = Wanted(("host-a",), {uuid(number): f"g{number}"}, waits_for_guests=False)
         run = Run.model_validate(
             {**run_of(busy, CAPTURE).model_dump(), "capture_id": IDS[number], "state": "asked", "receipt": None}
         )
@@ -435,25 +307,200 @@ def test_two_that_decide_at_once_do_not_both_take_the_last_place(busy: Orchestra
     assert sorted(taken) == [False] * (many - 1) + [True]
 
 
-def test_a_look_at_one_that_waits_reads_the_line_only_if_it_has_changed(
+def test_a_look_at_one_that_waits_reads_only_entries_that_have_changed(
     busy: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = ask(busy, "db")
-    busy.look(waits)
-    reads: list[object] = []
-    real = admission._read
+    other = narrow(busy)
+    other.look(waits)
+    reads: list[str] = []
+    real = line.read_entry
 
-    def read(*of: Any) -> admission.Board:
-        reads.append(of)
-        return real(*of)
+    def read(text: str) -> Entry:
+        reads.append(text)
+        return real(text)
 
-    monkeypatch.setattr(admission, "_read", read)
+    monkeypatch.setattr(board, "read_entry", read)
     for _ in range(5):
-        busy.look(waits)
+        other.look(waits)
     assert reads == []
     ask(busy, "far")
-    busy.look(waits)
-    assert len(reads) >= 1
+    reads.clear()
+    other.look(waits)
+    assert [real(text).hosts for text in reads] == [("host-b",)]
+
+
+def test_a_place_that_another_process_frees_is_seen_at_once(busy: Orchestrator) -> None:
+    other = narrow(busy)
+    waits = ask(other, "db")
+    end(busy, CAPTURE)
+    assert set(busy.redis.hvals(names.WANTED_GUESTS_KEY)) == {waits}
+    other.look(waits)
+    assert state(other, waits) == "preparing"
+
+
+def test_a_run_that_is_admitted_while_the_ended_ones_are_found_keeps_its_place(
+    busy: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = type(busy.runs).active
+    asked: list[str] = []
+
+    def active(runs: Any) -> list[str]:
+        found = real(runs)
+        if not asked:
+            asked.append(ask(narrow(busy), "far"))
+        return found
+
+    monkeypatch.setattr(type(busy.runs), "active", active)
+    Reconciler(busy).reconcile()
+    assert busy.redis.hexists(names.ADMISSION_KEY, asked[0])
+    busy.redis.srem(names.ACTIVE_RUNS_KEY, CAPTURE)
+    assert board.remove_ended(busy.redis, [CAPTURE, *asked]) == [CAPTURE]
+    assert busy.redis.hexists(names.ADMISSION_KEY, asked[0])
+
+
+@pytest.mark.parametrize("text", ['{"v": 2, "admitted": true, "hosts": ["host-a"], "rank": 1}', '{"v": 9}', "odd"])
+def test_a_place_that_a_newer_orchestrator_has_taken_is_taken(begun: Orchestrator, text: str) -> None:
+    orchestrator = narrow(begun)
+    end(orchestrator, CAPTURE)
+    publish(orchestrator, "host-a", ("web", GUEST))
+    orchestrator.redis.sadd(names.ACTIVE_RUNS_KEY, IDS[0])
+    assert board.put(orchestrator.redis, board_version(orchestrator), IDS[0], Entry(admitted=True, hosts=()))
+    orchestrator.redis.hset(names.ADMISSION_KEY, IDS[0], text)
+    waits = ask(orchestrator, "web")
+    assert state(orchestrator, waits) == "queued"
+    orchestrator.redis.srem(names.ACTIVE_RUNS_KEY, IDS[0])
+    Reconciler(orchestrator).reconcile()
+    assert state(orchestrator, waits) == "preparing"
+
+
+def board_version(orchestrator: Orchestrator) -> str:
+    return orchestrator.boards.read(orchestrator.redis).version
+
+
+@pytest.mark.parametrize(("who_asks", "who_looks"), [("narrow", "wide"), ("wide", "narrow"), ("wide", "wide")])
+def test_with_two_orchestrators_of_different_limits_the_oldest_comes_first(
+    busy: Orchestrator, who_asks: str, who_looks: str
+) -> None:
+    """By one of them a host takes part in one capture, by the other in two."""
+    of = {"narrow": busy, "wide": narrow(busy, captures_per_host=2)}
+    first = ask(busy, "db")
+    second = ask(of[who_asks], "db", wait_for_guests=True)
+    third = ask(of[who_asks], "web", wait_for_guests=True)
+    assert "preparing" not in {state(busy, one) for one in (second, third)}
+    Reconciler(of[who_looks]).reconcile()
+    states = [state(busy, one) for one in (first, second, third)]
+    assert states == (["preparing", "queued", "queued"] if who_looks == "wide" else ["queued"] * 3)
+
+
+# The entry of a run that is at work follows what its hosts have of it.
+
+
+def prepared(host_id: str, *guests: tuple[str, Fault | None], number: int = 0) -> PrepareResult:
+    disk = PreparedDisk(
+        target="vda", source="/d", source_format="raw", size_bytes=1, kind=CaptureKind.FULL, checkpoint="cp"
+    )
+    told = tuple(
+        PreparedGuest(guest_uuid=one, name="x", fault=fault, disks=() if fault else (disk,)) for one, fault in guests
+    )
+    return PrepareResult(capture_id=CAPTURE, host_id=host_id, guests=told, round=number)
+
+
+def answered(orchestrator: Orchestrator, capture_id: str, result: PrepareResult) -> Run:
+    """Return the run after the look that follows an answer of its host."""
+    part = f"{result.round}" if result.round else ""
+    field = names.result_field(Step.PREPARE, result.host_id, part)
+    tell(orchestrator.redis, capture_id, field, result.model_copy(update={"capture_id": capture_id}))
+    return orchestrator.look(capture_id) or pytest.fail("no run")
+
+
+REFUSED = Fault(code="no-agent", message="The agent does not answer.")
+GONE = Fault(code="guest-gone", message="The guest is not on host host-a.")
+
+
+def test_a_guest_that_its_host_has_refused_is_not_waited_for(busy: Orchestrator) -> None:
+    """A capture of the others may go on for hours."""
+    end(busy, CAPTURE)
+    roomy = narrow(busy, captures_per_host=9)
+    both = ask(roomy, "web", "db", policy="degrade")
+    for_db, for_web = ask(roomy, "db", wait_for_guests=True), ask(roomy, "web", wait_for_guests=True)
+    assert [run_of(roomy, one).state for one in (for_db, for_web)] == [RunState.QUEUED] * 2
+    run = answered(roomy, both, prepared("host-a", (GUEST, None), (DB, REFUSED)))
+    assert (run.state, run.kept) == (RunState.HOLDING, (GUEST,))
+    for orchestrator in (narrow(roomy, captures_per_host=9), roomy):
+        Reconciler(orchestrator).reconcile()
+        assert [state(roomy, one) for one in (for_db, for_web)] == ["preparing", "queued"]
+    assert "guest web is in capture" in run_of(roomy, for_web).queued.why  # type: ignore[union-attr]
+
+
+def test_a_guest_of_a_host_that_has_not_answered_is_waited_for(busy: Orchestrator) -> None:
+    """It may have claimed the guest."""
+    end(busy, CAPTURE)
+    both = ask(busy, "web", "far", policy="degrade")
+    patient = ask(narrow(busy, captures_per_host=9), "far", wait_for_guests=True)
+    answered(busy, both, prepared("host-a", (GUEST, None)))
+    run, version = busy.runs.load(both) or pytest.fail("no run")
+    late = {"due_at": datetime.now(UTC) - timedelta(seconds=1)}
+    assert busy.runs.change(run.model_copy(update=late), version, tell=False)
+    busy.look(both)
+    Reconciler(busy).reconcile()
+    assert [state(busy, one) for one in (both, patient)] == ["holding", "queued"]
+
+
+def test_a_host_all_of_whose_guests_are_refused_has_a_place_again(busy: Orchestrator) -> None:
+    end(busy, CAPTURE)
+    both = ask(busy, "web", "far", policy="degrade")
+    waits = ask(busy, "db")
+    answered(busy, both, prepared("host-a", (GUEST, REFUSED)))
+    assert state(busy, waits) == "queued"
+    run = answered(busy, both, prepared("host-b", (uuid(9), None)))
+    assert run.state is RunState.HOLDING
+    Reconciler(busy).reconcile()
+    assert state(busy, waits) == "preparing"
+    assert state(busy, ask(busy, "far", wait_for_guests=True)) == "queued"
+
+
+def test_a_guest_that_moved_has_a_place_on_its_new_host_and_none_on_the_old_one(busy: Orchestrator, sent: Sent) -> None:
+    """It is not left out for want of a place there: its capture has begun."""
+    end(busy, CAPTURE)
+    moves = ask(busy, "db")
+    waits = ask(busy, "web")
+    publish(busy, "host-a", ("web", GUEST))
+    publish(busy, "host-b", ("far", uuid(9)), ("db", DB))
+    run = answered(busy, moves, prepared("host-a", (DB, GONE)))
+    assert (run.round, [host.host_id for host in run.moved]) == (1, ["host-b"])
+    far = ask(busy, "far")
+    assert run_of(busy, far).queued == Queued(place=1, why="on host host-b 1 capture is at work, and 1 may be at once")
+    Reconciler(busy).reconcile()
+    assert [state(busy, one) for one in (waits, far)] == ["preparing", "queued"]
+
+
+def test_whoever_dies_before_a_runs_entry_has_followed_is_followed_by_the_next_look(
+    busy: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end(busy, CAPTURE)
+    roomy = narrow(busy, captures_per_host=9)
+    both = ask(roomy, "web", "db", policy="degrade")
+    for_db = ask(roomy, "db", wait_for_guests=True)
+    with monkeypatch.context() as dies:
+        dies.setattr(admission, "follow", lambda *_: None)
+        answered(roomy, both, prepared("host-a", (GUEST, None), (DB, REFUSED)))
+        Reconciler(roomy).reconcile()
+    assert state(roomy, for_db) == "queued"
+    Reconciler(narrow(busy, captures_per_host=9)).reconcile()
+    assert state(roomy, for_db) == "preparing"
+
+
+def test_what_redis_refuses_of_an_entry_keeps_no_run_from_its_orders(
+    busy: Orchestrator, monkeypatch: pytest.MonkeyPatch, sent: Sent
+) -> None:
+    def refuses(*_: object) -> None:
+        raise redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
+
+    monkeypatch.setattr(admission, "follow", refuses)
+    assert prepare(busy).state is RunState.HOLDING
+    assert sent.steps[-1] is Step.HOLD
+    assert busy.look(CAPTURE) is not None
 
 
 @pytest.mark.parametrize(

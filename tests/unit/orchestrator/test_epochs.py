@@ -53,7 +53,7 @@ def publish(orchestrator: Orchestrator, host_id: str, guest_uuid: str, highest: 
 def epoch_of_next(orchestrator: Orchestrator) -> int:
     asked = str(ULID())
     take_in(orchestrator, CaptureRequest(capture_id=asked, guests=(GUEST,)))
-    admission.leave(orchestrator.redis, asked)  # the next one is of the same guest
+    admission.leave(orchestrator.redis, orchestrator.boards, asked)  # the next one is of the same guest
     run, _ = orchestrator.runs.load(asked) or pytest.fail("no run")
     assert run.state is RunState.PREPARING
     assert run.plan is not None

@@ -55,7 +55,7 @@ def sealed(orchestrator: Orchestrator) -> Manifest:
 def ask(orchestrator: Orchestrator, **more: Any) -> Run:
     request = CaptureRequest(capture_id=str(ULID()), guests=("web",))
     take_in(orchestrator, request, **more)
-    admission.leave(orchestrator.redis, request.capture_id)  # the next one is of the same guest
+    admission.leave(orchestrator.redis, orchestrator.boards, request.capture_id)  # the next one is of the same guest
     run, _ = orchestrator.runs.load(request.capture_id) or pytest.fail("no run")
     return run
 

@@ -15,7 +15,8 @@ from freezeframe.contract.request import CaptureRequest, HoldChoice
 from freezeframe.contract.words import HoldKind, Policy, WantedKind
 from freezeframe.presence import KnownHost, UnreadHost
 from freezeframe.settings import OrchestratorSettings
-from orchestrator import admission, planning
+from orchestrator import planning
+from orchestrator.board import Boards
 from orchestrator.errors import NoGuestsError, UnknownGuestError
 from orchestrator.parents import Briefs
 from orchestrator.unread import UnreadHostError
@@ -44,9 +45,7 @@ def plan_of(request: CaptureRequest) -> tuple[Plan, tuple[Fault, ...], tuple[str
     repository: Any = SimpleNamespace(config=SimpleNamespace(chunk_bytes=4096, id="r"), suspects=suspects)
     client: Any = None
     runs: Any = SimpleNamespace(next_epoch=lambda _: 1)
-    planner = planning.Planner(
-        client, runs, repository, OrchestratorSettings(), Briefs(), admission.Boards(), planning.AtWork()
-    )
+    planner = planning.Planner(client, runs, repository, OrchestratorSettings(), Briefs(), Boards(), planning.AtWork())
     found = planning.find(client, request)
     plan, warnings = planner._plan(request, found)
     return plan, found.faults, warnings
