@@ -6,12 +6,14 @@ import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
 
 from freezeframe import bus, redis_fault
 from freezeframe.barrier import Gate, GateUnreachableError, await_clock, gate_client
+from freezeframe.barrier import gate as gate_module
 from freezeframe.client import Client, UnreachableError
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.settings import BusSettings
@@ -55,11 +57,25 @@ def test_asking_for_a_capture_tells_what_redis_said(server: Refusing, how: str) 
 
 @pytest.mark.case("S3")
 @pytest.mark.parametrize("how", ["MISCONF", "OOM", "READONLY"])
-def test_a_gate_waits_for_a_redis_that_refuses_for_a_while(server: Refusing, how: str) -> None:
+def test_a_gate_waits_for_a_redis_that_refuses_for_a_while(
+    server: Refusing, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = gate_client(settings_of(server))
     gate = Gate(client, CAPTURE, 1, "held", "a", 1)
-    with server.refusing(how), pytest.raises(GateUnreachableError) as caught:
-        gate.meet(time.monotonic() + 0.2)
+    refused: list[redis.RedisError] = []
+    pause = gate_module.pause_after
+
+    def pause_after(error: redis.RedisError) -> redis.RedisError:
+        refused.append(error)
+        return pause(error)
+
+    clock = SimpleNamespace(monotonic=lambda: 60.0 if len(refused) > 1 else 0.0, sleep=time.sleep)
+    with monkeypatch.context() as patch:
+        patch.setattr(gate_module, "pause_after", pause_after)
+        patch.setattr(gate_module, "time", clock)
+        with server.refusing(how), pytest.raises(GateUnreachableError) as caught:
+            gate.meet(30.0)
+    assert len(refused) == 2
     assert caught.value.fault is not None
     assert TOLD[how][0] in str(caught.value)
     gate.meet(time.monotonic() + 20)
