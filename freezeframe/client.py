@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -92,17 +93,18 @@ class Client:
                 )
 
     def follow(self, capture_id: str, *, pick_up_s: float = PICK_UP_S, away_s: float = AWAY_S) -> Iterator[AnyEvent]:
-        """The run's events from its first to its end. Raises RunLostError, NewerEventsError for an end that cannot be read,
-        and UnreachableError if nobody begins the run or Redis stays away.
+        """Yield the run's events from its first to its end. Raises RunLostError, NewerEventsError for an end that cannot be
+        read, and UnreachableError if nobody begins the run or Redis stays away.
 
-        An event on the way that this version does not know is passed over.
+        An event on the way that this version does not know is passed over. The stream keeps the newest events only: an end that
+        it does not have any more, as reports of transfers that came late took its place, is told from the run's record.
         """
         deadline = time.monotonic() + pick_up_s
-        last, ended = "0", False
+        last, begun, ended = "0", False, False
         while True:
             entries = self._entries(capture_id, last, away_s)
             for entry_id, event in entries:
-                last = entry_id
+                last, begun = entry_id, True
                 if event is None:
                     continue
                 yield event
@@ -110,12 +112,13 @@ class Client:
                     return
             if entries:
                 continue
-            if ended:  # and no event came after that: its end was among those that could not be read
-                raise _newer(capture_id)
-            if last != "0":
+            if ended:  # and no event came after that: its end is not there any more, or could not be read
+                yield self._end_of(capture_id)
+                return
+            if begun:
                 self._expect_run(capture_id)
                 ended = self._has_ended(capture_id)
-            elif time.monotonic() > deadline:
+            elif time.monotonic() > deadline and not (begun := self._is_there(capture_id)):
                 raise UnreachableError(
                     "The orchestrator has not picked up the request.",
                     advice="Start it (`freezeframe up`, or `freezeframe orchestrator`) or look into its log. The request has "
@@ -130,8 +133,23 @@ class Client:
         return [(entry_id, _parse(fields)) for _, entries in streams for entry_id, fields in entries]
 
     def _expect_run(self, capture_id: str) -> None:
-        if not self._patiently(lambda: self._redis.exists(names.run_key(capture_id)), AWAY_S):
-            raise RunLostError(f"What was kept of capture {capture_id} is gone from Redis.")
+        if not self._is_there(capture_id):
+            raise _lost(capture_id)
+
+    def _is_there(self, capture_id: str) -> bool:
+        return bool(self._patiently(lambda: self._redis.exists(names.run_key(capture_id)), AWAY_S))
+
+    def _end_of(self, capture_id: str) -> EndEvent:
+        """Return the end of a run by its record. Raises RunLostError, NewerEventsError."""
+        try:
+            run = self._patiently(lambda: known_run.load(self._redis, capture_id), AWAY_S)
+        except known_run.NewerRunError as error:
+            raise _newer(capture_id) from error
+        if run is None:
+            raise _lost(capture_id)
+        if run.receipt is None:
+            raise _newer(capture_id)
+        return EndEvent(capture_id=capture_id, at=run.receipt.ended_at or datetime.now(UTC), receipt=run.receipt)
 
     def _has_ended(self, capture_id: str) -> bool:
         """The orchestrator takes an ended run off the active ones in the step in which it tells its end."""
@@ -190,6 +208,10 @@ def _parse(fields: dict[str, str]) -> AnyEvent | None:
         return Event.model_validate_json(fields.get("event", "")).root
     except ValidationError:
         return None
+
+
+def _lost(capture_id: str) -> RunLostError:
+    return RunLostError(f"What was kept of capture {capture_id} is gone from Redis.")
 
 
 def _newer(capture_id: str) -> NewerEventsError:

@@ -14,7 +14,7 @@ import redis
 
 from freezeframe.client import PICK_UP_S, AnyEvent, Client, NewerEventsError
 from freezeframe.contract import names
-from freezeframe.contract.event import WarningEvent
+from freezeframe.contract.event import EndEvent, WarningEvent
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.plan import LeftOutGuest
 from freezeframe.contract.request import CaptureRequest, SkippedGuestDisk
@@ -310,6 +310,29 @@ def test_an_end_that_a_newer_orchestrator_tells_ends_the_following_and_says_what
     assert "ended" in follower.ended_by.message
     assert "newer" in follower.ended_by.message
     assert f"freezeframe captures show {request.capture_id}" in follower.ended_by.hint
+
+
+@pytest.mark.parametrize("events", ["its end is trimmed", "all are gone"])
+def test_an_end_that_the_stream_does_not_keep_is_told_from_the_record(bus: BusSettings, events: str) -> None:
+    """Reports of transfers that come after the end take its place. It was told as a newer version's."""
+    request = CaptureRequest(capture_id="01KAAAAAAAAAAAAAAAAAAAAAAD", guests=("db1",))
+    one = Client(bus)
+    receipt = end(request, RunState.DONE).receipt
+    record = {
+        "request": request.model_dump(mode="json"),
+        "state": "done",
+        "asked_at": receipt.asked_at.isoformat(),
+        "receipt": receipt.model_dump(mode="json"),
+    }
+    with contextlib.closing(one._redis) as own:
+        own.hset(names.run_key(request.capture_id), "record", json.dumps(record))
+        if events == "its end is trimmed":
+            key = names.events_key(request.capture_id)
+            own.xadd(key, {"event": state(request, RunState.RELEASING).model_dump_json()})
+        told = list(one.follow(request.capture_id, pick_up_s=0))
+    assert [event.type for event in told][-1] == "end"
+    [found] = [event.receipt for event in told if isinstance(event, EndEvent)]
+    assert found == receipt
 
 
 @pytest.mark.case("S5")
