@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 
 from freezeframe.cli import parts, up
 from freezeframe.cli.private_redis import free_port, private_redis
@@ -45,6 +46,35 @@ def test_the_password_is_in_private_files_only(host: HostSettings) -> None:
         assert password not in " ".join(parts.redis_part(own, SETTINGS).argv)
         assert "bind 127.0.0.1\n" in own.config.read_text()
     assert not (host.run_dir / "redis-url").exists()
+
+
+def test_nobody_asks_the_whole_fleet_whether_a_part_is_ready(run: Run, bus: BusSettings, host: HostSettings) -> None:
+    """A broadcast is read by every worker of every host: 2,000 of them a second, after a power cut (D4 of the review)."""
+    url = bus.redis_url.get_secret_value()
+    env = {"FREEZEFRAME_REDIS_URL": url}
+    with private_redis(host) as own, redis.Redis.from_url(url, decode_responses=True) as client:
+        hearing = client.pubsub()
+        hearing.psubscribe("*")
+        assert hearing.get_message(timeout=30)
+        asked = [
+            parts.redis_part(own, bus),
+            parts.guard_part(host),
+            parts.control_part(host, bus, env),
+            parts.data_part(env),
+            parts.orchestrator_part(env),
+            parts.flower_part(1, env),
+        ]
+        ready = {part.name: part.ready() for part in asked}
+        assert (ready["redis"], ready["control"], ready["flower"]) == (True, False, False)
+        for verb in ("hosts", "guests", "captures"):
+            run(verb)
+        client.publish("end", "of the test")
+        heard = hearing.get_message(timeout=30)
+        assert heard is not None
+        assert heard["channel"] == "end"
+        queues = [key for key in client.scan_iter() if "pidbox" in key or "_kombu" in key]
+        assert queues == []  # nor does it wait for an answer
+        hearing.close()
 
 
 def test_no_part_has_a_secret_on_its_command_line(host: HostSettings) -> None:
