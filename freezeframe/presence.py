@@ -19,6 +19,8 @@ from freezeframe.contract.inventory import GuestEntry, HostEntry
 ALIVE_S = 10
 #: Seconds after which a silent host is forgotten altogether.
 REMEMBERED_S = 30 * 86400
+#: Seconds between two searches for hosts that are in no set.
+SEARCHED_S = 600
 #: Hosts that are read with one command: an entry has some kilobytes.
 _AT_ONCE = 100
 #: What to do about a host whose entry cannot be read.
@@ -61,6 +63,7 @@ def publish(client: redis.Redis, entry: HostEntry) -> None:
     pipeline = client.pipeline(transaction=False)
     pipeline.set(names.host_key(entry.host_id), entry.model_dump_json(), ex=REMEMBERED_S)
     pipeline.set(names.alive_key(entry.host_id), "1", ex=ALIVE_S)
+    pipeline.sadd(names.HOST_IDS_KEY, entry.host_id)
     pipeline.execute()
 
 
@@ -95,6 +98,7 @@ def forget(client: redis.Redis, host_id: str) -> bool:
     kept = [f"{kind}.host.{host_id}" for kind in ("unacked", "unacked_index", "unacked_mutex")]
     pipeline = client.pipeline()
     pipeline.delete(names.host_key(host_id))
+    pipeline.srem(names.HOST_IDS_KEY, host_id)
     pipeline.delete(names.alive_key(host_id), names.machine_key(host_id), *names.host_queues(host_id), *kept)
     return bool(pipeline.execute()[0])
 
@@ -121,13 +125,8 @@ def unread_hosts(client: redis.Redis) -> list[UnreadHost]:
 
 
 def _entries(client: redis.Redis) -> Iterator[tuple[str, str, bool]]:
-    """Yield each host's id, what it published last, and whether it is up, by ids.
-
-    SCAN may give a key twice. [redis.io/commands/scan]
-    """
-    ids = sorted(
-        {key.removeprefix(names.host_key("")) for key in client.scan_iter(match=names.HOSTS_PATTERN, count=1000)}
-    )
+    """Yield each host's id, what it published last, and whether it is up, by ids."""
+    ids = sorted(_ids(client))
     for start in range(0, len(ids), _AT_ONCE):
         some = ids[start : start + _AT_ONCE]
         keys = [names.host_key(one) for one in some] + [names.alive_key(one) for one in some]
@@ -135,6 +134,27 @@ def _entries(client: redis.Redis) -> Iterator[tuple[str, str, bool]]:
         for host_id, text, alive in zip(some, told[: len(some)], told[len(some) :], strict=True):
             if text is not None:  # it was forgotten meanwhile
                 yield host_id, text, alive is not None
+
+
+def _ids(client: redis.Redis) -> set[str]:
+    """Return the ids of all hosts. Raises redis errors.
+
+    Redis has as many keys as there are results of a day: they are searched once in SEARCHED_S, whoever asks, for hosts of a
+    version before, which put themselves into no set.
+    """
+    pipeline = client.pipeline(transaction=False)
+    pipeline.smembers(names.HOST_IDS_KEY)
+    pipeline.exists(names.HOSTS_SEARCHED_KEY)
+    ids, searched = cast("tuple[set[str], int]", pipeline.execute())
+    if searched:
+        return ids
+    there = {key.removeprefix(names.host_key("")) for key in client.scan_iter(match=names.HOSTS_PATTERN, count=1000)}
+    if gone := ids - there:  # they have not been heard of for so long that their entries have expired
+        client.srem(names.HOST_IDS_KEY, *gone)
+    if there:
+        client.sadd(names.HOST_IDS_KEY, *there)
+    client.set(names.HOSTS_SEARCHED_KEY, "1", ex=SEARCHED_S)
+    return there
 
 
 def _entry(text: str) -> HostEntry:

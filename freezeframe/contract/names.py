@@ -88,6 +88,10 @@ def contents_key(repository_id: str) -> str:
 
 
 HOSTS_PATTERN = host_key("*")
+#: The ids of all hosts that have published themselves, a set; and a mark that all keys were searched for hosts lately, which is
+#: there for ten minutes: a host of a version before is in no set.
+HOST_IDS_KEY = f"{PREFIX}:hosts"
+HOSTS_SEARCHED_KEY = f"{PREFIX}:hosts:searched"
 
 
 def run_key(capture_id: str) -> str:

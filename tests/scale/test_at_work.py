@@ -55,6 +55,39 @@ def test_which_worker_takes_orders_is_one_question_for_a_hundred_hosts(client: r
     assert (Counts.of(client) - before).commands == {"mget": HOSTS // 100}
 
 
+def test_the_inventory_is_read_without_a_search_through_all_keys(client: redis.Redis) -> None:
+    """Redis has a key for each result of a day, and a plan asks twice. A search is made once in ten minutes, whoever asks."""
+    many = ManyGuests(HOSTS, 1)
+    for one in many.inventory:
+        presence.publish(client, one.entry)
+    client.mset({f"celery-task-meta-{number}": "{}" for number in range(20_000)})
+    assert len(presence.known_hosts(client)) == HOSTS
+    searches = Counts.of(client).commands["scan"]
+    assert searches > 1
+    before = Counts.of(client)
+    assert len(presence.known_hosts(client)) == HOSTS
+    assert presence.unread_hosts(client) == []
+    assert (Counts.of(client) - before).commands == {"smembers": 2, "exists": 2, "mget": 2 * HOSTS // 100}
+    client.delete(names.HOSTS_SEARCHED_KEY)
+    assert len(presence.known_hosts(client)) == HOSTS
+    assert client.ttl(names.HOSTS_SEARCHED_KEY) in range(500, presence.SEARCHED_S + 1)
+
+
+def test_hosts_that_are_in_no_set_are_found_and_those_that_are_gone_are_forgotten(client: redis.Redis) -> None:
+    """Hosts of a version before, and a set that Redis has lost; entries expire, the ids in a set do not."""
+    *others, old, gone = ManyGuests(5, 1).inventory
+    for one in (*others, old, gone):
+        presence.publish(client, one.entry)
+    client.srem(names.HOST_IDS_KEY, old.entry.host_id)
+    client.delete(names.host_key(gone.entry.host_id))
+    there = sorted(one.entry.host_id for one in (*others, old))
+    for _ in range(2):
+        assert [one.entry.host_id for one in presence.known_hosts(client)] == there
+    assert client.smembers(names.HOST_IDS_KEY) == set(there)
+    assert presence.forget(client, old.entry.host_id)
+    assert client.smembers(names.HOST_IDS_KEY) == set(there) - {old.entry.host_id}
+
+
 @pytest.mark.parametrize("state", [RunState.PREPARING, RunState.HOLDING, RunState.TRANSFERRING, RunState.RELEASING])
 def test_no_order_is_made_while_each_host_has_the_worker_that_it_was_sent_to(state: RunState) -> None:
     run = ManyGuests(3, 1).run(state)

@@ -118,6 +118,7 @@ def test_an_option_for_the_other_of_two_guests_with_one_uuid_is_refused() -> Non
 def test_an_option_for_a_guest_of_a_host_that_cannot_be_read_is_told_under_degrade(orchestrator: Orchestrator) -> None:
     """Whether it is a guest of that host or a slip of the pen is not known, so it is a fault and no refusal."""
     orchestrator.redis.set(names.host_key("host-b"), '{"v": 2, "freezeframe_version": "9"}')
+    orchestrator.redis.sadd(names.HOST_IDS_KEY, "host-b")
     orchestrator.redis.set(names.alive_key("host-b"), "1")
     request = CaptureRequest(
         capture_id=OTHER,
