@@ -44,7 +44,7 @@ def a_host(client: redis.Redis, work: Callable[[], None]) -> dict[str, float]:
 
 
 def test_an_entry_into_the_inventory_is_six_commands(client: redis.Redis, fleet: Fleet) -> None:
-    """Whose this host's id is, Redis's clock, which Redis this is, in one exchange; in another the entry, that it lives, its id."""
+    """Whose this host's id is, Redis's clock, which Redis this is, then the entry, that it lives, its id."""
     assert a_host(client, fleet.publish) == {"get": 2, "time": 1, "set": 2, "sadd": 1}
 
 
