@@ -31,6 +31,7 @@ from ulid import ULID
 
 from freezeframe import bus, presence
 from freezeframe.access import open_repository
+from freezeframe.contract import names
 from freezeframe.contract.inventory import GuestEntry, HostEntry
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import CaptureKind, Consistency, HoldKind, Policy, RunState
@@ -172,7 +173,8 @@ def plan(guests_of: str) -> dict[str, Any]:
 
 
 def _measured(client: Any, runs: Runs, repository: Repository, briefs: Briefs, wanted: list[str]) -> dict[str, Any]:
-    presence.publish(client, _entry(wanted))  # an earlier plan may have taken longer than a host may be silent
+    presence.publish(client, _entry(wanted))
+    client.persist(names.alive_key(HOST))  # a plan may take longer than a host may be silent
     now = datetime.now(UTC)
     request = CaptureRequest(capture_id=str(ULID()), guests=tuple(name_of(one) for one in wanted))
     blank = Run(

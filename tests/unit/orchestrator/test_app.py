@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -89,21 +90,26 @@ class NoRepositoryError(FreezeframeError):
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     made: list[object] = []
+    thresholds = gc.get_threshold()
     monkeypatch.setattr(commands, "open_repository", lambda: made.append("repository"))
     monkeypatch.setattr(eviction, "check", lambda _client: made.append("redis"))
     monkeypatch.setattr(bus, "run_worker", lambda app, options: made.append((app, options)))
     monkeypatch.setattr(log, "configure", lambda: made.append("log"))
     monkeypatch.setenv("FREEZEFRAME_HOST_ID", "control")
     monkeypatch.setattr(setup_logging, "receivers", [])
-    return made
+    yield made
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
 
 
 def test_the_verb_runs_a_worker_on_its_queue_once_there_is_a_repository(begun: list[object]) -> None:
     commands.orchestrator()
     assert begun == ["log", "repository", "redis", (app_module.app, commands.worker_options("control"))]
     assert setup_logging.receivers  # or Celery would write its own lines between ours
+    assert gc.get_threshold() == commands.GC_THRESHOLDS
+    assert gc.get_freeze_count() > 10_000  # the modules' objects are not looked at again
 
 
 def test_without_a_repository_no_worker_is_begun(begun: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
