@@ -15,6 +15,7 @@ from freezeframe.cli.output import AsJson, bytes_text, err, out, print_json
 from freezeframe.cli.progress import Shown, showing
 from freezeframe.cli.secret import by_settings, known_file, open_repository, remember
 from freezeframe.cli.selection import GroupFilter, GuestFilter, TagFilter, selection_of
+from freezeframe.cli.unwinding import unwinding
 from freezeframe.cli.verdicts import show_warnings
 from freezeframe.contract.retention import Selection
 from freezeframe.errors import EXIT_DAMAGED, EXIT_REPOSITORY
@@ -96,7 +97,7 @@ def copy(
         _check_may_replace(destination)
     there = _there(source, destination, create=create)
     wanted = _wanted(source, capture or [], selection)
-    with showing() as progress:
+    with unwinding(), showing() as progress:
         report = copy_captures(
             source,
             there,

@@ -11,6 +11,7 @@ from freezeframe.cli.completion import capture_ids
 from freezeframe.cli.expect import IsAuthenticated, IsEncrypted, RepositoryId, stated
 from freezeframe.cli.output import AsJson, bytes_text, duration_text, err, out, print_json
 from freezeframe.cli.secret import check_latest, open_repository
+from freezeframe.cli.unwinding import unwinding
 from freezeframe.settings import HostSettings, load
 from workers.exchange.export import export_capture
 from workers.exchange.imports import import_capture
@@ -100,7 +101,8 @@ def import_(
     wanted = _wanted(directory, guest, xml, disk, image_format, tuple(tag or ()))
     opened = open_repository(repository, for_hours=True)
     keep_freed_memory()
-    report = import_capture(opened, wanted, on_progress=_lines)
+    with unwinding():
+        report = import_capture(opened, wanted, on_progress=_lines)
     if as_json:
         print_json(report)
         return

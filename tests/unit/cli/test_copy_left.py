@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from pathlib import Path
 
 import pytest
 
+from freezeframe.cli.unwinding import unwinding
 from freezeframe.errors import EXIT_DAMAGED, EXIT_REFUSED, EXIT_REPOSITORY
 from freezeframe.repository import Repository
+from freezeframe.repository.copying.capture import CaptureCopier
 from freezeframe.repository.document import checked
+from freezeframe.repository.session import SessionState
 
 from .manifests import capture_id, manifest_of
 from .run import Ran, Run
@@ -119,6 +123,37 @@ def test_a_source_that_is_an_older_state_gets_back_what_the_copy_has_as_is_advis
     assert paste(run, back, monkeypatch).exit_code == 0
     assert manifest.read_bytes() == (place / "newer state").read_bytes()
     assert run("repo", "copy", str(copy)).exit_code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
+def test_a_copy_that_is_told_to_end_leaves_no_session_open(
+    run: Run, place: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Else nothing that is condemned could be deleted for a week."""
+
+    def deaf(*_: object) -> None:  # or a failure of this test would end all tests
+        pass
+
+    before = signal.signal(number, deaf)
+    monkeypatch.setattr(CaptureCopier, "copy", lambda *_: signal.raise_signal(number))
+    try:
+        assert run("repo", "copy", str(place / "copy"), "--create").exit_code == 128 + number
+        assert signal.getsignal(number) is deaf
+    finally:
+        signal.signal(number, before)
+    for side in ("repository", "copy"):
+        (session,) = Repository.open(place / side).sessions.all()
+        assert session.state is SessionState.FAILED
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with unwinding():
+            signal.raise_signal(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("verb", [("repo", "feature"), ("repo", "feature", "enable", "any")], ids=" ".join)

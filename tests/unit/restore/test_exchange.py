@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -19,6 +20,7 @@ from freezeframe.cli.captures import captures
 from freezeframe.contract.words import Consistency, HoldKind
 from freezeframe.errors import FreezeframeError
 from freezeframe.repository import Manifest, Repository
+from freezeframe.repository.session import SessionState
 from workers.exchange import errors
 from workers.exchange.commands import export, import_
 from workers.exchange.export import export_capture
@@ -491,6 +493,24 @@ def test_as_commands(root: Path, target: Path) -> None:
         said("import", str(target / "set"), "--guest", "gamma")
     for wrong in (["import"], ["import", str(target / "set"), "--xml", "x"], ["import", "--xml", "x", "--guest", "a"]):
         assert CliRunner().invoke(app, wrong).exit_code == 2
+
+
+def test_an_import_that_is_told_to_end_leaves_no_session_open(
+    root: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nothing that is condemned could be deleted for a week."""
+    repository = Repository.init(root, chunk_bytes=CHUNK)
+    export_capture(repository, sealed(repository), target / "set")
+    before = {one.session_id for one in repository.sessions.all()}
+    monkeypatch.setattr("workers.exchange.imports.read_image", lambda *_: signal.raise_signal(signal.SIGTERM))
+    words = ["import", str(target / "set"), "--repository", str(root)]
+    given = signal.signal(signal.SIGTERM, lambda *_: None)  # or a failure of this test would end all tests
+    try:
+        assert CliRunner().invoke(app, words).exit_code == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, given)
+    (session,) = (one for one in repository.sessions.all() if one.session_id not in before)
+    assert session.state is SessionState.FAILED
 
 
 @BOTH
