@@ -50,6 +50,9 @@ class Reconciler:
         self._orchestrator = orchestrator
         self._stalls = Stalls()
         self._transferring: dict[str, Run] = {}
+        self._left: list[
+            str
+        ] = []  # runs that transfer no more as far as they go, and whose hosts may not have ended yet
         self._sessions_due = 0.0
         self._came_on = time.monotonic()
         self._sessions = sessions.Seen()
@@ -155,12 +158,13 @@ class Reconciler:
     def _find_stalled(self, runs: list[Run]) -> None:
         """End the transfers that are dead."""
         pulses: dict[str, dict[str, str]] = {}
-        for run in runs:
-            with self._alone(run.capture_id):
-                pulses[run.capture_id] = self._orchestrator.runs.pulses(run.capture_id)
+        for capture_id in dict.fromkeys([*(run.capture_id for run in runs), *self._left]):
+            with self._alone(capture_id):
+                pulses[capture_id] = self._orchestrator.runs.pulses(capture_id)
         runs = [run for run in runs if run.capture_id in pulses]
-        now = time.monotonic()
-        self._stalls.see({host_id for run in runs for host_id in run.members}, pulses, now)
+        now, patience_s = time.monotonic(), self._orchestrator.settings.transfer_stall_s
+        self._stalls.see({run.capture_id: run.members for run in runs if run.dispatched}, pulses, now)
+        self._left = [capture_id for capture_id in pulses if self._stalls.speaks(capture_id, patience_s, now)]
         for run in runs:
             self._apart.do(run.capture_id, partial(self._end_stalled_alone, run, self._stalls.copy(), now), LOOK_S)
 
@@ -173,8 +177,8 @@ class Reconciler:
         at = datetime.now(UTC)
         late = at > clocks.due_at(run, at)
         store, settings = self._orchestrator.repository.address, self._orchestrator.settings
-        troubles = {host_id: stalls.trouble(host_id, store, settings, now, late=late) for host_id in run.members}
-        faults = {host_id: Fault.of(error, host=host_id) for host_id, error in troubles.items() if error is not None}
+        judged = {one: stalls.trouble(run.capture_id, one, store, settings, now, late=late) for one in run.members}
+        faults = {host_id: Fault.of(error, host=host_id) for host_id, error in judged.items() if error is not None}
         stuck = self._stuck(run, stalls, now)
         if not faults and not stuck:  # as a rule, and nobody goes through the disks of all guests
             return

@@ -128,9 +128,9 @@ def stalls(many: ManyGuests) -> Call:
     def call() -> None:
         known = Stalls()
         for now in (0.0, 100.0):
-            known.see(host_ids, pulses, now)
+            known.see({CAPTURE: host_ids}, pulses, now)
         for host_id in host_ids:
-            assert known.trouble(host_id, "/r", SETTINGS, 100.0, late=False) is not None
+            assert known.trouble(CAPTURE, host_id, "/r", SETTINGS, 100.0, late=False) is not None
         assert known.still(CAPTURE, 50.0, 100.0).keys() == many.pulses.keys()
 
     return call

@@ -137,33 +137,33 @@ def test_a_run_gets_more_time_once_and_never_less(orchestrator: Orchestrator, cl
 
 
 def stalled(stalls: Stalls, now: float) -> bool:
-    return stalls.trouble("a", "the store", SETTINGS, now, late=False) is not None
+    return stalls.trouble("run", "a", "the store", SETTINGS, now, late=False) is not None
 
 
-SAID = {"run": {"a/disk": "5 1"}}
+SENT, SAID = {"run": ["a"]}, {"run": {"a/disk": "5 1"}}
 
 
 @pytest.mark.parametrize("outage_s", [95.0, 600.0, 7200.0])
 def test_the_time_without_redis_is_no_silence(outage_s: float) -> None:
     """By default a transfer is given up after 90 s of silence, and after an hour without a byte."""
     stalls, now = Stalls(), 1000.0
-    stalls.see({"a"}, SAID, now)
+    stalls.see(SENT, SAID, now)
     now += 30.0
-    stalls.see({"a"}, SAID, now)  # 30 s of silence
+    stalls.see(SENT, SAID, now)  # 30 s of silence
     stalls.lose_sight()
     now += outage_s
-    stalls.see({"a"}, SAID, now)
+    stalls.see(SENT, SAID, now)
     assert not stalled(stalls, now)
     now += 60.0
-    stalls.see({"a"}, SAID, now)
+    stalls.see(SENT, SAID, now)
     assert not stalled(stalls, now)
     assert stalled(stalls, now + 1)  # those 30 s count, and 61 since
 
 
 def test_a_look_that_took_long_resets_no_silence() -> None:
     stalls = Stalls()
-    stalls.see({"a"}, SAID, 1000.0)
-    stalls.see({"a"}, SAID, 1091.0)
+    stalls.see(SENT, SAID, 1000.0)
+    stalls.see(SENT, SAID, 1091.0)
     assert stalled(stalls, 1091.0)
 
 
