@@ -55,6 +55,10 @@ _REFUSALS = (
 )
 
 
+class BusyError(redis.ConnectionError):
+    """All of this process's connections to Redis are in use. That says nothing of Redis."""
+
+
 class RedisTroubleError(FreezeframeError):
     """Redis is away, or answers and refuses."""
 
@@ -78,12 +82,16 @@ def is_lasting(error: BaseException) -> bool:
 def words_of(error: BaseException) -> str:
     """Return what happened, as a sentence with Redis's own words."""
     told = _innermost(error)
+    if isinstance(told, BusyError):
+        return str(told)
     said = str(told).strip().rstrip(".") or type(told).__name__
     return f"Redis refuses: {said}." if is_refusal(error) else f"Redis does not answer: {said}."
 
 
 def advice_for(error: BaseException) -> str:
     """Return what to do about it."""
+    if isinstance(_innermost(error), BusyError):
+        return "It works for too many at once, or Redis is slow (`redis-cli --latency`). What was refused may be tried again."
     if not is_refusal(error):
         return _START
     said = str(_innermost(error))

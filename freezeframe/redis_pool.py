@@ -13,6 +13,7 @@ a burst has needed; this one closes it again.
 
 from __future__ import annotations
 
+import queue
 import time
 from contextlib import suppress
 from typing import Any
@@ -24,6 +25,7 @@ from redis.connection import parse_url
 from redis.retry import Retry
 
 from freezeframe import sentinel
+from freezeframe.redis_fault import BusyError
 from freezeframe.settings import BusSettings
 
 #: Connections of one process for short commands. A control worker has 48 threads for its steps: if each gives a command of a
@@ -31,6 +33,8 @@ from freezeframe.settings import BusSettings
 MOST = 8
 #: Seconds that a burst may wait for a connection, several times what commands take that find Redis dead.
 WAIT_S = 60.0
+#: Seconds between two tries of a command at most.
+LONGEST_PAUSE_S = 1.0
 #: Seconds after which a connection that nobody has used is closed.
 IDLE_S = 30.0
 
@@ -52,6 +56,16 @@ class Pool(redis.BlockingConnectionPool):
             self.disconnect()
         super().__del__()
 
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        """Return a connection. Raises BusyError if none is free in time, and redis errors."""
+        try:
+            return super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
+        except redis.ConnectionError as error:
+            if isinstance(error.__context__, queue.Empty):  # [redis/connection.py BlockingConnectionPool]
+                used = f"All {self.max_connections} connections of this process to Redis were in use for {self.timeout:.0f} s."
+                raise BusyError(used) from error
+            raise
+
     def release(self, connection: Any) -> None:
         """Put a connection back, and close those that have not been used for IDLE_S."""
         self._used_at[connection] = time.monotonic()
@@ -64,6 +78,14 @@ class Pool(redis.BlockingConnectionPool):
             for one in self.pool.queue:
                 if one is not None and self._used_at.get(one, since) <= since:
                     one.disconnect()
+
+
+def longest_s(client: redis.Redis) -> float:
+    """Return the most seconds that one command takes on a dead Redis. Each of its tries connects, with as many tries. Pure."""
+    options = client.connection_pool.connection_kwargs
+    timeout_s, retry = options.get("socket_timeout") or 0.0, options.get("retry")
+    tries = 1 + (retry.get_retries() if retry else 0)
+    return WAIT_S + tries * (tries + 2) * (timeout_s + LONGEST_PAUSE_S)
 
 
 def shared(settings: BusSettings) -> Pool:
@@ -100,7 +122,7 @@ def make(settings: BusSettings, *, retries: int = 3) -> Pool:
         "decode_responses": True,
         "socket_timeout": settings.redis_timeout_s,
         "socket_connect_timeout": settings.redis_timeout_s,
-        "retry": Retry(ExponentialBackoff(cap=1.0, base=0.05), retries),
+        "retry": Retry(ExponentialBackoff(cap=LONGEST_PAUSE_S, base=0.05), retries),
         "health_check_interval": 30,
     }
     return Pool(**defaults | options_of(settings))

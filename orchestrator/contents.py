@@ -9,7 +9,6 @@ what cannot be read there, is read from the manifests again.
 
 from __future__ import annotations
 
-import heapq
 import threading
 from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
@@ -23,6 +22,7 @@ from freezeframe import redis_fault
 from freezeframe.contract import names
 from freezeframe.repository import Manifest
 from freezeframe.repository.store.backend import Entry
+from orchestrator.oldest import Oldest
 
 log = structlog.get_logger("contents")
 
@@ -49,7 +49,7 @@ class Contents:
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._uuids: dict[str, str] = {}  # each once: a guest is in many captures
-        self._oldest: list[str] = []
+        self._oldest = Oldest()
         self._guests = 0
         self._loaded: set[str] = set()
         self._new: set[str] = set()  # that Redis does not have yet
@@ -103,9 +103,10 @@ class Contents:
         found = tuple(self._uuids.setdefault(one, one) for one in guests)
         self._known[capture_id] = _Known(version, found)
         self._guests += len(found)
-        heapq.heappush(self._oldest, capture_id)
+        if self._oldest.add(capture_id, self._known):
+            self._uuids = {one: one for known in self._known.values() for one in known.guests}
         while self._guests > self._most_guests:
-            self._forget(heapq.heappop(self._oldest))
+            self._forget(self._oldest.pop())
 
     def _forget(self, capture_id: str) -> None:
         known = self._known.pop(capture_id, None)

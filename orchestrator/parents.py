@@ -11,7 +11,6 @@ manifest that cannot be read stops no capture: an older parent is found, or none
 
 from __future__ import annotations
 
-import heapq
 import threading
 from collections.abc import Generator, Sequence
 from collections.abc import Set as AbstractSet
@@ -26,6 +25,7 @@ from freezeframe.repository.errors import ManifestUnreadable
 from freezeframe.repository.store.backend import Entry
 from orchestrator import metrics
 from orchestrator.contents import Contents
+from orchestrator.oldest import Oldest
 from orchestrator.planner import parent_disks
 
 #: What is remembered: a guest's disk takes about 1 KiB, so these are 60,000 of them.
@@ -43,7 +43,7 @@ class Briefs:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
         self._known: dict[str, tuple[datetime, int, bytes]] = {}
-        self._oldest: list[str] = []
+        self._oldest = Oldest()
         self._bytes = 0
         self._lock = threading.Lock()
         self.contents = Contents()
@@ -68,9 +68,9 @@ class Briefs:
             self._forget(manifest.capture_id)
             self._known[manifest.capture_id] = entry.modified, entry.size, data
             self._bytes += len(data)
-            heapq.heappush(self._oldest, manifest.capture_id)
+            self._oldest.add(manifest.capture_id, self._known)
             while self._bytes > self._most_bytes:
-                self._forget(heapq.heappop(self._oldest))
+                self._forget(self._oldest.pop())
         return brief
 
     def _forget(self, capture_id: str) -> None:

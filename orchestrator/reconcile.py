@@ -17,6 +17,7 @@ from functools import partial
 import redis
 import structlog
 
+from freezeframe import redis_fault, redis_pool
 from freezeframe.contract.fault import Fault
 from freezeframe.contract.words import RunState, Step
 from freezeframe.errors import FreezeframeError
@@ -36,9 +37,6 @@ SESSIONS_S = 600.0
 #: Seconds for a look until the next run has its turn: many times what one takes while the repository answers.
 LOOK_S = 5.0
 
-#: Seconds after which the loop stands still, beside its pause: longer than a look and its calls to Redis with all their tries.
-STANDS_S = 90.0
-
 #: Redis does not answer: no run can be looked at, so the others are not tried. What Redis refuses may be one run's key.
 AWAY = (redis.ConnectionError, redis.TimeoutError)
 
@@ -57,10 +55,12 @@ class Reconciler:
         self._came_on = time.monotonic()
         self._sessions = sessions.Seen()
         self._apart = Apart()
+        #: Seconds after which the loop stands still, beside its pause: a look, or one command to Redis with all its tries.
+        self.stands_s = LOOK_S + redis_pool.longest_s(orchestrator.redis)
 
     def at_work(self) -> bool:
         """Return True if the loop has come on lately. Any thread may ask."""
-        return time.monotonic() - self._came_on < STANDS_S + self._orchestrator.settings.reconcile_interval_s
+        return time.monotonic() - self._came_on < self.stands_s + self._orchestrator.settings.reconcile_interval_s
 
     def run_forever(self, stop: threading.Event) -> None:
         while not stop.wait(self._orchestrator.settings.reconcile_interval_s):
@@ -75,6 +75,8 @@ class Reconciler:
         """Look at every run that has not ended. Raises the redis errors that say that Redis is away."""
         try:
             self._reconcile()
+        except redis_fault.BusyError:  # which says nothing of Redis
+            raise
         except AWAY:
             self._stalls.lose_sight()
             self._orchestrator.sight.lose()
@@ -102,9 +104,12 @@ class Reconciler:
         self._came_on = time.monotonic()
         run = self._apart.do(capture_id, partial(self._look, capture_id), LOOK_S)
         if run is None:
-            with self._alone(capture_id):
-                self._orchestrator.tell_hanging(capture_id)
+            self._apart.do(f"the callers of {capture_id}", partial(self._tell_hanging, capture_id), LOOK_S)
         return run
+
+    def _tell_hanging(self, capture_id: str) -> None:
+        with self._alone(capture_id):
+            self._orchestrator.tell_hanging(capture_id)
 
     def _look(self, capture_id: str) -> Run | None:
         """Return the run as it is after a look; None if there is none, or none that can be looked at."""
@@ -125,6 +130,9 @@ class Reconciler:
         """Keep one run's trouble from the other runs: it is counted and told, and ends the run once its time is over."""
         try:
             yield
+        except redis_fault.BusyError as error:  # it may be looked at in the next round
+            metrics.RUN_TROUBLES.inc()
+            log.warning("a run cannot be looked at", capture=capture_id, why=str(error))
         except AWAY:  # it is all runs' trouble
             raise
         except Exception as error:
@@ -143,6 +151,7 @@ class Reconciler:
     def _end_sessions(self) -> None:
         if time.monotonic() >= self._sessions_due:
             self._sessions_due = time.monotonic() + SESSIONS_S
+            self._came_on = time.monotonic()
             end_left = partial(
                 sessions.end_left, self._orchestrator.repository, self._orchestrator.runs, self._sessions
             )
@@ -159,14 +168,24 @@ class Reconciler:
         """End the transfers that are dead."""
         pulses: dict[str, dict[str, str]] = {}
         for capture_id in dict.fromkeys([*(run.capture_id for run in runs), *self._left]):
-            with self._alone(capture_id):
-                pulses[capture_id] = self._orchestrator.runs.pulses(capture_id)
+            self._came_on = time.monotonic()
+            said = self._apart.do(f"the pulse of {capture_id}", partial(self._pulses, capture_id), LOOK_S)
+            if said is not None:
+                pulses[capture_id] = said
         runs = [run for run in runs if run.capture_id in pulses]
         now, patience_s = time.monotonic(), self._orchestrator.settings.transfer_stall_s
         self._stalls.see({run.capture_id: run.members for run in runs if run.dispatched}, pulses, now)
         self._left = [capture_id for capture_id in pulses if self._stalls.speaks(capture_id, patience_s, now)]
         for run in runs:
+            self._came_on = time.monotonic()
             self._apart.do(run.capture_id, partial(self._end_stalled_alone, run, self._stalls.copy(), now), LOOK_S)
+
+    def _pulses(self, capture_id: str) -> dict[str, str] | None:
+        """Return what a run's transfers said last; None if that is trouble of this run alone."""
+        found: list[dict[str, str]] = []
+        with self._alone(capture_id):
+            found.append(self._orchestrator.runs.pulses(capture_id))
+        return found[0] if found else None
 
     def _end_stalled_alone(self, run: Run, stalls: Stalls, now: float) -> None:
         with self._alone(run.capture_id):

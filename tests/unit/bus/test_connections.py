@@ -165,7 +165,7 @@ def pool(bus_settings: BusSettings) -> Iterator[redis_pool.Pool]:
 
 
 def take(pool: redis_pool.Pool) -> Any:
-    return pool.get_connection()  # type: ignore[no-untyped-call]
+    return pool.get_connection()
 
 
 def test_a_burst_waits_for_a_connection_and_does_not_fail(pool: redis_pool.Pool, client: redis.Redis) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -12,16 +13,17 @@ from typing import Any, NoReturn
 import pytest
 import redis
 
-from freezeframe import bounded
+from freezeframe import bounded, bus
 from freezeframe.contract import names
 from freezeframe.contract.words import RunState
 from freezeframe.repository import Manifest, Repository, Sessions
 from freezeframe.repository.errors import SessionLost
+from freezeframe.settings import BusSettings
 from orchestrator import apart as apart_module
 from orchestrator import look, reconcile, seal_state, sessions
 from orchestrator.apart import Apart
 from orchestrator.look import Orchestrator
-from orchestrator.reconcile import STANDS_S, Reconciler
+from orchestrator.reconcile import Reconciler
 from tests.unit.orchestrator.one_run import CAPTURE, Sent, hold, prepare, release, transfer
 from tests.unit.orchestrator.test_trouble import OTHER, other_run, past, run_of
 
@@ -205,10 +207,10 @@ def test_a_loop_that_comes_on_is_at_work_and_one_that_stands_is_not(
     monkeypatch.setattr("orchestrator.reconcile.time", SimpleNamespace(monotonic=lambda: now))
     reconciler = Reconciler(orchestrator)
     pause = orchestrator.settings.reconcile_interval_s
-    now += STANDS_S + pause - 0.1
+    now += reconciler.stands_s + pause - 0.1
     assert reconciler.at_work()
     reconciler.reconcile()
-    now += STANDS_S + pause - 0.1
+    now += reconciler.stands_s + pause - 0.1
     assert reconciler.at_work()
     now += 0.2
     assert not reconciler.at_work()
@@ -226,9 +228,42 @@ def test_each_run_that_is_looked_at_is_a_sign_of_life(
     def do(self: Apart, name: str, call: object, patience_s: float) -> None:
         nonlocal now
         seen.append(reconciler.at_work())
-        now += STANDS_S - 1
+        now += reconciler.stands_s - 1
 
     monkeypatch.setattr(Apart, "do", do)
     orchestrator.redis.sadd(names.ACTIVE_RUNS_KEY, "01KAAAAAAAAAAAAAAAAAAAAAA1", "01KAAAAAAAAAAAAAAAAAAAAAA2")
     reconciler.reconcile()
     assert seen[:3] == [True] * 3
+
+
+@pytest.mark.parametrize("timeout_s", [0.5, 5.0, 60.0])
+def test_a_loop_that_waits_for_a_dead_redis_does_not_stand_still(orchestrator: Orchestrator, timeout_s: float) -> None:
+    """With all its tries one command takes minutes; with the longest time-out it was killed in each outage."""
+    settings = BusSettings.model_validate({"redis_url": "redis://127.0.0.1:1/0", "redis_timeout_s": timeout_s})
+    with contextlib.closing(bus.connect(settings)) as client:
+        reconciler = Reconciler(Orchestrator(**{**vars(orchestrator), "redis": client}))
+    tries = 4  # each of which connects, with as many tries
+    assert reconciler.stands_s > tries * timeout_s + tries * tries * timeout_s
+
+
+def test_each_run_whose_disks_are_read_is_a_sign_of_life(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("orchestrator.reconcile.time", SimpleNamespace(monotonic=lambda: now))
+    prepare(orchestrator)
+    hold(orchestrator)
+    reconciler = Reconciler(orchestrator)
+    seen: list[bool] = []
+    real = Apart.do
+
+    def do(self: Apart, name: str, call: Callable[[], object], patience_s: float) -> object:
+        nonlocal now
+        seen.append(reconciler.at_work())
+        found = real(self, name, call, patience_s)
+        now += reconciler.stands_s + orchestrator.settings.reconcile_interval_s + 1
+        return found
+
+    monkeypatch.setattr(Apart, "do", do)
+    reconciler.reconcile()
+    assert seen == [True] * 4  # the look, its pulses, its stalls, and left sessions

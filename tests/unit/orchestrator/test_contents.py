@@ -15,6 +15,7 @@ from freezeframe.repository.config import Config
 from freezeframe.repository.store.backend import Entry
 from freezeframe.settings import BusSettings
 from orchestrator.contents import AT_ONCE, Contents
+from orchestrator.oldest import SPARE, Oldest
 from orchestrator.parents import Briefs, Parents
 from tests.unit.repository.samples import GUEST, OTHER_GUEST, capture_id, disk_capture, manifest_of
 from tests.unit.repository.slow import FarStore
@@ -116,3 +117,27 @@ def test_a_redis_that_is_away_or_has_what_cannot_be_read_costs_readings_alone(
     assert isinstance(store, FarStore)
     store.expect(CAPTURES)
     assert found(far, client, GUEST)[0] == [capture_id(0)]
+
+
+def test_what_was_forgotten_takes_no_room() -> None:
+    """Captures that are made and forgotten, and manifests that are read again: each left its id for ever."""
+    contents, briefs = Contents(), Briefs()
+    for number in range(1000):
+        guest = f"00000000-0000-4000-8000-{number:012x}"
+        contents.note(ENTRY, manifest_of(number, DISK, guest=guest))
+        briefs.keep(ENTRY, manifest_of(number % 3, DISK, guest=GUEST))
+        for one in [one for one in contents._known if one != capture_id(number)]:
+            contents._forget(one)
+    assert len(contents._oldest) < 2 + 2 * SPARE
+    assert len(contents._uuids) < 2 + 2 * SPARE
+    assert len(briefs._oldest) < 6 + 2 * SPARE
+    assert not contents.has_none(capture_id(998), ENTRY, {NEW})
+    assert contents.has_none(capture_id(999), ENTRY, {NEW})
+
+
+def test_the_oldest_goes_first_after_ids_were_thrown_out() -> None:
+    oldest, known = Oldest(), {"b", "c"}
+    for _ in range(SPARE + 5):
+        oldest.add("c", known)
+    assert oldest.add("b", known)
+    assert [oldest.pop() for _ in range(len(oldest))] == ["b", "c"]

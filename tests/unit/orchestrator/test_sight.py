@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import redis
 from ulid import ULID
 
+from freezeframe import redis_fault, redis_pool
 from freezeframe.contract import names
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import RunState
-from freezeframe.settings import OrchestratorSettings
+from freezeframe.settings import BusSettings, OrchestratorSettings
 from orchestrator.intake import take_in
 from orchestrator.look import Orchestrator
 from orchestrator.reconcile import Reconciler
 from orchestrator.run import Run, Runs, Search
-from orchestrator.sight import REJOIN, Sight
+from orchestrator.sight import MOST_RETURNS, REJOIN, RETURNS_IN, Sight
 from orchestrator.stall import Stalls
 from tests.unit.orchestrator.one_run import CAPTURE, hold, prepare, transfer
 from tests.unit.orchestrator.set_clock import Clock
 from tests.unit.orchestrator.set_clock import clock as clock  # noqa: PLC0414  a fixture
+from tests.unit.orchestrator.test_trouble import OTHER, other_run
 
 SETTINGS = OrchestratorSettings(transfer_stall_s=90, transfer_store_s=3600)
 MOMENT = timedelta(seconds=1)
@@ -222,3 +225,64 @@ def test_a_guest_that_is_looked_for_is_so_until_hosts_had_time(orchestrator: Orc
     assert excused.search is not None
     assert (excused.search.until, excused.due_at) == (now + REJOIN, run.due_at)
     assert sight.excused(excused, now) is None
+
+
+def test_a_redis_that_comes_and_goes_puts_off_no_end_for_ever(orchestrator: Orchestrator, clock: type[Clock]) -> None:
+    """Lost again and again, each time before the 20 s of the last return were over: the state never ended."""
+    reconciler = Reconciler(orchestrator)
+    clock.ahead = run_of(orchestrator).due_at - datetime.now(UTC) + MOMENT
+    for _ in range(MOST_RETURNS):
+        away(reconciler)
+        reconciler.reconcile()
+        assert run_of(orchestrator).state is RunState.PREPARING
+        clock.ahead += REJOIN - MOMENT
+    for _ in range(2):
+        away(reconciler)
+        reconciler.reconcile()
+        clock.ahead += REJOIN - MOMENT
+    assert run_of(orchestrator).state is RunState.RELEASING
+
+
+def test_an_outage_counts_again_when_the_others_are_long_ago() -> None:
+    sight, now = Sight(), datetime.now(UTC)
+    for number in range(MOST_RETURNS + 1):
+        sight.lose()
+        sight.find(now + number * MOMENT)
+    assert not sight.rejoining(now + MOST_RETURNS * MOMENT + REJOIN - MOMENT)
+    sight.lose()
+    sight.find(now + RETURNS_IN + MOMENT)
+    assert sight.rejoining(now + RETURNS_IN + MOMENT)
+
+
+def test_a_process_whose_connections_are_all_in_use_has_lost_no_redis(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts would get more time for it, and no other run would be looked at."""
+    monkeypatch.setattr(redis_pool, "WAIT_S", 0.01)
+    pool = redis_pool.make(BusSettings.model_validate({"redis_url": "redis://127.0.0.1:1/0"}), retries=0)
+    monkeypatch.setattr(pool, "make_connection", SimpleNamespace)
+    while not pool.pool.empty():
+        pool.pool.get()
+    with pytest.raises(redis_fault.BusyError, match="All 8 connections") as busy:
+        pool.get_connection()
+    assert "does not answer" not in redis_fault.words_of(busy.value)
+    other_run(orchestrator)
+    looked: list[str] = []
+    real = Orchestrator.look
+
+    def look(one: Orchestrator, capture_id: str) -> Run | None:
+        looked.append(capture_id)
+        if len(looked) == 1:
+            raise busy.value
+        return real(one, capture_id)
+
+    monkeypatch.setattr(Orchestrator, "look", look)
+    reconciler = Reconciler(orchestrator)
+    reconciler.reconcile()
+    assert sorted(looked) == sorted([CAPTURE, OTHER])
+    assert not orchestrator.sight.rejoining(datetime.now(UTC))
+    monkeypatch.setattr(Runs, "active", lambda _: (_ for _ in ()).throw(busy.value))
+    with pytest.raises(redis_fault.BusyError):
+        reconciler.reconcile()
+    orchestrator.sight.find(datetime.now(UTC))
+    assert not orchestrator.sight.rejoining(datetime.now(UTC))
