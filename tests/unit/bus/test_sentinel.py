@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,17 @@ from freezeframe import bus, redis_pool, sentinel
 from freezeframe.barrier.gate import Gate, gate_client
 from freezeframe.settings import BusSettings, SettingsError, load
 
-from . import probe
+from . import certificate, probe
 from .sentinels import NAME, PASSWORD, Site, free_port, site, until
 
 pytestmark = [pytest.mark.case("S3"), pytest.mark.timeout(120)]
 
 
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as made:
+@pytest.fixture(params=["plain", "tls"])
+def servers(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """All of them, in plain text or with TLS and a certificate that signed itself."""
+    trusted = certificate.make(tmp_path) if request.param == "tls" else None
+    with site(tmp_path, trusted) as made:
         yield made
 
 
@@ -143,6 +146,28 @@ def _sent(servers: Site, key: str) -> bool:
     return True
 
 
+def test_every_connection_with_tls_is_one(tmp_path: Path) -> None:
+    """None is plain text, and none is to a server whose certificate is not trusted: neither sentinel nor primary."""
+    with site(tmp_path, certificate.make(tmp_path)) as servers:
+        url = servers.url()
+        app = bus.celery_app("host.a", settings_of(url))
+        with closing(bus.connect(settings_of(url))) as client, closing(gate_client(settings_of(url))) as gate:
+            pools = [one.connection_pool for one in (client, gate, app.backend.client)]
+            with app.connection_for_write() as connection:
+                channel = connection.default_channel
+                pools += [one.connection_pool for one in (channel.client, channel._create_client(asynchronous=True))]
+            assert all(issubclass(pool.connection_class, sentinel.PrimaryTlsConnection) for pool in pools)
+        for wrong in (url.replace("rediss+", "redis+").partition("&")[0], url.partition("&ssl_ca_certs")[0]):
+            with closing(bus.connect(settings_of(wrong), retries=0)) as client, pytest.raises(sentinel.NoPrimaryError):
+                client.ping()
+        primary = sentinel.Primary.parse(url)
+        distrusted = replace(primary, options={**primary.options, "ssl_ca_certs": None})
+        options = {**distrusted.options, "primary": distrusted, "socket_connect_timeout": 2, "retry": None}
+        pool = redis.ConnectionPool(connection_class=sentinel.PrimaryTlsConnection, **options)
+        with pytest.raises(redis.ConnectionError, match="certificate verify failed"):
+            redis.Redis(connection_pool=pool).ping()
+
+
 def test_a_name_that_no_sentinel_knows_is_told_with_all_that_were_asked(servers: Site) -> None:
     down = free_port()
     url = servers.url(down).replace(f"/{NAME}/", "/other/")
@@ -184,12 +209,14 @@ def test_an_address_that_names_no_primary_is_refused(monkeypatch: pytest.MonkeyP
     assert PASSWORD not in str(refused.value)
 
 
-def test_what_an_address_says() -> None:
-    url = "rediss+sentinel://user:p%40ss@a,b:7,[::1]:8/my%20one/3?ssl_ca_certs=/ca&sentinel_username=s&sentinel_password=x"
+def test_what_an_address_says(tmp_path: Path) -> None:
+    trusted = certificate.make(tmp_path).cert
+    url = f"rediss+sentinel://user:p%40ss@a,b:7,[::1]:8/my%20one/3?ssl_ca_certs={trusted}"
+    url += "&sentinel_username=s&sentinel_password=x"
     found = sentinel.Primary.parse(url)
     assert (found.name, found.sentinels) == ("my one", (("a", sentinel.PORT), ("b", 7), ("::1", 8)))
-    assert found.options == {"username": "user", "password": "p@ss", "db": 3, "ssl_ca_certs": "/ca"}
-    assert found.sentinel_options == {"ssl": True, "ssl_ca_certs": "/ca", "username": "s", "password": "x"}
+    assert found.options == {"username": "user", "password": "p@ss", "db": 3, "ssl_ca_certs": str(trusted)}
+    assert found.sentinel_options == {"ssl": True, "ssl_ca_certs": str(trusted), "username": "s", "password": "x"}
     assert found.connection_class is sentinel.PrimaryTlsConnection
     for secret in ("p@ss", "p%40ss", "x'"):
         assert secret not in repr(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -17,24 +16,19 @@ import redis
 from freezeframe import bus
 from freezeframe.settings import BusSettings
 
-pytestmark = [
-    pytest.mark.case("S3"),
-    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed here"),
-]
+from . import certificate
+
+pytestmark = pytest.mark.case("S3")
 
 
 @pytest.fixture
 def tls_port(tmp_path: Path) -> Iterator[int]:
     """A Redis that speaks TLS only, with a certificate that it signed itself."""
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    made += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-    made += ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")]
-    subprocess.run(made, check=True, capture_output=True)
+    made = certificate.make(tmp_path)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = ["redis-server", "--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no", "--save", ""]
-    command += ["--tls-cert-file", str(tmp_path / "cert"), "--tls-key-file", str(tmp_path / "key")]
+    command = ["redis-server", "--port", "0", "--tls-port", str(port), "--save", "", *made.of_server()]
     command += ["--bind", "127.0.0.1", "--dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
@@ -50,7 +44,7 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.01)
-    pytest.skip("this redis-server speaks no TLS")
+    pytest.fail("this redis-server speaks no TLS")
 
 
 def ways(url: str) -> list[str]:
