@@ -103,7 +103,7 @@ def _verified(url: str) -> str:
     redis-py verifies by default. For a plain `rediss://` Celery's backend raises ValueError and kombu verifies nothing.
     [celery/backends/redis.py E_REDIS_SSL_CERT_REQS_MISSING_INVALID; kombu/connection.py `ssl = {'ssl_cert_reqs': CERT_NONE}`]
     """
-    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
+    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url.partition("?")[2]:
         return url
     return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
 

@@ -114,6 +114,11 @@ def named(name: str) -> Pool:
     return shared(_settings[name])
 
 
+def options_named(name: str) -> dict[str, Any]:
+    """Return what the settings of that name say of connections."""
+    return options_of(_settings[name])
+
+
 def make(settings: BusSettings, *, retries: int = 3) -> Pool:
     """Return a pool of its own for that Redis."""
     defaults = {

@@ -24,7 +24,9 @@ SCHEMES: Final = ("redis+sentinel", "rediss+sentinel")
 #: Where a sentinel listens by default.
 PORT: Final = 26379
 #: Options of a URL that are for sentinels, and not for the primary.
-_OWN = frozenset({"sentinel_username", "sentinel_password"})
+OWN: Final = frozenset({"sentinel_username", "sentinel_password"})
+#: A blank in a host's name, or a part of an address that was to be quoted.
+_NO_HOST: Final = re.compile(r"[\s,;/\\?#@\"'<>]|%(?!25)")
 
 
 class _AddressError(ValueError):
@@ -65,18 +67,19 @@ class Primary:
         user, _, hosts = authority.rpartition("@")
         parts = urlsplit(f"//{rest.removeprefix(authority)}")
         name, _, database = parts.path.strip("/").partition("/")
-        if not name or (database and not database.isdecimal()):
+        # a number alone is a database's, and the name is missing
+        if not name or not re.fullmatch("[0-9]*", database) or (not database and re.fullmatch("[0-9]+", name)):
             raise _AddressError(
                 "its path is no name of a primary, as in redis+sentinel://s1.example.org:26379/mymaster/0"
             )
         query = dict(parse_qsl(parts.query))
-        others = urlencode({key: value for key, value in query.items() if key not in _OWN}, quote_via=quote)
+        others = urlencode({key: value for key, value in query.items() if key not in OWN}, quote_via=quote)
         plain = f"{scheme}://{f'{user}@' if user else ''}{quote(unquote(name), safe='')}/{database or 0}"
         plain += f"?{others}" if others else ""
         read = parse_url(plain)  # type: ignore[no-untyped-call]
         options = {key: value for key, value in read.items() if key not in {"host", "port", "connection_class"}}
         tls = {key: value for key, value in options.items() if key.startswith("ssl_")}
-        own = {key.removeprefix("sentinel_"): value for key, value in query.items() if key in _OWN}
+        own = {key.removeprefix("sentinel_"): value for key, value in query.items() if key in OWN}
         return cls(
             name=unquote(name),
             sentinels=tuple(_place(one) for one in hosts.split(",")),
@@ -121,11 +124,11 @@ def _place(text: str) -> tuple[str, int]:
         port = parts.port
     except ValueError:
         port = 0
-    if not parts.hostname or port == 0 or parts.path:
+    if not is_host(parts.hostname) or port == 0 or parts.path:
         raise _AddressError(
             "it names no host and port of a sentinel, as in redis+sentinel://s1.example.org:26379/mymaster/0"
         )
-    return parts.hostname, PORT if port is None else port
+    return str(parts.hostname), PORT if port is None else port
 
 
 class _Asks:
@@ -153,6 +156,11 @@ class PrimaryConnection(_Asks, redis.Connection):
 
 class PrimaryTlsConnection(_Asks, redis.SSLConnection):
     """The same with TLS."""
+
+
+def is_host(name: str | None) -> bool:
+    """Return True for what may be the name or the address of a host."""
+    return bool(name) and not _NO_HOST.search(name or "")
 
 
 def is_of(url: str) -> bool:

@@ -11,13 +11,12 @@ import os
 import socket
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from freezeframe import known_settings, sentinel
+from freezeframe import known_settings, redis_address
 from freezeframe.contract.hold import LONGEST_HOLD_S, LONGEST_MUSTER_S
 from freezeframe.contract.message import HostId
 from freezeframe.errors import EXIT_FAILED, FreezeframeError
@@ -28,8 +27,6 @@ CONFIG_ENV = "FREEZEFRAME_CONFIG"
 DEFAULT_CONFIG = Path("/etc/freezeframe/freezeframe.toml")
 
 
-#: What Redis's URL may begin with.
-REDIS_SCHEMES = ("redis", "rediss", "unix", *sentinel.SCHEMES)
 #: The name of the thaw guard's socket.
 GUARD_SOCKET = "guard.sock"
 #: The longest path of a Unix socket: sun_path has 108 bytes, one of them for its end. [unix(7)]
@@ -80,7 +77,12 @@ class _SettingsFile(TomlConfigSettingsSource):
 
 class _Part(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="FREEZEFRAME_", extra="ignore", frozen=True, env_ignore_empty=True, allow_inf_nan=False
+        env_prefix="FREEZEFRAME_",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
     @classmethod
@@ -106,32 +108,7 @@ class BusSettings(_Part):
     @field_validator("redis_url")
     @classmethod
     def _is_of_redis(cls, redis_url: SecretStr) -> SecretStr:
-        """No part of the URL is told but its scheme: it may have a password."""
-        if sentinel.is_of(redis_url.get_secret_value()):
-            sentinel.Primary.parse(redis_url.get_secret_value())
-            return redis_url
-        try:
-            url = urlsplit(redis_url.get_secret_value().strip())
-        except ValueError:  # which names the password
-            raise ValueError("it cannot be read as an address") from None
-        if url.scheme not in REDIS_SCHEMES:
-            begins = f"begins with {url.scheme}://" if url.scheme else "has no scheme"
-            raise ValueError(
-                f"it {begins}, and must begin with one of {', '.join(f'{one}://' for one in REDIS_SCHEMES)}"
-            )
-        if url.scheme == "unix":
-            if not url.path.startswith("/"):
-                raise ValueError("it names no socket, as in unix:///run/redis/redis.sock")
-            return redis_url
-        try:
-            port = url.port
-        except ValueError:
-            port = 0
-        if not url.hostname or port == 0:
-            raise ValueError("it names no host and port, as in redis://redis.example.org:6379/0")
-        if url.path.strip("/") and not url.path.strip("/").isdecimal():
-            raise ValueError("its path is no database's number, as in redis://redis.example.org:6379/0")
-        return redis_url
+        return SecretStr(redis_address.checked(redis_url.get_secret_value()))
 
 
 class RepositorySettings(_Part):

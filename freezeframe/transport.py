@@ -59,12 +59,18 @@ class Channel(redis_transport.Channel):
         return redis_pool.named(self.shared_pool)
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002  as in kombu
-        """Return the options of the connections that wait for messages: to the primary of now, if sentinels tell it."""
-        primary = redis_pool.primary_of(self.shared_pool) if self.shared_pool is not None else None
-        if primary is None:
+        """Return the options of the connections that wait for messages: to the primary of now, if sentinels tell it.
+
+        And to the database of all others: kombu does not read it from the address of a Unix socket.
+        """
+        if self.shared_pool is None:
             return super()._connparams(asynchronous)  # type: ignore[no-untyped-call, no-any-return]
+        database = {"db": redis_pool.options_named(self.shared_pool).get("db", 0)}
+        primary = redis_pool.primary_of(self.shared_pool)
+        if primary is None:
+            return {**super()._connparams(asynchronous), **database}  # type: ignore[no-untyped-call]
         setattr(self, "connection_class_ssl" if primary.tls else "connection_class", primary.connection_class)
-        return {**super()._connparams(asynchronous), "primary": primary}  # type: ignore[no-untyped-call]
+        return {**super()._connparams(asynchronous), **database, "primary": primary}  # type: ignore[no-untyped-call]
 
     def _create_client(self, asynchronous: bool = False) -> redis.Redis:  # noqa: FBT001, FBT002  as in kombu
         """Return a client; for short commands always the same. kombu makes one for each, which takes as long as the command."""

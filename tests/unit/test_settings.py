@@ -213,7 +213,7 @@ def test_a_right_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ("url", "said"),
     [
         ("http://:secret@redis.example.org", "it begins with http://"),
-        ("redis.example.org:6379", "redis.example.org://"),
+        ("redis.example.org:6379", "it has no scheme"),
         ("/run/redis.sock", "it has no scheme"),
         ("localhost", "it has no scheme"),
         ("amqp://h", "it begins with amqp://"),
@@ -221,17 +221,14 @@ def test_a_right_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("redis://:secret@h:port/0", "it names no host and port"),
         ("redis://h:99999/0", "it names no host and port"),
         ("redis://h/freezeframe", "its path is no database's number"),
-        ("unix://run/redis.sock", None),
+        ("unix://run/redis.sock", "it names no socket"),
         ("unix://", "it names no socket"),
     ],
 )
 def test_what_is_no_url_of_redis_is_refused_without_its_password(
-    monkeypatch: pytest.MonkeyPatch, url: str, said: str | None
+    monkeypatch: pytest.MonkeyPatch, url: str, said: str
 ) -> None:
     monkeypatch.setenv("FREEZEFRAME_REDIS_URL", url)
-    if said is None:
-        load(BusSettings)
-        return
     with pytest.raises(SettingsError, match="The setting redis_url cannot be used") as caught:
         load(BusSettings)
     assert said in str(caught.value)

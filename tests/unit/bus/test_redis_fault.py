@@ -115,7 +115,7 @@ def test_a_refusal_nobody_knows_is_told_all_the_same() -> None:
     ("url", "verified"),
     [
         ("rediss://h:1/0", "rediss://h:1/0?ssl_cert_reqs=required"),
-        ("rediss://h:1/0?ssl_ca_certs=/x", "rediss://h:1/0?ssl_ca_certs=/x&ssl_cert_reqs=required"),
+        ("rediss://h:1/0?ssl_ciphers=x", "rediss://h:1/0?ssl_ciphers=x&ssl_cert_reqs=required"),
         ("rediss://h:1/0?ssl_cert_reqs=none", "rediss://h:1/0?ssl_cert_reqs=none"),
         ("redis://h:1/0", "redis://h:1/0"),
     ],

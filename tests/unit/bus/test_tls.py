@@ -13,7 +13,7 @@ import kombu.exceptions
 import pytest
 import redis
 
-from freezeframe import bus
+from freezeframe import bus, redis_address
 from freezeframe.settings import BusSettings
 
 from . import certificate
@@ -83,3 +83,23 @@ def test_another_certificate_is_refused_by_all(tls_port: int) -> None:
 
 def test_verification_can_be_turned_off_for_all(tls_port: int) -> None:
     assert ways(f"rediss://127.0.0.1:{tls_port}/0?ssl_cert_reqs=none") == ["client", "backend", "broker"]
+
+
+def test_a_password_turns_no_verification_off(tls_port: int) -> None:
+    assert ways(f"rediss://:ssl_cert_reqs=none@127.0.0.1:{tls_port}/0") == []
+
+
+def test_all_understand_all_options(tls_port: int, tmp_path: Path) -> None:
+    options = {
+        "ssl_ca_certs": tmp_path / "cert",
+        "ssl_ca_path": tmp_path,
+        "ssl_cert_reqs": "required",
+        "ssl_certfile": tmp_path / "cert",
+        "ssl_check_hostname": "true",
+        "ssl_ciphers": "DEFAULT",
+        "ssl_keyfile": tmp_path / "key",
+        "ssl_password": "a%20b",
+    }
+    assert options.keys() == redis_address._TLS.keys()
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    assert ways(f"rediss://127.0.0.1:{tls_port}/0?{query}") == ["client", "backend", "broker"]
