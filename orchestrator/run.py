@@ -253,9 +253,9 @@ class Runs:
         return found
 
     def pulses(self, capture_id: str) -> dict[str, str]:
-        """Return what each transfer last said, by names.pulse_field: its bytes, and a number.
+        """Return what each transfer last said, by names.pulse_field: two numbers.
 
-        It lives while either changes: the number does while it waits for the repository.
+        It lives while either changes: the first does as it moves, the second while it waits for the repository or a limit.
         """
         return cast("dict[str, str]", self._redis.hgetall(names.pulse_key(capture_id)))
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +60,9 @@ class DataConnection:
     Raises ExportError and WrongPeerError.
     """
 
-    def __init__(self, path: Path, target: str, peer: Peer) -> None:
+    def __init__(self, path: Path, target: str, peer: Peer, note_piece: Callable[[], None] = lambda: None) -> None:
+        """`note_piece` is called for each answer that has come, of REQUEST_BYTES at most."""
+        self._note_piece = note_piece
         self._what = f"the export of disk {target} at {path}"
         self._header = bytearray(_REPLY.size)
         self._asked: dict[int, memoryview] = {}
@@ -119,6 +121,7 @@ class DataConnection:
         if error:
             raise OSError(error, os.strerror(error))  # the protocol's numbers are Linux's
         self._receive(self._asked.pop(cookie))
+        self._note_piece()
 
     def _receive(self, view: memoryview) -> None:
         """All of it; in one call, but for signals."""

@@ -158,8 +158,8 @@ def events_key(capture_id: str) -> str:
 
 
 def pulse_key(capture_id: str) -> str:
-    """The signs of life of a run's transfers: a hash of pulse_field to the bytes done, a space and a number that changes while
-    the transfer waits for the repository.
+    """The signs of life of a run's transfers: a hash of pulse_field to a number that changes as the transfer moves, a
+    space, and one that changes while it waits for the repository or a limit.
     """
     return f"{PREFIX}:run:{capture_id}:pulse"
 

@@ -1,4 +1,4 @@
-"""The progress of a transfer: bytes done, and calls that wait for the repository at this moment."""
+"""The progress of a transfer: bytes done, signs that it moves, and its waits for anything but the source at this moment."""
 
 from __future__ import annotations
 
@@ -15,26 +15,34 @@ class Progress:
     bytes_total: int
     bytes_done: int = 0
     bytes_read: int = 0
-    at_repository: int = 0  # calls of the repository that have not come back yet
+    moves: int = 0  # changes with each piece that the source has given, and with each chunk that is done with
+    waits: int = 0  # for the repository, or for what limits allow, that have not ended yet
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, done: int, read: int) -> None:
         with self.lock:
             self.bytes_done += done
             self.bytes_read += read
+            self.moves += 1
+
+    def note_piece(self) -> None:
+        """Note that the source has given something: a large chunk may take long, and many may be on their way."""
+        with self.lock:
+            self.moves += 1
 
     def begin_again(self) -> None:
         """Start from nothing: the disk is read in full after all."""
         with self.lock:
             self.bytes_done = self.bytes_read = 0
+            self.moves += 1
 
     @contextmanager
-    def asking_repository(self) -> Iterator[None]:
-        """Say for the length of a block that the repository is waited for, and not the source."""
+    def waiting(self) -> Iterator[None]:
+        """Say for the length of a block that the repository is waited for, or a limit, and not the source."""
         with self.lock:
-            self.at_repository += 1
+            self.waits += 1
         try:
             yield
         finally:
             with self.lock:
-                self.at_repository -= 1
+                self.waits -= 1

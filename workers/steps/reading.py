@@ -167,7 +167,7 @@ class Reading:
             raise self._differs(f"{len(self._differing)} of {len(slots)} chunks that were looked at have other data")
 
     def _compare(self, chunk: _Coming, buffer: ChunkBuffer) -> None:
-        with self._progress.asking_repository():
+        with self._progress.waiting():
             same = self._writer.is_inherited(chunk.slot, buffer)
         with self._lock:
             self.audited += 1
@@ -186,7 +186,7 @@ class Reading:
 
     def _read_again(self) -> None:
         """Read what the repository lacks of all that the index would refer to."""
-        with self._progress.asking_repository():
+        with self._progress.waiting():
             slots = self._writer.slots_to_read_again()
             first = next(slots, None)
         if first is None:
@@ -196,19 +196,20 @@ class Reading:
 
     def _look_for_inherited(self) -> None:
         try:
-            with self._progress.asking_repository():
+            with self._progress.waiting():
                 self._writer.look_for_inherited(self._stopped.is_set)
         except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to; `run` tells
             self.fail(error)
 
     def _write(self, chunk: _Coming, buffer: ChunkBuffer) -> None:
-        with self._progress.asking_repository():
+        with self._progress.waiting():
             self._writer.write_buffer(chunk.slot, buffer)
         self._progress.add(chunk.length, chunk.length)
 
     def _read(self, next_slot: Callable[[], int | None], take: Callable[[_Coming, ChunkBuffer], None]) -> None:
         try:
-            with DataConnection(self._served.socket, self._order.target, self._served.peer) as connection:
+            served, note_piece = self._served, self._progress.note_piece
+            with DataConnection(served.socket, self._order.target, served.peer, note_piece) as connection:
                 lane = _Lane(connection, self._writer)
                 coming = self._next(next_slot)
                 while not self._stopped.is_set():
@@ -234,7 +235,10 @@ class Reading:
 
     def _wait_for(self, coming: _Coming) -> bool:
         """Until the limits allow the chunk; whether nothing has failed meanwhile."""
-        return coming.allowed or not self._stopped.wait(coming.not_before - time.monotonic())
+        if coming.allowed:
+            return True
+        with self._progress.waiting():  # its own limit, as that of a host with many disks to read, is no silence
+            return not self._stopped.wait(coming.not_before - time.monotonic())
 
     def _slots_to_read(self, export: Export, stretch: range) -> Iterator[int]:
         """Walk over the extents of a stretch; settle on the way what need not be read."""

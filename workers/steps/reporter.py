@@ -64,15 +64,17 @@ class Reporter:
             self._tell()
 
     def _pulse(self) -> str:
-        """Return the bytes done, and a number that changes while the repository is waited for: a store that is away delays a
-        capture, and only a transfer that waits for nothing and moves nothing is dead.
+        """Return two numbers: one changes with each piece that the source gives and each chunk that is done with, the other
+        while the repository or a limit is waited for. A store that is away delays a capture, and only a transfer that waits
+        for nothing and moves nothing is dead. Bytes done are no such sign: the audit does none, nor does a large chunk until
+        all of it is there.
         """
-        return f"{self._progress.bytes_done} {self._beats}"
+        return f"{self._progress.moves} {self._beats}"
 
     def _tell(self) -> None:
         """Best effort: a transfer does not fail because nobody could be told how far it is."""
         order, progress = self._order, self._progress
-        self._beats += progress.at_repository > 0
+        self._beats += progress.waits > 0
         event = ProgressEvent(
             capture_id=order.capture_id,
             at=datetime.now(UTC),

@@ -44,11 +44,11 @@ def transfer(host: Host, order: TransferOrder) -> TransferResult:
     progress = Progress(bytes_total=order.size_bytes)
     patience = transfer_patience(host.repository)
     with Reporter(host, order, progress):
-        with progress.asking_repository():
+        with progress.waiting():
             repository = host.open_repository(patience)
             repository.sessions.check(order.capture_id)  # without it nobody could seal what is read here
         read = _Transfer(host, repository, order, progress, patience).read()
-        with progress.asking_repository():
+        with progress.waiting():
             repository.sessions.check(order.capture_id)
     receipt = read.receipt
     return TransferResult(
@@ -93,7 +93,7 @@ class _Transfer:
     def read(self) -> _Read:
         """Read the disk; in full if it turns out to be another than its older capture has, which is marked then."""
         order, progress = self.order, self.progress
-        with progress.asking_repository():
+        with progress.waiting():
             writer, full_reason = _open_writer(self.host, self.repository, order)
         bitmap = order.kind is CaptureKind.INCREMENTAL and full_reason is None
         try:
@@ -101,7 +101,7 @@ class _Transfer:
         except InheritedDiffersError as error:
             log.warning("reading in full", guest=order.guest_name, disk=order.target, why=error.message)
             progress.begin_again()
-            with progress.asking_repository():
+            with progress.waiting():
                 _mark_older(self.repository, order, error.message)
                 writer = _full_writer(self.host, self.repository, order)
             return replace(self._read_into(writer, error.message, bitmap=False), inherited_differs=True)
@@ -111,7 +111,7 @@ class _Transfer:
         with writer:
             try:
                 dirty_bytes = reading.run()
-                with self.progress.asking_repository():
+                with self.progress.waiting():
                     receipt = writer.finish()
             except InheritedDiffersError:
                 raise

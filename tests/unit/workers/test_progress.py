@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,12 @@ import pytest
 from freezeframe.repository import ChunkBuffer, DiskWriter, Repository, Sessions
 from freezeframe.repository.outcome import ChunkOutcome
 from freezeframe.settings import OrchestratorSettings
-from tests.unit.workers.exported import Guest
+from tests.unit.workers.exported import CHUNK, Guest
 from workers.connection import DataConnection
 from workers.host import Host
 from workers.steps import reporter
 from workers.steps.progress import Progress
-from workers.steps.reading import Reading
+from workers.steps.reading import Reading, _Coming
 from workers.steps.reporter import Reporter
 
 
@@ -98,6 +100,66 @@ def test_a_transfer_whose_source_hangs_gives_none(guest: Guest, monkeypatch: pyt
     guest.full()
     assert len(pulses) == REPORTS
     assert len(set(pulses)) == 1, pulses
+
+
+def test_a_transfer_gives_signs_of_life_while_its_audit_reads(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 chunks of 16 MiB take minutes where a host may read 1 MiB a second, and no byte is done with by them."""
+    signs: list[tuple[int, int]] = []
+    compare = Reading._compare
+
+    def noted(reading: Reading, chunk: _Coming, buffer: ChunkBuffer) -> None:
+        with reading._progress.lock:
+            signs.append((reading._progress.moves, reading._progress.bytes_done))
+        compare(reading, chunk, buffer)
+
+    full = guest.full()
+    guest.disk.checkpoint()
+    monkeypatch.setattr(Reading, "_compare", noted)
+    result = guest.incremental(full)
+    assert len(signs) == result.audited_chunks > 1
+    assert len({moves for moves, _ in signs}) > 1
+    assert len({done for _, done in signs}) == 1
+
+
+def test_each_piece_that_the_source_gives_is_a_sign_of_life(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of slow storage 24 chunks of 16 MiB at once may take longer to come than a silence may last."""
+    noted: list[int] = []
+    note_piece = Progress.note_piece
+
+    def note(progress: Progress) -> None:
+        before = progress.moves
+        note_piece(progress)
+        noted.append(progress.moves - before)
+
+    monkeypatch.setattr(Progress, "note_piece", note)
+    monkeypatch.setattr("workers.connection.REQUEST_BYTES", CHUNK // 4)
+    result = guest.full()
+    assert len(noted) == result.bytes_read // (CHUNK // 4)
+    assert min(noted) >= 1
+
+
+def test_a_transfer_that_waits_for_its_limit_gives_signs_of_life(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    wait = Reading._wait_for
+
+    def limited(reading: Reading, coming: _Coming) -> bool:
+        stopped = reading._stopped
+
+        class Stopped(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                assert timeout
+                waits.append(reading._progress.waits)
+                return stopped.is_set()
+
+        monkeypatch.setattr(reading, "_stopped", Stopped())
+        return wait(reading, coming._replace(not_before=time.monotonic() + 3600))
+
+    guest.host = replace(guest.host, settings=guest.host.settings.model_copy(update={"transfer_threads": 1}))
+    monkeypatch.setattr(Reading, "_look_for_inherited", lambda _: None)
+    monkeypatch.setattr(Reading, "_wait_for", limited)
+    guest.full()
+    assert waits
+    assert set(waits) == {1}
 
 
 def test_the_last_that_is_told_is_how_far_the_transfer_came(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,8 @@ def test_the_last_event_tells_all_of_the_disk_as_done_and_only_what_was_read_as_
     assert event.bytes_read == result.bytes_read + result.audited_chunks * CHUNK
     pulse = guest.host.redis.hgetall(names.pulse_key(CAPTURE))
     assert list(pulse) == [names.pulse_field("host-a", f"{GUEST}.{TARGET}")]
-    assert pulse.popitem()[1].split()[0] == str(len(CONTENT))
+    moves, _ = pulse.popitem()[1].split()
+    assert int(moves) >= len(CONTENT) // CHUNK  # one a chunk at least, and it has ended
     assert guest.host.redis.ttl(names.events_key(CAPTURE)) > 0
     assert guest.host.redis.ttl(names.pulse_key(CAPTURE)) > 0
 
