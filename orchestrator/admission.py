@@ -134,7 +134,9 @@ def sweep(client: redis.Redis, boards: Boards, known: Board, active: Iterable[st
 
     `known` is the board as it was before `active` was read: a run is active before it is on the board. Raises redis errors.
     """
-    ended = known.entries.keys() - set(active)
+    going_on = set(active)
+    boards.keep_only(going_on)
+    ended = known.entries.keys() - going_on
     for capture_id in board.remove_ended(client, sorted(ended)):
         leave(client, boards, capture_id)
 

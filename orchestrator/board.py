@@ -110,6 +110,11 @@ class Boards:
             self._last = board
         return board
 
+    def keep_only(self, captures: Collection[str]) -> None:
+        """Keep nothing of other runs: another orchestrator may have ended them."""
+        for capture_id in [one for one in list(self.followed) if one not in captures]:
+            self.followed.pop(capture_id, None)
+
     def _brought_on(self, client: redis.Redis, last: Board) -> Board:
         script, keys = client.register_script(_READ), [names.ADMISSION_KEY, names.ADMISSION_CHANGES_KEY]
         known, entries, more, changed = last.version, dict(last.entries), "1", False

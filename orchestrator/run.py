@@ -234,8 +234,16 @@ class Runs:
         return bool(self._swap(keys=[maker(run.capture_id) for maker in makers], args=args))
 
     def active(self) -> list[str]:
-        """Runs that have not ended."""
-        return sorted(cast("set[str]", self._redis.smembers(names.ACTIVE_RUNS_KEY)))
+        """Return the runs that have not ended, and remember nothing of others. Raises redis errors.
+
+        A run that another orchestrator has ended is not looked at here any more, and a look may come late to any: of a thousand
+        hosts what is known of a run takes tens of MB.
+        """
+        active = cast("set[str]", self._redis.smembers(names.ACTIVE_RUNS_KEY))
+        self._told.keep_only(active)
+        for capture_id in [one for one in list(self._parsed) if one not in active]:
+            self._parsed.pop(capture_id, None)
+        return sorted(active)
 
     def forget_active(self, capture_id: str) -> None:
         """A run whose record is gone cannot be looked at any more."""

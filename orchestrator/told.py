@@ -17,7 +17,7 @@ read yet would be dropped from the capture. So both are of one moment, and resul
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
 
@@ -95,6 +95,12 @@ class Told:
         """Keep nothing of a run that has ended."""
         self._known.pop(capture_id, None)
         self._records.pop(capture_id, None)
+
+    def keep_only(self, captures: Collection[str]) -> None:
+        """Keep nothing of other runs: one that another orchestrator has ended is looked at by nobody here any more."""
+        for known in (self._known, self._records):
+            for capture_id in [one for one in list(known) if one not in captures]:
+                known.pop(capture_id, None)
 
     def _record(self, capture_id: str) -> tuple[Record | None, int]:
         """Return a run's record, and how many results there are at that moment."""

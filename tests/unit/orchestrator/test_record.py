@@ -15,6 +15,8 @@ from freezeframe.contract import names
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import RunState
 from freezeframe.settings import BusSettings
+from orchestrator import admission
+from orchestrator.board import Boards
 from orchestrator.run import LONGEST_RUN_S, Run, Runs
 
 CAPTURE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
@@ -120,3 +122,23 @@ def test_a_record_without_a_version_cannot_be_changed_and_is_no_run(runs: Runs, 
     assert runs.create(run())
     client.hdel(names.run_key(CAPTURE), "version")
     assert runs.load(CAPTURE) is None
+
+
+def test_nothing_is_known_any_more_of_a_run_that_another_orchestrator_has_ended(
+    runs: Runs, client: redis.Redis
+) -> None:
+    """Nobody looks at it here: of a thousand hosts it would take tens of MB for as long as this process lives."""
+    other, boards = Runs(client, RETENTION_S), Boards()
+    assert runs.create(run())
+    assert runs.load_with_answers(CAPTURE) is not None
+    boards.followed[CAPTURE] = version_of(runs)
+    assert other.change(run(RunState.FAILED), version_of(other))
+    admission.sweep(client, boards, boards.read(client), runs.active())
+    assert (runs._parsed, runs._told._records, runs._told._known, boards.followed) == ({}, {}, {}, {})
+
+
+def test_what_is_known_of_a_run_that_goes_on_is_kept(runs: Runs) -> None:
+    assert runs.create(run())
+    assert runs.load_with_answers(CAPTURE) is not None
+    assert runs.active() == [CAPTURE]
+    assert runs._parsed.keys() == runs._told._records.keys() == runs._told._known.keys() == {CAPTURE}
