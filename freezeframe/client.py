@@ -92,16 +92,25 @@ class Client:
                     task, args=list(args), queue=names.ORCHESTRATOR_QUEUE, ignore_result=True, connection=connection
                 )
 
-    def follow(self, capture_id: str, *, pick_up_s: float = PICK_UP_S, away_s: float = AWAY_S) -> Iterator[AnyEvent]:
+    def follow(
+        self,
+        capture_id: str,
+        *,
+        pick_up_s: float = PICK_UP_S,
+        away_s: float = AWAY_S,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> Iterator[AnyEvent]:
         """Yield the run's events from its first to its end. Raises RunLostError, NewerEventsError for an end that cannot be
         read, and UnreachableError if nobody begins the run or Redis stays away.
 
         An event on the way that this version does not know is passed over. The stream keeps the newest events only: an end that
         it does not have any more, as reports of transfers that came late took its place, is told from the run's record.
+        `meanwhile` is called before each look at the stream, once a second as a rule.
         """
         deadline = time.monotonic() + pick_up_s
         last, begun, ended = "0", False, False
         while True:
+            meanwhile()
             entries = self._entries(capture_id, last, away_s)
             for entry_id, event in entries:
                 last, begun = entry_id, True

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import getpass
 import socket
+import time
+from contextlib import suppress
 from typing import Annotated, Final
 
 import typer
 
 from freezeframe.cli.address import bus_settings
 from freezeframe.cli.output import AsJson, out, print_json
-from freezeframe.client import Client
+from freezeframe.client import Client, UnreachableError
 from freezeframe.contract.event import EndEvent
 from freezeframe.contract.request import Receipt
 from freezeframe.contract.words import RunState
@@ -18,6 +20,9 @@ from freezeframe.errors import EXIT_NOT_FOUND, EXIT_REFUSED, FreezeframeError
 
 #: The fault of a run that was cancelled.
 _CANCELLED: Final = "cancelled"
+#: Seconds after which the orchestrator is asked again, and how often: it tries 20 s itself, and asking twice is asking once.
+AGAIN_S: Final = 30.0
+MOST_TIMES: Final = 20
 
 
 class NotUnderWayError(FreezeframeError):
@@ -58,7 +63,7 @@ def cancel(
             f"Capture {run.capture_id} has ended already: it is {run.state}.", advice=_shown(run.capture_id)
         )
     client.cancel(run.capture_id, _who())
-    receipt = _end(client, run.capture_id) if wait else None
+    receipt = _end(client, run.capture_id, _Again(client, run.capture_id)) if wait else None
     if receipt is not None and receipt.state is RunState.DONE:
         raise TooLateError(
             f"Capture {run.capture_id} was sealed before it could be cancelled.",
@@ -70,8 +75,25 @@ def cancel(
     out().print(_told(run.capture_id, receipt), soft_wrap=True)
 
 
-def _end(client: Client, capture_id: str) -> Receipt:
-    for event in client.follow(capture_id):
+class _Again:
+    """Ask for the end of a capture again, now and then: an orchestrator that was killed may have taken the message with it."""
+
+    def __init__(self, client: Client, capture_id: str) -> None:
+        self._client = client
+        self._capture_id = capture_id
+        self._asked_at = time.monotonic()
+        self._left = MOST_TIMES
+
+    def __call__(self) -> None:
+        if not self._left or time.monotonic() - self._asked_at < AGAIN_S:
+            return
+        self._asked_at, self._left = time.monotonic(), self._left - 1
+        with suppress(UnreachableError):  # it is waited for as the run's events are
+            self._client.cancel(self._capture_id, _who())
+
+
+def _end(client: Client, capture_id: str, again: _Again) -> Receipt:
+    for event in client.follow(capture_id, meanwhile=again):
         if isinstance(event, EndEvent):
             return event.receipt
     raise RuntimeError("the events of a run ended without an end")

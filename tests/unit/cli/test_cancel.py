@@ -37,8 +37,8 @@ def begin(bus: BusSettings, at: RunState = RunState.TRANSFERRING) -> None:
 
 
 @contextlib.contextmanager
-def ending(bus: BusSettings, how: RunState, *faults: Fault) -> Iterator[queue.Queue[Any]]:
-    """Take one request to cancel, and tell that the run has ended so."""
+def ending(bus: BusSettings, how: RunState, *faults: Fault, losing: int = 0) -> Iterator[queue.Queue[Any]]:
+    """Take a request to cancel, after those that are lost, and tell that the run has ended so: `done` if there is none."""
     taken: queue.Queue[Any] = queue.Queue()
     stop = threading.Event()
 
@@ -48,16 +48,20 @@ def ending(bus: BusSettings, how: RunState, *faults: Fault) -> Iterator[queue.Qu
             connection.SimpleQueue(names.ORCHESTRATOR_QUEUE) as waiting,
             contextlib.closing(bus_module.connect(bus)) as client,
         ):
-            while not stop.is_set():
+            left, last = losing, end(REQUEST, how, *faults)
+            while not stop.is_set() and left >= 0:
                 try:
-                    message = waiting.get(timeout=0.2)
+                    message = waiting.get(timeout=10.0 if left < losing else 0.2)
                 except queue.Empty:
-                    continue
-                message.ack()
-                taken.put((message.headers["task"], message.payload[0]))
-                for told in (state(REQUEST, RunState.RELEASING), end(REQUEST, how, *faults)):
-                    client.xadd(names.events_key(CAPTURE), {"event": told.model_dump_json()})
-                return
+                    if left == losing:
+                        continue
+                    left, last = -1, end(REQUEST, RunState.DONE)
+                else:
+                    left -= 1
+                    message.ack()
+                    taken.put((message.headers["task"], message.payload[0]))
+            for told in (state(REQUEST, RunState.RELEASING), last):
+                client.xadd(names.events_key(CAPTURE), {"event": told.model_dump_json()})
 
     thread = threading.Thread(target=play)
     thread.start()
@@ -76,6 +80,18 @@ def test_it_is_asked_for_with_a_name_and_waited_for(run: Run, bus: BusSettings) 
     task, (capture_id, who) = taken.get_nowait()
     assert (task, capture_id) == (names.CANCEL_TASK, CAPTURE)
     assert "@" in who
+
+
+def test_a_request_to_cancel_that_an_orchestrator_has_taken_with_it_is_asked_again(
+    run: Run, bus: BusSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks are acknowledged before they are done: it is on no queue any more."""
+    monkeypatch.setattr("freezeframe.cli.cancel.AGAIN_S", 0.0)
+    begin(bus)
+    with ending(bus, RunState.FAILED, CANCELLED, losing=1) as taken:
+        ran = run("captures", "cancel", CAPTURE)
+    assert (ran.exit_code, ran.stdout) == (0, f"Capture {CAPTURE} was cancelled; nothing of it is kept.\n")
+    assert taken.get_nowait() == taken.get_nowait()
 
 
 def test_a_program_gets_the_receipt(run: Run, bus: BusSettings) -> None:
