@@ -14,7 +14,8 @@ from freezeframe.repository import Repository
 from freezeframe.repository.config import Config
 from freezeframe.repository.store.backend import Entry
 from freezeframe.settings import BusSettings
-from orchestrator.contents import AT_ONCE, Contents
+from ops.fleet.counts import Counts
+from orchestrator.contents import AT_ONCE, KEPT_S, Contents
 from orchestrator.oldest import SPARE, Oldest
 from orchestrator.parents import Briefs, Parents
 from tests.unit.repository.samples import GUEST, OTHER_GUEST, capture_id, disk_capture, manifest_of
@@ -141,3 +142,25 @@ def test_the_oldest_goes_first_after_ids_were_thrown_out() -> None:
         oldest.add("c", known)
     assert oldest.add("b", known)
     assert [oldest.pop() for _ in range(len(oldest))] == ["b", "c"]
+
+
+def test_a_plan_that_finds_nothing_new_asks_and_tells_redis_nothing(far: Repository, client: redis.Redis) -> None:
+    """Of 15,000 captures: reading what Redis has takes half a second, and each plan would write it all again."""
+    briefs = Briefs()
+    found(far, client, NEW, briefs)
+    assert 0 < client.ttl(names.contents_key(REPOSITORY)) <= KEPT_S
+    far.store.delete(f"manifests/{capture_id(1)}.json")
+    found(far, client, NEW, briefs)
+    before = Counts.of(client)
+    found(far, client, NEW, briefs)
+    assert (Counts.of(client) - before).commands == {}
+    assert known(client) == CAPTURES - 1
+
+
+def test_what_this_process_has_read_is_not_replaced_by_what_redis_has(client: redis.Redis) -> None:
+    """Another orchestrator may have told it before the manifest was written again."""
+    contents, later = Contents(), ENTRY._replace(size=11)
+    contents.note(later, manifest_of(0, DISK, guest=GUEST))
+    client.hset(names.contents_key(REPOSITORY), capture_id(0), f"1767225600.000000/10 {NEW}")
+    contents.load(client, REPOSITORY)
+    assert contents.has_none(capture_id(0), later, {NEW})
