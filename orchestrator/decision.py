@@ -62,12 +62,16 @@ def enter(run: Run, state: RunState, now: datetime, settings: OrchestratorSettin
     return run.model_copy(update=update)
 
 
-def give_up(run: Run, fault: Fault, now: datetime, settings: OrchestratorSettings) -> Run | None:
+def give_up(
+    run: Run, fault: Fault, now: datetime, settings: OrchestratorSettings, troubled_s: float = 0.0
+) -> Run | None:
     """Return a run that cannot be looked at as it is when its time is over; None while there is time, and once it has ended.
 
-    What may be held or open on hosts is released, and nothing is kept. A run that releases ends.
+    What may be held or open on hosts is released, and nothing is kept. A run that releases ends. Transfers have days: no look
+    at them for `transfer_store_s` is enough, for which backups may be open without need.
     """
-    if run.state.ended or now < run.due_at:
+    hopeless = run.state is RunState.TRANSFERRING and troubled_s > settings.transfer_store_s
+    if run.state.ended or (now < run.due_at and not hopeless):
         return None
     if run.state in UNBEGUN:
         return enter(run, RunState.FAILED, now, settings, faults=(*run.faults, fault))

@@ -133,14 +133,17 @@ class Orchestrator:
         if not run.dispatched:
             self.dispatch(run, answers)
 
-    def give_up(self, capture_id: str, error: Exception) -> None:
-        """Take a run on that cannot be looked at because of `error`, if its time is over: no run stays for ever."""
+    def give_up(self, capture_id: str, error: Exception, troubled_s: float = 0.0) -> None:
+        """Take a run on that cannot be looked at because of `error`, if its time is over: no run stays for ever.
+
+        `troubled_s`: since when no look at it has succeeded.
+        """
         loaded = self.runs.load(capture_id)
         if loaded is None:  # there is none, or a newer orchestrator's
             return
         run, version = loaded
         now = datetime.now(UTC)
-        following = decision.give_up(run, fault_of(error), now, self.settings)
+        following = decision.give_up(run, fault_of(error), now, self.settings, troubled_s)
         if self._dated_anew(run, version, now) or following is None:
             return
         log.error("a run is given up", capture=capture_id, state=str(run.state))

@@ -48,9 +48,8 @@ class Reconciler:
         self._orchestrator = orchestrator
         self._stalls = Stalls()
         self._transferring: dict[str, Run] = {}
-        self._left: list[
-            str
-        ] = []  # runs that transfer no more as far as they go, and whose hosts may not have ended yet
+        self._left: list[str] = []  # runs that have left their transfers, which may not have ended on hosts
+        self._troubled: dict[str, float] = {}  # runs that cannot be looked at, and since when
         self._sessions_due = 0.0
         self._came_on = time.monotonic()
         self._sessions = sessions.Seen()
@@ -96,6 +95,8 @@ class Reconciler:
         client, boards = self._orchestrator.redis, self._orchestrator.boards
         board = boards.read(client)
         active = self._orchestrator.runs.active()
+        for capture_id in set(self._troubled).difference(active):
+            self._troubled.pop(capture_id, None)
         admission.sweep(client, boards, board, active)
         return active
 
@@ -123,11 +124,12 @@ class Reconciler:
                 self._orchestrator.runs.forget_active(capture_id)
             elif not run.state.ended:
                 self._push(run)
+            self._troubled.pop(capture_id, None)
         return run
 
     @contextmanager
     def _alone(self, capture_id: str) -> Iterator[None]:
-        """Keep one run's trouble from the other runs: it is counted and told, and ends the run once its time is over."""
+        """Keep one run's trouble from the other runs: it is counted and told, and ends it in time (`decision.give_up`)."""
         try:
             yield
         except redis_fault.BusyError as error:  # it may be looked at in the next round
@@ -141,8 +143,10 @@ class Reconciler:
             self._give_up(capture_id, error)
 
     def _give_up(self, capture_id: str, error: Exception) -> None:
+        now = time.monotonic()
+        troubled_s = now - self._troubled.setdefault(capture_id, now)
         try:
-            self._orchestrator.give_up(capture_id, error)
+            self._orchestrator.give_up(capture_id, error, troubled_s)
         except AWAY:
             raise
         except Exception:  # the next look tries again

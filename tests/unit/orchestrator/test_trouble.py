@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import redis
@@ -142,6 +142,71 @@ def test_a_run_whose_looks_fail_ends_when_its_time_is_over(
     assert orchestrator.runs.active() == []
     assert told(orchestrator)[-2:] == ["releasing", "end: failed"]
     assert orchestrator.repository.sessions.load(CAPTURE).ended_at is not None
+
+
+class Clock:
+    """The reconciler's own."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+def test_transfers_that_nobody_can_look_at_end_long_before_their_days_are_over(
+    orchestrator: Orchestrator, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their backups are open meanwhile, and their scratch files grow."""
+    prepare(orchestrator)
+    hold(orchestrator)
+    clock = Clock()
+    monkeypatch.setattr("orchestrator.reconcile.time", clock)
+    reconciler = Reconciler(orchestrator)
+    store_s = orchestrator.settings.transfer_store_s
+    with monkeypatch.context() as broken:
+        break_looks(broken, "after_transfer")
+        for _ in range(2):
+            reconciler.reconcile()
+            clock.now_s += store_s
+    reconciler.reconcile()  # one that succeeds: the trouble is over
+    break_looks(monkeypatch, "after_transfer")
+    reconciler.reconcile()
+    clock.now_s += store_s
+    reconciler.reconcile()
+    assert run_of(orchestrator).state is RunState.TRANSFERRING
+    clock.now_s += 1
+    reconciler.reconcile()
+    run = run_of(orchestrator)
+    assert (run.state, [fault.message for fault in run.faults]) == (RunState.RELEASING, [DEFECT])
+    assert sent.steps[-1] is Step.RELEASE
+
+
+def test_transfers_whose_orders_cannot_be_sent_end_as_those_that_nobody_can_look_at(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No host is silent before it has its orders, and no reports end them."""
+    dispatch = Orchestrator.dispatch
+
+    def refusing(one: Orchestrator, run: Run, *more: Any) -> None:
+        if run.state is RunState.TRANSFERRING:
+            raise IndexError("a defect of the decision")
+        dispatch(one, run, *more)
+
+    prepare(orchestrator)
+    hold(orchestrator)
+    loaded = orchestrator.runs.load(CAPTURE) or pytest.fail("no run")
+    unsent = {"dispatched": False, "lease": None, "entered_at": datetime.now(UTC) - timedelta(minutes=1)}
+    assert orchestrator.runs.change(loaded[0].model_copy(update=unsent), loaded[1])
+    clock = Clock()
+    monkeypatch.setattr("orchestrator.reconcile.time", clock)
+    monkeypatch.setattr(Orchestrator, "dispatch", refusing)
+    reconciler = Reconciler(orchestrator)
+    for seconds in (0, orchestrator.settings.transfer_store_s, 1):
+        assert run_of(orchestrator).state is RunState.TRANSFERRING
+        clock.now_s += seconds
+        reconciler.reconcile()
+    assert run_of(orchestrator).state is RunState.RELEASING
 
 
 def test_a_sealed_run_whose_looks_fail_is_done_and_says_what_failed(
