@@ -92,12 +92,16 @@ class Reconciler:
 
     def _active(self) -> list[str]:
         """Return the runs that have not ended; those that have, unseen, free their places."""
-        client, boards = self._orchestrator.redis, self._orchestrator.boards
-        board = boards.read(client)
-        active = self._orchestrator.runs.active()
+        client, boards, runs = self._orchestrator.redis, self._orchestrator.boards, self._orchestrator.runs
+        try:
+            board = boards.read(client)
+            active = runs.active()
+            admission.sweep(client, boards, board, active)
+        except redis.ResponseError as error:  # no reason to look at no run
+            log.warning("places of ended runs are not freed yet", why=redis_fault.words_of(error))
+            active = runs.active()
         for capture_id in set(self._troubled).difference(active):
             self._troubled.pop(capture_id, None)
-        admission.sweep(client, boards, board, active)
         return active
 
     def _looked(self, capture_id: str) -> Run | None:

@@ -491,6 +491,14 @@ def test_whoever_dies_before_a_runs_entry_has_followed_is_followed_by_the_next_l
     assert state(roomy, for_db) == "preparing"
 
 
+def test_a_board_that_redis_refuses_keeps_no_run_from_its_looks(busy: Orchestrator) -> None:
+    cancel.mark(busy.runs, CAPTURE, "a test")
+    busy.redis.delete(names.ADMISSION_KEY)
+    busy.redis.set(names.ADMISSION_KEY, "odd")  # WRONGTYPE
+    Reconciler(busy).reconcile()
+    assert state(busy, CAPTURE) == "releasing"
+
+
 def test_what_redis_refuses_of_an_entry_keeps_no_run_from_its_orders(
     busy: Orchestrator, monkeypatch: pytest.MonkeyPatch, sent: Sent
 ) -> None:
