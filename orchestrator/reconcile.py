@@ -37,6 +37,9 @@ SESSIONS_S = 600.0
 #: Seconds for a look until the next run has its turn: many times what one takes while the repository answers.
 LOOK_S = 5.0
 
+#: Seconds for which a run that has left its transfers is asked for signs of life after the last: hosts report each 5 s.
+LEFT_S = 20.0
+
 #: Redis does not answer: no run can be looked at, so the others are not tried. What Redis refuses may be one run's key.
 AWAY = (redis.ConnectionError, redis.TimeoutError)
 
@@ -181,9 +184,9 @@ class Reconciler:
             if said is not None:
                 pulses[capture_id] = said
         runs = [run for run in runs if run.capture_id in pulses]
-        now, patience_s = time.monotonic(), self._orchestrator.settings.transfer_stall_s
+        now = time.monotonic()
         self._stalls.see({run.capture_id: run.members for run in runs if run.dispatched}, pulses, now)
-        self._left = [capture_id for capture_id in pulses if self._stalls.speaks(capture_id, patience_s, now)]
+        self._left = [capture_id for capture_id in pulses if self._stalls.speaks(capture_id, LEFT_S, now)]
         for run in runs:
             self._came_on = time.monotonic()
             self._apart.do(run.capture_id, partial(self._end_stalled_alone, run, self._stalls.copy(), now), LOOK_S)

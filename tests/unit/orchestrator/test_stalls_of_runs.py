@@ -8,7 +8,7 @@ from ulid import ULID
 
 from freezeframe.contract.words import RunState
 from orchestrator.look import Orchestrator
-from orchestrator.reconcile import Reconciler
+from orchestrator.reconcile import LEFT_S, Reconciler
 from orchestrator.run import Run
 from tests.unit.orchestrator import test_stall
 from tests.unit.orchestrator.test_stall import CAPTURE, GUESTS, STALL_S, Clock, answer, beat, change, transferring
@@ -103,7 +103,9 @@ def test_a_run_that_has_left_its_transfers_is_asked_for_signs_of_life_no_longer_
     reconciler.reconcile()
     change(orchestrator, state=RunState.RELEASING, kept=(), due_at=datetime.now(UTC) + timedelta(hours=1))
     reconciler.reconcile()
+    clock.now_s += LEFT_S
+    reconciler.reconcile()
     assert reconciler._left == [CAPTURE]
-    clock.now_s += STALL_S + 1
+    clock.now_s += 1
     reconciler.reconcile()
     assert reconciler._left == []
