@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 from freezeframe.repository.config import is_authentic, read_config
 from freezeframe.repository.copying.errors import NotACopy, SameRepository
+from freezeframe.repository.crypto.slot import parse_slot
 from freezeframe.repository.errors import (
     AlreadyExists,
     ConfigChanged,
+    KeySlotDamaged,
+    NewerFormat,
     ObjectNotFound,
     RepositoryExists,
     RepositoryNotFound,
@@ -118,7 +121,15 @@ def _copy_slots(source: Repository, store: Store) -> None:
     if refused is not None and not copied:
         raise refused
     for name in set(_slots(store)) - copied:
-        store.delete(name)
+        if _is_of(source, store.get(name), name) and not store.exists(CONFIG):
+            store.delete(name)
+
+
+def _is_of(source: Repository, data: bytes, name: str) -> bool:
+    try:
+        return parse_slot(data, name).repository == source.config.id
+    except (KeySlotDamaged, NewerFormat):
+        return False
 
 
 def _slots(store: Store) -> list[str]:

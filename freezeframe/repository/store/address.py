@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from freezeframe.missing import need_extra
 from freezeframe.repository.errors import RepositoryExists, RepositoryNotFound, RepositoryUnsupported
-from freezeframe.repository.layout import folder_of, folders, is_of_the_file_system
+from freezeframe.repository.layout import FEATURES, KEYS, TMP, folder_of, folders, is_object, is_of_the_file_system
 from freezeframe.repository.store.directory import DirectoryStore
 from freezeframe.repository.store.fault import reading, writing
 from freezeframe.repository.store.filesystem import Filesystem
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     from freezeframe.repository.store.backend import Store
     from freezeframe.repository.store.s3 import S3Store
+
+
+#: The folders in which `init` and a copy put something before the config: a crash may leave it there.
+_BEFORE_CONFIG: Final = frozenset({FEATURES, KEYS, TMP})
 
 
 def open_store(
@@ -100,13 +104,14 @@ def create_store(
 
     Its parent must exist: one that does not is a mount that is missing. In object storage there are no folders to make; that
     the server has what writing needs is found out. May be called again after a crash. Raises RepositoryExists if something
-    else is there, RepositoryNotWritable, RepositoryUnsupported.
+    else is there, also what is left of a repository that has lost its config; RepositoryNotWritable, RepositoryUnsupported.
     """
     if _is_s3(address):
         return _create_in_bucket(str(address), s3 or load(S3Settings))
     root = _directory(address)
     with reading(root):
-        _expect_empty(str(root), [entry.name for entry in root.iterdir()] if root.is_dir() else [])
+        found = [entry.name for entry in root.iterdir()] if root.is_dir() else []
+    _expect_empty(str(root), found)
     fs = filesystem or Filesystem()
     with writing(root):
         fs.make_folder(root)
@@ -115,12 +120,16 @@ def create_store(
             fs.make_folder(root / name)
         for parent in [root.parent, root, *sorted({root / folder_of(name) for name in names if "/" in name})]:
             fs.fsync_folder(parent)
-    return DirectoryStore(root, fs)
+    store = DirectoryStore(root, fs)
+    _expect_no_remains(store, found)
+    return store
 
 
 def _create_in_bucket(address: str, settings: S3Settings) -> Store:
     store, tried = _bucket(address, settings, None)
-    _expect_empty(store.address, store.top())
+    found = store.top()
+    _expect_empty(store.address, found)
+    _expect_no_remains(tried, found)
     tried.check_writable()
     return tried
 
@@ -134,6 +143,23 @@ def _expect_empty(place: str, found: Iterable[str]) -> None:
     strange = sorted(name for name in set(found) - ours if not is_of_the_file_system(name))
     if strange:
         raise RepositoryExists(f"{place} is not empty: {strange[0]} is there.")
+
+
+def _expect_no_remains(store: Store, found: Iterable[str]) -> None:
+    """Raise RepositoryExists for a repository that has lost its config. A new one there would take all that for garbage.
+
+    `found`: the names at its top. What is written before a config is no such thing.
+    """
+    present = set(found) - _BEFORE_CONFIG
+    for folder in folders(authenticated=False):
+        if folder.partition("/")[0] not in present:
+            continue
+        name = next(filter(is_object, store.names(folder)), None)
+        if name is not None:
+            raise RepositoryExists(
+                f"{store.address} has no config, and {name} is there: it is a repository that has lost its config.",
+                advice="Bring back `config` from a copy or a backup. To make a new repository, name an empty place.",
+            )
 
 
 def _is_s3(address: str | Path) -> bool:

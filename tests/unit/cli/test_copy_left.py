@@ -160,3 +160,11 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
 def test_errors_of_verbs_within_verbs_are_json_too(run: Run, place: Path, verb: tuple[str, ...]) -> None:
     ran = run(*verb, "--json")
     assert (ran.exit_code, ran.document["error"]["code"]) == (EXIT_REPOSITORY, "repository-not-found")
+
+
+@pytest.mark.parametrize("verb", [("repo", "init", "COPY"), ("repo", "copy", "COPY", "--create")], ids=" ".join)
+def test_a_place_that_has_lost_its_config_is_no_empty_one(run: Run, copy: Path, verb: tuple[str, ...]) -> None:
+    (copy / "config").unlink()
+    ran = run(*(str(copy) if word == "COPY" else word for word in verb), "--json")
+    assert (ran.exit_code, ran.document["error"]["code"]) == (EXIT_REPOSITORY, "repository-exists")
+    assert "has lost its config" in ran.document["error"]["message"]

@@ -250,6 +250,14 @@ def test_a_source_that_is_away_while_key_slots_are_copied_makes_no_copy(keyed: R
     assert not store.exists(CONFIG)
 
 
+def test_a_key_slot_of_another_repository_stays_where_a_copy_is_made(keyed: Repository, store: Refusing) -> None:
+    other = protected("encrypted", Refusing())
+    (foreign,) = objects_in(of(other), KEYS)
+    store.put(foreign, BytesIO(of(other).get(foreign)))
+    assert copied(keyed, store).whole
+    assert store.get(foreign) == of(other).get(foreign)
+
+
 def test_a_key_slot_that_is_removed_before_the_copy_is_made_opens_it_no_more(
     keyed: Repository, store: Refusing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
