@@ -4,7 +4,7 @@ It prints a line when it is ready, and another when it has done what a line of i
 
 | take-orders  | all workers wait for orders; each wait lasts until one comes, so that waiting costs nothing that is counted |
 | take-control | those for all but transfers do                                                                              |
-| publish      | each host puts itself into the inventory, once                                                              |
+| publish      | each host puts itself into the inventory, once, and counts as up from then on                               |
 | recover      | each host looks once for captures that nobody will release                                                  |
 | live         | each host does both from now on, and tells Flower that it lives                                             |
 | idle         | the same, and workers wait for orders as real ones do, two seconds at a time                                |
@@ -61,6 +61,10 @@ def verbs_of(fleet: Fleet) -> Mapping[str, Callable[[], None]]:
         fleet.open_lines(*CONTROL, poll_s=poll_s)
         fleet.open_lines(Step.TRANSFER, poll_s=poll_s)
 
+    def publish() -> None:
+        fleet.publish()
+        fleet.stay_up()  # who waits for an orchestrator to start and to plan may wait for longer than a host may be silent
+
     def idle() -> None:
         take_orders(POLL_S)
         fleet.live()
@@ -68,7 +72,7 @@ def verbs_of(fleet: Fleet) -> Mapping[str, Callable[[], None]]:
     return {
         "take-orders": partial(take_orders, FOR_EVER),
         "take-control": partial(fleet.open_lines, *CONTROL, poll_s=FOR_EVER),
-        "publish": fleet.publish,
+        "publish": publish,
         "recover": fleet.recover,
         "live": fleet.live,
         "idle": idle,

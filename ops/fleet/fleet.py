@@ -106,6 +106,11 @@ class Fleet:
         for host in self.hosts.values():
             inventory.publish(host, self._bound[host.host_id], partial(entry_of, host, self.made_up))
 
+    def stay_up(self) -> None:
+        """Have each host that has published itself count as up until it does so again, however long that takes."""
+        for host_id in self.hosts:
+            self._client.persist(names.alive_key(host_id))
+
     def recover(self) -> None:
         """Have each host look for captures that nobody will release."""
         for host in self.hosts.values():
