@@ -106,6 +106,8 @@ class Boards:
         if self._clock() - last.read_at >= ANEW_S:
             last = Board(read_at=self._clock())
         board = self._brought_on(client, last)
+        for lost in self.followed.keys() - board.entries.keys():  # in a failover; put back at the next look at its run
+            self.followed.pop(lost, None)
         with self._lock:
             self._last = board
         return board

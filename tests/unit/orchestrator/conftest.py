@@ -57,6 +57,6 @@ def begun(bus_settings: BusSettings, tmp_path: Path, sent: Sent) -> Iterator[Orc
 
 
 @pytest.fixture
-def orchestrator(begun: Orchestrator) -> Orchestrator:
+def orchestrator(begun: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> Orchestrator:
     """One whose first run keeps no guest from other runs: tests ask for the same guest again."""
-    return without_places(begun, CAPTURE)
+    return without_places(begun, CAPTURE, monkeypatch)

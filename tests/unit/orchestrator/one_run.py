@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
+import pytest
+import redis
 from celery import Celery
 from ulid import ULID
 
@@ -25,6 +27,7 @@ from freezeframe.contract.result import (
 )
 from freezeframe.contract.words import CaptureKind, HoldKind, Step
 from orchestrator import admission
+from orchestrator.board import Boards
 from orchestrator.look import Orchestrator
 from orchestrator.run import Run
 from tests.unit.orchestrator.telling import tell
@@ -50,12 +53,16 @@ class Sent:
         self.orders = list(orders)
 
 
-def without_places(orchestrator: Orchestrator, capture_id: str) -> Orchestrator:
-    """Have a run keep no guest from others while its record stays as it is."""
-    loaded = orchestrator.runs.load(capture_id)
-    assert loaded is not None
+def without_places(orchestrator: Orchestrator, capture_id: str, monkeypatch: pytest.MonkeyPatch) -> Orchestrator:
+    """Have a run keep no guest from others."""
     admission.leave(orchestrator.redis, orchestrator.boards, capture_id)
-    orchestrator.boards.followed[capture_id] = loaded[1]
+    follow = admission.follow
+
+    def followed(client: redis.Redis, boards: Boards, run: Run, *rest: Any) -> None:
+        if run.capture_id != capture_id:
+            follow(client, boards, run, *rest)
+
+    monkeypatch.setattr(admission, "follow", followed)
     return orchestrator
 
 

@@ -132,6 +132,19 @@ def test_what_a_failover_has_lost_unseen_is_read_within_a_minute(client: redis.R
     assert boards.read(client).entries == {OLD: other}
 
 
+def test_an_entry_that_a_failover_has_lost_is_put_again_at_the_next_look(client: redis.Redis) -> None:
+    """Also where another orchestrator has brought the version on before this one reads."""
+    boards = Boards()
+    put(client, OLD)
+    boards.read(client)
+    boards.followed[OLD] = "1"
+    client.hdel(names.ADMISSION_KEY, OLD)
+    client.zrem(names.ADMISSION_CHANGES_KEY, OLD)
+    put(client, YOUNG)
+    assert boards.read(client).entries == {YOUNG: ENTRY}
+    assert boards.followed == {}
+
+
 def test_entries_of_an_orchestrator_that_tells_of_no_changes_are_read(client: redis.Redis) -> None:
     boards = Boards()
     put(client, OLD)
