@@ -91,7 +91,7 @@ def words_of(error: BaseException) -> str:
 def advice_for(error: BaseException) -> str:
     """Return what to do about it."""
     if isinstance(_innermost(error), BusyError):
-        return "It works for too many at once, or Redis is slow (`redis-cli --latency`). What was refused may be tried again."
+        return "It works for too many at once, or Redis is slow (`redis-cli INFO` tells its load). Try again."
     if not is_refusal(error):
         return _START
     said = str(_innermost(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ class Transfer(NamedTuple):
             f"The transfer of disk {self.disk.target} of guest {self.guest.name} on host {self.host_id} has neither moved nor "
             f"waited for the repository for {seconds / 60:.0f} minutes.",
             advice=f"Look whether the guest's QEMU and its storage answer: `virsh domblkinfo {self.guest.guest_uuid} "
-            f"{self.disk.target}` on host {self.host_id}.",
+            f"{shlex.quote(self.disk.target)}` on host {self.host_id}.",
         )
         return Fault.of(error, guest=self.guest.name, host=self.host_id, disk=self.disk.target)
 

@@ -27,11 +27,9 @@ def left_there(capture_id: str, error: RepositoryError, source: str, destination
     """
     why, advice = _why(error), error.hint
     if why is Why.DAMAGED and sound:
-        there, here = shlex.quote(destination), shlex.quote(source)
-        advice = (
-            f"To copy it again: `FREEZEFRAME_REPOSITORY={there} freezeframe forget {capture_id}`, then `freezeframe repo copy "
-            f"{there} --repository {here} --capture {capture_id}`."
-        )
+        forget = f"`FREEZEFRAME_REPOSITORY={shlex.quote(destination)} freezeframe forget {capture_id}`"
+        copy = f"`freezeframe repo copy {shlex.quote(destination)} --repository {shlex.quote(source)} --capture {capture_id}`"
+        advice = f"To copy it again: {forget}, then {copy}."
     reason = f"Its manifest in the copy cannot be read. {error.message}"
     return Left(capture_id, why, reason, in_copy=True, advice=advice)
 
