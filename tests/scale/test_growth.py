@@ -50,12 +50,13 @@ def test_the_work_for_one_more_guest_stays_the_same(case: str, shape: str) -> No
 def test_the_inventory_of_one_more_host_is_read_in_the_same_steps(bus_settings: BusSettings) -> None:
     steps = []
     with contextlib.closing(bus.connect(bus_settings)) as client:
+        presence.known_hosts(client)  # it searches all keys, once in ten minutes
         for hosts in (10, 100, 1000):
             for host in many(hosts, 1).inventory:
                 presence.publish(client, host.entry)
             steps.append(steps_of(lambda: presence.places(presence.known_hosts(client))))
     one_more = (steps[1] - steps[0]) / 90, (steps[2] - steps[1]) / 900
-    assert one_more[1] <= MOST_GROWTH * one_more[0]
+    assert one_more[1] <= MOST_GROWTH * one_more[0], (one_more, steps)
 
 
 @pytest.mark.parametrize("state", [RunState.PREPARING, RunState.HOLDING, RunState.TRANSFERRING, RunState.RELEASING])
