@@ -122,6 +122,20 @@ def _transport_options(name: str, settings: BusSettings) -> dict[str, Any]:
     }
 
 
+def give_back(app: Celery) -> int:
+    """Put all messages of an app that were taken and not acknowledged back on their queues; return how many there were.
+
+    A worker that is killed leaves them, and nobody takes them for VISIBILITY_TIMEOUT_S. For apps whose tasks done twice are as
+    good as done once: another worker may be at work on some of them. Raises redis and kombu errors.
+    """
+    with app.connection_for_write() as connection, connection.channel() as channel:
+        with channel.conn_or_acquire() as client:
+            tags = client.zrange(channel.unacked_index_key, 0, -1)
+        for tag in tags:
+            channel.qos.restore_by_tag(tag)
+    return len(tags)
+
+
 def run_worker(app: Celery, options: Sequence[str]) -> NoReturn:
     """Run a worker of `app` until it is told to end. Raises SystemExit: 0 if it was told to end, else not 0.
 

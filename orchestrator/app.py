@@ -55,7 +55,8 @@ def orchestrator() -> Orchestrator:
     return made
 
 
-@app.task(name=names.INTAKE_TASK, ignore_result=True)  # type: ignore[untyped-decorator]
+# what a caller asks for is acknowledged once it is recorded: twice is once, so a process that ends meanwhile loses nothing
+@app.task(name=names.INTAKE_TASK, ignore_result=True, acks_late=True)  # type: ignore[untyped-decorator]
 def intake(payload: object = None, not_after_us: object = None, *more: object, **named: object) -> None:
     """Take in a request for a capture, which its caller gives up at `not_after_us` of Redis's clock.
 
@@ -75,7 +76,7 @@ def look(capture_id: str) -> None:
     _looks.soon(capture_id)
 
 
-@app.task(name=names.CANCEL_TASK, ignore_result=True)  # type: ignore[untyped-decorator]
+@app.task(name=names.CANCEL_TASK, ignore_result=True, acks_late=True)  # type: ignore[untyped-decorator]
 def cancel(capture_id: object = None, who: object = "", *_: object, **__: object) -> None:
     """Have a run end without a capture, for `who`, unless it is too late."""
     if not isinstance(capture_id, str) or not known_run.is_id(capture_id):

@@ -35,6 +35,7 @@ def orchestrator() -> None:
 
     with bus.connect(load(BusSettings)) as client:
         eviction.check(client)
+    bus.give_back(app)  # what one that was killed had taken
     gc.freeze()  # what was imported stays
     gc.set_threshold(*GC_THRESHOLDS)
     bus.run_worker(app, worker_options(load(HostSettings).host_id))

@@ -6,21 +6,25 @@ knows what becomes of the capture: it goes on where it was, and shows one instan
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from ulid import ULID
 
+from freezeframe import bus
 from freezeframe.client import Client
+from freezeframe.contract import names
 from freezeframe.contract.event import EndEvent
 from freezeframe.contract.request import CaptureRequest
 from freezeframe.contract.words import Consistency, RunState, Step
 from ops.fleet.made_up import MadeUp
-from ops.fleet.site import Site
+from ops.fleet.site import ROOT, Site
 from ops.measure.barrier import redis_server
 
 pytestmark = pytest.mark.timeout(240)
@@ -78,6 +82,9 @@ PLACES = {
     "releasing, when the session is ended": (RunState.RELEASING, "after orchestrator.sessions:end any"),
 }
 
+#: A message is taken, and what it asks for is not recorded.
+TAKEN = "before orchestrator.app:take_in_patiently any"
+
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
@@ -95,17 +102,32 @@ def reached(place: Path, site: Site) -> bool:
     return True
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_a_capture_goes_on_after_its_orchestrator_was_killed(directory: Path, where: str) -> None:
-    state, call = PLACES[where]
+@contextmanager
+def killed_there(directory: Path, call: str) -> Iterator[tuple[Site, Path]]:
+    """Yield a site with hosts whose orchestrator stops at a call, and the file that says so."""
     place, hooks = directory / "place", directory / "hooks"
     hooks.mkdir()
     (hooks / "sitecustomize.py").write_text(_HOOK)
     place.write_text(call)
-    variables = {"PYTHONPATH": str(hooks), "FF_TEST_PLACE": str(place)}
+    # the hook's imports come before the working directory is on the path
+    variables = {"PYTHONPATH": f"{hooks}{os.pathsep}{ROOT}", "FF_TEST_PLACE": str(place)}
     with redis_server() as url, Site(directory, url, **variables) as site, site.fleet(HOSTS) as fleet:
         fleet.tell("take-orders")
         fleet.tell("publish")
+        yield site, place
+
+
+def restarted(site: Site, place: Path) -> None:
+    """Kill the orchestrator, and start one that does not stop."""
+    site.kill()
+    place.unlink()
+    site.start_again()
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_capture_goes_on_after_its_orchestrator_was_killed(directory: Path, where: str) -> None:
+    state, call = PLACES[where]
+    with killed_there(directory, call) as (site, place):
         request = CaptureRequest(capture_id=str(ULID()), every_guest=True, muster_timeout_s=60, hold_timeout_s=60)
         client = Client(site.settings)
         client.ask(request)
@@ -113,15 +135,30 @@ def test_a_capture_goes_on_after_its_orchestrator_was_killed(directory: Path, wh
         found = client.find_run(request.capture_id)
         assert found is not None
         assert found.state is state
-        site.kill()
-        place.unlink()
-        site.start_again()
+        restarted(site, place)
         [receipt] = [one.receipt for one in client.follow(request.capture_id) if isinstance(one, EndEvent)]
         assert (receipt.state, receipt.consistency) == (RunState.DONE, Consistency.GROUP)
         assert receipt.faults == ()
         sealed = site.repository.manifest(request.capture_id)
         assert len({guest.guest_uuid for guest in sealed.guests}) == HOSTS.guests
         assert site.repository.sessions.load(request.capture_id).ended_at is not None
+
+
+def test_a_request_that_was_taken_and_not_recorded_is_taken_again(directory: Path) -> None:
+    """It has no end here: whoever gives up after 30 s is told so."""
+    with killed_there(directory, TAKEN) as (site, place):
+        request = CaptureRequest(capture_id=str(ULID()), every_guest=True, muster_timeout_s=60, hold_timeout_s=60)
+        bus.celery_app("client", site.settings).send_task(
+            names.INTAKE_TASK, [request.model_dump(mode="json")], queue=names.ORCHESTRATOR_QUEUE, ignore_result=True
+        )
+        assert reached(place, site)
+        client = Client(site.settings)
+        assert client.find_run(request.capture_id) is None
+        restarted(site, place)
+        [receipt] = [
+            one.receipt for one in client.follow(request.capture_id, pick_up_s=120) if isinstance(one, EndEvent)
+        ]
+        assert (receipt.state, receipt.faults) == (RunState.DONE, ())
 
 
 def test_every_state_of_a_run_has_its_places() -> None:

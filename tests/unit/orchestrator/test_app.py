@@ -95,6 +95,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     thresholds = gc.get_threshold()
     monkeypatch.setattr(commands, "open_repository", lambda: made.append("repository"))
     monkeypatch.setattr(eviction, "check", lambda _client: made.append("redis"))
+    monkeypatch.setattr(bus, "give_back", lambda app: made.append(("given back", app)))
     monkeypatch.setattr(bus, "run_worker", lambda app, options: made.append((app, options)))
     monkeypatch.setattr(log, "configure", lambda: made.append("log"))
     monkeypatch.setenv("FREEZEFRAME_HOST_ID", "control")
@@ -106,7 +107,8 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
 
 def test_the_verb_runs_a_worker_on_its_queue_once_there_is_a_repository(begun: list[object]) -> None:
     commands.orchestrator()
-    assert begun == ["log", "repository", "redis", (app_module.app, commands.worker_options("control"))]
+    app = app_module.app
+    assert begun == ["log", "repository", "redis", ("given back", app), (app, commands.worker_options("control"))]
     assert setup_logging.receivers  # or Celery would write its own lines between ours
     assert gc.get_threshold() == commands.GC_THRESHOLDS
     assert gc.get_freeze_count() > 10_000  # the modules' objects are not looked at again
